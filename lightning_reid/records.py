@@ -1,0 +1,117 @@
+"""The typed records that readers make, datamodules hold and callbacks edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+JUNK_PID = -1
+"""Identity of boxes to be ignored in scoring (Market-1501's ``-1``)."""
+
+DISTRACTOR_PID = 0
+"""Identity of gallery boxes that belong to no query but count as wrong answers (Market-1501's ``0000``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One crop of one person.
+
+    Attributes:
+        path: File of the crop.
+        pid: Identity as the data set numbers it; 0 is a distractor and -1 junk in an evaluation gallery.
+        camid: Camera as the data set numbers it.
+        domain: Short name of the data set, e.g. ``"market1501"``.
+        frame: Frame or time index within the camera's sequence; -1 when the data set does not tell.
+    """
+
+    path: str
+    pid: int
+    camid: int
+    domain: str = ""
+    frame: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TrackletRecord:
+    """Consecutive crops of one person in one camera.
+
+    Attributes:
+        paths: Files of the crops in temporal order, at least one.
+        pid: Identity as the data set numbers it.
+        camid: Camera as the data set numbers it.
+        domain: Short name of the data set.
+        frame: Frame index of the first crop; -1 when the data set does not tell.
+    """
+
+    paths: tuple[str, ...]
+    pid: int
+    camid: int
+    domain: str = ""
+    frame: int = -1
+
+
+@dataclass(frozen=True)
+class ReIDDataset:
+    """A data set as its reader found it: who to train on, and the queries and gallery of its test protocol.
+
+    Attributes:
+        name: Short name, the ``domain`` of its records.
+        train: Labelled training crops.
+        query: Probe crops.
+        gallery: Crops the probes are searched in; may hold junk (-1) and distractors (0).
+        notes: What a user should know of how it was read (skipped files, split number), shown with every score.
+    """
+
+    name: str
+    train: tuple[ImageRecord, ...]
+    query: tuple[ImageRecord, ...] = ()
+    gallery: tuple[ImageRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def splits(self) -> Iterator[tuple[str, tuple[ImageRecord, ...]]]:
+        """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``."""
+        yield from (("train", self.train), ("query", self.query), ("gallery", self.gallery))
+
+
+@dataclass(frozen=True)
+class InterCameraPairs:
+    """Cross-camera neighbour lists of N images (HSR, Algorithm 1).
+
+    Attributes:
+        ranked: ``[N, K]`` int64, row i holds the nearest images of other cameras, nearest first, -1 where there are fewer than K.
+        mutual: ``[N, K]`` bool, whether i also stands in the list of ``ranked[i, r]``.
+    """
+
+    ranked: Tensor
+    mutual: Tensor
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """What is believed of the unlabelled target images during one iteration; row i is the i-th training record.
+
+    Made by the clustering callback in one embedding pass, refined by later callbacks (each returns a changed copy with
+    ``dataclasses.replace``), held by the datamodule. It holds the same values on every rank.
+
+    Attributes:
+        iteration: Counts the clusterings, from 0.
+        labels: ``[N]`` int64 pseudo-identities ``0..C-1``; -1 is noise and takes no part in training.
+        camids: ``[N]`` int64.
+        embeddings: ``[N, D]`` float, L2-normalised; ``None`` after a restart from a checkpoint, which does not carry them.
+        parts: ``[N, 2, D]`` float, upper and lower body; ``None`` when no callback asked for them, or after a restart.
+        neighbours: Cross-camera lists, once mined.
+    """
+
+    iteration: int
+    labels: Tensor
+    camids: Tensor
+    embeddings: Tensor | None = None
+    parts: Tensor | None = None
+    neighbours: InterCameraPairs | None = None
+
+    @property
+    def num_clusters(self) -> int:
+        """C, the number of pseudo-identities."""
+        return int(self.labels.max().item()) + 1 if self.labels.numel() else 0

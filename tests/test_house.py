@@ -1,0 +1,99 @@
+"""The structure that the style guide promises, read off the code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "lightning_reid": ROOT / "lightning_reid",
+    "lightning_reid.callbacks": ROOT / "callbacks",
+    "lightning_reid.datamodules": ROOT / "datamodules",
+}
+CORE = {"losses", "metrics", "clustering", "records"}
+MAY_IMPORT = {
+    **dict.fromkeys(CORE, CORE),
+    "networks": CORE | {"networks"},
+    "protocols": CORE | {"networks"},
+    "files": set(),
+    "modules": CORE | {"networks", "protocols", "modules"},
+    "callbacks": CORE | {"networks", "protocols", "callbacks", "files"},
+    "datamodules": CORE | {"networks", "protocols", "datamodules", "files"},
+    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners"},
+}
+
+
+def sources() -> list[tuple[str, Path]]:
+    found = []
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            inner = path.relative_to(folder).with_suffix("").parts
+            part = package.removeprefix("lightning_reid").strip(".") or inner[0]
+            found.append((part, path))
+    return [(part, path) for part, path in found if part != "__init__"]
+
+
+def imported_modules(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def python_files() -> list[Path]:
+    return [
+        path
+        for folder in ("lightning_reid", "datamodules", "callbacks", "recipes", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+
+
+def test_imports_run_downhill():
+    uphill = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for part, path in sources()
+        for module in imported_modules(path)
+        if module.startswith("lightning_reid.") and module.split(".")[1] not in MAY_IMPORT[part]
+    ]
+    assert uphill == []
+
+
+def test_the_core_has_never_heard_of_a_trainer():
+    strangers = ("pytorch_lightning", "lightning", "wandb")
+    guilty = [
+        str(path)
+        for part, path in sources()
+        if part in CORE | {"networks"}
+        for module in imported_modules(path)
+        if module.split(".")[0] in strangers
+    ]
+    assert guilty == []
+
+
+def test_nobody_imports_a_bare_callbacks_or_datamodules_or_the_other_lightning():
+    bare = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in python_files()
+        for module in imported_modules(path)
+        if module.split(".")[0] in ("callbacks", "datamodules", "lightning")
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ["utils", "misc", "common", "helpers"])
+def test_no_file_is_named_for_nothing(name):
+    assert [path for path in python_files() if path.stem == name] == []
+
+
+def test_every_package_is_in_the_build():
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
+    present = {
+        ".".join((package, *init.parent.relative_to(folder).parts))
+        for package, folder in FOLDERS.items()
+        for init in folder.rglob("__init__.py")
+    }
+    assert listed == present
