@@ -1,0 +1,26 @@
+"""Identity classification."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.1) -> Tensor:
+    """``-mean_i sum_c q_ic log softmax(logits_i)_c`` with ``q_i = (1 - smoothing) onehot(y_i) + smoothing / C``, in nats.
+
+    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; for re-ID Luo et al. 2019 (arXiv:1903.07071), eq. 3. There the true
+    class gets ``1 - smoothing + smoothing / C`` as here. It is ``torch.nn.functional.cross_entropy`` with the field's default
+    smoothing and its range checked: torch takes any value up to 1, and at 1 the labels no longer matter.
+
+    Args:
+        logits: ``[B, C]`` float.
+        labels: ``[B]`` int64 in ``0..C-1``; noise (-1) must have been left out of the batch.
+        smoothing: Share of the target spread evenly over all C classes, in [0, 1); 0 is plain cross-entropy.
+
+    Raises:
+        ValueError: ``smoothing`` is out of range.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
