@@ -1,0 +1,122 @@
+"""Any timm network as a backbone: its last feature map, at last stride 1, with weights from where one says."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.networks.dry_run import FeatureMap, dry_run
+from lightning_reid.networks.hub import create_pretrained
+from lightning_reid.networks.last_stride import remove_last_stride
+from lightning_reid.networks.weights import load_all, read_state_dict
+
+logger = logging.getLogger(__name__)
+
+PERSON_SIZE = (256, 128)
+"""Height and width of person crops, the input a network of free input size is examined with."""
+
+CLASSIFIERS = ("fc.", "classifier.", "head.")
+"""What timm and torchvision call the layer that is dropped."""
+
+ANY_SIZE_TRANSFORMERS = ("vision_transformer", "eva", "beit")
+"""Modules of timm whose networks resample their position embedding to the image when told so."""
+
+
+class Backbone(FeatureMap):
+    """A timm network without its classifier: normalised images ``[B, 3, H, W]`` to a feature map ``[B, num_features, h, w]``.
+
+    Made by ``build_backbone``. ``trunk`` is the timm network itself, its parameters keep timm's names below ``trunk.``.
+
+    Attributes:
+        name: timm's name of the network.
+        num_features: Channels of the feature map.
+        stride: Pixels of the image per position of the map, vertically.
+    """
+
+    def __init__(self, trunk: nn.Module, name: str, image_size: tuple[int, int]) -> None:
+        super().__init__(trunk)
+        self.name = name
+        (_, self.num_features, height, _), unused = dry_run(self, image_size)
+        self.stride = image_size[0] // height
+        for parameter in unused:  # such as layers between pooling and classifier; DDP would wait for their gradients
+            self.get_parameter(parameter).requires_grad_(False)
+        if unused:
+            logger.info("%s: %d parameters behind the feature map are not used: %s", name, len(unused), ", ".join(unused))
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)
+
+
+def build_backbone(
+    name: str, *, pretrained: bool = False, weights: str | None = None, last_stride: int = 1, **timm_kwargs: Any
+) -> Backbone:
+    """Build a timm network as a backbone and say (``logging``, level INFO) where its weights come from.
+
+    Args:
+        name: timm's name: ``"resnet50"``, ``"mobilenetv2_100"``, ``"vit_small_patch16_224"``... Vision transformers of the ViT, EVA
+            and BEiT kinds take any image size (``dynamic_img_size``) unless ``timm_kwargs`` hold an ``img_size``.
+        pretrained: Load timm's weights from its hub, or from the hub's local cache.
+        weights: File with weights of exactly this network (``.safetensors``, or a ``torch.save`` file with a state dict); a
+            classifier in it is left out. Excludes ``pretrained``. With neither, weights are random.
+        last_stride: 1 doubles height and width of the last feature map, as usual in re-ID (see ``remove_last_stride``); 2 leaves the
+            network as it is. A network that nowhere halves its map in one layer, such as a ViT, stays as it is, which is logged.
+        **timm_kwargs: Further arguments of ``timm.create_model``, e.g. ``channels=[16, 32, 64, 128]`` for a narrow ``resnet18``.
+
+    Raises:
+        ValueError: Unknown name, contradicting arguments, weights of another network, or a network that cannot do last stride 1.
+        FileNotFoundError: ``weights`` does not exist.
+        RuntimeError: ``pretrained`` without access to the hub; it says how to go on.
+    """
+    if last_stride not in (1, 2):
+        raise ValueError(f"last_stride must be 1 or 2, got {last_stride}")
+    if last_stride == 1 and timm_kwargs.get("output_stride", 32) != 32:
+        raise ValueError(
+            f"output_stride={timm_kwargs['output_stride']} takes strides out already (and dilates): give last_stride=2 with it"
+        )
+    if pretrained and weights is not None:
+        raise ValueError(f"give pretrained=True or a file of weights, not both (got {weights})")
+    if not timm.is_model(name):
+        similar = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
+        raise ValueError(f"timm knows no network {name!r}" + (f"; similar: {', '.join(similar)}" if similar else ""))
+    family = timm.model_entrypoint(name.split(".")[0]).__module__.rpartition(".")[2]
+    if family in ANY_SIZE_TRANSFORMERS and "img_size" not in timm_kwargs:
+        timm_kwargs = {"dynamic_img_size": True, **timm_kwargs}
+    trunk = _with_weights(name, pretrained, weights, timm_kwargs)
+    image_size = _image_size(trunk, timm_kwargs)
+    changed = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 else []
+    backbone = Backbone(trunk, name, image_size)
+    if changed:
+        logger.info("%s: last stride 1 in %s", name, ", ".join(changed).replace("trunk.", ""))
+    elif last_stride == 1:
+        level = logging.INFO if backbone.stride <= 16 else logging.WARNING
+        logger.log(level, "%s: no layer halves the feature map, its stride stays %d", name, backbone.stride)
+    return backbone
+
+
+def _with_weights(name: str, pretrained: bool, weights: str | None, timm_kwargs: dict[str, Any]) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": 0, "global_pool": "", **timm_kwargs}
+    if pretrained:
+        trunk, source = create_pretrained(name, **options)
+        logger.info("%s: pretrained weights from %s", name, source)
+        return trunk
+    trunk = timm.create_model(name, pretrained=False, **options)
+    if weights is None:
+        logger.info("%s: random weights", name)
+    else:
+        load_all(trunk, read_state_dict(weights), source=f"{weights} (for {name})", ignored=CLASSIFIERS)
+    return trunk
+
+
+def _image_size(trunk: nn.Module, timm_kwargs: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of images that the network surely takes."""
+    patches = getattr(trunk, "patch_embed", None)
+    if not timm_kwargs.get("dynamic_img_size") and getattr(trunk, "default_cfg", {}).get("fixed_input_size", False):
+        height, width = patches.img_size  # type: ignore[union-attr]
+        return int(height), int(width)
+    sides = getattr(patches, "patch_size", (1, 1))
+    return PERSON_SIZE[0] - PERSON_SIZE[0] % sides[0], PERSON_SIZE[1] - PERSON_SIZE[1] % sides[1]

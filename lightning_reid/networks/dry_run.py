@@ -1,0 +1,50 @@
+"""A forward pass that computes nothing: shapes, and which parameters take part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from typing_extensions import override
+
+
+class FeatureMap(nn.Module):
+    """A timm network up to its last feature map ``[B, C, h, w]``, whatever layout it uses inside."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.trunk.forward_features(images)  # type: ignore[operator]
+        if features.ndim == 4:
+            return features.permute(0, 3, 1, 2) if getattr(self.trunk, "output_fmt", "NCHW") == "NHWC" else features
+        patches: Any = getattr(self.trunk, "patch_embed", None)
+        if features.ndim != 3 or patches is None or not hasattr(patches, "dynamic_feat_size"):
+            kind = type(self.trunk).__name__
+            raise ValueError(f"cannot tell the feature map of a {kind} from its output {list(features.shape)}: choose another network")
+        height, width = patches.dynamic_feat_size(images.shape[-2:])
+        num_prefix = int(getattr(self.trunk, "num_prefix_tokens", 0))
+        tokens = features[:, num_prefix:]  # without class and register tokens
+        return tokens.transpose(1, 2).reshape(len(images), -1, height, width)
+
+
+def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int, ...], list[str]]:
+    """Run one image through ``network`` on torch's meta device, forward and backward, and leave the network as it was.
+
+    Returns:
+        Shape of the output, and the names of the parameters that do not influence it.
+    """
+    state = {name: tensor.detach().to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    parameters = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
+    was_training = network.training
+    network.eval()  # batch normalisation of a single image would refuse a 1 x 1 map
+    try:
+        output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
+    finally:
+        network.train(was_training)
+    output.sum().backward()
+    return tuple(output.shape), [name for name, parameter in parameters.items() if parameter.grad is None]

@@ -1,0 +1,78 @@
+"""The network every image method trains: backbone, pooling, BNNeck."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+
+PoolingName = Literal["avg", "gem"]
+NeckName = Literal["bnneck", "none"]
+NeckSide = Literal["before", "after"]
+
+
+class EmbeddingOutput(NamedTuple):
+    """What one forward pass gives; not L2-normalised.
+
+    Attributes:
+        before_bnneck: ``[B, D]`` pooled embedding: what triplet losses see.
+        embedding: ``[B, D]`` after the BNNeck: what the classifier sees and what is used at test time. The same tensor as
+            ``before_bnneck`` in a network without neck.
+        parts: ``[B, 2, D]`` pooled upper and lower body, only when asked for.
+    """
+
+    before_bnneck: Tensor
+    embedding: Tensor
+    parts: Tensor | None = None
+
+    def on(self, side: NeckSide) -> Tensor:
+        """The embedding ``[B, D]`` ``"before"`` or ``"after"`` the BNNeck."""
+        if side not in get_args(NeckSide):
+            raise ValueError(f"the embedding is taken 'before' or 'after' the BNNeck, got {side!r}")
+        return self.embedding if side == "after" else self.before_bnneck
+
+
+class EmbeddingNetwork(nn.Module):
+    """Backbone, pooling and BNNeck: a batch normalisation between metric and classification loss, its bias frozen at 0.
+
+    Source: Luo et al. 2019 (arXiv:1903.07071), section 3.5. The classifier is no part of it.
+
+    Args:
+        backbone: Gives the feature map ``[B, D, h, w]``.
+        pooling: ``"avg"``, or ``"gem"`` with a learnable exponent.
+        neck: ``"bnneck"``, or ``"none"`` to embed with the pooled features.
+
+    Raises:
+        ValueError: ``pooling`` or ``neck`` is unknown.
+    """
+
+    def __init__(self, backbone: Backbone, *, pooling: PoolingName = "avg", neck: NeckName = "bnneck") -> None:
+        super().__init__()
+        for name, value, known in (("pooling", pooling, get_args(PoolingName)), ("neck", neck, get_args(NeckName))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        self.backbone = backbone
+        self.pooling = GeneralizedMeanPooling() if pooling == "gem" else GlobalAveragePooling()
+        self.neck = _bnneck(backbone.num_features) if neck == "bnneck" else nn.Identity()
+
+    @property
+    def num_features(self) -> int:
+        """D, the length of an embedding."""
+        return self.backbone.num_features
+
+    @override
+    def forward(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
+        """Embed normalised images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and the lower half."""
+        feature_map = self.backbone(images)
+        pooled = self.pooling(feature_map)
+        return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map) if with_parts else None)
+
+
+def _bnneck(num_features: int) -> nn.BatchNorm1d:
+    neck = nn.BatchNorm1d(num_features)
+    neck.bias.requires_grad_(False)  # a shift would move the classifier's hyperplanes off the origin
+    return neck

@@ -1,0 +1,166 @@
+"""Networks trained elsewhere: checkpoints of torchreid, fast-reid and lightning-reid itself as an ``EmbeddingNetwork``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_reid.networks.backbones import build_backbone
+from lightning_reid.networks.embedding_network import EmbeddingNetwork
+from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["lightning-reid", "torchreid", "fast-reid"]
+
+RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {
+    (False, (2, 2, 2, 2)): "resnet18",
+    (False, (3, 4, 6, 3)): "resnet34",
+    (True, (3, 4, 6, 3)): "resnet50",
+    (True, (3, 4, 23, 3)): "resnet101",
+    (True, (3, 8, 36, 3)): "resnet152",
+}
+"""By bottleneck blocks or not, and blocks per stage."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+FAST_REID_NAMES = {
+    "backbone.": "backbone.trunk.",
+    "heads.bottleneck.0.": "neck.",
+    "heads.bnneck.": "neck.",
+    "heads.pool_layer.p": "pooling.p",
+}
+"""``heads.bnneck`` until the release 1.0, ``heads.bottleneck.0`` since."""
+
+CLASSIFIERS = ("classifier.", "fc.weight", "fc.bias", "heads.classifier.", "heads.weight", "heads.cls_layer.", "pixel_mean", "pixel_std")
+"""What an embedding does not need: identity classifiers, and the normalisation, which is checked."""
+
+
+def load_foreign_state_dict(path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
+    """Read a checkpoint and rename its tensors to those of ``EmbeddingNetwork``; classifiers are left out.
+
+    Known are torchreid's and torchvision's ResNets (``conv1.weight`` ... ``layer4``), fast-reid's ``Baseline`` with a ResNet
+    (``backbone.*``, ``heads.*``), and lightning-reid's own checkpoints (``network.*``).
+
+    Args:
+        path: ``torch.save`` file or ``.safetensors``; the state dict alone, or under ``"state_dict"`` or ``"model"``.
+
+    Returns:
+        Whose checkpoint it is, and the tensors by new name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read, or its network is one that cannot be rebuilt here (IBN, non-local blocks, a reduced
+            embedding, no ResNet...); the message says which.
+    """
+    return _renamed(read_checkpoint(path), path)
+
+
+def load_embedding_network(path: str | Path, *, last_stride: int | None = None) -> EmbeddingNetwork:
+    """Rebuild the network of a checkpoint, so that it gives the embeddings its own project gives, in evaluation mode.
+
+    What the tensors do not tell is taken from the projects' defaults and logged (level INFO): torchreid's ResNets have last stride
+    2, average pooling and no neck; fast-reid's have last stride 1, their neck, GeM pooling where its exponent is stored, else the
+    average, and since release 1.0 a first pooling layer without padding. A lightning-reid checkpoint says it in its hyperparameters.
+    All expect RGB images with ImageNet normalisation.
+
+    Args:
+        path: See ``load_foreign_state_dict``.
+        last_stride: Overrides the project's default.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As ``load_foreign_state_dict``, or tensors are missing, left over or of another shape.
+    """
+    content = read_checkpoint(path)
+    kind, state = _renamed(content, path)
+    if kind == "lightning-reid":
+        name, options = _own_architecture(content, path)
+    else:
+        name, options = _resnet_name(state, path), {"last_stride": 2 if kind == "torchreid" else 1}
+    options |= {} if last_stride is None else {"last_stride": last_stride}
+    network = EmbeddingNetwork(
+        build_backbone(name, **options),
+        pooling="gem" if "pooling.p" in state else "avg",
+        neck="bnneck" if "neck.weight" in state else "none",
+    )
+    if kind == "fast-reid":
+        _pool_like_fast_reid(network, content, path)
+    load_all(network, state, source=f"{path} ({kind})")
+    logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
+    return network.eval()
+
+
+def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
+    state = state_dict_of(content, path)
+    if any(name.startswith("network.backbone.") for name in state):
+        return "lightning-reid", {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
+    _refuse_unknown_blocks(state, path)
+    kept = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
+    if "backbone.conv1.weight" in state and any(name.startswith("heads.") for name in state):
+        _check_normalisation(state, path)
+        return "fast-reid", {_fast_reid_name(name): tensor for name, tensor in kept.items()}
+    if "conv1.weight" in state and any(name.startswith("layer4.") for name in state):
+        return "torchreid", {f"backbone.trunk.{name}": tensor for name, tensor in kept.items()}
+    raise ValueError(
+        f"{path} is no checkpoint of lightning-reid ('network.backbone.*'), of a torchreid ResNet ('conv1.*' ... 'layer4.*') or of a "
+        f"fast-reid ResNet ('backbone.*', 'heads.*'). {guess_architecture(state)}"
+    )
+
+
+def _refuse_unknown_blocks(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Name the options of torchreid and fast-reid that change the embedding and that no timm ResNet has."""
+    reasons = {
+        ".IN.weight": "has instance normalisation (IBN): use a checkpoint without, such as bagtricks_R50",
+        "NL_": "has non-local blocks (WITH_NL): use a checkpoint without, such as bagtricks_R50",
+        ".se.": "has squeeze-and-excitation (WITH_SE): use a checkpoint without",
+        "fc.0.weight": "reduces its embedding by fully connected layers (resnet50_fc512): use torchreid's resnet50",
+        "heads.bottleneck.1.": "reduces its embedding (EMBEDDING_DIM > 0): use a checkpoint without",
+    }
+    for part, reason in reasons.items():
+        found = [name for name in state if part in name]
+        if found:
+            raise ValueError(f"{path} {reason}; its tensors are {found[0]} and {len(found) - 1} more like it")
+
+
+def _fast_reid_name(name: str) -> str:
+    for theirs, ours in FAST_REID_NAMES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name  # to be reported as left over when it is loaded
+
+
+def _check_normalisation(state: Mapping[str, Tensor], path: str | Path) -> None:
+    for name, expected in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
+        values = state.get(name, 255 * torch.tensor(expected)).flatten().float()
+        if not torch.allclose(values, 255 * torch.tensor(expected), atol=0.1):
+            raise ValueError(f"{path} expects images with {name}={values.tolist()} of 255, here they have ImageNet's {expected} of 1")
+
+
+def _resnet_name(state: Mapping[str, Tensor], path: str | Path) -> str:
+    prefix = "backbone.trunk.layer"
+    blocks = {tuple(name.removeprefix(prefix).split(".")[:2]) for name in state if name.startswith(prefix)}
+    depth = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
+    bottleneck = f"{prefix}1.0.conv3.weight" in state
+    if (bottleneck, depth) not in RESNETS:
+        raise ValueError(f"{path} holds a ResNet with {depth} blocks, known are {', '.join(RESNETS.values())}")
+    return RESNETS[bottleneck, depth]
+
+
+def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:
+    hyperparameters = content.get("hyper_parameters", {})
+    if "backbone" not in hyperparameters:
+        raise ValueError(f"{path} does not say its backbone: expected a checkpoint that Lightning's Trainer saved, with hyper_parameters")
+    return hyperparameters["backbone"], dict(hyperparameters.get("backbone_options") or {})
+
+
+def _pool_like_fast_reid(network: EmbeddingNetwork, content: Mapping[str, Any], path: str | Path) -> None:
+    if any(name.startswith("heads.bnneck.") for name in state_dict_of(content, path)):
+        logger.warning("%s is of a fast-reid before 1.0: its first pooling layer is taken to be padded, as it was until August 2020", path)
+        return
+    network.backbone.trunk.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)

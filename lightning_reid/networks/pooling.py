@@ -1,0 +1,67 @@
+"""From a feature map to vectors: over the whole person, or by body part."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+
+class GlobalAveragePooling(nn.Module):
+    """Mean over all positions: ``[B, C, h, w]`` to ``[B, C]``."""
+
+    @override
+    def forward(self, feature_map: Tensor) -> Tensor:
+        return feature_map.mean((2, 3))
+
+
+class GeneralizedMeanPooling(nn.Module):
+    """GeM: ``(mean_hw max(x, eps)^p)^(1/p)``, ``[B, C, h, w]`` to ``[B, C]``; p = 1 is the mean of what is positive, large p the maximum.
+
+    Source: Radenovic et al. 2018 (arXiv:1711.02512), eq. 3. Computed in float32 (float64 stays) through logarithms, so that no p
+    overflows, and returned in the dtype of the input.
+
+    Args:
+        p: First value of the learnable exponent, > 0.
+        eps: Floor of the activations, > 0; below it there is no gradient.
+
+    Raises:
+        ValueError: ``p`` or ``eps`` is not positive.
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        if p <= 0 or eps <= 0:
+            raise ValueError(f"need p > 0 and eps > 0, got {p} and {eps}")
+        self.p = nn.Parameter(torch.full((1,), p))
+        self.eps = eps
+
+    @override
+    def forward(self, feature_map: Tensor) -> Tensor:
+        with torch.autocast(feature_map.device.type, enabled=False):
+            exact = feature_map.to(torch.promote_types(feature_map.dtype, torch.float32))
+            logarithms = exact.clamp(min=self.eps).log().flatten(2)
+            means = (self.p * logarithms).logsumexp(2) - math.log(logarithms.shape[2])
+            return (means / self.p).exp().to(feature_map.dtype)
+
+    @override
+    def extra_repr(self) -> str:
+        return f"p={self.p.item():.2f}, eps={self.eps}"
+
+
+def part_pooling(feature_map: Tensor, num_parts: int = 2) -> Tensor:
+    """Means over horizontal stripes, top first: ``[B, C, h, w]`` to ``[B, num_parts, C]``.
+
+    Source: HSR, section 4.3.3 (upper and lower body). Where h is no multiple of ``num_parts``, neighbouring stripes share a row.
+
+    Raises:
+        ValueError: The map has fewer rows than parts.
+    """
+    if feature_map.ndim != 4 or not 1 <= num_parts <= feature_map.shape[2]:
+        raise ValueError(
+            f"cannot pool {num_parts} parts from the rows of a feature map {list(feature_map.shape)}: need [B, C, h, w], h >= parts"
+        )
+    return F.adaptive_avg_pool2d(feature_map, (num_parts, 1)).squeeze(3).transpose(1, 2)

@@ -1,0 +1,135 @@
+"""Weights from files: read without running code from them, and loaded completely or not at all."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a ``.safetensors`` file or a ``torch.save`` file holds, on the CPU. Only tensors and plain values are read, never code.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is cut short, of another format, needs its author's classes, or holds no dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no torch file, or holds more than tensors and plain values, which is not loaded as it could run code: "
+            "save model.state_dict() alone from the code that made it"
+        ) from error
+    except (SafetensorError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read as weights, is it complete? {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors or a checkpoint with one")
+    return content
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file by name: a plain state dict, or the one under ``"state_dict"`` or ``"model"`` of a checkpoint.
+
+    The prefix ``module.`` that ``DataParallel`` leaves is removed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read, or holds no tensors.
+    """
+    return state_dict_of(read_checkpoint(path), path)
+
+
+def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """The state dict within a checkpoint's content, see ``read_state_dict``; ``path`` is named in errors."""
+    for key in ("state_dict", "model"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors, only {_first(content)}: expected a state dict, or one under 'state_dict' or 'model'")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ignored: tuple[str, ...] = ()) -> None:
+    """Load ``state`` into ``network`` so that every parameter and buffer is set, and say what was loaded and what left out.
+
+    Args:
+        network: Changed in place; untouched where an error is raised.
+        state: Tensors by name. ``num_batches_tracked``, which old files lack and only a cumulative BatchNorm reads, may be missing.
+        source: Where the weights come from, for the message.
+        ignored: Prefixes of names, such as the classifier's, that may be left over.
+
+    Raises:
+        ValueError: Names are missing or left over, or shapes differ; it names the first of each kind, counts them, and guesses the
+            architecture the weights belong to.
+    """
+    own = network.state_dict()
+    dropped = [name for name in state if name not in own and name.startswith(ignored)] if ignored else []
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in own and name not in dropped]
+    reshaped = [
+        f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or reshaped:
+        faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        told = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in faults if names)
+        raise ValueError(f"{source} does not fit the network: of {len(own)} entries {told}. {guess_architecture(state)}")
+    network.load_state_dict({name: state.get(name, tensor) for name, tensor in own.items()})
+    left_out = f", left out {_first(dropped)}" if dropped else ""
+    logger.info("loaded %d tensors from %s%s", len(own), source, left_out)
+
+
+def guess_architecture(state: Mapping[str, Tensor]) -> str:
+    """A sentence on what network such parameter names come from."""
+    names = " ".join(state)
+    hints = {
+        "bn1.IN.": "a ResNet with instance normalisation (IBN), which timm's resnet50 has not",
+        "NL_2.": "a ResNet with non-local blocks",
+        ".se.fc": "a ResNet with squeeze-and-excitation",
+        "conv2.0.conv2a": "OSNet (torchreid)",
+        "attn.qkv": "a vision transformer",
+        "blocks.0.0.conv_dw": "a MobileNet or EfficientNet of timm",
+        "features.0.0": "a MobileNet or EfficientNet of torchvision",
+        "denseblock1": "a DenseNet",
+        "layer3.22.conv3": "ResNet-101",
+        "layer3.5.conv3": "ResNet-50",
+        "layer3.5.conv2": "ResNet-34",
+        "layer3.1.conv2": "ResNet-18",
+    }
+    for part, architecture in hints.items():
+        if part in names:
+            return f"The names look like {architecture}."
+    return f"The names are of no architecture known here, the first are {_first(state)}."
+
+
+def _load_pickled(path: Path) -> Any:
+    # torchreid keeps its rank-1 score, a NumPy scalar, beside the weights; NumPy 1 and 2 call its maker differently
+    scalar = np.float64(0).__reduce__()[0]
+    makers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    allowed: list[Any] = [*makers, np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))]
+    with torch.serialization.safe_globals(allowed):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _first(names: Iterable[str], count: int = 3) -> str:
+    names = list(names)
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
