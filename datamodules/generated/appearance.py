@@ -1,0 +1,198 @@
+"""Who a generated person is: body, hair, clothes and bag, drawn from the palette of a domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar, cast
+
+import numpy as np
+
+from lightning_reid.datamodules.generated.surface import Colour
+
+TopKind = Literal["tank", "tshirt", "shirt", "hoodie", "jacket", "coat", "dress"]
+BottomKind = Literal["trousers", "shorts", "skirt"]
+Pattern = Literal["plain", "stripes", "pinstripes", "checks", "dots", "logo", "block"]
+BagKind = Literal["none", "backpack", "shoulder", "handbag"]
+HairStyle = Literal["short", "bob", "long", "ponytail", "bald", "beanie", "cap"]
+
+Choices = dict[str, float]
+"""Name to weight; weights need not sum to one."""
+Swatch = dict[Colour, float]
+"""Colour to weight; weights need not sum to one."""
+
+Item = TypeVar("Item")
+
+SKINS: Swatch = {(236, 196, 170): 4, (222, 176, 146): 4, (190, 140, 108): 2, (140, 96, 70): 1, (92, 62, 48): 1}
+HAIRS: Swatch = {(28, 24, 22): 6, (58, 40, 30): 4, (104, 72, 44): 2, (176, 142, 92): 1.5, (150, 150, 150): 1}
+SLEEVES: dict[TopKind, float] = {"tank": 0.0, "tshirt": 0.42, "dress": 0.3, "shirt": 1.0, "hoodie": 1.0, "jacket": 1.0, "coat": 1.0}
+HEMS: dict[TopKind, float] = {"tank": 0.49, "tshirt": 0.48, "shirt": 0.47, "hoodie": 0.475, "jacket": 0.465, "coat": 0.36, "dress": 0.5}
+
+
+@dataclass(frozen=True)
+class Wardrobe:
+    """What people of one domain wear.
+
+    Attributes:
+        tops: Kinds of top and their weights.
+        top_colours: Colours of tops.
+        patterns: Patterns of tops.
+        bottoms: Kinds of bottom, for those who do not wear a dress.
+        bottom_colours: Colours of bottoms.
+        shoe_colours: Colours of shoes.
+        bags: Kinds of bag.
+        bag_colours: Colours of bags.
+        hair: Hair styles and hats.
+        num_shared: Number of particular tops, and half as many bottoms, that several people own.
+        share: Probability that someone wears one of these.
+    """
+
+    tops: Choices
+    top_colours: Swatch
+    patterns: Choices
+    bottoms: Choices
+    bottom_colours: Swatch
+    shoe_colours: Swatch
+    bags: Choices
+    bag_colours: Swatch
+    hair: Choices
+    num_shared: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Top:
+    """Clothing of the upper body; ``hem`` is its height in body heights, ``sleeve`` the covered share of the arm."""
+
+    kind: TopKind
+    colour: Colour
+    accent: Colour
+    pattern: Pattern
+    inner: Colour
+    open_front: bool
+    hem: float
+    sleeve: float
+
+
+@dataclass(frozen=True)
+class Bottom:
+    """Clothing of the lower body; ``hem`` is its height in body heights, ``width`` scales trouser legs and skirt."""
+
+    kind: BottomKind
+    colour: Colour
+    legs: Colour | None
+    side_stripe: Colour | None
+    hem: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """One identity. Lengths are in body heights or relative to the average build.
+
+    Attributes:
+        height: Relative to the domain's average, about 0.9..1.08.
+        build: Relative width of trunk and limbs.
+        shoulders: Relative width of the shoulders.
+        stride: Relative length of the step.
+        skin: Colour of skin.
+        hair: Colour of hair or hat.
+        hair_style: Hair or hat.
+        top: Clothing of the upper body.
+        bottom: Clothing of the lower body.
+        shoes: Colour of shoes.
+        boots: Whether the shoes reach up the shin.
+        scarf: Colour of a scarf, if worn.
+        bag: Kind of bag.
+        bag_colour: Its colour.
+        bag_side: +1 where it hangs on the left, -1 on the right.
+    """
+
+    height: float
+    build: float
+    shoulders: float
+    stride: float
+    skin: Colour
+    hair: Colour
+    hair_style: HairStyle
+    top: Top
+    bottom: Bottom
+    shoes: Colour
+    boots: bool
+    scarf: Colour | None
+    bag: BagKind
+    bag_colour: Colour
+    bag_side: int
+
+
+def _pick(rng: np.random.Generator, weights: dict[Item, float]) -> Item:
+    ends = np.cumsum(list(weights.values()))
+    return list(weights)[int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))]
+
+
+def _dye(rng: np.random.Generator, swatch: Swatch, spread: float = 9.0) -> Colour:
+    """A colour of the swatch as one dye lot has it: lightness and hue vary a little."""
+    offset = rng.normal(0.0, spread, 4)
+    base: Colour = _pick(rng, swatch)
+    return cast(Colour, tuple(float(np.clip(c + offset[3] + 0.6 * o, 6, 250)) for c, o in zip(base, offset)))
+
+
+def draw_top(rng: np.random.Generator, wardrobe: Wardrobe) -> Top:
+    """Draw a top."""
+    kind = cast(TopKind, _pick(rng, wardrobe.tops))
+    colour, accent = _dye(rng, wardrobe.top_colours), _dye(rng, wardrobe.top_colours)
+    if sum(abs(a - b) for a, b in zip(colour, accent)) < 110:  # an accent that cannot be seen is no accent
+        accent = cast(Colour, tuple(c + 95 if sum(colour) < 330 else c - 95 for c in colour))
+    return Top(
+        kind=kind,
+        colour=colour,
+        accent=cast(Colour, tuple(float(np.clip(c, 5, 250)) for c in accent)),
+        pattern=cast(Pattern, _pick(rng, wardrobe.patterns)),
+        inner=_dye(rng, wardrobe.top_colours),
+        open_front=kind in ("jacket", "coat", "hoodie") and bool(rng.random() < 0.4),
+        hem=HEMS[kind] + (rng.uniform(-0.09, 0.05) if kind == "coat" else rng.uniform(-0.015, 0.02)),
+        sleeve=SLEEVES[kind] * rng.uniform(0.85, 1.0),
+    )
+
+
+def draw_bottom(rng: np.random.Generator, wardrobe: Wardrobe, top: TopKind) -> Bottom:
+    """Draw what is worn with a top of the given kind; a dress continues as its own skirt."""
+    kind = "skirt" if top == "dress" else cast(BottomKind, _pick(rng, wardrobe.bottoms))
+    hems = {"trousers": (0.05, 0.07), "shorts": (0.27, 0.38), "skirt": (0.2, 0.38)}
+    tights = (35.0, 32.0, 36.0) if rng.random() < 0.8 and "coat" in wardrobe.tops else None
+    stripe = _dye(rng, wardrobe.top_colours) if rng.random() < 0.15 else None
+    return Bottom(
+        kind=kind,
+        colour=_dye(rng, wardrobe.bottom_colours),
+        legs=tights if kind == "skirt" else None,
+        side_stripe=stripe if kind != "skirt" else None,
+        hem=rng.uniform(*hems[kind]),
+        width=rng.uniform(0.85, 1.3),
+    )
+
+
+def draw_person(rng: np.random.Generator, wardrobe: Wardrobe, shared_tops: tuple[Top, ...], shared_bottoms: tuple[Bottom, ...]) -> Person:
+    """Draw an identity; with probability ``wardrobe.share`` each, top and bottom are ones that others own too."""
+    shares_top, shares_bottom = rng.random(2) < wardrobe.share
+    top = shared_tops[int(rng.integers(len(shared_tops)))] if shares_top else draw_top(rng, wardrobe)
+    bottom = draw_bottom(rng, wardrobe, top.kind)
+    if shares_bottom and top.kind != "dress":
+        bottom = shared_bottoms[int(rng.integers(len(shared_bottoms)))]
+    style = cast(HairStyle, _pick(rng, wardrobe.hair))
+    winter = "coat" in wardrobe.tops
+    return Person(
+        height=float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.08)),
+        build=float(np.clip(rng.normal(1.0, 0.12), 0.78, 1.35)),
+        shoulders=float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.15)),
+        stride=rng.uniform(0.7, 1.15),
+        skin=_dye(rng, SKINS, 5.0),
+        hair=_dye(rng, wardrobe.top_colours if style in ("beanie", "cap") else HAIRS, 5.0),
+        hair_style=style,
+        top=top,
+        bottom=bottom,
+        shoes=_dye(rng, wardrobe.shoe_colours),
+        boots=winter and bool(rng.random() < 0.3),
+        scarf=_dye(rng, wardrobe.top_colours) if winter and rng.random() < 0.2 else None,
+        bag=cast(BagKind, _pick(rng, wardrobe.bags)),
+        bag_colour=_dye(rng, wardrobe.bag_colours),
+        bag_side=1 if rng.random() < 0.5 else -1,
+    )

@@ -1,0 +1,85 @@
+"""Write a generated data set so that a folder either holds all of it or does not exist."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from lightning_reid.datamodules.generated.itinerary import GALLERY, QUERY, TRAIN, Crop
+
+MANIFEST = "generated.json"
+
+
+def write_dataset(root: Path, arguments: dict[str, Any], crops: list[Crop], encode: Callable[[Crop], bytes], *, progress: bool) -> Path:
+    """Write ``crops`` as the folder ``root``, or find them there.
+
+    Two processes may do this at once: both write, one renames first, the other takes what it finds.
+
+    Args:
+        root: The folder to hold the data set; its parent is made where missing.
+        arguments: What the pictures depend on, kept in the manifest.
+        crops: The files.
+        encode: Gives the bytes of a file.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        FileExistsError: ``root`` holds something else, or a data set made with other arguments.
+        RuntimeError: ``root`` was generated with these arguments but files are missing.
+        OSError: Writing failed; nothing is left behind.
+    """
+    manifest = {**arguments, "counts": dict(Counter(crop.folder for crop in crops))}
+    if _is_there(root, manifest):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp keeps others out; a data set is for everybody
+        _fill(draft, crops, encode, f"generating {root.name}", progress=progress)
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        try:
+            draft.rename(root)
+        except OSError:
+            if not _is_there(root, manifest):
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # after the renaming there is no draft, and nothing to say
+    return root
+
+
+def _fill(draft: Path, crops: list[Crop], encode: Callable[[Crop], bytes], label: str, *, progress: bool) -> None:
+    for folder in (TRAIN, QUERY, GALLERY):
+        (draft / folder).mkdir()
+    for crop in track(crops, description=label, console=Console(stderr=True), transient=True, disable=not progress):
+        (draft / crop.folder / crop.name).write_bytes(encode(crop))
+
+
+def _is_there(root: Path, manifest: dict[str, Any]) -> bool:
+    """Whether ``root`` holds exactly what the manifest says; anything else in its place is an error."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / MANIFEST).is_file():
+        raise FileExistsError(f"{root} exists and was not generated (it holds no {MANIFEST}): name another folder, nothing was written")
+    found = json.loads((root / MANIFEST).read_text())
+    if found != manifest:
+        other = ", ".join(
+            f"{key}={found.get(key)!r} (asked: {manifest.get(key)!r})" for key in manifest if found.get(key) != manifest.get(key)
+        )
+        raise FileExistsError(f"{root} was generated with {other}: name another folder, or delete this one")
+    for folder, count in manifest["counts"].items():
+        files = sum(1 for _ in (root / folder).glob("*.jpg"))
+        if files != count:
+            raise RuntimeError(
+                f"{root / folder} should hold {count} crops by {MANIFEST}, found {files}: delete {root} and generate it again"
+            )
+    return True
