@@ -1,0 +1,25 @@
+"""Scores of re-identification: what they are, how sure they are, and what they were measured on."""
+
+from lightning_reid.metrics.intervals import bootstrap_interval, paired_difference_interval
+from lightning_reid.metrics.matching import Matching, ProtocolName
+from lightning_reid.metrics.reranking import k_reciprocal_rerank
+from lightning_reid.metrics.retrieval import retrieval_scores, scores_from_similarities
+from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
+from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores
+from lightning_reid.metrics.similarity import MetricName
+from lightning_reid.metrics.stamp import ProtocolStamp
+
+__all__ = [
+    "AveragePrecisionRule",
+    "Matching",
+    "MetricName",
+    "ProtocolName",
+    "ProtocolStamp",
+    "RetrievalMetrics",
+    "RetrievalScores",
+    "bootstrap_interval",
+    "k_reciprocal_rerank",
+    "paired_difference_interval",
+    "retrieval_scores",
+    "scores_from_similarities",
+]

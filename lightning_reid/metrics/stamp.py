@@ -1,0 +1,52 @@
+"""What a score was measured on and how: the line that stands beside every number."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from typing_extensions import override
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolStamp:
+    """Without these facts two scores cannot be compared.
+
+    Attributes:
+        dataset: Name of the data set, with its version or split where it has several.
+        num_query: Query images.
+        num_gallery: Gallery images that count: with distractors, without junk.
+        num_query_ids: Different identities among the queries.
+        protocol: ``"market"``, ``"no-camera"`` or ``"leave-one-out"`` (see ``Matching``).
+        ap: ``"step"`` or ``"trapezoid"``.
+        metric: ``"cosine"`` or ``"euclidean"``.
+        transform: What the test images went through, e.g. ``"resize 256x128, ImageNet normalisation"``.
+        seed: Seed of the run; ``None`` where nothing was drawn.
+        reranked: Whether k-reciprocal re-ranking was applied.
+    """
+
+    dataset: str
+    num_query: int
+    num_gallery: int
+    num_query_ids: int
+    protocol: str = "market"
+    ap: str = "step"
+    metric: str = "cosine"
+    transform: str = ""
+    seed: int | None = None
+    reranked: bool = False
+
+    @override
+    def __str__(self) -> str:
+        """One line for tables and logs."""
+        return " | ".join(
+            [
+                f"{self.dataset}: {self.num_query:,} queries of {self.num_query_ids:,} ids, {self.num_gallery:,} gallery images",
+                f"protocol {self.protocol}, AP by {self.ap}, {self.metric}, {'re-ranked' if self.reranked else 'not re-ranked'}",
+                self.transform or "transform not stated",
+                "no seed" if self.seed is None else f"seed {self.seed}",
+            ]
+        )
+
+    def as_dict(self) -> dict[str, str | int | bool | None]:
+        """All attributes by name, for JSON."""
+        return asdict(self)
