@@ -1,0 +1,23 @@
+"""Readers, samplers and DataModules of re-identification data.
+
+The DataModules are imported on first use: readers, the generator and the MOT converter do without Lightning and its seconds of import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
+    from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+
+__all__ = ["CrossDomainDataModule", "ImageReIDDataModule"]
+
+_HOMES = {"CrossDomainDataModule": "cross_domain", "ImageReIDDataModule": "image_reid"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

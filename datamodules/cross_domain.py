@@ -1,0 +1,177 @@
+"""The DataModule of domain adaptation: a labelled source, and a target known by its pseudo-labels of the moment."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.clustering import inter_camera_masks
+from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+from lightning_reid.datamodules.images import collate_images
+from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, inter_camera_batches
+from lightning_reid.datamodules.transforms import normalize_images
+from lightning_reid.records import ImageRecord, InterCameraPairs, TargetState
+
+logger = logging.getLogger(__name__)
+
+
+class CrossDomainDataModule(ImageReIDDataModule):
+    """A target data set whose training identities are unknown, beside a labelled source.
+
+    Fit on ``data.source`` for the source model; fit and evaluate on this module itself for the target. Train batches hold P
+    pseudo-identities x K images of the published :class:`~lightning_reid.records.TargetState`: ``images``, ``pids`` (pseudo-labels
+    ``0..C-1``), ``camids``, ``indices``. Once cross-camera neighbours were mined they also hold ``"icm"``: a dict of ``images
+    [B', 3, H, W]``, ``anchors [B']`` (rows of ``images``), ``positives`` and ``negatives`` ``[B', B']`` bool.
+
+    The true target identities are used for reports only (cluster quality), never for a batch.
+
+    Args:
+        source: Labelled data set: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
+        target: Unlabelled data set with a test part, likewise.
+        root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
+        image_size: (height, width) in pixels.
+        p: Pseudo-identities a batch of the target (section 4.4.2: 8); fewer in an iteration that found fewer.
+        k: Images a pseudo-identity (section 4.4.2: 4).
+        source_p: Identities a batch of the source.
+        crop_padding: Pixels of padding before the random crop; 0, as in the thesis, leaves the crop out.
+        erasing_probability: Chance of random erasing, in [0, 1].
+        num_workers: Worker processes a loader.
+        eval_batch_size: Images a batch of an embedding pass.
+        seed: Seed of draws and augmentations.
+        unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: str = "dukemtmc-reid",
+        target: str = "market1501",
+        root: str | None = None,
+        image_size: tuple[int, int] = (256, 128),
+        p: int = 8,
+        k: int = 4,
+        source_p: int = 16,
+        crop_padding: int = 0,
+        erasing_probability: float = 0.5,
+        num_workers: int = 2,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        unreadable: Literal["error", "skip"] = "error",
+    ) -> None:
+        shared: dict[str, Any] = dict(
+            root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
+        )
+        shared |= dict(num_workers=num_workers, eval_batch_size=eval_batch_size, seed=seed, unreadable=unreadable)
+        super().__init__(dataset=target, p=p, **shared)
+        self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, **shared)
+        self._state: TargetState | None = None
+
+    @override
+    def check_training_identities(self) -> None:
+        """Nothing to check: the target's identities are unknown, P follows what clustering finds."""
+        if not self.dataset.train:
+            raise ValueError(f"{self.dataset_name} has no training images to adapt to")
+
+    @property
+    def target_records(self) -> tuple[ImageRecord, ...]:
+        """The unlabelled images, in the order of the rows of the state."""
+        return self.dataset.train
+
+    @property
+    def target_state(self) -> TargetState | None:
+        """The latest published state; ``None`` before the first clustering."""
+        return self._state
+
+    def set_target_state(self, state: TargetState) -> None:
+        """Publish a state; the next train loader draws from it.
+
+        Raises:
+            ValueError: The state is of another number of images.
+        """
+        if len(state.labels) != len(self.target_records):
+            raise ValueError(
+                f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} training images"
+            )
+        self._state = state
+
+    def forget_target_state(self) -> None:
+        """Start over without labels, as another method's run on the same data must."""
+        self._state = None
+
+    def target_dataloader(self) -> DataLoader:
+        """This rank's share of the target images in the test-time transform; ``indices`` are their rows."""
+        return self.embedding_loader(self.target_records)
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        state = self._state
+        if state is None:
+            raise RuntimeError(
+                "the target images have no labels yet: add PseudoLabelClustering to the callbacks, or call set_target_state()"
+            )
+        rank, world_size, epoch = self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
+        p = min(self.p, state.num_clusters)
+        if p < self.p:
+            logger.warning(
+                "only %d pseudo-identities in iteration %d: a batch holds P=%d instead of %d",
+                state.num_clusters,
+                state.iteration,
+                p,
+                self.p,
+            )
+        generator = np.random.default_rng([self.seed, epoch])
+        labelled = identity_batches(state.labels, p, self.k, generator=generator, world_size=world_size)
+        mined = None
+        if state.neighbours is not None:
+            mined = inter_camera_batches(
+                state.neighbours, state.labels, self.p, self.k, num_batches=len(labelled), generator=generator, world_size=world_size
+            )
+        batches = PlannedBatches(labelled, mined, rank=rank, world_size=world_size)
+        return self.training_loader(state.labels, batches, epoch=epoch, collate=TargetCollate(state.labels, state.neighbours))
+
+    @override
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if "icm" in batch and batch["icm"]["images"].dtype == torch.uint8:
+            batch["icm"]["images"] = normalize_images(batch["icm"]["images"])
+        return batch
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Labels and neighbour lists of the moment; embeddings are made anew at the next clustering."""
+        if self._state is None:
+            return {}
+        tensors: dict[str, Any] = {"iteration": self._state.iteration, "labels": self._state.labels, "camids": self._state.camids}
+        if self._state.neighbours is not None:
+            tensors |= {"ranked": self._state.neighbours.ranked, "mutual": self._state.neighbours.mutual}
+        return tensors
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not state_dict:
+            return
+        neighbours = InterCameraPairs(state_dict["ranked"], state_dict["mutual"]) if "ranked" in state_dict else None
+        self.set_target_state(TargetState(state_dict["iteration"], state_dict["labels"], state_dict["camids"], neighbours=neighbours))
+
+
+class TargetCollate:
+    """Stack a planned batch; images drawn for inter-camera mining go to ``batch["icm"]`` with their masks."""
+
+    def __init__(self, labels: Tensor, pairs: InterCameraPairs | None) -> None:
+        self.labels, self.pairs = labels, pairs
+
+    def __call__(self, items: list[dict[str, Tensor]]) -> dict[str, Any]:
+        """Stack the items of one planned batch."""
+        batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
+        mined = [item for item in items if item["part"] == 1]
+        if mined and self.pairs is not None:
+            icm = collate_images(mined)
+            positives, negatives = inter_camera_masks(icm["indices"], self.labels, self.pairs)
+            batch["icm"] = {"images": icm["images"], "anchors": torch.arange(len(mined)), "positives": positives, "negatives": negatives}
+        return batch

@@ -1,0 +1,148 @@
+"""Decoding crops, and the data sets of decoded crops that loaders iterate over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
+
+from lightning_reid.datamodules.readers import find_unreadable_images
+from lightning_reid.datamodules.transforms import ImageTransform, seeded
+from lightning_reid.records import ImageRecord
+
+logger = logging.getLogger(__name__)
+
+_JPEG_TRAILER_BYTES = 64
+_WAY_ON = "Restore the file, or leave it out with unreadable='skip'"
+
+
+class CorruptImageError(RuntimeError):
+    """A file that should hold an image does not."""
+
+
+def load_image(path: str) -> Tensor:
+    """Decode an image file.
+
+    Args:
+        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.
+
+    Returns:
+        ``[3, H, W]`` uint8 RGB.
+
+    Raises:
+        CorruptImageError: The file is missing, empty, cut short or no image; the message names it.
+    """
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise CorruptImageError(f"cannot read {path}: {error}. {_WAY_ON}") from error
+    start, end = encoded[:2].tobytes(), encoded[-_JPEG_TRAILER_BYTES:].tobytes()
+    if start == b"\xff\xd8" and b"\xff\xd9" not in end:  # OpenCV fills the missing part of such a JPEG with grey and says nothing
+        raise CorruptImageError(f"cannot decode {path}: the JPEG is cut short. {_WAY_ON}")
+    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
+    if pixels is None:
+        raise CorruptImageError(f"cannot decode {path}: {'zero bytes' if not encoded.size else 'no image that OpenCV knows'}. {_WAY_ON}")
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def without_unreadable(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
+    """Decode every image once and leave out those that fail, with a warning that names the first and counts them all."""
+    bad = {image.path: image.reason for image in find_unreadable_images(records, decode=True)}
+    if bad:
+        path, reason = next(iter(bad.items()))
+        logger.warning("left out %d of %d images that cannot be read (first: %s, %s)", len(bad), len(records), path, reason)
+    return tuple(record for record in records if record.path not in bad)
+
+
+def require_readable(records: Sequence[ImageRecord]) -> None:
+    """Find missing, empty and foreign files before hours of training do; reads the headers only.
+
+    Raises:
+        CorruptImageError: Names the first such file and counts the others.
+    """
+    bad = find_unreadable_images(records)
+    if bad:
+        raise CorruptImageError(
+            f"{bad[0].path} is no readable image: {bad[0].reason} ({len(bad)} of {len(records)} images are so). "
+            "Restore them, or leave them out with unreadable='skip'"
+        )
+
+
+class Draw(NamedTuple):
+    """One image drawn into a training batch.
+
+    Attributes:
+        row: Of the training records.
+        position: Place among all draws of the epoch; with (seed, epoch) it determines the augmentation.
+        part: Which loss the image is for: 0 the labelled batch, 1 inter-camera mining.
+    """
+
+    row: int
+    position: int
+    part: int = 0
+
+
+class TrainImages(Dataset[dict[str, Tensor]]):
+    """Augmented training crops, addressed by :class:`Draw`.
+
+    An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "part"}``. The augmentation depends on (seed, epoch, position)
+    alone: neither on how often an iterator was made nor on the worker that makes it, so a resumed run sees the same pixels.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord], labels: Tensor, transform: ImageTransform, *, seed: int, epoch: int) -> None:
+        self.paths = [record.path for record in records]
+        self.camids = [record.camid for record in records]
+        self.labels = labels.tolist()
+        self.transform, self.seed, self.epoch = transform, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @override
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+        image = load_image(self.paths[draw.row])
+        with seeded(self.seed, self.epoch, draw.position):
+            image = self.transform(image)
+        numbers = {"pid": self.labels[draw.row], "camid": self.camids[draw.row], "index": draw.row, "part": draw.part}
+        return {"image": image} | {name: torch.tensor(value) for name, value in numbers.items()}
+
+
+class EvaluationImages(Dataset[dict[str, Tensor]]):
+    """Crops in the test-time transform, addressed by their row.
+
+    An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "is_query"}``; ``index`` counts queries and gallery apart.
+    """
+
+    def __init__(self, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], transform: ImageTransform) -> None:
+        self.records, self.num_query, self.transform = (*query, *gallery), len(query), transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @override
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        record, is_query = self.records[row], row < self.num_query
+        return {
+            "image": self.transform(load_image(record.path)),
+            "pid": torch.tensor(record.pid),
+            "camid": torch.tensor(record.camid),
+            "index": torch.tensor(row if is_query else row - self.num_query),
+            "is_query": torch.tensor(is_query),
+        }
+
+
+_PLURALS = {"image": "images", "pid": "pids", "camid": "camids", "index": "indices", "is_query": "is_query", "part": "parts"}
+
+Collate = Callable[[list[dict[str, Tensor]]], dict[str, Tensor]]
+
+
+def collate_images(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Stack items into ``images [B, 3, H, W]`` uint8, ``pids``, ``camids``, ``indices`` ``[B]`` int64, and ``is_query`` bool if given."""
+    return {plural: torch.stack([item[name] for item in items]) for name, plural in _PLURALS.items() if name in items[0]}

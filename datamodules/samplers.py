@@ -1,0 +1,153 @@
+"""Which images make up the batches: P x K identity draws, inter-camera draws, and the shares of several processes.
+
+The draws of an epoch are a function of (labels, P, K, seed, epoch). Every process plans the whole epoch and takes whole batches
+of the plan in turn, so W processes with batches of B see in one step what one process with a batch of W x B sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from typing_extensions import override
+
+from lightning_reid.datamodules.images import Draw
+from lightning_reid.records import InterCameraPairs
+
+
+def identity_batches(labels: Tensor, p: int, k: int, *, generator: np.random.Generator, world_size: int = 1) -> Tensor:
+    """Plan one epoch of identity-balanced batches.
+
+    Identities come in random passes over all of them, so that each is drawn equally often; the images of one identity come in
+    random passes over its images, so that none is drawn twice before all were drawn once. An identity with fewer than K images
+    repeats them. The epoch is as long as the labelled images make it: about one draw per labelled image.
+
+    Args:
+        labels: ``[N]`` int64 identities; negative ones (noise) are never drawn.
+        p: Identities a batch, at least 1 and at most the number of identities.
+        k: Images an identity, at least 1.
+        generator: Source of the draws.
+        world_size: Number of processes that share the plan; the number of batches is a multiple of it, at least one each.
+
+    Returns:
+        ``[num_batches, P * K]`` int64 rows of ``labels``; K neighbouring entries share an identity.
+
+    Raises:
+        ValueError: There are fewer than P identities.
+    """
+    rows_of = _rows_by_identity(labels)
+    if len(rows_of) < p:
+        raise ValueError(f"a batch wants P={p} identities, but the images have only {len(rows_of)}: lower p")
+    num_labelled = sum(map(len, rows_of))
+    num_batches = max(1, num_labelled // (p * k * world_size)) * world_size
+    identities = _plan_items(len(rows_of), p, num_batches, world_size, generator)
+    decks = [_Deck(rows, generator) for rows in rows_of]
+    batches = [np.concatenate([decks[identity].deal(k) for identity in batch]) for batch in identities]
+    return torch.from_numpy(np.stack(batches))
+
+
+def inter_camera_batches(
+    pairs: InterCameraPairs, labels: Tensor, p: int, k: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1
+) -> Tensor:
+    """Plan the batches of the inter-camera triplet loss: anchors, each with images drawn from its mutual list (HSR, section 4.4.2).
+
+    Args:
+        pairs: Cross-camera neighbour lists of N images.
+        labels: ``[N]`` int64; neither end of a drawn pair is noise.
+        p: Anchors a batch; fewer when fewer images have a partner.
+        k: Images an anchor: itself and K - 1 of its mutual neighbours, repeated where it has fewer.
+        num_batches: Rows of the plan.
+        generator: Source of the draws.
+        world_size: Number of processes that share the plan.
+
+    Returns:
+        ``[num_batches, P' * K]`` int64, P' <= P; ``[num_batches, 0]`` when no mutual pair exists.
+    """
+    usable = pairs.mutual & (labels[pairs.ranked.clamp_min(0)] >= 0) & (labels >= 0).unsqueeze(1)
+    anchors = usable.any(1).nonzero().flatten().numpy()
+    if not len(anchors):
+        return torch.empty(num_batches, 0, dtype=torch.int64)
+    partners = {int(a): _Deck(pairs.ranked[a][usable[a]].numpy(), generator) for a in anchors}
+    p = min(p, len(anchors))
+    chosen = anchors[_plan_items(len(anchors), p, num_batches, world_size, generator)]
+    batches = [np.concatenate([np.append(a, partners[int(a)].deal(k - 1)) for a in batch]) for batch in chosen]
+    return torch.from_numpy(np.stack(batches))
+
+
+def _rows_by_identity(labels: Tensor) -> list[np.ndarray]:
+    values = labels.numpy()
+    order = np.argsort(values, kind="stable")[int((values < 0).sum()) :]
+    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1) if len(order) else []
+
+
+def _plan_items(num_items: int, p: int, num_batches: int, world_size: int, generator: np.random.Generator) -> np.ndarray:
+    """``[num_batches, p]``: distinct within the ``world_size`` batches of one step where there are enough items, else within a batch."""
+    together = world_size if num_items >= p * world_size else 1
+    return _distinct_in_batches(num_items, p * together, num_batches // together, generator).reshape(num_batches, p)
+
+
+def _distinct_in_batches(num_items: int, per_batch: int, num_batches: int, generator: np.random.Generator) -> np.ndarray:
+    """``[num_batches, per_batch]`` items in random passes over all of them, none twice in one batch."""
+    stream: list[int] = []
+    while len(stream) < num_batches * per_batch:
+        one_pass = generator.permutation(num_items)
+        begun = len(stream) % per_batch
+        if begun:  # the batch that spans two passes must not hold an item twice
+            repeated = np.isin(one_pass, stream[-begun:])
+            one_pass = np.concatenate([one_pass[~repeated], one_pass[repeated]])
+        stream.extend(one_pass.tolist())
+    return np.array(stream[: num_batches * per_batch]).reshape(num_batches, per_batch)
+
+
+class _Deck:
+    """Deals items in random passes over all of them."""
+
+    def __init__(self, items: np.ndarray, generator: np.random.Generator) -> None:
+        self.items, self.generator, self.left = items, generator, np.empty(0, dtype=np.int64)
+
+    def deal(self, count: int) -> np.ndarray:
+        while len(self.left) < count:
+            self.left = np.concatenate([self.left, self.generator.permutation(self.items)])
+        dealt, self.left = self.left[:count], self.left[count:]
+        return dealt
+
+
+class PlannedBatches(Sampler[list[Draw]]):
+    """This rank's batches of an epoch's plan; iterating twice gives the same draws twice.
+
+    Args:
+        labelled: ``[num_batches, B]`` int64 rows for the pseudo-label losses.
+        inter_camera: ``[num_batches, B']`` int64 rows for the inter-camera loss, or ``None``.
+        rank: This process.
+        world_size: Number of processes; ``num_batches`` is a multiple of it.
+    """
+
+    def __init__(self, labelled: Tensor, inter_camera: Tensor | None = None, *, rank: int = 0, world_size: int = 1) -> None:
+        self.labelled, self.inter_camera, self.rank, self.world_size = labelled, inter_camera, rank, world_size
+
+    def __len__(self) -> int:
+        return len(self.labelled) // self.world_size
+
+    @override
+    def __iter__(self) -> Iterator[list[Draw]]:
+        parts = [part for part in (self.labelled, self.inter_camera) if part is not None]
+        for step in range(self.rank, len(self) * self.world_size, self.world_size):
+            batch, before = [], 0
+            for number, part in enumerate(parts):
+                first = before + step * part.shape[1]
+                batch += [Draw(row, first + place, number) for place, row in enumerate(part[step].tolist())]
+                before += part.numel()
+            yield batch
+
+
+def shard_rows(num_rows: int, rank: int, world_size: int) -> list[int]:
+    """Rows ``rank, rank + world_size, ...`` of ``range(num_rows)``, padded from the front so that every rank has equally many.
+
+    DistributedDataParallel synchronises buffers in every forward pass, so ranks must take equally many steps; whoever gathers the
+    rows drops those that come twice.
+    """
+    length = -(-num_rows // world_size)
+    return [row % num_rows for row in range(rank, length * world_size, world_size)]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_reid.datamodules.images import (
+    CorruptImageError,
+    Draw,
+    EvaluationImages,
+    TrainImages,
+    collate_images,
+    load_image,
+    require_readable,
+    without_unreadable,
+)
+from lightning_reid.datamodules.transforms import evaluation_transform, normalize_images, seeded, train_transform
+from lightning_reid.records import ImageRecord
+
+
+@pytest.fixture
+def crops(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (4, 40, 20, 3), dtype=np.uint8)
+    records = []
+    for number, colour in enumerate(colours):
+        Image.fromarray(colour).save(tmp_path / f"{number}.png")
+        records.append(ImageRecord(str(tmp_path / f"{number}.png"), pid=number // 2, camid=number % 2))
+    return records
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "jpg"])
+def test_images_decode_to_rgb_whatever_their_format(tmp_path, suffix):
+    pixels = np.zeros((16, 8, 3), dtype=np.uint8)
+    pixels[..., 0] = 200
+    Image.fromarray(pixels).save(tmp_path / f"red.{suffix}", quality=100)
+    image = load_image(str(tmp_path / f"red.{suffix}"))
+    assert image.shape == (3, 16, 8)
+    assert image.dtype == torch.uint8
+    assert abs(int(image[0].float().mean()) - 200) <= 2
+    assert image[1:].max() <= 3
+
+
+def test_a_grey_jpeg_becomes_three_channels(tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.jpg"), np.full((16, 8), 77, dtype=np.uint8))
+    assert load_image(str(tmp_path / "grey.jpg")).shape == (3, 16, 8)
+
+
+@pytest.mark.parametrize("name", ["broken.jpg", "broken.bmp", "missing.jpg"])
+def test_a_file_that_does_not_decode_is_named(tmp_path, name):
+    if "missing" not in name:
+        (tmp_path / name).write_bytes(b"not an image")
+    with pytest.raises(CorruptImageError, match=f"{name}.*unreadable='skip'"):
+        load_image(str(tmp_path / name))
+
+
+def test_a_jpeg_cut_short_is_an_error_not_a_grey_area(tmp_path):
+    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 32, 3), dtype=np.uint8))[1].tobytes()
+    (tmp_path / "short.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptImageError, match=r"short\.jpg: the JPEG is cut short"):
+        load_image(str(tmp_path / "short.jpg"))
+
+
+def test_zero_byte_files_are_found_before_training_named_and_counted(crops, tmp_path):
+    for number in (1, 3):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(CorruptImageError, match=r"1\.png is no readable image: zero bytes \(2 of 4 images"):
+        require_readable(crops)
+
+
+def test_unreadable_images_can_be_left_out_with_a_count(crops, tmp_path, caplog):
+    whole = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").write_bytes(whole[: len(whole) // 2])  # the header is fine, the pixels are cut short
+    with caplog.at_level(logging.WARNING):
+        kept = without_unreadable(crops)
+    assert [record.path[-5:] for record in kept] == ["0.png", "1.png", "3.png"]
+    assert "left out 1 of 4 images" in caplog.text
+    assert "2.png" in caplog.text
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_position(crops):
+    def image(seed: int, epoch: int, position: int) -> torch.Tensor:
+        images = TrainImages(crops, torch.arange(4), train_transform((32, 16)), seed=seed, epoch=epoch)
+        return images[Draw(2, position)]["image"]
+
+    assert torch.equal(image(0, 3, 7), image(0, 3, 7))
+    for other in (image(1, 3, 7), image(0, 4, 7), image(0, 3, 8)):
+        assert not torch.equal(image(0, 3, 7), other)
+
+
+def test_seeded_leaves_the_global_generator_as_it_was():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with seeded(1, 2, 3):
+        torch.rand(100)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_normalisation_equals_the_usual_formula_in_float64():
+    images = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).double(), torch.tensor([0.229, 0.224, 0.225]).double()
+    expected = (images.double() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    torch.testing.assert_close(normalize_images(images).double(), expected, atol=1e-6, rtol=0)
+
+
+def test_erasing_fills_with_the_mean_colour_which_normalises_to_nearly_zero():
+    transform = train_transform((64, 32), crop_padding=0, erasing_probability=1.0)
+    with seeded(0):
+        erased = normalize_images(transform(torch.full((3, 64, 32), 255, dtype=torch.uint8)).unsqueeze(0))
+    hidden = erased.abs().amax(1) < 0.01
+    assert 0.02 <= hidden.float().mean() <= 0.4
+
+
+def test_evaluation_items_count_queries_and_gallery_apart(crops):
+    images = EvaluationImages(crops[:1], crops[1:], evaluation_transform((32, 16)))
+    batch = collate_images([images[row] for row in range(4)])
+    assert batch["images"].shape == (4, 3, 32, 16)
+    assert batch["is_query"].tolist() == [True, False, False, False]
+    assert batch["indices"].tolist() == [0, 0, 1, 2]
+    assert batch["pids"].tolist() == [0, 0, 1, 1]
