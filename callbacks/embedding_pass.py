@@ -1,0 +1,109 @@
+"""What callbacks need to look at the whole target set: a sharded embedding pass, and work done once for all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Tensor
+
+from lightning_reid.protocols import EmbeddingModel, TargetData
+
+T = TypeVar("T")
+
+
+def target_data(trainer: pl.Trainer, asker: object) -> TargetData:
+    """The Trainer's datamodule, if it holds a target set.
+
+    Raises:
+        ValueError: It does not.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, TargetData):
+        raise ValueError(
+            f"{type(asker).__name__} wants a datamodule with target images, such as CrossDomainDataModule, got {type(data).__name__}"
+        )
+    return data
+
+
+def require_before(
+    trainer: pl.Trainer, callback: pl.Callback, *earlier: type[pl.Callback], optional: tuple[type[pl.Callback], ...] = ()
+) -> None:
+    """Check the order of the callback list, in which states are made and refined.
+
+    Raises:
+        ValueError: One of ``earlier`` is missing, or it or one of ``optional`` comes after ``callback``.
+    """
+    order: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
+    mine = order.index(callback)
+    for kind in (*earlier, *optional):
+        places = [place for place, other in enumerate(order) if isinstance(other, kind)]
+        if (kind in earlier and not places) or any(place > mine for place in places):
+            raise ValueError(
+                f"{type(callback).__name__} works on what {kind.__name__} publishes: put {kind.__name__} before it in the callback list"
+            )
+
+
+@torch.no_grad()
+def embed_target(trainer: pl.Trainer, module: pl.LightningModule, *, with_parts: bool) -> tuple[Tensor, Tensor | None]:
+    """Embed all target images in the test-time transform, each rank its share; every rank gets all of them, on the CPU.
+
+    Returns:
+        ``embeddings [N, D]`` float32, L2-normalised, and ``parts [N, 2, D]`` float32 or ``None``.
+    """
+    if not isinstance(module, EmbeddingModel):
+        raise ValueError(f"clustering wants a module with embed(images, with_parts), got {type(module).__name__}")
+    data = target_data(trainer, module)
+    was_training = module.training
+    module.eval()
+    indices, embeddings, parts = [], [], []
+    loader = data.target_dataloader()
+    for batch in track(
+        loader, description="embedding the target images", total=len(loader), disable=not trainer.is_global_zero, transient=True
+    ):
+        batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
+        batch = getattr(trainer, "datamodule").on_after_batch_transfer(batch, 0)  # noqa: B009
+        with trainer.precision_plugin.forward_context():
+            output = module.embed(batch["images"], with_parts=with_parts)
+        indices.append(batch["indices"])
+        embeddings.append(output.embedding.float())
+        if output.parts is not None:
+            parts.append(output.parts.float())
+    module.train(was_training)
+    num_images = len(data.target_records)
+    rows = gather_rows(trainer, torch.cat(indices))
+    everything = _in_order(gather_rows(trainer, torch.cat(embeddings)), rows, num_images)
+    return F.normalize(everything, dim=1), _in_order(gather_rows(trainer, torch.cat(parts)), rows, num_images) if parts else None
+
+
+def gather_rows(trainer: pl.Trainer, rows: Tensor) -> Tensor:
+    """The rows ``[n, ...]`` of all ranks one after another, on the CPU; every rank must hold equally many."""
+    gathered = trainer.strategy.all_gather(rows.to(trainer.strategy.root_device))
+    assert isinstance(gathered, Tensor)
+    return gathered.reshape(-1, *rows.shape[1:]).cpu()
+
+
+def _in_order(values: Tensor, rows: Tensor, num_images: int) -> Tensor:
+    ordered = torch.empty(num_images, *values.shape[1:], dtype=values.dtype)
+    ordered[rows] = values  # a row that padding repeated is written twice with the same values
+    return ordered
+
+
+def once_for_all_ranks(trainer: pl.Trainer, compute: Callable[[], T]) -> T:
+    """Run ``compute`` on rank 0 and give its result to every rank; an error on rank 0 is raised on every rank, so none waits for ever."""
+    outcome: T | BaseException | None = None
+    if trainer.is_global_zero:
+        try:
+            outcome = compute()
+        except Exception as error:
+            if trainer.world_size == 1:
+                raise
+            outcome = error
+    outcome = trainer.strategy.broadcast(outcome)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome  # type: ignore[return-value]  # None only if compute returned it

@@ -1,0 +1,68 @@
+"""HSR under DistributedDataParallel: two gloo processes believe, and score, what one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, sys
+    import pytorch_lightning as pl, torch
+    from lightning_reid.callbacks import InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
+    from lightning_reid.datamodules import CrossDomainDataModule
+    from lightning_reid.modules import HSR
+
+    source, target, output, devices, p = sys.argv[1:4] + [int(value) for value in sys.argv[4:6]]
+
+    class Recorder(pl.Callback):
+        def __init__(self):
+            self.labels, self.drawn = [], []
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.labels.append(trainer.datamodule.target_state.labels.tolist())
+            self.drawn.append(batch["indices"].tolist())
+
+    pl.seed_everything(0, verbose=False)
+    data = CrossDomainDataModule(source, target, image_size=(64, 32), p=p, k=4, source_p=4, num_workers=0, eval_batch_size=13)
+    narrow = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+    model = HSR(backbone="resnet18", backbone_options=narrow, min_samples=2, bn_group=8, lr=0.01)
+    recorder = Recorder()
+    callbacks = [
+        PseudoLabelClustering(every_n_epochs=1, k1=10, k2=3, min_samples=2), PartBasedHomogeneity(num_std=0.5), InterCameraMining(k=5),
+        RankListLogger(output + "/ranks.png"), recorder,
+    ]
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, callbacks=callbacks, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, default_root_dir=output,
+    )
+    trainer.fit(model, data)
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    result = {"labels": recorder.labels, "drawn": recorder.drawn, "scores": scores}
+    json.dump(result, open(f"{output}/{devices}-{trainer.global_rank}.json", "w"))
+    """
+)
+
+
+def test_two_gloo_processes_have_the_labels_and_the_scores_of_one(market_folder, duke_folder, tmp_path):
+    script = tmp_path / "fit.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    for devices, p in ((1, 4), (2, 2)):  # the same global batch: 4 x 4 images, normalised and mined in groups of 8
+        command = [sys.executable, str(script), str(duke_folder), str(market_folder), str(tmp_path), str(devices), str(p)]
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert two[0]["labels"] == two[1]["labels"] == one["labels"]
+    for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):
+        assert first + second == whole
+    assert two[0]["scores"] == two[1]["scores"]
+    assert two[0]["scores"] == pytest.approx(one["scores"], abs=1e-4)
+    assert one["scores"]["val/mAP"] > 0

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightning_reid.callbacks.embedding_projector import project, sampled_cluster_rows
+from lightning_reid.callbacks.rank_list import RIGHT, WRONG, draw_rank_lists, nearest_allowed
+from lightning_reid.records import ImageRecord
+
+
+def record(folder, name: str, pid: int, camid: int, colour=(0, 0, 255)) -> ImageRecord:
+    Image.new("RGB", (8, 16), colour).save(folder / f"{name}.png")
+    return ImageRecord(str(folder / f"{name}.png"), pid, camid)
+
+
+def test_rank_lists_leave_out_what_the_protocol_ignores(tmp_path):
+    query = [record(tmp_path, "q", 1, 1)]
+    gallery = [record(tmp_path, f"g{n}", pid, camid) for n, (pid, camid) in enumerate([(1, 1), (-1, 2), (1, 2), (2, 1), (0, 3)])]
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.1], [0.9, 0.3]])
+    ranks = nearest_allowed(query, gallery, torch.tensor([[1.0, 0.0]]), embeddings, top=10)
+    assert ranks == [[3, 4, 2]]  # not 0 (same person, same camera), not 1 (junk)
+
+
+def test_right_answers_get_green_frames_and_wrong_ones_red(tmp_path):
+    query = [record(tmp_path, "q", 1, 1)]
+    picture = np.asarray(draw_rank_lists(query, [[record(tmp_path, "a", 1, 2), record(tmp_path, "b", 2, 2)]]))
+    green, red = ((picture == colour).all(-1) for colour in (RIGHT, WRONG))
+    assert green.any()
+    assert red.any()
+    assert np.argwhere(green)[:, 1].max() < np.argwhere(red)[:, 1].min()  # the right one is ranked first
+
+
+def test_sampled_rows_are_whole_clusters_without_noise_and_repeat_with_the_seed():
+    labels = torch.tensor([0, 1, 2, -1] * 5)
+    rows = sampled_cluster_rows(labels, 2, 100, seed=0)
+    assert len(labels[rows].unique()) == 2
+    assert (labels[rows] >= 0).all()
+    assert len(rows) == 10
+    assert torch.equal(rows, sampled_cluster_rows(labels, 2, 100, seed=0))
+    assert len(sampled_cluster_rows(torch.full((4,), -1), 2, 100, seed=0)) == 0
+
+
+def test_projection_keeps_far_clusters_apart():
+    embeddings = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)) * 0.01
+    embeddings[20:, 0] += 5
+    points = project(embeddings, seed=0)
+    assert points.shape == (40, 2)
+    centres = points[:20].mean(0), points[20:].mean(0)
+    assert np.linalg.norm(centres[0] - centres[1]) > np.linalg.norm(points[:20] - centres[0], axis=1).max()
