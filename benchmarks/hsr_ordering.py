@@ -1,0 +1,101 @@
+"""Is HSR better than its parts? The five rows of Table 4.2 on the generated pair, several seeds, paired differences on the same queries.
+
+The generated domains and the settings are those of `python recipes/hsr_duke2market.py`; a seed changes weights, draws and augmentations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from lightning_reid.metrics import paired_difference_interval
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "hsr_duke2market.py"
+PAIRS = (
+    ("DBSCAN baseline", "direct transfer"),
+    ("HSR", "DBSCAN baseline"),
+    ("HSR", "direct transfer"),
+    ("baseline + PBH", "DBSCAN baseline"),
+    ("baseline + ICM", "DBSCAN baseline"),
+    ("HSR", "baseline + ICM"),
+)
+
+
+def load_recipe() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hsr_duke2market", RECIPE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_seed(seed: int, output: Path, more: Sequence[str]) -> dict[str, float]:
+    """The mAP of every row; a seed that was run before is read back."""
+    folder = output / f"seed{seed}"
+    if not (folder / "results.json").is_file():
+        load_recipe().main([f"--seed={seed}", f"--output={folder}", "--ablation", "--quiet", "--resume", *more])
+    rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
+    return {name: row["mAP"] for name, row in rows.items()}
+
+
+def pbh_firings(output: Path, seeds: Sequence[int], row: str) -> tuple[int, int]:
+    """In how many iterations PBH found an imperfect cluster, and how many iterations there were."""
+    fired: list[bool] = []
+    for seed in seeds:
+        iterations: dict[int, float] = {}
+        for file in sorted((output / f"seed{seed}" / row).glob("version_*/metrics.csv")):
+            with file.open(newline="", encoding="utf-8") as lines:
+                iterations |= {
+                    int(float(line["cluster/iteration"])): float(line["pbh/num_imperfect"])
+                    for line in csv.DictReader(lines)
+                    if line.get("pbh/num_imperfect")
+                }
+        fired += [count > 0 for count in iterations.values()]
+    return sum(fired), len(fired)
+
+
+def report(scores: dict[int, dict[str, float]], output: Path) -> str:
+    seeds = sorted(scores)
+    column = {name: torch.tensor([scores[seed][name] for seed in seeds], dtype=torch.float64) for name in scores[seeds[0]]}
+    lines = [
+        f"mAP in per cent over seeds {seeds}",
+        "",
+        "| method | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
+        "|---|" + "---:|" * (len(seeds) + 1),
+    ]
+    for name, values in column.items():
+        lines.append(
+            f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values.tolist()) + f" | {100 * float(values.mean()):.1f} |"
+        )
+    lines += ["", "| paired difference | mean | 95 % interval | above zero |", "|---|---:|---:|---|"]
+    for better, worse in PAIRS:
+        low, high = paired_difference_interval(column[better], column[worse])
+        mean = float((column[better] - column[worse]).mean())
+        lines.append(f"| {better} - {worse} | {100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {'yes' if low > 0 else 'no'} |")
+    for row, folder in (("baseline + PBH", "baseline-with-PBH"), ("HSR", "HSR")):
+        fired, iterations = pbh_firings(output, seeds, folder)
+        lines.append(f"\nPBH found an imperfect cluster in {fired} of {iterations} iterations of {row}.")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two (default: 0 1 2 3 4)")
+    parser.add_argument("--output", type=Path, default=Path("runs/hsr_ordering"), help="folder of the runs (default: runs/hsr_ordering)")
+    arguments, more = parser.parse_known_args(argv)
+    scores = {seed: run_seed(seed, arguments.output, more) for seed in arguments.seeds}
+    if len(scores) > 1:
+        print(report(scores, arguments.output))
+    return scores
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What owns Trainers or files: the stages of a recipe and the report it leaves; embedding a folder of crops and searching it.
+
+Names are imported on first use: embedding and searching do without Lightning and its seconds of import.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+    from lightning_reid.runners.report import ResultRow, draw_curves, print_table, write_report
+    from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
+    from lightning_reid.runners.stages import RunOptions, Stage
+
+__all__ = [
+    "EmbeddedImages",
+    "EmbeddingPass",
+    "Neighbour",
+    "ResultRow",
+    "RunOptions",
+    "Stage",
+    "draw_curves",
+    "draw_search",
+    "find_crops",
+    "nearest_images",
+    "print_neighbours",
+    "print_table",
+    "write_embeddings",
+    "write_neighbours",
+    "write_report",
+]
+
+_MODULES = {
+    "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
+    "report": ("ResultRow", "draw_curves", "print_table", "write_report"),
+    "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
+    "stages": ("RunOptions", "Stage"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

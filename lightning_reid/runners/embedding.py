@@ -1,0 +1,207 @@
+"""From image files to embeddings: finding crops, one pass of a network over them, the file they end in. Needs no Trainer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
+
+from lightning_reid.datamodules.images import CorruptImageError, load_image, require_readable
+from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
+from lightning_reid.datamodules.transforms import ImageTransform, evaluation_transform, normalize_images
+from lightning_reid.files import write_atomically
+from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.records import JUNK_PID, ImageRecord
+
+logger = logging.getLogger(__name__)
+
+CROP_SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
+AUTOCAST = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class EmbeddedImages:
+    """Embeddings of image files; row i belongs to ``paths[i]``.
+
+    Attributes:
+        paths: N files, as they were given.
+        embeddings: ``[N, D]`` float32 on the CPU, L2-normalised.
+    """
+
+    paths: tuple[str, ...]
+    embeddings: Tensor
+
+
+def find_crops(places: Iterable[str | Path]) -> list[str]:
+    """The image files among files and folders, each once: files as given, a folder's at any depth in the order of their names.
+
+    In folders only names with an image's suffix count, hidden ones (``._`` twins of macOS) do not.
+
+    Raises:
+        FileNotFoundError: One of the places is not there, or is a folder without images.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise FileNotFoundError(f"there is no file or folder {place}: expected image files, or folders with images at any depth")
+        inside = place.rglob("*") if place.is_dir() else ()
+        # a link to nowhere stays in: it is to be reported as unreadable, not passed over
+        images = sorted(
+            file for file in inside if file.suffix.lower() in CROP_SUFFIXES and not file.name.startswith(".") and not file.is_dir()
+        )
+        if place.is_dir() and not images:
+            raise FileNotFoundError(f"the folder {place} holds no images at any depth: expected files in {', '.join(CROP_SUFFIXES)}")
+        found += images or [place]
+    return [str(file) for file in dict.fromkeys(found)]
+
+
+@dataclass(frozen=True)
+class EmbeddingPass:
+    """How a network is passed over image files.
+
+    Attributes:
+        image_size: (height, width) in pixels that every image is resized to: what the network was trained with.
+        batch_size: Images a forward pass.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is a device.
+        precision: ``"32-true"``, or ``"16-mixed"`` or ``"bf16-mixed"`` for autocast, as Lightning names them.
+        unreadable: What to do about files that cannot be decoded: ``"error"``, or ``"skip"`` to leave them out, with a count.
+        num_workers: Processes that decode images; 0 decodes them in this one.
+        quiet: Show no progress bar.
+
+    Raises:
+        ValueError: A number is out of range, or CUDA is asked for where there is none.
+    """
+
+    image_size: tuple[int, int] = (256, 128)
+    batch_size: int = 64
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    unreadable: Literal["error", "skip"] = "error"
+    num_workers: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 1 or self.batch_size < 1 or self.num_workers < 0:
+            raise ValueError(
+                "need image_size and batch_size of at least 1 and num_workers of at least 0, "
+                f"got {self.image_size}, {self.batch_size} and {self.num_workers}"
+            )
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
+
+    def run(self, network: EmbeddingNetwork, paths: Sequence[str]) -> EmbeddedImages:
+        """Embed image files.
+
+        Args:
+            network: Is put into evaluation mode and onto the device.
+            paths: At least one file; those that are skipped have no row in the result.
+
+        Raises:
+            CorruptImageError: A file cannot be decoded and ``unreadable`` is ``"error"``; headers are checked before the pass.
+            ValueError: There is no image, or none that can be decoded, or an embedding is not finite; the message names the file.
+        """
+        if not paths:
+            raise ValueError("there are no images to embed")
+        if self.unreadable == "error":
+            require_readable([ImageRecord(path, pid=JUNK_PID, camid=0) for path in paths])
+        device = torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+        network.to(device).eval()
+        embeddings = torch.empty(len(paths), network.num_features)
+        kept: list[str] = []
+        reasons: list[str] = []
+        with self._progress() as progress:
+            task = progress.add_task("embedding", total=len(paths))
+            for batch in self._loader(paths, device):
+                if batch.images is not None:
+                    embeddings[len(kept) : len(kept) + len(batch.paths)] = self._embed(network, batch, device)
+                kept += batch.paths
+                reasons += batch.reasons
+                progress.advance(task, len(batch.paths) + len(batch.reasons))
+        if not kept:
+            raise ValueError(f"none of the {len(paths)} images can be read, the first: {reasons[0]}")
+        if reasons:
+            logger.warning("left out %d of %d images that cannot be read, the first: %s", len(reasons), len(paths), reasons[0])
+        return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
+
+    def _loader(self, paths: Sequence[str], device: torch.device) -> DataLoader:
+        images = Crops(paths, evaluation_transform(self.image_size), skip_unreadable=self.unreadable == "skip")
+        pinned = device.type == "cuda"
+        return DataLoader(images, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate_crops, pin_memory=pinned)
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+        return Progress(*columns, disable=self.quiet)
+
+    @torch.inference_mode()
+    def _embed(self, network: EmbeddingNetwork, batch: CropBatch, device: torch.device) -> Tensor:
+        assert batch.images is not None
+        images = normalize_images(batch.images.to(device, non_blocking=True))
+        with torch.autocast(device.type, AUTOCAST[self.precision], enabled=self.precision != "32-true"):
+            embeddings: Tensor = network(images).embedding
+        embeddings = embeddings.float().cpu()
+        broken = (~embeddings.isfinite().all(1)).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(
+                f"the embedding of {batch.paths[broken[0]]} holds NaN or infinite values, as {len(broken)} of {len(batch.paths)} in its "
+                "batch do: the checkpoint is of a diverged training, or the numbers overflow in half precision (take precision='32-true')"
+            )
+        return F.normalize(embeddings, dim=1)
+
+
+class Crop(NamedTuple):
+    """A file and its ``[3, H, W]`` uint8 image, or the reason why there is none."""
+
+    path: str
+    image: Tensor | None
+    reason: str = ""
+
+
+class CropBatch(NamedTuple):
+    """The images ``[B, 3, H, W]`` uint8 of the files that could be decoded (``None`` without any), and why the others could not."""
+
+    paths: list[str]
+    images: Tensor | None
+    reasons: list[str]
+
+
+class Crops(Dataset[Crop]):
+    """Image files in the test-time transform."""
+
+    def __init__(self, paths: Sequence[str], transform: ImageTransform, *, skip_unreadable: bool) -> None:
+        self.paths, self.transform, self.skip_unreadable = paths, transform, skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @override
+    def __getitem__(self, row: int) -> Crop:
+        path = self.paths[row]
+        try:
+            return Crop(path, self.transform(load_image(path)))
+        except CorruptImageError as error:
+            if not self.skip_unreadable:
+                raise
+            return Crop(path, None, str(error))
+
+
+def collate_crops(crops: list[Crop]) -> CropBatch:
+    """Stack what could be decoded."""
+    readable = [(crop.path, crop.image) for crop in crops if crop.image is not None]
+    images = torch.stack([image for _, image in readable]) if readable else None
+    return CropBatch([path for path, _ in readable], images, [crop.reason for crop in crops if crop.image is None])
+
+
+def write_embeddings(path: Path, images: EmbeddedImages) -> None:
+    """Write ``embeddings`` (float32 ``[N, D]``) and ``paths`` (unicode ``[N]``) as ``.npz``, to be loaded with ``allow_pickle=False``."""
+    paths, embeddings = np.array(images.paths, dtype=np.str_), images.embeddings.numpy()
+    write_atomically(path, lambda file: np.savez(file, embeddings=embeddings, paths=paths))

@@ -1,0 +1,167 @@
+"""Running the stages of a recipe: trainers with one set of options, stages that are not run twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from lightning_reid.files import write_json
+from lightning_reid.metrics import bootstrap_interval
+from lightning_reid.modules import ReIDModule
+from lightning_reid.protocols import EvaluatedData
+from lightning_reid.runners.report import ResultRow, row_from_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class RunOptions:
+    """How and where a recipe runs.
+
+    Attributes:
+        output: Folder for checkpoints, logs, tables and pictures.
+        accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, as Lightning names them.
+        devices: Processes, one a device.
+        strategy: ``"auto"``, ``"ddp"``, ... as Lightning names them.
+        precision: ``"32-true"``, ``"bf16-mixed"``, ... as Lightning names them.
+        logger: ``"csv"``, or ``"wandb"`` beside it (online, offline or disabled as W&B's own settings decide).
+        seed: Seed of weights, draws and augmentations.
+        log_every_n_steps: Steps between two logged values of a loss.
+        tensorboard: Write TensorBoard logs too.
+        resume: Continue the run in ``output``: finished stages are kept, the unfinished one goes on from its last epoch.
+        quiet: Show no progress bars.
+    """
+
+    output: str = "runs/hsr"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    logger: Literal["csv", "wandb"] = "csv"
+    seed: int = 0
+    log_every_n_steps: int = 10
+    tensorboard: bool = False
+    resume: bool = False
+    quiet: bool = False
+
+    @classmethod
+    def add_to(cls, parser: ArgumentParser, *, output: str) -> None:
+        """Give a parser these options at its top level; the three switches are flags without a value."""
+        parser.add_class_arguments(cls, None, skip={"tensorboard", "resume", "quiet"})
+        parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs too")
+        parser.add_argument("--resume", action="store_true", help="continue the run in --output from its last finished epoch")
+        parser.add_argument("--quiet", action="store_true", help="show no progress bars")
+        parser.set_defaults({"output": output})
+
+    @classmethod
+    def of(cls, cfg: Namespace) -> RunOptions:
+        """The options among parsed arguments."""
+        return cls(**{field.name: cfg[field.name] for field in fields(cls)})
+
+
+class Stage:
+    """One fit of a recipe, in a folder of its own: ``last.ckpt`` while it runs, ``scores.json`` when it is done.
+
+    Args:
+        run: Options of the whole recipe.
+        name: As in the table; its folder is ``output/<name with dashes>``.
+    """
+
+    def __init__(self, run: RunOptions, name: str) -> None:
+        self.run, self.name = run, name
+        self.folder = Path(run.output) / name.replace(" ", "-").replace("+", "with")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of the latest finished epoch."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def metrics_files(self) -> list[Path]:
+        """What was logged, a file a sitting: a resumed stage has more than one."""
+        return sorted(self.folder.glob("version_*/metrics.csv"), key=lambda file: int(file.parent.name.removeprefix("version_")))
+
+    def trainer(self, max_epochs: int, callbacks: list[pl.Callback], *, validate_every_n_epochs: int | None) -> pl.Trainer:
+        """A Trainer that saves a checkpoint after every epoch and leaves sampling to the datamodule.
+
+        Args:
+            max_epochs: Epochs in all, those before a resume included.
+            callbacks: Beside saving and progress bars.
+            validate_every_n_epochs: Epochs between two validations; ``None`` for none, as on a source without a test part.
+        """
+        saving = ModelCheckpoint(
+            dirpath=self.folder,
+            filename="last",
+            save_top_k=1,
+            monitor=None,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        bars: list[pl.Callback] = [RichProgressBar(leave=False)] if not self.run.quiet else []
+        return pl.Trainer(
+            accelerator=self.run.accelerator,
+            devices=self.run.devices,
+            strategy=self.run.strategy,
+            precision=self.run.precision,
+            max_epochs=max_epochs,
+            check_val_every_n_epoch=validate_every_n_epochs or 1,
+            limit_val_batches=0 if validate_every_n_epochs is None else 1.0,
+            callbacks=[*callbacks, saving, *bars],
+            logger=self._loggers(),
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=not self.run.quiet,
+            log_every_n_steps=self.run.log_every_n_steps,
+        )
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = [CSVLogger(self.folder.parent, name=self.folder.name, flush_logs_every_n_steps=10)]
+        if self.run.logger == "wandb":
+            loggers.append(
+                WandbLogger(project="lightning-reid", name=f"{self.folder.parent.name}/{self.folder.name}", save_dir=str(self.folder))
+            )
+        if self.run.tensorboard:
+            loggers.append(TensorBoardLogger(self.folder.parent, name=self.folder.name))
+        return loggers
+
+    def resume_from(self) -> str | None:
+        """The checkpoint to go on from, if this run resumes and got that far."""
+        return str(self.checkpoint) if self.run.resume and self.checkpoint.is_file() else None
+
+    def finished_row(self) -> ResultRow | None:
+        """The row of an earlier run that this one resumes."""
+        scores = self.folder / "scores.json"
+        if not self.run.resume or not scores.is_file():
+            return None
+        logger.info("%s was finished before: its row is kept", self.name)
+        return row_from_json(self.name, json.loads(scores.read_text(encoding="utf-8")))
+
+    def score(self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule) -> ResultRow:
+        """Test the module on the datamodule's queries and gallery, keep the row in ``scores.json``."""
+        if not isinstance(data, EvaluatedData):
+            raise ValueError(f"scores need a datamodule with queries and a gallery, got {type(data).__name__}")
+        for one in trainer.loggers:
+            one.log_hyperparams({"protocol": str(module.protocol_stamp(data))})
+        scores = {
+            name.removeprefix("test/"): value
+            for name, value in trainer.test(module, data, verbose=False)[0].items()
+            if name.startswith("test/")
+        }
+        assert module.last_scores is not None
+        low, high = bootstrap_interval(module.last_scores.average_precision, generator=torch.Generator().manual_seed(0))
+        row = ResultRow(self.name, scores, (low, high))
+        if trainer.is_global_zero:
+            write_json(self.folder / "scores.json", row.scores | {"mAP_interval": [low, high]})
+        return row

@@ -1,0 +1,89 @@
+"""Embeddings of a folder of person crops by a trained network, and the rank list of a query image.
+
+Takes checkpoints of lightning-reid, and ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.npz (embeddings
+[N, D] float32 of length 1, paths [N]), config.yaml (the options, for --config), and with --query neighbours.csv and rank_list.png.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from lightning_reid.files import write_atomically
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.runners import (
+    EmbeddedImages,
+    EmbeddingPass,
+    draw_search,
+    find_crops,
+    nearest_images,
+    print_neighbours,
+    write_embeddings,
+    write_neighbours,
+)
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(description=__doc__, prog="embed.py")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument(
+        "--crops", type=list[str] | str | None, help='folder with crops at any depth; or files and folders, as in "[first.jpg,more]"'
+    )
+    parser.add_argument(
+        "--checkpoint", type=str | None, help="weights: lightning-reid's last.ckpt, or a ResNet state dict of torchreid or fast-reid"
+    )
+    parser.add_argument("--query", type=str | None, help="image file of the person to search for; it need not be among the crops")
+    parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")
+    parser.add_argument("--output", type=str, default="runs/embed", help="folder for embeddings, table and picture")
+    parser.add_class_arguments(EmbeddingPass, None, skip={"quiet"})
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
+    return parser
+
+
+def parse(argv: list[str] | None) -> tuple[ArgumentParser, Namespace]:
+    parser = build_parser()
+    cfg = parser.parse_args(argv)
+    if not cfg.crops or cfg.checkpoint is None:
+        parser.error("give --crops (a folder of person crops, or image files) and --checkpoint (the weights of a trained network)")
+    if cfg.query is not None and not Path(cfg.query).is_file():
+        parser.error(f"--query must be one image file, there is none at {cfg.query}")
+    return parser, cfg
+
+
+def main(argv: list[str] | None = None) -> EmbeddedImages:
+    parser, cfg = parse(argv)
+    options, output = EmbeddingPass(**{field.name: cfg[field.name] for field in fields(EmbeddingPass)}), Path(cfg.output)
+    picture = output / "rank_list.png"
+    places = [cfg.crops] if isinstance(cfg.crops, str) else cfg.crops
+    # the picture of an earlier run is no crop, where the output lies among the crops
+    crops = [path for path in find_crops(places) if not (picture.exists() and Path(path).samefile(picture))]
+    network = load_embedding_network(cfg.checkpoint)
+    # a read-only folder is found now, not after the pass
+    write_atomically(output / "config.yaml", lambda file: file.write_text(parser.dump(cfg), encoding="utf-8"))
+    if cfg.query is not None:
+        query = replace(options, unreadable="error", num_workers=0, quiet=True).run(network, [cfg.query])
+    began = time.monotonic()
+    images = options.run(network, crops)
+    rate = len(crops) / (time.monotonic() - began)
+    write_embeddings(output / "embeddings.npz", images)
+    (number, length), (height, width) = images.embeddings.shape, options.image_size
+    print(
+        f"{number} embeddings of {length} numbers in {output / 'embeddings.npz'}; images resized to {height}x{width}, {rate:.0f} a second"
+    )
+    if cfg.query is not None:
+        neighbours = nearest_images(cfg.query, query.embeddings[0], images, cfg.top)
+        write_neighbours(output / "neighbours.csv", neighbours)
+        write_atomically(picture, draw_search(cfg.query, neighbours).save)
+        print_neighbours(cfg.query, neighbours)
+        print(f"rank list in {picture} and {output / 'neighbours.csv'}")
+    return images
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

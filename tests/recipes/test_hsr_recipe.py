@@ -1,0 +1,163 @@
+"""The main recipe, run as a user runs it, on small generated folders."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TINY = [
+    "--data.image_size=[64,32]",
+    "--data.p=4",
+    "--data.source_p=4",
+    "--data.num_workers=0",
+    "--model.backbone=resnet18",
+    '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}',
+    "--clustering.every_n_epochs=2",
+    "--clustering.min_samples=2",
+    "--clustering.k1=10",
+    "--clustering.k2=3",
+    "--source_epochs=1",
+    "--quiet",
+]
+
+
+def recipe(name: str):
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scores_are_fractions(row: dict) -> bool:
+    return all(0 <= row[name] <= 1 for name in ("mAP", "R1", "R5", "R10", "mINP"))
+
+
+def test_it_leaves_results_table_pictures_and_checkpoints(market_folder, duke_folder, tmp_path, capsys):
+    arguments = [
+        f"--source={duke_folder}",
+        f"--target={market_folder}",
+        "--epochs=2",
+        "--ablation",
+        "--pbh.num_std=0.5",
+        f"--output={tmp_path}",
+        *TINY,
+    ]
+    recipe("hsr_duke2market").main(arguments)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["rows"]) == ["direct transfer", "DBSCAN baseline", "baseline + PBH", "baseline + ICM", "HSR"]
+    assert all(scores_are_fractions(row) for row in results["rows"].values())
+    assert results["seconds"] > 0
+    assert "protocol market, AP by step" in results["protocol"]
+    table = (tmp_path / "table.md").read_text()
+    assert f"{100 * results['rows']['HSR']['mAP']:.1f}" in table
+    assert results["protocol"] in table
+    for file in ("curves.png", "HSR/rank_list.png", "HSR/clusters.png", "HSR/last.ckpt", "direct-transfer/last.ckpt"):
+        assert (tmp_path / file).stat().st_size > 1000, file
+    assert "direct transfer" in capsys.readouterr().out
+
+
+def test_finished_stages_are_kept_by_resume(market_folder, duke_folder, tmp_path):
+    arguments = [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY]
+    module = recipe("hsr_duke2market")
+    module.main(arguments)
+    before = json.loads((tmp_path / "results.json").read_text())["rows"]
+    checkpoint = (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns
+    module.main([*arguments, "--resume"])
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == before
+    assert (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns == checkpoint
+
+
+def test_reverse_swaps_the_domains_and_a_config_file_gives_any_option(market_folder, duke_folder, tmp_path):
+    (tmp_path / "run.yaml").write_text(f"epochs: 7\nreverse: true\ndata:\n  source: {duke_folder}\n  target: {market_folder}\n  k: 2\n")
+    cfg = recipe("hsr_duke2market").parse([f"--config={tmp_path / 'run.yaml'}"])
+    assert (cfg.data.source, cfg.data.target) == (str(market_folder), str(duke_folder))
+    assert (cfg.epochs, cfg.data.k) == (7, 2)
+
+
+def test_without_data_it_says_in_one_line_that_it_generates_a_small_run(capsys):
+    cfg = recipe("hsr_duke2market").parse([])
+    printed = capsys.readouterr().out.strip()
+    assert "generating two small domains" in printed
+    assert "\n" not in printed
+    assert (cfg.data.source, cfg.data.target) == ("duke-like", "market-like")
+    real = recipe("hsr_duke2market").parse(["--data.root=somewhere"])
+    assert (real.model.backbone, real.epochs, real.clustering.every_n_epochs) == ("resnet50", 300, 10)  # the thesis' settings
+
+
+def test_the_small_run_can_be_adjusted_by_flags():
+    cfg = recipe("hsr_duke2market").parse(["--epochs=3", "--model.lr=0.5"])
+    assert (cfg.epochs, cfg.model.lr, cfg.data.target) == (3, 0.5, "market-like")
+
+
+def test_a_missing_data_root_dies_before_any_training(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Market-1501"):
+        recipe("hsr_duke2market").main([f"--data.root={tmp_path}", f"--output={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_states_units_and_defaults():
+    help_text = " ".join(recipe("hsr_duke2market").build_parser().format_help().split())
+    assert "(height, width) in pixels" in help_text
+    assert "--clustering.eps EPS" in help_text
+    assert "default: 0.6" in help_text
+
+
+def test_the_supervised_recipe_leaves_its_row(market_folder, tmp_path):
+    tiny = [flag for flag in TINY if flag.startswith(("--data.image", "--data.p", "--data.num", "--model", "--quiet"))]
+    recipe("supervised_market").main([f"--data.dataset={market_folder}", "--epochs=1", f"--output={tmp_path}", *tiny])
+    assert scores_are_fractions(json.loads((tmp_path / "results.json").read_text())["rows"]["supervised"])
+
+
+def losses(folder: Path) -> dict[int, float]:
+    found = {}
+    for file in sorted(folder.glob("version_*/metrics.csv")):
+        with file.open(newline="") as lines:
+            found |= {int(line["step"]): float(line["train/loss"]) for line in csv.DictReader(lines) if line.get("train/loss")}
+    return found
+
+
+@pytest.mark.slow
+def test_killed_in_mid_iteration_and_resumed_it_logs_what_the_unbroken_run_logs(market_folder, duke_folder, tmp_path):
+    def command(output: str, *more: str) -> list[str]:
+        domains = [
+            f"--source={duke_folder}",
+            f"--target={market_folder}",
+            "--epochs=6",
+            "--log_every_n_steps=1",
+            f"--output={tmp_path / output}",
+        ]
+        return [sys.executable, str(RECIPES / "hsr_duke2market.py"), *domains, *TINY, "--clustering.every_n_epochs=3", *more]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command("whole"), env=environment, check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(command("broken"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "broken" / "HSR" / "last.ckpt"
+    deadline = time.monotonic() + 300
+    while not (checkpoint.is_file() and checkpoint.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "broken" / "results.json").exists()
+    subprocess.run(command("broken", "--resume"), env=environment, check=True, capture_output=True, timeout=300)
+    whole, resumed = losses(tmp_path / "whole" / "HSR"), losses(tmp_path / "broken" / "HSR")
+    second_sitting = tmp_path / "broken" / "HSR" / "version_1" / "metrics.csv"
+    assert second_sitting.is_file()
+    with second_sitting.open(newline="") as lines:
+        after = {int(line["step"]): float(line["train/loss"]) for line in csv.DictReader(lines) if line.get("train/loss")}
+    assert after
+    assert after == {step: whole[step] for step in after}
+    assert max(resumed) == max(whole)
+    rows = [json.loads((tmp_path / name / "results.json").read_text())["rows"] for name in ("whole", "broken")]
+    assert rows[0] == rows[1]
