@@ -28,7 +28,7 @@ from torchvision import transforms
 from lightning_reid.datamodules.generated import GeneratedPedestrians
 from lightning_reid.datamodules.images import Draw, TrainImages, collate_images, load_image
 from lightning_reid.datamodules.readers import read_market_folder
-from lightning_reid.datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform, normalize_images, train_transform
+from lightning_reid.datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, EvaluationTransform, TrainTransform, normalize_images
 from lightning_reid.records import ImageRecord
 
 SIZES = ((256, 128), (128, 64))
@@ -63,14 +63,14 @@ def usual_pipeline(records: list[ImageRecord], size: tuple[int, int]) -> MakeBat
 
 def our_pipeline(records: list[ImageRecord], size: tuple[int, int]) -> MakeBatch:
     labels = torch.tensor([record.pid for record in records])
-    transform = train_transform(size, crop_padding=PADDING, erasing_probability=ERASING)
+    transform = TrainTransform(size, PADDING, ERASING)
     images = TrainImages(records, labels, transform, seed=0, epoch=0)
     return lambda rows: normalize_images(collate_images([images[Draw(row, row)] for row in rows])["images"])
 
 
 def grey_levels_apart(records: list[ImageRecord], size: tuple[int, int]) -> float:
     """Mean absolute difference of what both decode and resize, of 255: the faster one must not be another picture."""
-    resize_usual, resize_ours = transforms.Resize(size), evaluation_transform(size)
+    resize_usual, resize_ours = transforms.Resize(size), EvaluationTransform(size)
     apart = []
     for record in records:
         with Image.open(record.path) as image:

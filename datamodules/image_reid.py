@@ -23,7 +23,7 @@ from lightning_reid.datamodules.images import (
     without_unreadable,
 )
 from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, shard_rows
-from lightning_reid.datamodules.transforms import evaluation_transform, normalize_images, train_transform
+from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset
 
@@ -80,7 +80,8 @@ class ImageReIDDataModule(pl.LightningDataModule):
             )
         if crop_padding < 0 or not 0 <= erasing_probability <= 1:
             raise ValueError(f"need crop_padding >= 0 and 0 <= erasing_probability <= 1, got {crop_padding} and {erasing_probability}")
-        self.dataset_name, self.root, self.image_size, self.p, self.k = dataset, root, tuple(image_size), p, k
+        self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
+        self.image_size = (image_size[0], image_size[1])
         self.crop_padding, self.erasing_probability = crop_padding, erasing_probability
         self.num_workers, self.eval_batch_size, self.seed, self.unreadable = num_workers, eval_batch_size, seed, unreadable
         self.needs_test = needs_test
@@ -147,13 +148,13 @@ class ImageReIDDataModule(pl.LightningDataModule):
 
     def training_loader(self, labels: Tensor, batches: PlannedBatches, *, epoch: int, collate: Any = collate_images) -> DataLoader:
         """A loader over augmented training images that follows a plan."""
-        transform = train_transform(self.image_size, crop_padding=self.crop_padding, erasing_probability=self.erasing_probability)
+        transform = TrainTransform(self.image_size, self.crop_padding, self.erasing_probability)
         images = TrainImages(self.dataset.train, labels, transform, seed=self.seed, epoch=epoch)
         return DataLoader(images, batch_sampler=batches, collate_fn=collate, **self._worker_options())
 
     def embedding_loader(self, query: tuple[ImageRecord, ...], gallery: tuple[ImageRecord, ...] = ()) -> DataLoader:
         """A loader over this rank's share of some images in the test-time transform."""
-        images = EvaluationImages(query, gallery, evaluation_transform(self.image_size))
+        images = EvaluationImages(query, gallery, EvaluationTransform(self.image_size))
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         rows = shard_rows(len(images), rank, world_size)
         return DataLoader(images, batch_size=self.eval_batch_size, sampler=rows, collate_fn=collate_images, **self._worker_options())

@@ -22,10 +22,14 @@ from lightning_reid.runners import ResultRow, RunOptions, Stage, print_table, wr
 SMALL_RUN: dict[str, Any] = {
     "data.dataset": "market-like",
     "data.image_size": [96, 48],
+    "data.crop_padding": 5,
+    "data.erasing_probability": 0.0,
     "data.num_workers": 0,
     "model.backbone": "resnet18",
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
+    "model.pooling": "gem",
     "model.lr": 1e-3,
+    "model.milestones": [18, 25],
     "epochs": 30,
 }
 

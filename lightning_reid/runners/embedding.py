@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from lightning_reid.datamodules.images import CorruptImageError, load_image, require_readable
 from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
-from lightning_reid.datamodules.transforms import ImageTransform, evaluation_transform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.records import JUNK_PID, ImageRecord
@@ -134,7 +134,7 @@ class EmbeddingPass:
         return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
 
     def _loader(self, paths: Sequence[str], device: torch.device) -> DataLoader:
-        images = Crops(paths, evaluation_transform(self.image_size), skip_unreadable=self.unreadable == "skip")
+        images = Crops(paths, EvaluationTransform(self.image_size), skip_unreadable=self.unreadable == "skip")
         pinned = device.type == "cuda"
         return DataLoader(images, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate_crops, pin_memory=pinned)
 

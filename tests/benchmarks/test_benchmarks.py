@@ -6,9 +6,19 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--image_size", "32", "16"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine two threads wait for each other at every one of these tiny layers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def run(name: str, *arguments: str):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from lightning_reid.datamodules.images import (
     CorruptImageError,
@@ -18,7 +20,7 @@ from lightning_reid.datamodules.images import (
     require_readable,
     without_unreadable,
 )
-from lightning_reid.datamodules.transforms import evaluation_transform, normalize_images, seeded, train_transform
+from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images, resized, seeded, shifted
 from lightning_reid.records import ImageRecord
 
 
@@ -83,7 +85,7 @@ def test_unreadable_images_can_be_left_out_with_a_count(crops, tmp_path, caplog)
 
 def test_augmentation_is_a_function_of_seed_epoch_and_position(crops):
     def image(seed: int, epoch: int, position: int) -> torch.Tensor:
-        images = TrainImages(crops, torch.arange(4), train_transform((32, 16)), seed=seed, epoch=epoch)
+        images = TrainImages(crops, torch.arange(4), TrainTransform((32, 16)), seed=seed, epoch=epoch)
         return images[Draw(2, position)]["image"]
 
     assert torch.equal(image(0, 3, 7), image(0, 3, 7))
@@ -108,15 +110,52 @@ def test_normalisation_equals_the_usual_formula_in_float64():
 
 
 def test_erasing_fills_with_the_mean_colour_which_normalises_to_nearly_zero():
-    transform = train_transform((64, 32), crop_padding=0, erasing_probability=1.0)
+    transform = TrainTransform((64, 32), crop_padding=0, erasing_probability=1.0)
     with seeded(0):
         erased = normalize_images(transform(torch.full((3, 64, 32), 255, dtype=torch.uint8)).unsqueeze(0))
     hidden = erased.abs().amax(1) < 0.01
     assert 0.02 <= hidden.float().mean() <= 0.4
 
 
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (3, -2), (-4, 4), (-1, 0), (4, -4)])
+def test_shifting_equals_padding_and_cropping(down, right):
+    image = torch.randint(1, 256, (3, 12, 9), dtype=torch.uint8)
+    padded = functional.pad(image, [4, 4, 4, 4])
+    assert torch.equal(shifted(image, down, right), functional.crop(padded, 4 + down, 4 + right, 12, 9))
+
+
+def test_resizing_equals_torchvisions():
+    image = torch.randint(0, 256, (3, 20, 9), dtype=torch.uint8)
+    assert torch.equal(resized(image, 32, 16), functional.resize(image, [32, 16], antialias=True))
+    assert resized(image, 20, 9) is image
+
+
+def test_an_image_of_the_right_size_is_not_changed_in_place():
+    image = torch.full((3, 32, 16), 9, dtype=torch.uint8)
+    with seeded(1):
+        TrainTransform((32, 16), erasing_probability=1.0)(image)
+    assert (image == 9).all()
+
+
+def test_flips_offsets_and_erased_areas_are_distributed_as_torchvisions():
+    ramp = torch.arange(1, 33, dtype=torch.uint8).expand(3, 64, 32)
+    ours = TrainTransform((64, 32), crop_padding=0, erasing_probability=0.5)
+    theirs = v2.RandomErasing(p=0.5, scale=(0.02, 0.4), ratio=(0.3, 3.33), value=[124, 116, 104])
+    with seeded(0):
+        made = torch.stack([ours(ramp) for _ in range(2000)])
+        erased = (made[:, 0] == 124).float().mean((1, 2))
+        expected = torch.stack([(theirs(ramp)[0] == 124).float().mean() for _ in range(2000)])
+    assert float((erased > 0).float().mean()) == pytest.approx(float((expected > 0).float().mean()), abs=0.05)
+    assert float(erased[erased > 0].mean()) == pytest.approx(float(expected[expected > 0].mean()), abs=0.015)
+    untouched = made[erased == 0][:, 0, 0, 0]
+    assert float((untouched == 32).float().mean()) == pytest.approx(0.5, abs=0.05)
+    with seeded(1):
+        cropped = torch.stack([TrainTransform((64, 32), crop_padding=3, erasing_probability=0)(ramp)[0, 32, 16] for _ in range(700)])
+    assert set(cropped.tolist()) == set(range(13, 21))  # 17 +- 3, or mirrored 16 +- 3
+
+
 def test_evaluation_items_count_queries_and_gallery_apart(crops):
-    images = EvaluationImages(crops[:1], crops[1:], evaluation_transform((32, 16)))
+    images = EvaluationImages(crops[:1], crops[1:], EvaluationTransform((32, 16)))
     batch = collate_images([images[row] for row in range(4)])
     assert batch["images"].shape == (4, 3, 32, 16)
     assert batch["is_query"].tolist() == [True, False, False, False]

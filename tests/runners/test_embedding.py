@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lightning_reid.datamodules.images import CorruptImageError, load_image
-from lightning_reid.datamodules.transforms import evaluation_transform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform, normalize_images
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.runners import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 
@@ -38,7 +38,7 @@ def small(**options) -> EmbeddingPass:
 
 
 def one_by_one(network: EmbeddingNetwork, paths) -> torch.Tensor:
-    transform = evaluation_transform((32, 16))
+    transform = EvaluationTransform((32, 16))
     with torch.no_grad():
         rows = [network(normalize_images(transform(load_image(path))[None])).embedding for path in paths]
     return F.normalize(torch.cat(rows), dim=1)
