@@ -89,7 +89,7 @@ def train_source_model(run: RunOptions, cfg: Namespace, data: CrossDomainDataMod
         **network, optimizer="adam", lr=cfg.source_lr, milestones=[cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
     )
     trainer = stage.trainer(cfg.source_epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
-    trainer.fit(model, data.source, ckpt_path=stage.resume_from())
+    trainer.fit(model, data.source, ckpt_path=stage.resume_from(), weights_only=True)
     return model, stage.finished_row() or stage.score(trainer, model, data)
 
 
@@ -108,7 +108,7 @@ def adapt(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule, source_m
     model.network.load_state_dict(source_model.network.state_dict())
     data.forget_target_state()
     trainer = stage.trainer(cfg.epochs, callbacks, validate_every_n_epochs=cfg.clustering.every_n_epochs)
-    trainer.fit(model, data, ckpt_path=stage.resume_from())
+    trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
     return stage.score(trainer, model, data)
 
 

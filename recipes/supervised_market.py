@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> ResultRow:
     model = SupervisedReID(**cfg.model)
     stage = Stage(run, "supervised")
     trainer = stage.trainer(cfg.epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=max(1, cfg.epochs // 4))
-    trainer.fit(model, data, ckpt_path=stage.resume_from())
+    trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
     row = stage.finished_row() or stage.score(trainer, model, data)
     if trainer.is_global_zero:
         stamp = model.protocol_stamp(data)

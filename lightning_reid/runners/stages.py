@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,11 @@ from lightning_reid.protocols import EvaluatedData
 from lightning_reid.runners.report import ResultRow, row_from_json
 
 logger = logging.getLogger(__name__)
+
+# Said at every stage and epoch, and nothing a user of a recipe can act on: Lightning's own use of a torch function, and the stage's logs
+# lying in the folder of its checkpoint.
+warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
 
 
 @dataclass
@@ -164,4 +170,7 @@ class Stage:
         row = ResultRow(self.name, scores, (low, high))
         if trainer.is_global_zero:
             write_json(self.folder / "scores.json", row.scores | {"mAP_interval": [low, high]})
+            for one in trainer.loggers:
+                if isinstance(one, WandbLogger):  # the next stage is a run of its own, and W&B knows one at a time
+                    one.experiment.finish()
         return row

@@ -77,6 +77,20 @@ def test_finished_stages_are_kept_by_resume(market_folder, duke_folder, tmp_path
     assert (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns == checkpoint
 
 
+def test_wandb_offline_tensorboard_and_bf16_leave_their_files(market_folder, duke_folder, tmp_path):
+    loggers = ["--logger=wandb", "--tensorboard", "--precision=bf16-mixed"]
+    recipe("hsr_duke2market").main(
+        [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY, *loggers]
+    )
+    for stage in ("direct-transfer", "DBSCAN-baseline", "HSR"):
+        (run,) = (tmp_path / stage / "wandb").glob("offline-run-*")  # one run a stage
+        assert next(iter(run.glob("run-*.wandb"))).stat().st_size > 1000
+        assert list((tmp_path / stage).rglob("events.out.tfevents.*"))
+    (run,) = (tmp_path / "HSR" / "wandb").glob("offline-run-*")
+    assert list(run.glob("files/media/images/test/rank_list*.png"))
+    assert scores_are_fractions(json.loads((tmp_path / "results.json").read_text())["rows"]["HSR"])
+
+
 def test_reverse_swaps_the_domains_and_a_config_file_gives_any_option(market_folder, duke_folder, tmp_path):
     (tmp_path / "run.yaml").write_text(f"epochs: 7\nreverse: true\ndata:\n  source: {duke_folder}\n  target: {market_folder}\n  k: 2\n")
     cfg = recipe("hsr_duke2market").parse([f"--config={tmp_path / 'run.yaml'}"])
