@@ -71,7 +71,13 @@ def build_parser() -> ArgumentParser:
 def parse(argv: list[str] | None) -> Namespace:
     parser = build_parser()
     cfg = parser.parse_args(argv)
-    if cfg.data.root is None and cfg.source is None and cfg.target is None and cfg.data == parser.get_defaults().data:
+    named = [
+        cfg.source,
+        cfg.target,
+        cfg.data.root,
+        *(cfg.data[part] != parser.get_default(f"data.{part}") for part in ("source", "target")),
+    ]
+    if not any(named):
         parser.set_defaults(SMALL_RUN)
         cfg = parser.parse_args(argv)
         print("no data set named (--data.root, --source, --target): generating two small domains and training a small network on them")

@@ -42,7 +42,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(SupervisedReID, "model")
     cfg = parser.parse_args(argv)
-    if cfg.data.root is None and cfg.data == parser.get_defaults().data:
+    if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
         parser.set_defaults(SMALL_RUN)
         cfg = parser.parse_args(argv)
         print("no data set named (--data.root, --data.dataset): generating a small one and training a small network on it")

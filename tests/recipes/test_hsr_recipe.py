@@ -109,8 +109,15 @@ def test_without_data_it_says_in_one_line_that_it_generates_a_small_run(capsys):
 
 
 def test_the_small_run_can_be_adjusted_by_flags():
-    cfg = recipe("hsr_duke2market").parse(["--epochs=3", "--model.lr=0.5"])
-    assert (cfg.epochs, cfg.model.lr, cfg.data.target) == (3, 0.5, "market-like")
+    cfg = recipe("hsr_duke2market").parse(["--epochs=3", "--model.lr=0.5", "--data.num_workers=1"])
+    assert (cfg.epochs, cfg.model.lr, cfg.data.num_workers, cfg.data.target) == (3, 0.5, 1, "market-like")
+    assert recipe("supervised_market").parse(["--data.k=2"]).data.dataset == "market-like"
+
+
+@pytest.mark.parametrize("flag", ["--data.root=there", "--source=there", "--data.target=there"])
+def test_naming_any_data_gives_the_settings_of_the_thesis(flag):
+    cfg = recipe("hsr_duke2market").parse([flag])
+    assert (cfg.model.backbone, cfg.epochs) == ("resnet50", 300)
 
 
 def test_a_missing_data_root_dies_before_any_training(tmp_path):
