@@ -109,7 +109,8 @@ def test_local_weights_are_loaded_completely_and_said_aloud(tmp_path, caplog, su
 def test_old_weights_without_batch_counts_are_taken(tmp_path):
     state = timm.create_model("resnet18", **NARROW).state_dict()
     torch.save({name: value for name, value in state.items() if "num_batches" not in name}, tmp_path / "old.pth")
-    build_backbone("resnet18", weights=str(tmp_path / "old.pth"), **NARROW)
+    ours = build_backbone("resnet18", weights=str(tmp_path / "old.pth"), **NARROW).trunk.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in ours.items())
 
 
 def test_random_weights_are_said_aloud(caplog):
