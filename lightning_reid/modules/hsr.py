@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.clustering import cluster_centroids
-from lightning_reid.losses import masked_weighted_triplet_loss, weighted_triplet_loss
+from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_triplet_loss, weighted_triplet_loss
 from lightning_reid.modules.reid_module import ReIDModule, classifier_like, new_classifier
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
@@ -125,7 +124,7 @@ class HSR(ReIDModule):
         options: dict[str, Any] = {"form": self.hparams["triplet_form"]}
         output = self.embed(batch["images"])
         logits = self.classifier(output.embedding)[:, : self.num_clusters]
-        ce = F.cross_entropy(logits, batch["pids"], label_smoothing=self.hparams["label_smoothing"])
+        ce = label_smoothed_cross_entropy(logits, batch["pids"], self.hparams["label_smoothing"])
         triplet = weighted_triplet_loss(output.before_bnneck, batch["pids"], group_size=self.hparams["bn_group"], **options)
         losses = {"train/loss_ce": ce, "train/loss_triplet": triplet}
         if "icm" in batch:

@@ -67,7 +67,7 @@ class ReIDModule(pl.LightningModule):
         self.network = EmbeddingNetwork(trunk, pooling=pooling)
         if bn_group is not None:
             self.network = group_batch_norm(self.network, bn_group)
-        # convolutions run in the layout of their weights: a quarter faster on a CPU, and what tensor cores want
+        # convolutions run in the layout of their weights, and this one suits CPUs and tensor cores alike
         self.network = self.network.to(memory_format=torch.channels_last)
         self.retrieval = RetrievalMetrics(metric=metric, rerank=rerank)
         self.last_scores: RetrievalScores | None = None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.losses import batch_hard_triplet_loss
+from lightning_reid.losses import batch_hard_triplet_loss, label_smoothed_cross_entropy
 from lightning_reid.modules.reid_module import ReIDModule, classifier_like, new_classifier
 from lightning_reid.protocols import LabelledData
 
@@ -50,7 +49,7 @@ class SupervisedReID(ReIDModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         assert self.classifier is not None
         output = self.embed(batch["images"])
-        ce = F.cross_entropy(self.classifier(output.embedding), batch["pids"], label_smoothing=self.hparams["label_smoothing"])
+        ce = label_smoothed_cross_entropy(self.classifier(output.embedding), batch["pids"], self.hparams["label_smoothing"])
         triplet = batch_hard_triplet_loss(
             output.before_bnneck, batch["pids"], margin=self.hparams["margin"], group_size=self.hparams["bn_group"]
         )

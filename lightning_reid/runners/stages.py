@@ -23,11 +23,6 @@ from lightning_reid.runners.report import ResultRow, row_from_json
 
 logger = logging.getLogger(__name__)
 
-# Said at every stage and epoch, and nothing a user of a recipe can act on: Lightning's own use of a torch function, and the stage's logs
-# lying in the folder of its checkpoint.
-warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
-
 
 @dataclass
 class RunOptions:
@@ -104,6 +99,10 @@ class Stage:
             callbacks: Beside saving and progress bars.
             validate_every_n_epochs: Epochs between two validations; ``None`` for none, as on a source without a test part.
         """
+        # said at every stage and epoch, and nothing a user can act on: Lightning's own use of a torch function, and the logs lying in the
+        # folder of the checkpoint
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+        warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
         saving = ModelCheckpoint(
             dirpath=self.folder,
             filename="last",
