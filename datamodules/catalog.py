@@ -9,8 +9,15 @@ from lightning_reid.datamodules.generated import GeneratedPedestrians
 from lightning_reid.datamodules.readers import DatasetName, read_dataset, read_market_folder, read_table
 from lightning_reid.records import ReIDDataset
 
-GENERATED = ("duke-like", "market-like")
-"""Presets of :class:`GeneratedPedestrians`, made on first use."""
+GENERATED = {
+    "duke-like": GeneratedPedestrians("duke-like"),
+    "market-like": GeneratedPedestrians("market-like", num_train_pids=300, num_test_pids=120, images_per_camera=8, num_distractors=150),
+}
+"""Generated data sets, made on first use.
+
+The first is small, as labelled data are; the second has Market-1501's 17 images an identity, which neighbour lists of 20 images and
+mining 10 images of other cameras take for granted.
+"""
 
 FOLDERS = {
     "market1501": "Market-1501",
@@ -52,7 +59,7 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
     """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
     folder = data_folder(dataset, root)
     if dataset in GENERATED:
-        GeneratedPedestrians(preset=dataset).write(folder)
+        GENERATED[dataset].write(folder)
 
 
 def read_prepared(dataset: str, root: str | None, *, needs_test: bool = True) -> ReIDDataset:

@@ -19,23 +19,23 @@ from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
 from lightning_reid.runners import ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
 
-# The generated identities have 11 images each, Market's 17: k1 and k2 shrink with them. Random erasing and the thesis' long schedule
-# are for networks that overfit; this one has minutes.
+# A network that starts from nothing unlearns under random erasing before it learns from it. The learning rate falls at the end because
+# the source model, whose score is the first row, was trained so too.
 SMALL_RUN: dict[str, Any] = {
     "data.source": "duke-like",
     "data.target": "market-like",
-    "data.image_size": [96, 48],
-    "data.crop_padding": 5,
+    "data.image_size": [64, 32],
+    "data.crop_padding": 4,
     "data.erasing_probability": 0.0,
     "data.num_workers": 0,
     "model.backbone": "resnet18",
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 0.01,
-    "clustering.every_n_epochs": 2,
-    "clustering.k1": 15,
-    "clustering.k2": 4,
-    "epochs": 12,
+    "model.milestones": [8],
+    "clustering.every_n_epochs": 5,
+    "clustering.k1": 20,
+    "epochs": 10,
     "source_epochs": 25,
     "source_lr": 1e-3,
 }
