@@ -23,7 +23,13 @@ class LabelledData(Protocol):
 
 @runtime_checkable
 class EvaluatedData(Protocol):
-    """A datamodule with queries and a gallery."""
+    """A datamodule with queries and a gallery.
+
+    Attributes:
+        image_size: (height, width) in pixels that images are resized to.
+    """
+
+    image_size: tuple[int, int]
 
     def evaluation_records(self) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
         """Query and gallery records; row i of each is what a batch calls ``indices == i``."""

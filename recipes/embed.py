@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks import load_embedding_network, trained_image_size
 from lightning_reid.runners import (
     EmbeddedImages,
     EmbeddingPass,
@@ -40,7 +40,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--query", type=str | None, help="image file of the person to search for; it need not be among the crops")
     parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")
     parser.add_argument("--output", type=str, default="runs/embed", help="folder for embeddings, table and picture")
-    parser.add_class_arguments(EmbeddingPass, None, skip={"quiet"})
+    parser.add_argument(
+        "--image_size",
+        type=tuple[PositiveInt, PositiveInt] | None,
+        help="[height,width] in pixels that images are resized to; by default as the checkpoint says, or [256,128] where it does not",
+    )
+    parser.add_class_arguments(EmbeddingPass, None, skip={"quiet", "image_size"})
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
@@ -57,12 +62,13 @@ def parse(argv: list[str] | None) -> tuple[ArgumentParser, Namespace]:
 
 def main(argv: list[str] | None = None) -> EmbeddedImages:
     parser, cfg = parse(argv)
+    network = load_embedding_network(cfg.checkpoint)
+    cfg.image_size = cfg.image_size or trained_image_size(cfg.checkpoint) or EmbeddingPass.image_size
     options, output = EmbeddingPass(**{field.name: cfg[field.name] for field in fields(EmbeddingPass)}), Path(cfg.output)
     picture = output / "rank_list.png"
     places = [cfg.crops] if isinstance(cfg.crops, str) else cfg.crops
     # the picture of an earlier run is no crop, where the output lies among the crops
     crops = [path for path in find_crops(places) if not (picture.exists() and Path(path).samefile(picture))]
-    network = load_embedding_network(cfg.checkpoint)
     # a read-only folder is found now, not after the pass
     write_atomically(output / "config.yaml", lambda file: file.write_text(parser.dump(cfg), encoding="utf-8"))
     if cfg.query is not None:

@@ -29,8 +29,8 @@ SMALL_RUN: dict[str, Any] = {
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 1e-3,
-    "model.milestones": [18, 25],
-    "epochs": 30,
+    "model.milestones": [6, 9],
+    "epochs": 10,
 }
 
 

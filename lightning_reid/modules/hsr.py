@@ -65,6 +65,7 @@ class HSR(ReIDModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["pseudo_classifier"] = {"num_clusters": self.num_clusters, "filled_iteration": self.filled_iteration}
 
     @override

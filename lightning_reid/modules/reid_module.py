@@ -83,6 +83,13 @@ class ReIDModule(pl.LightningModule):
         )
 
     @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add ``image_size``, without which nobody can embed further images as those of the training were."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, EvaluatedData):
+            checkpoint["image_size"] = list(data.image_size)
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("hyper_parameters", {})
         for name in ("backbone", "backbone_options", "pooling"):

@@ -96,6 +96,17 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     return network.eval()
 
 
+def trained_image_size(path: str | Path) -> tuple[int, int] | None:
+    """The (height, width) in pixels that a lightning-reid checkpoint's network was trained on; ``None`` where a file does not say.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read.
+    """
+    size = read_checkpoint(path).get("image_size")
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
 def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
     state = state_dict_of(content, path)
     if any(name.startswith("network.backbone.") for name in state):

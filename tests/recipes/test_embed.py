@@ -100,7 +100,7 @@ def test_a_list_of_files_is_embedded_in_its_order(crops, checkpoint, tmp_path):
     assert images.paths == (str(crops / "2.png"), str(crops / "0.png"))
 
 
-def test_a_lightning_checkpoint_of_a_fit_is_taken(market_folder, tmp_path):
+def test_a_lightning_checkpoint_of_a_fit_is_taken_with_its_image_size(market_folder, tmp_path, capsys):
     import pytorch_lightning as pl
 
     from lightning_reid.datamodules import ImageReIDDataModule
@@ -112,7 +112,9 @@ def test_a_lightning_checkpoint_of_a_fit_is_taken(market_folder, tmp_path):
     trainer.fit(model, ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=2, num_workers=0))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     query = sorted((market_folder / "query").glob("*.jpg"))[0]
-    images = run(market_folder / "bounding_box_test", tmp_path / "last.ckpt", tmp_path / "out", "--query", str(query), "--quiet")
+    given = {"--crops": market_folder / "bounding_box_test", "--checkpoint": tmp_path / "last.ckpt", "--query": query}
+    images = main([*(str(part) for pair in given.items() for part in pair), "--output", str(tmp_path / "out"), "--quiet"])
+    assert "resized to 64x32" in capsys.readouterr().out
     assert len(images.paths) == len(list((market_folder / "bounding_box_test").glob("*.jpg")))
     assert len(answers(tmp_path / "out")) == 10
 
