@@ -1,22 +1,43 @@
-"""Networks that turn person crops into embeddings: timm backbones, pooling, BNNeck, and the batch statistics they train with."""
+"""Networks that turn person crops, or clips of them, into embeddings: timm backbones, attention, pooling, BNNeck, batch statistics."""
 
+from lightning_reid.networks.axial_attention import AxialAttention
 from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.batch_norm import GroupedBatchNorm, group_batch_norm
+from lightning_reid.networks.cfaan import CFAAN, mask_pooling
+from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.foreign import load_embedding_network, load_foreign_state_dict, trained_image_size
+from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
+from lightning_reid.networks.non_local import NonLocalBlock
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.networks.released_weights import LoadedWeights, load_released_weights
+from lightning_reid.networks.video_network import VideoNetwork
+from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
 
 __all__ = [
+    "CFAAN",
+    "NVAN",
+    "STENVAN",
+    "AxialAttention",
     "Backbone",
+    "CoarseToFineAxialAttention",
     "EmbeddingNetwork",
     "EmbeddingOutput",
     "GeneralizedMeanPooling",
     "GlobalAveragePooling",
     "GroupedBatchNorm",
+    "LoadedWeights",
+    "MultiplyAdds",
+    "NonLocalBlock",
+    "VideoNetwork",
+    "VideoResNet50",
     "build_backbone",
+    "count_multiply_adds",
     "group_batch_norm",
     "load_embedding_network",
     "load_foreign_state_dict",
+    "load_released_weights",
+    "mask_pooling",
     "part_pooling",
     "trained_image_size",
 ]

@@ -98,6 +98,19 @@ def build_backbone(
     return backbone
 
 
+def built_backbone(backbone: str | Backbone, **options: Any) -> Backbone:
+    """``build_backbone`` for a name; a backbone that is built already is given back.
+
+    Raises:
+        ValueError: There are options for a backbone that is built already; or see ``build_backbone``.
+    """
+    if isinstance(backbone, str):
+        return build_backbone(backbone, **options)
+    if options:
+        raise ValueError(f"the backbone {backbone.name} is built already: give {', '.join(options)} to build_backbone, or its name here")
+    return backbone
+
+
 def _with_weights(name: str, pretrained: bool, weights: str | None, timm_kwargs: dict[str, Any]) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "global_pool": "", **timm_kwargs}
     if pretrained:
