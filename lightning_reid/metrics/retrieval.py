@@ -30,6 +30,8 @@ def retrieval_scores(
     max_rank: int = 50,
     rerank: bool = False,
     chunk_size: int | None = None,
+    query_second_pids: Tensor | None = None,
+    gallery_second_pids: Tensor | None = None,
 ) -> RetrievalScores:
     """Score the ranking of the gallery that the embeddings give to each query.
 
@@ -45,13 +47,17 @@ def retrieval_scores(
         query_camids: ``[Q]`` integers; ``None`` where the protocol does not look at cameras.
         gallery_camids: ``[G]`` integers, or ``None``.
         metric: ``"cosine"`` or ``"euclidean"``.
-        protocol: ``"market"``, ``"no-camera"`` or ``"leave-one-out"``: what counts for a query, see ``Matching``.
+        protocol: ``"market"``, ``"mars"``, ``"mars-excluding-queries"``, ``"mars-corrected"``, ``"no-camera"`` or ``"leave-one-out"``: what
+            counts for a query, see ``Matching``.
         ap: ``"step"``, the mean of the precisions at the matches; or ``"trapezoid"``, the area under the precision-recall curve
             with straight lines between the matches, from precision 1 (the rule of Market-1501's own evaluation).
         max_rank: Length of the CMC curve.
         rerank: Rank by ``k_reciprocal_rerank`` with its default settings. It compares L2-normalised embeddings, so it goes with
             the metric ``"cosine"``.
         chunk_size: Queries in a chunk; ``None`` takes what fills about 64 MiB on the CPU, 256 MiB elsewhere.
+        query_second_pids: ``[Q]`` integers, a second identity of images that show two people, -1 where there is none; only under
+            ``"mars-corrected"``. A match by either identity is a match.
+        gallery_second_pids: ``[G]`` integers, likewise.
 
     Raises:
         ValueError: Shapes, dtypes or devices that do not fit together, an unknown option, nothing to score, NaN or infinite
@@ -59,7 +65,15 @@ def retrieval_scores(
     """
     check_options(metric, protocol, ap, max_rank, rerank)
     query, gallery = checked_embeddings(query, "query"), checked_embeddings(gallery, "gallery")
-    matching = Matching(query_pids, gallery_pids.to(gallery.device), query_camids, gallery_camids, protocol)
+    matching = Matching(
+        query_pids,
+        gallery_pids.to(gallery.device),
+        query_camids,
+        gallery_camids,
+        protocol,
+        query_second_pids=query_second_pids,
+        gallery_second_pids=gallery_second_pids,
+    )
     for name, rows, pids in (("query", query, matching.query_pids), ("gallery", gallery, matching.gallery_pids)):
         if len(rows) != len(pids):
             raise ValueError(f"need one pid for each {name} embedding, got {len(rows)} embeddings and {len(pids)} pids")
@@ -84,6 +98,8 @@ def scores_from_similarities(
     protocol: ProtocolName = "market",
     ap: AveragePrecisionRule = "step",
     max_rank: int = 50,
+    query_second_pids: Tensor | None = None,
+    gallery_second_pids: Tensor | None = None,
 ) -> RetrievalScores:
     """Score a ranking by any similarity at all: of re-ranking, of a matcher, of a negated distance matrix in one piece.
 
@@ -97,12 +113,23 @@ def scores_from_similarities(
         protocol: What counts for a query.
         ap: Rule of the average precision.
         max_rank: Length of the CMC curve.
+        query_second_pids: ``[Q]`` integers, or ``None``.
+        gallery_second_pids: ``[G]`` integers, or ``None``.
 
     Raises:
         ValueError: As ``retrieval_scores``; also when the chunks do not make ``[Q, G]``, or hold NaN or infinities.
     """
     check_options("cosine", protocol, ap, max_rank, rerank=False)
-    return _score(_checked_chunks(chunks), Matching(query_pids, gallery_pids, query_camids, gallery_camids, protocol), ap, max_rank)
+    matching = Matching(
+        query_pids,
+        gallery_pids,
+        query_camids,
+        gallery_camids,
+        protocol,
+        query_second_pids=query_second_pids,
+        gallery_second_pids=gallery_second_pids,
+    )
+    return _score(_checked_chunks(chunks), matching, ap, max_rank)
 
 
 def check_options(metric: str, protocol: str, ap: str, max_rank: int, rerank: bool) -> None:

@@ -28,7 +28,7 @@ class RetrievalMetrics(Metric):
     Under ``"leave-one-out"`` each image is passed once, as a query, and serves as gallery too; or twice, under the same index.
 
     Args:
-        protocol: ``"market"``, ``"no-camera"`` or ``"leave-one-out"``.
+        protocol: ``"market"``, ``"mars"`` and others, see ``Matching``.
         metric: ``"cosine"`` or ``"euclidean"``.
         ap: ``"step"`` or ``"trapezoid"``.
         max_rank: Length of the CMC curve, at least 10.
@@ -40,12 +40,13 @@ class RetrievalMetrics(Metric):
     """
 
     is_differentiable, higher_is_better, full_state_update = False, True, False
-    rows = ("embeddings", "pids", "camids", "indices", "is_query")
+    rows = ("embeddings", "pids", "camids", "indices", "is_query", "second_pids")
     embeddings: list[Tensor]
     pids: list[Tensor]
     camids: list[Tensor]
     indices: list[Tensor]
     is_query: list[Tensor]
+    second_pids: list[Tensor]
 
     def __init__(
         self,
@@ -67,7 +68,15 @@ class RetrievalMetrics(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @override
-    def update(self, embeddings: Tensor, pids: Tensor, camids: Tensor, indices: Tensor, is_query: Tensor | bool) -> None:
+    def update(
+        self,
+        embeddings: Tensor,
+        pids: Tensor,
+        camids: Tensor,
+        indices: Tensor,
+        is_query: Tensor | bool,
+        second_pids: Tensor | None = None,
+    ) -> None:
         """Take in the rows of a batch.
 
         Args:
@@ -76,13 +85,16 @@ class RetrievalMetrics(Metric):
             camids: ``[B]`` int64.
             indices: ``[B]`` int64 position in the query set or in the gallery.
             is_query: ``[B]`` bool, or one bool for the whole batch.
+            second_pids: ``[B]`` int64, a second identity or -1, for the protocol ``"mars-corrected"``; ``None`` is -1 for all.
 
         Raises:
             ValueError: The rows are not B each.
         """
         if isinstance(is_query, bool):
             is_query = torch.full_like(indices, is_query, dtype=torch.bool)
-        batch = dict(zip(self.rows, (embeddings, pids, camids, indices, is_query), strict=True))
+        if second_pids is None:
+            second_pids = torch.full_like(pids, JUNK_PID)
+        batch = dict(zip(self.rows, (embeddings, pids, camids, indices, is_query, second_pids), strict=True))
         shapes = {name: tuple(rows.shape) for name, rows in batch.items()}
         if embeddings.ndim != 2 or any(shapes[name] != (len(embeddings),) for name in self.rows[1:]):
             raise ValueError(f"need embeddings [B, D] and [B] of everything else, got {shapes}")
@@ -104,8 +116,15 @@ class RetrievalMetrics(Metric):
         if self.protocol == "leave-one-out":
             gallery = _same_images(query, gallery)
         sides = (side[name] for name in ("embeddings", "pids", "camids") for side in (query, gallery))
+        second = {"query_second_pids": query["second_pids"], "gallery_second_pids": gallery["second_pids"]}
         scores = retrieval_scores(
-            *sides, metric=self.metric, protocol=self.protocol, ap=self.ap, max_rank=self.max_rank, rerank=self.rerank
+            *sides,
+            metric=self.metric,
+            protocol=self.protocol,
+            ap=self.ap,
+            max_rank=self.max_rank,
+            rerank=self.rerank,
+            **(second if self.protocol == "mars-corrected" else {}),
         )
         self._scores = scores
         self._counts = {

@@ -16,7 +16,7 @@ class ProtocolStamp:
         num_query: Query images.
         num_gallery: Gallery images that count: with distractors, without junk.
         num_query_ids: Different identities among the queries.
-        protocol: ``"market"``, ``"no-camera"`` or ``"leave-one-out"`` (see ``Matching``).
+        protocol: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: ``"step"`` or ``"trapezoid"``.
         metric: ``"cosine"`` or ``"euclidean"``.
         transform: What the test images went through, e.g. ``"resize 256x128, ImageNet normalisation"``.
