@@ -139,6 +139,19 @@ def test_the_supervised_recipe_leaves_its_row(market_folder, tmp_path):
     assert scores_are_fractions(json.loads((tmp_path / "results.json").read_text())["rows"]["supervised"])
 
 
+@pytest.mark.slow
+def test_two_processes_end_with_one_report(market_folder, duke_folder, tmp_path):
+    flags = [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", "--accelerator=cpu", *TINY]
+    command = [sys.executable, str(RECIPES / "hsr_duke2market.py"), *flags, "--devices=2", "--strategy=ddp"]
+    finished = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    printed = " ".join(finished.stdout.split())  # the table breaks its lines to fit the terminal
+    assert printed.count("protocol market, AP by step") == 1  # by the first process alone
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert list(rows) == ["direct transfer", "DBSCAN baseline", "HSR"]
+    assert all(scores_are_fractions(row) for row in rows.values())
+
+
 def losses(folder: Path) -> dict[int, float]:
     found = {}
     for file in sorted(folder.glob("version_*/metrics.csv")):
