@@ -116,7 +116,7 @@ class RetrievalMetrics(Metric):
         if self.protocol == "leave-one-out":
             gallery = _same_images(query, gallery)
         sides = (side[name] for name in ("embeddings", "pids", "camids") for side in (query, gallery))
-        second = {"query_second_pids": query["second_pids"], "gallery_second_pids": gallery["second_pids"]}
+        corrected = self.protocol == "mars-corrected"
         scores = retrieval_scores(
             *sides,
             metric=self.metric,
@@ -124,7 +124,8 @@ class RetrievalMetrics(Metric):
             ap=self.ap,
             max_rank=self.max_rank,
             rerank=self.rerank,
-            **(second if self.protocol == "mars-corrected" else {}),
+            query_second_pids=query["second_pids"] if corrected else None,
+            gallery_second_pids=gallery["second_pids"] if corrected else None,
         )
         self._scores = scores
         self._counts = {
