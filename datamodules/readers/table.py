@@ -41,10 +41,10 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
     if not table.is_file():
         raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {', '.join(REQUIRED_COLUMNS)}")
     domain = name or table.stem
-    rows = _parquet_rows(table) if table.suffix.lower() in (".parquet", ".pq") else _csv_rows(table)
+    rows = table_rows(table)
     splits: dict[str, dict[str, ImageRecord]] = {split: {} for split in SPLITS}
     for where, row in rows:
-        split, record = _record(where, row, table.parent, domain)
+        split, record = image_record(where, row, table.parent, domain)
         if record.path in splits[split]:
             raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
         splits[split][record.path] = record
@@ -57,7 +57,12 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
     return ReIDDataset(domain, train, query, gallery)
 
 
-def _record(where: str, row: Mapping[str, Any], folder: Path, domain: str) -> tuple[str, ImageRecord]:
+def image_record(where: str, row: Mapping[str, Any], folder: Path, domain: str) -> tuple[str, ImageRecord]:
+    """Split and record of a row; relative paths start at ``folder``, a row without domain has ``domain``.
+
+    Raises:
+        ValueError: A cell is not what it should be; the message begins with ``where``.
+    """
     image, split = row["path"], row["split"]
     if not image:
         raise ValueError(f"{where}: the column 'path' is empty")
@@ -78,6 +83,20 @@ def _integer(where: str, row: Mapping[str, Any], column: str) -> int:
     raise ValueError(f"{where}: the column {column!r} must be a whole number, got {row[column]!r}")
 
 
+def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
+    """The rows of a CSV or Parquet file, each with where it stands, for error messages.
+
+    Args:
+        table: A ``.parquet`` or ``.pq`` file, or CSV.
+        more_columns: Columns to read of Parquet besides those of ``read_table``.
+
+    Raises:
+        ImportError: Parquet without pyarrow.
+        ValueError: A required column is missing.
+    """
+    return _parquet_rows(table, more_columns) if table.suffix.lower() in (".parquet", ".pq") else _csv_rows(table)
+
+
 def _csv_rows(table: Path) -> Iterator[Row]:
     with table.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines, skipinitialspace=True)
@@ -91,7 +110,7 @@ def _csv_rows(table: Path) -> Iterator[Row]:
             yield where, row
 
 
-def _parquet_rows(table: Path) -> Iterator[Row]:
+def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -99,7 +118,7 @@ def _parquet_rows(table: Path) -> Iterator[Row]:
     file = parquet.ParquetFile(table)
     names = file.schema_arrow.names
     _require_columns(table, names)
-    columns = [name for name in names if name in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
+    columns = [name for name in names if name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
     number = 0
     for batch in file.iter_batches(columns=columns):
         for row in batch.to_pylist():

@@ -1,0 +1,84 @@
+"""The user's own tracklets as a table with one row a frame: CSV, or Parquet with the ``parquet`` extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning_reid.datamodules.readers.folders import StrPath, require_files
+from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_record, table_rows
+from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset, gallery_note, require_identified_tracklets
+from lightning_reid.records import ImageRecord, TrackletRecord
+
+Tracklets = dict[str, list[ImageRecord]]
+"""Frames by the name of their tracklet, of one split."""
+
+
+def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True) -> TrackletDataset:
+    """Read a table with one row a frame; tracklets come in the order of their first rows.
+
+    Columns: ``path`` (relative ones start at the table's folder), ``pid`` (from 1; 0 distractor, -1 junk), ``camid``, ``tracklet`` (any
+    text or number, another one for each tracklet of a split), ``split`` (``train``, ``query`` or ``gallery``), optionally ``frame`` and
+    ``domain``; others are left alone. Frames are ordered by ``frame`` where their tracklet has it, otherwise they stay in the order of
+    their rows. For a query to be in the gallery too, as the protocol ``mars`` has it, its rows stand there again with split ``gallery``.
+
+    Args:
+        path: A ``.csv`` file, comma-separated, UTF-8, with a heading; or ``.parquet``, ``.pq``.
+        name: Name of the data set, and domain of rows that tell none; the file's name without suffix when ``None``.
+        needs_train: Whether there must be training tracklets.
+        needs_test: Whether there must be query and gallery tracklets.
+
+    Raises:
+        FileNotFoundError: The table or a listed image is missing.
+        ImportError: Parquet is asked for without pyarrow.
+        ValueError: A column is missing, a cell is not what it should be (the line is named), an image is listed twice in one split, a
+            tracklet has several people, cameras or domains, tells ``frame`` in some of its rows only or one frame twice, a needed split
+            is empty, or a query shows nobody.
+    """
+    table = Path(path).expanduser()
+    if not table.is_file():
+        columns = ", ".join((*REQUIRED_COLUMNS, "tracklet"))
+        raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {columns}")
+    domain = name or table.stem
+    splits = _tracklets_of_splits(table, domain)
+    train, query, gallery = (
+        tuple(_tracklet(f"{table}: tracklet {tracklet!r} of split {split!r}", images) for tracklet, images in splits[split].items())
+        for split in SPLITS
+    )
+    for split, needed in (("train", needs_train), ("query", needs_test), ("gallery", needs_test)):
+        if needed and not splits[split]:
+            raise ValueError(f"{table} has no row of split {split!r}")
+    require_files((image.path for tracklets in splits.values() for images in tracklets.values() for image in images), str(table))
+    require_identified_tracklets(query)
+    return TrackletDataset(domain, train, query, gallery, (gallery_note(query, gallery),) if query else ())
+
+
+def _tracklets_of_splits(table: Path, domain: str) -> dict[str, Tracklets]:
+    splits: dict[str, Tracklets] = {split: {} for split in SPLITS}
+    listed: set[tuple[str, str]] = set()
+    for where, row in table_rows(table, "tracklet"):
+        split, image = image_record(where, row, table.parent, domain)
+        if (split, image.path) in listed:
+            raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}")
+        listed.add((split, image.path))
+        if row.get("tracklet") in (None, ""):
+            raise ValueError(f"{where}: there is no cell of column 'tracklet'; it must name the tracklet that the frame belongs to")
+        images = splits[split].setdefault(str(row["tracklet"]), [])
+        images.append(image)
+        first = images[0]
+        if (image.pid, image.camid, image.domain) != (first.pid, first.camid, first.domain):
+            raise ValueError(
+                f"{where}: tracklet {row['tracklet']!r} of split {split!r} began with pid {first.pid}, camid {first.camid}, domain "
+                f"{first.domain!r}, this row has {image.pid}, {image.camid}, {image.domain!r}; give each tracklet of a split its own name"
+            )
+    return splits
+
+
+def _tracklet(where: str, images: list[ImageRecord]) -> TrackletRecord:
+    frames = [image.frame for image in images if image.frame != -1]
+    if frames and len(frames) < len(images):
+        raise ValueError(f"{where} tells 'frame' in {len(frames)} of its {len(images)} rows; fill the column in all of them or in none")
+    if len(set(frames)) < len(frames):
+        twice = next(frame for frame in frames if frames.count(frame) > 1)
+        raise ValueError(f"{where} has frame {twice} more than once; one person has one box in one frame of a camera")
+    first, *_ = ordered = sorted(images, key=lambda image: image.frame)  # stable: without frames the rows keep their order
+    return TrackletRecord(tuple(image.path for image in ordered), first.pid, first.camid, first.domain, first.frame)
