@@ -32,10 +32,10 @@ SMALL_RUN: dict[str, Any] = {
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 0.01,
-    "model.milestones": [8],
-    "clustering.every_n_epochs": 5,
+    "model.milestones": [6],
+    "clustering.every_n_epochs": 4,
     "clustering.k1": 20,
-    "epochs": 10,
+    "epochs": 8,
     "source_epochs": 25,
     "source_lr": 1e-3,
 }
