@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from lightning_reid.datamodules.generated import GeneratedPedestrians
+from lightning_reid.datamodules.catalog import GENERATED
 from lightning_reid.datamodules.readers import read_market_folder
 from lightning_reid.metrics import retrieval_scores
 
@@ -36,10 +36,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    for preset in ("duke-like", "market-like"):
+    for preset, people in GENERATED.items():
         with tempfile.TemporaryDirectory() as folder:
             start, cpu_start = time.perf_counter(), time.process_time()
-            root = GeneratedPedestrians(preset).write(Path(folder) / preset, progress=False)
+            root = people.write(Path(folder) / preset, progress=False)
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             data = read_market_folder(root, preset)
             count = sum(len(records) for _, records in data.splits())

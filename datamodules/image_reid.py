@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -135,9 +134,8 @@ class ImageReIDDataModule(pl.LightningDataModule):
             return dataset
         train, query, gallery = (without_unreadable(records) for _, records in dataset.splits())
         num_skipped = sum(len(records) for _, records in dataset.splits()) - len(train) - len(query) - len(gallery)
-        return replace(
-            dataset, train=train, query=query, gallery=gallery, notes=(*dataset.notes, f"{num_skipped} unreadable images left out")
-        )
+        notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
+        return ReIDDataset(dataset.name, train, query, gallery, notes)
 
     @override
     def train_dataloader(self) -> DataLoader:

@@ -22,14 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lightning_reid.records import ImageRecord, TrackletRecord
-
-Record = TypeVar("Record", ImageRecord, TrackletRecord)
+from lightning_reid.records import ImageRecord, Record, TrackletRecord
 
 
 @dataclass(frozen=True, eq=False)

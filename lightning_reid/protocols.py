@@ -22,14 +22,19 @@ class LabelledData(Protocol):
 
 
 @runtime_checkable
-class EvaluatedData(Protocol):
-    """A datamodule with queries and a gallery.
+class ResizedData(Protocol):
+    """A datamodule whose images have one size.
 
     Attributes:
         image_size: (height, width) in pixels that images are resized to.
     """
 
     image_size: tuple[int, int]
+
+
+@runtime_checkable
+class EvaluatedData(Protocol):
+    """A datamodule with queries and a gallery."""
 
     def evaluation_records(self) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
         """Query and gallery records; row i of each is what a batch calls ``indices == i``."""

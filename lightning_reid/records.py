@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
@@ -52,27 +53,38 @@ class TrackletRecord:
     frame: int = -1
 
 
+Record = TypeVar("Record", ImageRecord, TrackletRecord)
+
+
 @dataclass(frozen=True)
-class ReIDDataset:
+class Splits(Generic[Record]):
     """A data set as its reader found it: who to train on, and the queries and gallery of its test protocol.
 
     Attributes:
         name: Short name, the ``domain`` of its records.
-        train: Labelled training crops.
-        query: Probe crops.
-        gallery: Crops the probes are searched in; may hold junk (-1) and distractors (0).
-        notes: What a user should know of how it was read (skipped files, split number), shown with every score.
+        train: Labelled training records.
+        query: Probes.
+        gallery: What the probes are searched in; may hold junk (-1), distractors (0) and, as in MARS, the queries themselves.
+        notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
     """
 
     name: str
-    train: tuple[ImageRecord, ...]
-    query: tuple[ImageRecord, ...] = ()
-    gallery: tuple[ImageRecord, ...] = ()
+    train: tuple[Record, ...]
+    query: tuple[Record, ...] = ()
+    gallery: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def splits(self) -> Iterator[tuple[str, tuple[ImageRecord, ...]]]:
+    def splits(self) -> Iterator[tuple[str, tuple[Record, ...]]]:
         """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``."""
         yield from (("train", self.train), ("query", self.query), ("gallery", self.gallery))
+
+
+class ReIDDataset(Splits[ImageRecord]):
+    """A data set of crops."""
+
+
+class TrackletDataset(Splits[TrackletRecord]):
+    """A data set of tracklets."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from lightning_reid.datamodules.readers.msmt17 import read_msmt17
 from lightning_reid.datamodules.readers.official_counts import DatasetCountWarning, OfficialCounts
 from lightning_reid.datamodules.readers.prid2011_video import read_prid2011_video
 from lightning_reid.datamodules.readers.table import read_table
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.datamodules.readers.two_cameras import read_cuhk01, read_prid2011, read_viper
 
@@ -24,7 +23,6 @@ __all__ = [
     "DatasetCountWarning",
     "DatasetName",
     "OfficialCounts",
-    "TrackletDataset",
     "UnreadableImage",
     "find_unreadable_images",
     "read_3dpes",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset, gallery_note, require_identified_tracklets
+from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, require_identified
+from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.tracklet_folders import folder_names, read_frames
-from lightning_reid.datamodules.readers.video_counts import DUKEMTMC_VIDEO, warn_unless_official_video
-from lightning_reid.records import TrackletRecord
+from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
+from lightning_reid.records import TrackletDataset, TrackletRecord
+
+DUKEMTMC_VIDEO = OfficialCounts(
+    train_tracklets=2_196, train_pids=702, query_tracklets=702, query_pids=702, gallery_tracklets=2_636, gallery_pids=1_110, cameras=8
+)
 
 # person, camera, frame of the tracklet, frame of the video; the first release had no underscores
 DUKE_VIDEO_NAMING = Naming(re.compile(r"(?P<pid>\d{4})_?C(?P<camid>\d)_?F(?P<frame>\d+)_?X(?P<clock>\d+)\."), "0001_C6_F0099_X30823.jpg")
@@ -37,8 +41,8 @@ def read_dukemtmc_video(root: StrPath) -> TrackletDataset:
     layout = Layout("dukemtmc-videoreid", ("train", "query", "gallery"), ("dukemtmc-videoreid", "dukemtmc-vidreid"))
     top = find_root(root, layout)
     train, query, gallery = (_read_split(top / split) for split in layout.entries)
-    require_identified_tracklets(query)
-    return warn_unless_official_video(TrackletDataset(layout.name, train, query, gallery, (gallery_note(query, gallery),)), DUKEMTMC_VIDEO)
+    require_identified(query)
+    return warn_unless_official(TrackletDataset(layout.name, train, query, gallery, (gallery_note(query, gallery),)), DUKEMTMC_VIDEO)
 
 
 def _read_split(split: Path) -> tuple[TrackletRecord, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from lightning_reid.records import ImageRecord
+from lightning_reid.records import ImageRecord, TrackletRecord
 
 StrPath = str | os.PathLike[str]
 
@@ -158,7 +158,7 @@ def require_files(paths: Iterable[str], listed_in: str) -> None:
         raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others")
 
 
-def require_identified(query: Iterable[ImageRecord]) -> None:
+def require_identified(query: Iterable[ImageRecord | TrackletRecord]) -> None:
     """Check that every query shows somebody.
 
     Raises:
@@ -166,9 +166,11 @@ def require_identified(query: Iterable[ImageRecord]) -> None:
     """
     nobody = [record for record in query if record.pid <= 0]
     if nobody:
+        first = nobody[0]
+        name = f"the query tracklet that begins with {first.paths[0]}" if isinstance(first, TrackletRecord) else f"query {first.path}"
         raise ValueError(
-            f"query {nobody[0].path} has pid {nobody[0].pid}, as have {len(nobody) - 1} others with pid 0 or less: 0 means distractor "
-            "and -1 junk, which only a gallery may hold. Number people from 1"
+            f"{name} has pid {first.pid}, as have {len(nobody) - 1} others with pid 0 or less: "
+            "0 means distractor and -1 junk, which only a gallery may hold. Number people from 1"
         )
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset
+from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.two_camera_videos import read_people, split_people
-from lightning_reid.datamodules.readers.video_counts import ILIDS_VID, warn_unless_official_video
+from lightning_reid.records import TrackletDataset
+
+ILIDS_VID = OfficialCounts(
+    train_tracklets=300, train_pids=150, query_tracklets=150, query_pids=150, gallery_tracklets=150, gallery_pids=150, cameras=2
+)
 
 ILIDS_VID_NAMING = Naming(re.compile(r"cam(?P<camid>\d)_person(?P<pid>\d+)_(?P<frame>\d+)\."), "cam1_person001_00317.png")
 
@@ -35,4 +39,4 @@ def read_ilids_vid(root: StrPath, split: int = 0, seed: int = 0) -> TrackletData
     top = find_root(root, Layout("ilids-vid", ("sequences/cam1", "sequences/cam2"), ("i-lids-vid", "ilids-vid")))
     cameras = [read_people(top / "sequences" / f"cam{camid}", ILIDS_VID_NAMING, "ilids-vid", camid, clock="frame") for camid in (1, 2)]
     dataset = split_people("ilids-vid", cameras, root=top, published="train_test_splits_ilidsvid.mat", split=split, seed=seed)
-    return warn_unless_official_video(dataset, ILIDS_VID)
+    return warn_unless_official(dataset, ILIDS_VID)

@@ -9,11 +9,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files
+from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files, require_identified
 from lightning_reid.datamodules.readers.matlab_variable import read_integers
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset, gallery_note, require_identified_tracklets
-from lightning_reid.datamodules.readers.video_counts import MARS, warn_unless_official_video
-from lightning_reid.records import TrackletRecord
+from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
+from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
+from lightning_reid.records import TrackletDataset, TrackletRecord
+
+# The paper's 636 test identities count distractors and junk as two: the info files name 634 people, 8 of whom are never queried.
+MARS = OfficialCounts(
+    train_tracklets=8_298,
+    train_images=509_914,
+    train_pids=625,
+    query_tracklets=1_980,
+    query_pids=626,
+    gallery_tracklets=12_180,
+    gallery_images=681_089,
+    gallery_pids=(634, 636),
+    cameras=6,
+)
 
 FOLDERS = ("bbox_train", "bbox_test")
 INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat")
@@ -44,7 +57,7 @@ def read_mars(root: StrPath) -> TrackletDataset:
     Warns:
         DatasetCountWarning: The figures differ from the official ones.
     """
-    return warn_unless_official_video(_read(find_root(root, Layout("mars", FOLDERS, ("mars",))), "mars"), MARS)
+    return warn_unless_official(_read(find_root(root, Layout("mars", FOLDERS, ("mars",))), "mars"), MARS)
 
 
 def read_mars_folder(root: StrPath, name: str | None = None) -> TrackletDataset:
@@ -74,7 +87,7 @@ def _read(top: Path, name: str) -> TrackletDataset:
         for folder, split in zip(FOLDERS, ("train", "test"))
     )
     query = tuple(test[row] for row in _query_rows(top / "info" / "query_IDX.mat", len(test)))
-    require_identified_tracklets(query)
+    require_identified(query)
     return TrackletDataset(name, train, query, gallery=test, notes=(gallery_note(query, test),))
 
 

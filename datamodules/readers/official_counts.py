@@ -5,8 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
-from lightning_reid.records import ImageRecord, ReIDDataset
+from lightning_reid.records import ImageRecord, ReIDDataset, TrackletDataset, TrackletRecord
+
+Dataset = TypeVar("Dataset", ReIDDataset, TrackletDataset)
 
 Figure = int | tuple[int, ...] | None
 """A published figure; several where publications differ, the commonest first; ``None`` where there is none."""
@@ -21,15 +24,18 @@ class OfficialCounts:
     """Published figures of a data set; identities are counted without distractors (0) and junk (-1).
 
     Attributes:
-        train_images: Images to train on.
+        train_images: Images to train on; of tracklets, their frames.
         train_pids: Identities to train on.
         query_images: Queries.
         query_pids: Identities among the queries.
-        gallery_images: Files of the gallery, distractors and junk included.
+        gallery_images: Files of the gallery; distractors, junk and queries within it included.
         gallery_pids: Identities of the gallery.
         cameras: Cameras over all splits.
         images: Images of the set, whether a split uses them or not.
         pids: Identities of the set, whether a split uses them or not.
+        train_tracklets: Tracklets to train on; these and the following of video sets only.
+        query_tracklets: Queries.
+        gallery_tracklets: Tracklets of the gallery.
     """
 
     train_images: Figure = None
@@ -41,10 +47,13 @@ class OfficialCounts:
     cameras: Figure = None
     images: Figure = None
     pids: Figure = None
+    train_tracklets: Figure = None
+    query_tracklets: Figure = None
+    gallery_tracklets: Figure = None
 
 
-def warn_unless_official(dataset: ReIDDataset, official: OfficialCounts, everything: Sequence[ImageRecord] = ()) -> ReIDDataset:
-    """Return ``dataset`` unchanged; warn, naming both figures of each count, where it differs from the official ones.
+def warn_unless_official(dataset: Dataset, official: OfficialCounts, everything: Sequence[ImageRecord] = ()) -> Dataset:
+    """Return ``dataset`` unchanged; warn, naming both figures of each count, where it agrees with none of the published ones.
 
     Args:
         dataset: What was read.
@@ -52,13 +61,13 @@ def warn_unless_official(dataset: ReIDDataset, official: OfficialCounts, everyth
         everything: All images found, counted for ``images`` and ``pids``, where the splits leave some out.
 
     Warns:
-        DatasetCountWarning: At least one figure differs from the (first) published one.
+        DatasetCountWarning: At least one figure differs.
     """
     read = _count(dataset) | {"images": len(everything), "pids": _num_pids(everything)}
     differing = []
     for name, figure in asdict(official).items():
         published = (figure,) if isinstance(figure, int) else figure or ()
-        if published and read[name] != published[0]:
+        if published and read[name] not in published:
             known = " or ".join(f"{value:,}" for value in published)
             differing.append(f"{name.replace('_', ' ')}: read {read[name]:,}, official {known}")
     if differing:
@@ -67,14 +76,15 @@ def warn_unless_official(dataset: ReIDDataset, official: OfficialCounts, everyth
     return dataset
 
 
-def _count(dataset: ReIDDataset) -> dict[str, int]:
+def _count(dataset: ReIDDataset | TrackletDataset) -> dict[str, int]:
     counts = {}
     for split, records in dataset.splits():
-        counts[f"{split}_images"] = len(records)
+        counts[f"{split}_tracklets"] = sum(isinstance(record, TrackletRecord) for record in records)
+        counts[f"{split}_images"] = sum(len(record.paths) if isinstance(record, TrackletRecord) else 1 for record in records)
         counts[f"{split}_pids"] = _num_pids(records)
     counts["cameras"] = len({record.camid for _, records in dataset.splits() for record in records})
     return counts
 
 
-def _num_pids(records: Sequence[ImageRecord]) -> int:
+def _num_pids(records: Sequence[ImageRecord | TrackletRecord]) -> int:
     return len({record.pid for record in records if record.pid > 0})

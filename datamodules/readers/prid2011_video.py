@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset
+from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.two_camera_videos import read_people, split_people
 from lightning_reid.datamodules.readers.two_cameras import PRID_IN_BOTH
-from lightning_reid.datamodules.readers.video_counts import PRID2011_VIDEO, warn_unless_official_video
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import TrackletDataset, TrackletRecord
+
+PRID2011_VIDEO = OfficialCounts(
+    train_tracklets=178, train_pids=89, query_tracklets=89, query_pids=89, gallery_tracklets=89, gallery_pids=89, cameras=2
+)
 
 PRID_VIDEO_NAMING = Naming(re.compile(r"(?P<frame>\d+)\."), "0001.png")
 MIN_FRAMES = 27
@@ -43,7 +46,7 @@ def read_prid2011_video(root: StrPath, split: int = 0, seed: int = 0) -> Trackle
     short = {pid for camera in everybody for pid, record in camera.items() if len(record.paths) < MIN_FRAMES}
     cameras = [{pid: record for pid, record in camera.items() if pid not in short} for camera in everybody]
     dataset = split_people("prid2011-video", cameras, root=top, published="train_test_splits_prid.mat", split=split, seed=seed)
-    return warn_unless_official_video(dataset, PRID2011_VIDEO)
+    return warn_unless_official(dataset, PRID2011_VIDEO)
 
 
 def _read_camera(camera: Path, camid: int) -> dict[int, TrackletRecord]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_reid.datamodules.readers.folders import StrPath, require_files
+from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified
 from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_record, table_rows
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset, gallery_note, require_identified_tracklets
-from lightning_reid.records import ImageRecord, TrackletRecord
+from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
+from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
 
 Tracklets = dict[str, list[ImageRecord]]
 """Frames by the name of their tracklet, of one split."""
@@ -48,7 +48,7 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
         if needed and not splits[split]:
             raise ValueError(f"{table} has no row of split {split!r}")
     require_files((image.path for tracklets in splits.values() for images in tracklets.values() for image in images), str(table))
-    require_identified_tracklets(query)
+    require_identified(query)
     return TrackletDataset(domain, train, query, gallery, (gallery_note(query, gallery),) if query else ())
 
 

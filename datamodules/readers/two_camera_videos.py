@@ -11,9 +11,8 @@ import numpy as np
 from lightning_reid.datamodules.readers.folders import Naming
 from lightning_reid.datamodules.readers.matlab_variable import read_integers
 from lightning_reid.datamodules.readers.random_splits import random_note, shuffled
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset
 from lightning_reid.datamodules.readers.tracklet_folders import folder_names, read_frames
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import TrackletDataset, TrackletRecord
 
 NUM_SPLITS = 10
 SPLIT_FOLDER = "train-test people splits"

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, build_backbone, group_batch_norm
-from lightning_reid.protocols import EvaluatedData
+from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
 class ReIDModule(pl.LightningModule):
@@ -86,7 +86,7 @@ class ReIDModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add ``image_size``, without which nobody can embed further images as those of the training were."""
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, EvaluatedData):
+        if isinstance(data, ResizedData):
             checkpoint["image_size"] = list(data.image_size)
 
     @override

@@ -44,7 +44,7 @@ def test_an_absolute_path_stays_and_the_columns_may_stand_in_any_order(table, tm
 
 
 def test_a_parquet_table_gives_what_the_same_csv_gives(table):
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra: pip install 'lightning-reid[parquet]'")
+    import pyarrow
     from pyarrow import parquet
 
     columns = {
@@ -60,7 +60,7 @@ def test_a_parquet_table_gives_what_the_same_csv_gives(table):
 
 
 def test_a_wrong_parquet_cell_is_named_by_its_row(table):
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra: pip install 'lightning-reid[parquet]'")
+    import pyarrow
     from pyarrow import parquet
 
     columns = {"path": ["b.jpg", "c.jpg"], "pid": [1, None], "camid": [1, 1], "split": ["train", "train"]}

@@ -13,12 +13,10 @@ from scipy.io import savemat
 from lightning_reid.datamodules.readers.dukemtmc_video import read_dukemtmc_video
 from lightning_reid.datamodules.readers.ilids_vid import read_ilids_vid
 from lightning_reid.datamodules.readers.mars import read_mars, read_mars_folder
-from lightning_reid.datamodules.readers.official_counts import DatasetCountWarning
+from lightning_reid.datamodules.readers.official_counts import DatasetCountWarning, OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.prid2011_video import read_prid2011_video
-from lightning_reid.datamodules.readers.tracklet_dataset import TrackletDataset
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
-from lightning_reid.datamodules.readers.video_counts import VideoCounts, warn_unless_official_video
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import TrackletDataset, TrackletRecord
 
 
 def make(root: Path, *names: str) -> Path:
@@ -275,7 +273,7 @@ def test_a_tracklet_table_groups_rows_and_orders_them_by_frame_where_told(table)
 
 
 def test_a_parquet_tracklet_table_gives_what_the_same_csv_gives(table):
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra: pip install 'lightning-reid[parquet]'")
+    import pyarrow
     from pyarrow import parquet
 
     heading, *lines = (line.split(",") for line in TABLE.splitlines())
@@ -296,10 +294,10 @@ def test_a_figure_that_agrees_with_any_published_one_needs_no_warning():
     dataset = TrackletDataset("small", train=(TrackletRecord(("a.jpg", "b.jpg"), 1, 1), TrackletRecord(("c.jpg",), -1, 2)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        agreeing = VideoCounts(train_tracklets=(5, 2), train_images=3, train_pids=1, cameras=2)
-        assert warn_unless_official_video(dataset, agreeing) is dataset
+        agreeing = OfficialCounts(train_tracklets=(5, 2), train_images=3, train_pids=1, cameras=2)
+        assert warn_unless_official(dataset, agreeing) is dataset
     with pytest.warns(DatasetCountWarning, match="small: train images: read 3, official 4 or 5$"):
-        warn_unless_official_video(dataset, VideoCounts(train_images=(4, 5), train_pids=1))
+        warn_unless_official(dataset, OfficialCounts(train_images=(4, 5), train_pids=1))
 
 
 def test_the_real_pets_tracklets_are_counted_as_their_makers_did():

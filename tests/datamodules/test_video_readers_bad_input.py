@@ -331,7 +331,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_parquet_tracklet_table_names_a_missing_column_and_a_wrong_row(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra: pip install 'lightning-reid[parquet]'")
+    import pyarrow
     from pyarrow import parquet
 
     columns = {"path": ["1.jpg", "2.jpg"], "pid": [1, 1], "camid": [1, 1], "split": ["train", "train"]}
