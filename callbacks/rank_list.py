@@ -17,7 +17,7 @@ from lightning_reid.callbacks.embedding_pass import gather_rows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
 from lightning_reid.protocols import EvaluatedData
-from lightning_reid.records import JUNK_PID, ImageRecord
+from lightning_reid.records import JUNK_PID, AnyRecord
 
 RIGHT, WRONG, QUERY = (34, 160, 60), (200, 40, 40), (70, 70, 70)
 
@@ -25,8 +25,8 @@ RIGHT, WRONG, QUERY = (34, 160, 60), (200, 40, 40), (70, 70, 70)
 class RankListLogger(pl.Callback):
     """After validation and testing, draw some queries with their nearest gallery images: green frames are right, red ones wrong.
 
-    Images that the Market protocol ignores (same person in the same camera, junk) are left out, as in scoring. Written as a PNG, and
-    shown in W&B and TensorBoard where those loggers are on.
+    Images that the protocols ignore (same person in the same camera, junk) are left out, as in scoring; a tracklet is shown by its middle
+    crop. Written as a PNG, and shown in W&B and TensorBoard where those loggers are on.
 
     Args:
         path: PNG to write, anew each time.
@@ -87,7 +87,7 @@ def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor:
 
 
 def nearest_allowed(
-    query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], query_embeddings: Tensor, gallery_embeddings: Tensor, top: int
+    query: Sequence[AnyRecord], gallery: Sequence[AnyRecord], query_embeddings: Tensor, gallery_embeddings: Tensor, top: int
 ) -> list[list[int]]:
     """The ``top`` most similar gallery rows of every query (cosine), without those the Market protocol ignores."""
     similarity = F.normalize(query_embeddings.float(), dim=1) @ F.normalize(gallery_embeddings.float(), dim=1).T
@@ -102,9 +102,9 @@ def nearest_allowed(
 
 
 def draw_rank_lists(
-    query: Sequence[ImageRecord], ranked: Sequence[Sequence[ImageRecord]], *, height: int = 128, width: int = 64
+    query: Sequence[AnyRecord], ranked: Sequence[Sequence[AnyRecord]], *, height: int = 128, width: int = 64
 ) -> Image.Image:
-    """One row a query: its crop, then its ranked gallery crops in green (same pid) or red frames; crops of height x width pixels."""
+    """One row a query: its crop, then its ranked gallery crops in green (same person) or red frames; crops of height x width pixels."""
     frame, gap, margin = 4, 6, 12
     columns = 1 + max(map(len, ranked), default=0)
     cell_width, cell_height = width + 2 * frame, height + 2 * frame
@@ -118,8 +118,8 @@ def draw_rank_lists(
             shown = [query[row], *records]
             if column >= len(shown):
                 continue
-            colour = QUERY if column == 0 else RIGHT if shown[column].pid == query[row].pid else WRONG
+            colour = QUERY if column == 0 else RIGHT if shown[column].identities & query[row].identities else WRONG
             pen.rectangle((x, y, x + cell_width - 1, y + cell_height - 1), fill=colour)
-            with Image.open(shown[column].path) as crop:
+            with Image.open(shown[column].thumbnail) as crop:
                 sheet.paste(crop.convert("RGB").resize((width, height)), (x + frame, y + frame))
     return sheet

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.networks import EmbeddingOutput
-from lightning_reid.records import ImageRecord, TargetState
+from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord
 
 
 @runtime_checkable
@@ -36,7 +38,7 @@ class ResizedData(Protocol):
 class EvaluatedData(Protocol):
     """A datamodule with queries and a gallery."""
 
-    def evaluation_records(self) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
+    def evaluation_records(self) -> tuple[tuple[AnyRecord, ...], tuple[AnyRecord, ...]]:
         """Query and gallery records; row i of each is what a batch calls ``indices == i``."""
 
     def protocol_stamp(self) -> ProtocolStamp:
@@ -60,6 +62,26 @@ class TargetData(Protocol):
 
     def target_dataloader(self) -> DataLoader:
         """This rank's share of the target images in the test-time transform; batches hold ``images`` and ``indices``."""
+
+
+@runtime_checkable
+class TrackletData(Protocol):
+    """A datamodule of tracklets whose frames can be replaced by processed ones.
+
+    Attributes:
+        image_size: (height, width) in pixels of the frames it serves.
+    """
+
+    image_size: tuple[int, int]
+
+    def tracklet_records(self) -> tuple[TrackletRecord, ...]:
+        """Training, query and gallery tracklets; one that is in several of them comes once."""
+
+    def read_frames(self, record: TrackletRecord) -> list[Tensor]:
+        """The original frames of a tracklet, ``[3, h, w]`` uint8 RGB each, of their own sizes."""
+
+    def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
+        """Serve packed tracklets instead of the original frames, by the ``paths`` of their records; ``None`` for the originals again."""
 
 
 @runtime_checkable

@@ -33,6 +33,16 @@ class ImageRecord:
     domain: str = ""
     frame: int = -1
 
+    @property
+    def thumbnail(self) -> str:
+        """File of the picture to show for it."""
+        return self.path
+
+    @property
+    def identities(self) -> frozenset[int]:
+        """All identities that are right for it."""
+        return frozenset((self.pid,))
+
 
 @dataclass(frozen=True, slots=True)
 class TrackletRecord:
@@ -44,6 +54,7 @@ class TrackletRecord:
         camid: Camera as the data set numbers it.
         domain: Short name of the data set.
         frame: Frame index of the first crop; -1 when the data set does not tell.
+        second_pid: A second identity that is right as well (two people in one box, protocol ``mars-corrected``); -1 without.
     """
 
     paths: tuple[str, ...]
@@ -51,8 +62,20 @@ class TrackletRecord:
     camid: int
     domain: str = ""
     frame: int = -1
+    second_pid: int = -1
+
+    @property
+    def thumbnail(self) -> str:
+        """File of the picture to show for it: its middle crop."""
+        return self.paths[len(self.paths) // 2]
+
+    @property
+    def identities(self) -> frozenset[int]:
+        """All identities that are right for it."""
+        return frozenset((self.pid,)) if self.second_pid == JUNK_PID else frozenset((self.pid, self.second_pid))
 
 
+AnyRecord = ImageRecord | TrackletRecord
 Record = TypeVar("Record", ImageRecord, TrackletRecord)
 
 

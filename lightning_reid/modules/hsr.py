@@ -10,12 +10,13 @@ from typing_extensions import override
 
 from lightning_reid.clustering import cluster_centroids
 from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_triplet_loss, weighted_triplet_loss
-from lightning_reid.modules.reid_module import ReIDModule, classifier_like, new_classifier
+from lightning_reid.modules.classifier import classifier_like, new_classifier
+from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
 
 
-class HSR(ReIDModule):
+class HSR(ImageReIDModule):
     """HSR (hard-samples rectification) for cross-domain unsupervised re-ID: ``L_CE + L_trip + L_ICM`` (section 4.3.4).
 
     The pseudo-labels come from callbacks through the datamodule's :class:`~lightning_reid.records.TargetState`: with

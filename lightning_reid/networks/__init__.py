@@ -11,6 +11,7 @@ from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_a
 from lightning_reid.networks.non_local import NonLocalBlock
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
 from lightning_reid.networks.released_weights import LoadedWeights, load_released_weights
+from lightning_reid.networks.video_by_name import VideoNetworkName, build_video_network
 from lightning_reid.networks.video_network import VideoNetwork
 from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
 
@@ -30,8 +31,10 @@ __all__ = [
     "MultiplyAdds",
     "NonLocalBlock",
     "VideoNetwork",
+    "VideoNetworkName",
     "VideoResNet50",
     "build_backbone",
+    "build_video_network",
     "count_multiply_adds",
     "group_batch_norm",
     "load_embedding_network",

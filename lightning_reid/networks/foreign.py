@@ -165,9 +165,22 @@ def _resnet_name(state: Mapping[str, Tensor], path: str | Path) -> str:
 
 def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:
     hyperparameters = content.get("hyper_parameters", {})
+    if "network" in hyperparameters:
+        return _frame_architecture(hyperparameters, path)
     if "backbone" not in hyperparameters:
         raise ValueError(f"{path} does not say its backbone: expected a checkpoint that Lightning's Trainer saved, with hyper_parameters")
     return hyperparameters["backbone"], dict(hyperparameters.get("backbone_options") or {})
+
+
+def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:
+    """The video baseline embeds frames one by one: its network is one of images too."""
+    options = {"backbone": "resnet50", **(hyperparameters.get("network_options") or {})}
+    if hyperparameters["network"] != "baseline" or options.pop("pooling", "avg") != "avg" or not options.pop("stem_relu", True):
+        raise ValueError(
+            f"{path} holds the video network {hyperparameters['network']!r}, which embeds clips and no single images: expected a baseline "
+            "with average pooling and stem_relu; load this one with VideoReID.load_from_checkpoint"
+        )
+    return options.pop("backbone"), options
 
 
 def _pool_like_fast_reid(network: EmbeddingNetwork, content: Mapping[str, Any], path: str | Path) -> None:

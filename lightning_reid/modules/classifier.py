@@ -1,0 +1,20 @@
+"""The identity classifier behind a BNNeck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def new_classifier(num_features: int, num_classes: int) -> nn.Linear:
+    """A bias-free identity classifier with weights from N(0, 0.001^2), as behind a BNNeck (Luo et al. 2019, arXiv:1903.07071)."""
+    classifier = nn.Linear(num_features, num_classes, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
+
+
+def classifier_like(checkpoint: dict[str, Any]) -> nn.Linear | None:
+    """A classifier of the shape a checkpoint holds; ``None`` if it holds none."""
+    weight = checkpoint["state_dict"].get("classifier.weight")
+    return None if weight is None else new_classifier(weight.shape[1], weight.shape[0])

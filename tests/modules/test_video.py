@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from lightning_reid.modules import VideoReID
+from lightning_reid.networks import NVAN, load_embedding_network
+
+TINY = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
+ATTENTIVE = {**TINY, "clip_length": 2, "image_size": (64, 32), "scales": 2, "heads": 2}
+
+
+class Clips(pl.LightningDataModule):
+    """Six training clips of three people; three queries and three gallery tracklets of two clips each."""
+
+    num_classes, image_size = 3, (64, 32)
+
+    def train_dataloader(self) -> DataLoader:
+        torch.manual_seed(1)
+        return DataLoader([{"clips": torch.randn(6, 2, 3, 64, 32), "pids": torch.arange(6) // 2}], batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        torch.manual_seed(2)
+        sides = []
+        for is_query in (True, False):
+            rows = {"pids": torch.arange(1, 4), "camids": torch.full((3,), 2 - is_query), "indices": torch.arange(3)}
+            clips = {"clips": torch.randn(6, 2, 3, 64, 32), "num_clips": torch.tensor([2, 2, 2])}
+            sides.append(rows | clips | {"is_query": torch.full((3,), is_query), "second_pids": torch.full((3,), -1)})
+        return DataLoader(sides, batch_size=None)
+
+    test_dataloader = val_dataloader
+
+
+def quiet_trainer(folder, **options) -> pl.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "max_epochs": 1}
+    return pl.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, num_sanity_val_steps=0, **(quiet | options))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A baseline after one step and its checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    model = VideoReID("baseline", TINY, weight_decay=0.0)
+    trainer = quiet_trainer(folder)
+    trainer.fit(model, Clips())
+    trainer.save_checkpoint(folder / "video.ckpt")
+    return model.eval(), trainer.callback_metrics, folder / "video.ckpt"
+
+
+def test_the_loss_is_cross_entropy_after_the_neck_and_batch_hard_triplet_before_it():
+    torch.manual_seed(0)
+    model = VideoReID("nvan", TINY, num_classes=3).double()
+    logged = {}
+    model.log_dict = lambda values, **_: logged.update(values)
+    clips, pids = torch.randn(6, 2, 3, 64, 32, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
+    loss = model.training_step({"clips": clips, "pids": pids}, 0)
+
+    output = model.network(clips)
+    ce = F.cross_entropy(output.embedding @ model.classifier.weight.T, pids)
+    distances = torch.cdist(output.before_bnneck, output.before_bnneck)
+    hardest = [
+        distances[i][pids == pids[i]].max() - distances[i][pids != pids[i]].min()  # the farthest of one's own, the nearest stranger
+        for i in range(6)
+    ]
+    triplet = torch.stack([F.softplus(gap) for gap in hardest]).mean()
+    torch.testing.assert_close(logged["train/loss_ce"], ce)
+    torch.testing.assert_close(logged["train/loss_triplet"], triplet, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(loss, logged["train/loss_ce"] + logged["train/loss_triplet"])
+
+
+@pytest.mark.parametrize("clips_per_pass", [1, 2, 32])
+def test_the_embedding_of_a_tracklet_is_the_mean_of_its_clips_however_many_go_through_at_once(clips_per_pass):
+    torch.manual_seed(0)
+    model = VideoReID("baseline", TINY, num_classes=2, clips_per_pass=clips_per_pass).double().eval()
+    clips = torch.randn(5, 2, 3, 64, 32, dtype=torch.float64)
+    output = model.embed_batch({"clips": clips, "num_clips": torch.tensor([1, 3, 1])})
+    alone = [model.network(clip[None]).embedding[0] for clip in clips]
+    expected = torch.stack([alone[0], (alone[1] + alone[2] + alone[3]) / 3, alone[4]])
+    torch.testing.assert_close(output.embedding, expected)
+
+
+def test_masks_reach_the_network_that_pools_by_them_and_no_other():
+    torch.manual_seed(0)
+    clips, masks = torch.randn(2, 2, 3, 64, 32), torch.ones(2, 2, 64, 32, dtype=torch.bool)
+    masks[..., 16:] = False
+    for network, options, changes in (("cfaan", ATTENTIVE, True), ("baseline", TINY, False)):
+        model = VideoReID(network, options, num_classes=2).eval()
+        whole = model.embed_batch({"clips": clips, "num_clips": torch.tensor([2])}).embedding
+        masked = model.embed_batch({"clips": clips, "masks": masks, "num_clips": torch.tensor([2])}).embedding
+        assert torch.equal(whole, masked) is not changes
+
+
+def test_training_under_a_trainer_scores_tracklets_by_the_mars_protocol(trained):
+    model, metrics, _ = trained
+    assert model.classifier.out_features == 3
+    assert model.retrieval.protocol == "mars"
+    assert 0 < metrics["val/mAP"] <= 1
+
+
+def test_a_checkpoint_of_a_named_network_loads_by_itself(trained):
+    model, _, checkpoint = trained
+    again = VideoReID.load_from_checkpoint(checkpoint, weights_only=True).eval()
+    clips = torch.randn(2, 2, 3, 64, 32)
+    torch.testing.assert_close(again(clips), model(clips))
+    torch.testing.assert_close(again.classifier.weight, model.classifier.weight)
+
+
+def test_the_baselines_checkpoint_is_a_network_of_single_images_too(trained):
+    model, _, checkpoint = trained
+    images = torch.randn(3, 3, 64, 32)
+    torch.testing.assert_close(load_embedding_network(checkpoint)(images).embedding, model(images[:, None]))
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_name(trained, tmp_path):
+    with pytest.raises(ValueError, match="holds a network with network='baseline', this module has network='nvan'"):
+        quiet_trainer(tmp_path, max_epochs=2).fit(VideoReID("nvan", TINY), Clips(), ckpt_path=trained[2], weights_only=True)
+
+
+def test_a_network_of_ones_own_is_trained_and_its_checkpoint_wants_it_again(tmp_path):
+    model = VideoReID(NVAN(**TINY))
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(model, Clips())
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    again = VideoReID.load_from_checkpoint(tmp_path / "own.ckpt", network=NVAN(**TINY), weights_only=True).eval()
+    clips = torch.randn(1, 2, 3, 64, 32)
+    torch.testing.assert_close(again(clips), model.eval()(clips))
+    with pytest.raises(TypeError, match="network"):
+        VideoReID.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True)
+    with pytest.raises(ValueError, match="does not say its backbone"):
+        load_embedding_network(tmp_path / "own.ckpt")
+
+
+def test_an_attention_network_is_no_network_of_single_images(tmp_path):
+    content = {"hyper_parameters": {"network": "nvan", "network_options": TINY}}
+    torch.save(content | {"state_dict": VideoReID("nvan", TINY, num_classes=3).state_dict()}, tmp_path / "nvan.ckpt")
+    with pytest.raises(ValueError, match="'nvan', which embeds clips and no single images"):
+        load_embedding_network(tmp_path / "nvan.ckpt")
+
+
+def test_wrong_arguments_die_in_the_constructor():
+    with pytest.raises(ValueError, match="there is no video network 'lstm'; known are baseline, nvan, stenvan, cfaan"):
+        VideoReID("lstm")
+    with pytest.raises(ValueError, match="are for a network that is named"):
+        VideoReID(NVAN(**TINY), {"stem_relu": False})
+    with pytest.raises(ValueError, match="clips_per_pass must be at least 1, got 0"):
+        VideoReID("baseline", TINY, clips_per_pass=0)
