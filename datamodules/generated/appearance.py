@@ -170,6 +170,12 @@ def draw_bottom(rng: np.random.Generator, wardrobe: Wardrobe, top: TopKind) -> B
     )
 
 
+def draw_shared_clothes(rng: np.random.Generator, wardrobe: Wardrobe) -> tuple[tuple[Top, ...], tuple[Bottom, ...]]:
+    """Draw the tops and bottoms that several people own."""
+    tops = tuple(draw_top(rng, wardrobe) for _ in range(wardrobe.num_shared))
+    return tops, tuple(draw_bottom(rng, wardrobe, "tshirt") for _ in range(wardrobe.num_shared // 2))
+
+
 def draw_person(rng: np.random.Generator, wardrobe: Wardrobe, shared_tops: tuple[Top, ...], shared_bottoms: tuple[Bottom, ...]) -> Person:
     """Draw an identity; with probability ``wardrobe.share`` each, top and bottom are ones that others own too."""
     shares_top, shares_bottom = rng.random(2) < wardrobe.share

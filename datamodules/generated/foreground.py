@@ -38,7 +38,7 @@ def draw_occluder(rng: np.random.Generator, canvas: Canvas, kind: Occluder) -> N
     tone = shaded((128, 128, 126), rng.uniform(0.35, 1.4))
     x = width * (rng.uniform(0.0, 0.3) if rng.random() < 0.5 else rng.uniform(0.7, 1.0))
     if kind == "pole":
-        _draw_pole(canvas, x, rng.uniform(0.02, 0.07) * width, tone)
+        draw_pole(canvas, x, rng.uniform(0.02, 0.07) * width, tone)
     elif kind == "hedge":
         _draw_hedge(rng, canvas, height * rng.uniform(0.72, 0.88))
     elif kind == "bike":
@@ -48,7 +48,8 @@ def draw_occluder(rng: np.random.Generator, canvas: Canvas, kind: Occluder) -> N
             draw_line(canvas, (0, height * share), (width, height * (share + 0.03)), 0.013 * height, tone)
 
 
-def _draw_pole(canvas: Canvas, x: float, half: float, tone: Colour) -> None:
+def draw_pole(canvas: Canvas, x: float, half: float, tone: Colour) -> None:
+    """Draw a pole at column ``x``, ``half`` its half width in pixels, from the top of the canvas to its bottom."""
     height = canvas.shape[0]
     fill(canvas, [(x - half, 0), (x + half, 0), (x + half, height), (x - half, height)], tone)
     fill(canvas, [(x, 0), (x + half, 0), (x + half, height), (x, height)], shaded(tone, 0.7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_reid.datamodules.generated.appearance import Bottom, Person, Top, draw_bottom, draw_person, draw_top
-from lightning_reid.datamodules.generated.itinerary import Itinerary
+from lightning_reid.datamodules.generated.appearance import Bottom, Person, Top, draw_person, draw_shared_clothes
+from lightning_reid.datamodules.generated.itinerary import GALLERY, QUERY, TRAIN, Itinerary
 from lightning_reid.datamodules.generated.photograph import Site, begin_visit, build_site, take_photograph
 from lightning_reid.datamodules.generated.presets import GENERATOR_VERSION, PRESETS, DomainPreset
 from lightning_reid.datamodules.generated.streams import Stream, stream
-from lightning_reid.datamodules.generated.writer import write_dataset
+from lightning_reid.datamodules.generated.writer import show_progress, write_dataset
 from lightning_reid.records import DISTRACTOR_PID, JUNK_PID
 
 LEAST = {"seed": 0, "num_train_pids": 1, "num_test_pids": 1, "images_per_camera": 2, "num_distractors": 0, "height": 32, "width": 16}
@@ -124,9 +125,16 @@ class GeneratedPedestrians:
             RuntimeError: ``root`` was generated with these arguments but files are missing.
             OSError: Writing failed; nothing is left behind.
         """
-        arguments = {"version": GENERATOR_VERSION, **asdict(self)}
-        crops = list(self.itinerary.crops())
-        return write_dataset(Path(root), arguments, crops, lambda crop: self.encode(crop.pid, crop.camid, crop.k), progress=progress)
+        root, crops = Path(root), list(self.itinerary.crops())
+
+        def fill(draft: Path) -> None:
+            for folder in (TRAIN, QUERY, GALLERY):
+                (draft / folder).mkdir()
+            for crop in show_progress(crops, f"generating {root.name}", progress=progress):
+                (draft / crop.folder / crop.name).write_bytes(self.encode(crop.pid, crop.camid, crop.k))
+
+        counts = Counter(crop.folder for crop in crops)
+        return write_dataset(root, {"version": GENERATOR_VERSION, **asdict(self)}, counts, fill)
 
 
 @lru_cache(maxsize=16)
@@ -138,9 +146,7 @@ def _site(preset: str, seed: int, camid: int, height: int, width: int) -> Site:
 @lru_cache(maxsize=16)
 def _shared_clothes(preset: str, seed: int) -> tuple[tuple[Top, ...], tuple[Bottom, ...]]:
     domain = PRESETS[preset]
-    rng, wardrobe = stream(seed, domain.code, Stream.WARDROBE), domain.wardrobe
-    tops = tuple(draw_top(rng, wardrobe) for _ in range(wardrobe.num_shared))
-    return tops, tuple(draw_bottom(rng, wardrobe, "tshirt") for _ in range(wardrobe.num_shared // 2))
+    return draw_shared_clothes(stream(seed, domain.code, Stream.WARDROBE), domain.wardrobe)
 
 
 def _dress(preset: str, seed: int, rng: np.random.Generator) -> Person:

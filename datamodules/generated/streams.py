@@ -17,6 +17,9 @@ class Stream(IntEnum):
     PICTURE = 5
     IDENTITIES = 6
     ITINERARY = 7
+    TRACKLET = 8
+    STRETCH = 9
+    FRAME = 10
 
 
 def stream(seed: int, domain: int, purpose: Stream, *keys: int) -> np.random.Generator:

@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
-from lightning_reid.datamodules.generated.itinerary import GALLERY, QUERY, TRAIN, Crop
-
 MANIFEST = "generated.json"
 
+Item = TypeVar("Item")
 
-def write_dataset(root: Path, arguments: dict[str, Any], crops: list[Crop], encode: Callable[[Crop], bytes], *, progress: bool) -> Path:
-    """Write ``crops`` as the folder ``root``, or find them there.
+
+def write_dataset(root: Path, arguments: Mapping[str, Any], counts: Mapping[str, int], fill: Callable[[Path], None]) -> Path:
+    """Let ``fill`` write a data set that becomes the folder ``root``, or find it there.
 
     Two processes may do this at once: both write, one renames first, the other takes what it finds.
 
     Args:
         root: The folder to hold the data set; its parent is made where missing.
         arguments: What the pictures depend on, kept in the manifest.
-        crops: The files.
-        encode: Gives the bytes of a file.
-        progress: Whether to show a progress bar on standard error.
+        counts: How many pictures each folder will hold, its sub-folders included.
+        fill: Writes everything into the folder it is given, which exists and is empty.
 
     Returns:
         ``root``.
@@ -38,14 +36,14 @@ def write_dataset(root: Path, arguments: dict[str, Any], crops: list[Crop], enco
         RuntimeError: ``root`` was generated with these arguments but files are missing.
         OSError: Writing failed; nothing is left behind.
     """
-    manifest = {**arguments, "counts": dict(Counter(crop.folder for crop in crops))}
+    manifest = {**arguments, "counts": dict(counts)}
     if _is_there(root, manifest):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
     try:
         draft.chmod(0o755)  # mkdtemp keeps others out; a data set is for everybody
-        _fill(draft, crops, encode, f"generating {root.name}", progress=progress)
+        fill(draft)
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         try:
             draft.rename(root)
@@ -57,11 +55,9 @@ def write_dataset(root: Path, arguments: dict[str, Any], crops: list[Crop], enco
     return root
 
 
-def _fill(draft: Path, crops: list[Crop], encode: Callable[[Crop], bytes], label: str, *, progress: bool) -> None:
-    for folder in (TRAIN, QUERY, GALLERY):
-        (draft / folder).mkdir()
-    for crop in track(crops, description=label, console=Console(stderr=True), transient=True, disable=not progress):
-        (draft / crop.folder / crop.name).write_bytes(encode(crop))
+def show_progress(items: Iterable[Item], label: str, *, progress: bool) -> Iterable[Item]:
+    """The items, with a bar on standard error if ``progress``."""
+    return track(items, description=label, console=Console(stderr=True), transient=True, disable=not progress)
 
 
 def _is_there(root: Path, manifest: dict[str, Any]) -> bool:
@@ -77,7 +73,7 @@ def _is_there(root: Path, manifest: dict[str, Any]) -> bool:
         )
         raise FileExistsError(f"{root} was generated with {other}: name another folder, or delete this one")
     for folder, count in manifest["counts"].items():
-        files = sum(1 for _ in (root / folder).glob("*.jpg"))
+        files = sum(1 for _ in (root / folder).rglob("*.jpg"))
         if files != count:
             raise RuntimeError(
                 f"{root / folder} should hold {count} crops by {MANIFEST}, found {files}: delete {root} and generate it again"
