@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast, get_args
 
-from lightning_reid.datamodules.generated import GeneratedPedestrians
-from lightning_reid.datamodules.readers import DatasetName, read_dataset, read_market_folder, read_table
-from lightning_reid.records import ReIDDataset
+from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
+from lightning_reid.datamodules.readers import (
+    DatasetName,
+    VideoDatasetName,
+    read_dataset,
+    read_market_folder,
+    read_mars_folder,
+    read_table,
+    read_tracklet_table,
+    read_video_dataset,
+)
+from lightning_reid.records import ReIDDataset, TrackletDataset
 
 GENERATED = {
     "duke-like": GeneratedPedestrians("duke-like"),
@@ -37,21 +47,43 @@ FOLDERS = {
 }
 """Name of an official data set to its folder under the data root."""
 
+GENERATED_VIDEO = ("mars-like", "dukev-like")
+"""Generated sets of tracklets, made on first use with the preset's default sizes."""
 
-def data_folder(dataset: str, root: str | None) -> Path:
+VIDEO_FOLDERS = {
+    "mars": "MARS",
+    "dukemtmc-video": "DukeMTMC-VideoReID",
+    "ilids-vid": "i-LIDS-VID",
+    "prid2011-video": "prid_2011",
+}
+"""Name of an official video data set to its folder under the data root."""
+
+SETS_WITH_SPLITS = ("ilids-vid", "prid2011-video")
+"""Video sets whose score is the mean over ten splits."""
+
+
+def data_folder(
+    dataset: str, root: str | None, folders: Mapping[str, str] = FOLDERS, generated: Collection[str] = tuple(GENERATED)
+) -> Path:
     """Where a data set lies: ``root`` (default ``data``) plus the official folder name, or the path the user gave.
+
+    Args:
+        dataset: Name, preset or path.
+        root: Data root of named sets.
+        folders: Folders of the official sets, by name.
+        generated: Names of the presets.
 
     Raises:
         ValueError: ``dataset`` is neither a known name nor an existing path.
     """
     base = Path(root or "data")
-    if dataset in FOLDERS:
-        return base / FOLDERS[dataset]
-    if dataset in GENERATED:
+    if dataset in folders:
+        return base / folders[dataset]
+    if dataset in generated:
         return base / "generated" / dataset
     if Path(dataset).exists():
         return Path(dataset)
-    known = ", ".join((*FOLDERS, *GENERATED))
+    known = ", ".join((*folders, *generated))
     raise ValueError(f"{dataset!r} is neither an existing folder or table nor a known data set ({known})")
 
 
@@ -82,3 +114,38 @@ def read_prepared(dataset: str, root: str | None, *, needs_test: bool = True) ->
     if folder.is_file():
         return read_table(folder, needs_test=needs_test)
     return read_market_folder(folder, needs_test=needs_test)
+
+
+def video_folder(dataset: str, root: str | None) -> Path:
+    """Where a video data set lies; arguments, result and errors as ``data_folder``."""
+    return data_folder(dataset, root, VIDEO_FOLDERS, GENERATED_VIDEO)
+
+
+def prepare_video_dataset(dataset: str, root: str | None) -> None:
+    """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
+    folder = video_folder(dataset, root)
+    if dataset in GENERATED_VIDEO:
+        GeneratedTracklets(dataset).write(folder)
+
+
+def read_prepared_video(dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True) -> TrackletDataset:
+    """Read a video data set's records.
+
+    Args:
+        dataset: Name, preset, folder in the layout of MARS, or CSV/Parquet table of tracklets.
+        root: Data root of named sets.
+        split: 0 to 9 for the sets that have several; must be 0 for the others.
+        needs_test: Whether a user's own table must have queries and a gallery.
+
+    Raises:
+        FileNotFoundError: The folder, or a part of it, is missing; the message names it.
+        ValueError: ``split`` is given for a set of one split, or the reader meets what it cannot read.
+    """
+    folder = video_folder(dataset, root)
+    if dataset in VIDEO_FOLDERS:
+        return read_video_dataset(cast(VideoDatasetName, dataset), folder, split=split)
+    if split != 0:
+        raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")
+    if folder.is_file():
+        return read_tracklet_table(folder, needs_test=needs_test)
+    return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None)

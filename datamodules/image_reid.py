@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,15 +18,13 @@ from lightning_reid.datamodules.images import (
     require_readable,
     without_unreadable,
 )
+from lightning_reid.datamodules.labelled_data import LabelledDataModule
 from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, shard_rows
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
-from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset
-
-logger = logging.getLogger(__name__)
+from lightning_reid.records import ImageRecord, ReIDDataset
 
 
-class ImageReIDDataModule(pl.LightningDataModule):
+class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
     """One image re-ID data set: training batches of P identities x K images, and its test protocol.
 
     Train batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
@@ -57,6 +52,8 @@ class ImageReIDDataModule(pl.LightningDataModule):
         ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P (``setup``).
     """
 
+    noun: ClassVar[str] = "images"
+
     def __init__(
         self,
         dataset: str = "market1501",
@@ -72,63 +69,28 @@ class ImageReIDDataModule(pl.LightningDataModule):
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
     ) -> None:
-        super().__init__()
-        if p < 1 or k < 1 or min(image_size) < 1 or eval_batch_size < 1:
-            raise ValueError(
-                f"need p, k, image_size and eval_batch_size of at least 1, got p={p}, k={k}, image_size={image_size}, {eval_batch_size}"
-            )
+        super().__init__(
+            dataset=dataset,
+            root=root,
+            image_size=image_size,
+            p=p,
+            k=k,
+            num_workers=num_workers,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+        )
         if crop_padding < 0 or not 0 <= erasing_probability <= 1:
             raise ValueError(f"need crop_padding >= 0 and 0 <= erasing_probability <= 1, got {crop_padding} and {erasing_probability}")
-        self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
-        self.image_size = (image_size[0], image_size[1])
         self.crop_padding, self.erasing_probability = crop_padding, erasing_probability
-        self.num_workers, self.eval_batch_size, self.seed, self.unreadable = num_workers, eval_batch_size, seed, unreadable
-        self.needs_test = needs_test
-        self._dataset: ReIDDataset | None = None
-        self._labels = torch.empty(0, dtype=torch.int64)
-
-    @property
-    def dataset(self) -> ReIDDataset:
-        """The records as read; available after ``setup``."""
-        if self._dataset is None:
-            raise RuntimeError(f"{self.dataset_name} has not been read yet: call prepare_data() and setup() first")
-        return self._dataset
-
-    @property
-    def num_classes(self) -> int:
-        """Number of training identities."""
-        return max(0, int(self._labels.max()) + 1) if len(self._labels) else 0
+        self.unreadable, self.needs_test = unreadable, needs_test
 
     @override
     def prepare_data(self) -> None:
         prepare_dataset(self.dataset_name, self.root)
 
     @override
-    def setup(self, stage: str | None = None) -> None:
-        if self._dataset is not None:
-            return
-        self._dataset = self._readable(read_prepared(self.dataset_name, self.root, needs_test=self.needs_test))
-        self._labels = training_labels(self._dataset.train)
-        self.check_training_identities()
-
-    def check_training_identities(self) -> None:
-        """Refuse fewer identities than P; say when identities have fewer than K images."""
-        sizes = torch.bincount(self._labels[self._labels >= 0])
-        if len(sizes) < self.p:
-            raise ValueError(
-                f"{self.dataset_name} has {len(sizes)} training identities, but a batch wants P={self.p}: lower p to {len(sizes)} or less"
-            )
-        few = int((sizes < self.k).sum())
-        if few:
-            logger.warning(
-                "%d of %d identities of %s have fewer than K=%d images: theirs are repeated in a batch",
-                few,
-                len(sizes),
-                self.dataset_name,
-                self.k,
-            )
-
-    def _readable(self, dataset: ReIDDataset) -> ReIDDataset:
+    def read(self) -> ReIDDataset:
+        dataset = read_prepared(self.dataset_name, self.root, needs_test=self.needs_test)
         if self.unreadable == "error":
             require_readable([*dataset.train, *dataset.query, *dataset.gallery])
             return dataset
@@ -140,7 +102,7 @@ class ImageReIDDataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        rank, world_size, epoch = self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
+        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
         plan = identity_batches(self._labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
         return self.training_loader(self._labels, PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)
 
@@ -148,62 +110,20 @@ class ImageReIDDataModule(pl.LightningDataModule):
         """A loader over augmented training images that follows a plan."""
         transform = TrainTransform(self.image_size, self.crop_padding, self.erasing_probability)
         images = TrainImages(self.dataset.train, labels, transform, seed=self.seed, epoch=epoch)
-        return DataLoader(images, batch_sampler=batches, collate_fn=collate, **self._worker_options())
+        return DataLoader(images, batch_sampler=batches, collate_fn=collate, **self.worker_options())
 
+    @override
     def embedding_loader(self, query: tuple[ImageRecord, ...], gallery: tuple[ImageRecord, ...] = ()) -> DataLoader:
-        """A loader over this rank's share of some images in the test-time transform."""
         images = EvaluationImages(query, gallery, EvaluationTransform(self.image_size))
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        rows = shard_rows(len(images), rank, world_size)
-        return DataLoader(images, batch_size=self.eval_batch_size, sampler=rows, collate_fn=collate_images, **self._worker_options())
-
-    def _worker_options(self) -> dict[str, Any]:
-        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        rows = shard_rows(len(images), *self.rank_and_world)
+        return DataLoader(images, batch_size=self.eval_batch_size, sampler=rows, collate_fn=collate_images, **self.worker_options())
 
     @override
-    def val_dataloader(self) -> DataLoader:
-        return self.embedding_loader(*self.evaluation_records())
-
-    @override
-    def test_dataloader(self) -> DataLoader:
-        return self.val_dataloader()
-
-    def evaluation_records(self) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
-        """Query and gallery records.
-
-        Raises:
-            ValueError: The data set has no queries or no gallery (it can be trained on, not scored).
-        """
-        query, gallery = self.dataset.query, self.dataset.gallery
-        if not query or not gallery:
-            raise ValueError(
-                f"{self.dataset_name} has {len(query)} queries and {len(gallery)} gallery images: nothing to score; "
-                "name a data set with a test part"
-            )
-        return query, gallery
-
-    def protocol_stamp(self) -> ProtocolStamp:
-        """What scores on this data must be read with."""
-        query, gallery = self.evaluation_records()
-        return ProtocolStamp(
-            dataset=self.dataset.name,
-            num_query=len(query),
-            num_gallery=sum(record.pid != JUNK_PID for record in gallery),
-            num_query_ids=len({record.pid for record in query}),
-            transform=f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalisation",
-            seed=self.seed,
-        )
+    def transform_text(self) -> str:
+        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalisation"
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         if batch["images"].dtype == torch.uint8:
             batch["images"] = normalize_images(batch["images"])
         return batch
-
-
-def training_labels(records: Sequence[ImageRecord]) -> Tensor:
-    """``[N]`` int64 classes ``0..C-1`` in the order of the pids; -1, which no batch draws, for images without identity (pid 0 or -1)."""
-    pids = torch.tensor([record.pid for record in records], dtype=torch.int64)
-    labels = torch.full_like(pids, -1)
-    labels[pids > 0] = torch.unique(pids[pids > 0], return_inverse=True)[1]
-    return labels

@@ -6,7 +6,8 @@ of the plan in turn, so W processes with batches of B see in one step what one p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +18,18 @@ from typing_extensions import override
 from lightning_reid.datamodules.images import Draw
 from lightning_reid.records import InterCameraPairs
 
+EpochLength = Literal["records", "identities"]
+"""About one draw per labelled record; or every identity once."""
 
-def identity_batches(labels: Tensor, p: int, k: int, *, generator: np.random.Generator, world_size: int = 1) -> Tensor:
+
+def identity_batches(
+    labels: Tensor, p: int, k: int, *, generator: np.random.Generator, world_size: int = 1, epoch: EpochLength = "records"
+) -> Tensor:
     """Plan one epoch of identity-balanced batches.
 
     Identities come in random passes over all of them, so that each is drawn equally often; the images of one identity come in
     random passes over its images, so that none is drawn twice before all were drawn once. An identity with fewer than K images
-    repeats them. The epoch is as long as the labelled images make it: about one draw per labelled image.
+    repeats them.
 
     Args:
         labels: ``[N]`` int64 identities; negative ones (noise) are never drawn.
@@ -31,6 +37,9 @@ def identity_batches(labels: Tensor, p: int, k: int, *, generator: np.random.Gen
         k: Images an identity, at least 1.
         generator: Source of the draws.
         world_size: Number of processes that share the plan; the number of batches is a multiple of it, at least one each.
+        epoch: ``"records"``: as long as the labelled images make it, about one draw an image. ``"identities"``: one pass over the
+            identities, K images each, as in video re-ID (MARS: 625 people are 78 batches of 8); those
+            that fill no further step of all processes, fewer than P a process, sit this epoch out.
 
     Returns:
         ``[num_batches, P * K]`` int64 rows of ``labels``; K neighbouring entries share an identity.
@@ -41,8 +50,9 @@ def identity_batches(labels: Tensor, p: int, k: int, *, generator: np.random.Gen
     rows_of = _rows_by_identity(labels)
     if len(rows_of) < p:
         raise ValueError(f"a batch wants P={p} identities, but the images have only {len(rows_of)}: lower p")
-    num_labelled = sum(map(len, rows_of))
-    num_batches = max(1, num_labelled // (p * k * world_size)) * world_size
+    per_step = p * world_size
+    num_steps = len(rows_of) // per_step if epoch == "identities" else sum(map(len, rows_of)) // (k * per_step)
+    num_batches = max(1, num_steps) * world_size
     identities = _plan_items(len(rows_of), p, num_batches, world_size, generator)
     decks = [_Deck(rows, generator) for rows in rows_of]
     batches = [np.concatenate([decks[identity].deal(k) for identity in batch]) for batch in identities]
@@ -151,3 +161,39 @@ def shard_rows(num_rows: int, rank: int, world_size: int) -> list[int]:
     """
     length = -(-num_rows // world_size)
     return [row % num_rows for row in range(rank, length * world_size, world_size)]
+
+
+def evaluation_batches(sizes: Sequence[int], max_size: int, rank: int, world_size: int) -> list[list[int]]:
+    """This rank's share of records of different sizes, in batches of bounded size; all ranks have equally many records and batches.
+
+    A rank's records are those of ``shard_rows``. They fill batches in order; a record larger than ``max_size`` is a batch of its own.
+    A rank whose records fill fewer batches than another's splits those with most records until there are as many.
+
+    Args:
+        sizes: Of each record, e.g. its number of clips.
+        max_size: Most that the records of a batch add up to.
+        rank: This process.
+        world_size: Number of processes.
+
+    Returns:
+        Batches of rows of ``sizes``.
+    """
+    plans = [_fill_batches(shard_rows(len(sizes), other, world_size), sizes, max_size) for other in range(world_size)]
+    batches = plans[rank]
+    for _ in range(max(map(len, plans)) - len(batches)):
+        longest = max(range(len(batches)), key=lambda place: len(batches[place]))
+        middle = len(batches[longest]) // 2
+        batches[longest : longest + 1] = [batches[longest][:middle], batches[longest][middle:]]
+    return batches
+
+
+def _fill_batches(rows: Sequence[int], sizes: Sequence[int], max_size: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    total = 0
+    for row in rows:
+        if not batches or total + sizes[row] > max_size:
+            batches.append([])
+            total = 0
+        batches[-1].append(row)
+        total += sizes[row]
+    return batches

@@ -53,7 +53,7 @@ class TrainTransform:
         offsets = 2 * self.crop_padding + 1
         image = shifted(image, int(down * offsets) - self.crop_padding, int(right * offsets) - self.crop_padding)
         if erase < self.erasing_probability:
-            _erase(image)
+            erase_rectangle(image)
         return image
 
 
@@ -88,8 +88,11 @@ def shifted(image: Tensor, down: int, right: int) -> Tensor:
     return canvas
 
 
-def _erase(image: Tensor) -> None:
-    """Overwrite a random rectangle in place; nothing when none of the drawn ones fits."""
+def erase_rectangle(image: Tensor) -> None:
+    """Overwrite a random rectangle of ``image [3, H, W]`` uint8 in place; nothing when none of the drawn ones fits.
+
+    It draws from torch's global generator: run it inside :func:`seeded`.
+    """
     height, width = image.shape[1:]
     low, high = map(math.log, ERASED_ASPECT)
     for area, aspect, y, x in torch.rand(_ERASING_ATTEMPTS, 4).tolist():

@@ -13,16 +13,19 @@ FOLDERS = {
     "lightning_reid.callbacks": ROOT / "callbacks",
     "lightning_reid.datamodules": ROOT / "datamodules",
 }
-CORE = {"losses", "metrics", "clustering", "records"}
+CORE = {"losses", "metrics", "clustering", "linking", "records"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
+    "linking": {"linking", "detection"},
     "networks": CORE | {"networks"},
     "protocols": CORE | {"networks"},
     "files": set(),
+    "packed_tracklets": {"files"},
+    "detection": {"detection"},
     "modules": CORE | {"networks", "protocols", "modules"},
-    "callbacks": CORE | {"networks", "protocols", "callbacks", "files"},
-    "datamodules": CORE | {"networks", "protocols", "datamodules", "files"},
-    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners"},
+    "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
+    "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "detection", "packed_tracklets"},
+    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners", "detection"},
 }
 
 

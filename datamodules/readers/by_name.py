@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from lightning_reid.datamodules.readers.cub200 import read_cub200
+from lightning_reid.datamodules.readers.dukemtmc_video import read_dukemtmc_video
 from lightning_reid.datamodules.readers.folders import StrPath
 from lightning_reid.datamodules.readers.grid import read_grid
 from lightning_reid.datamodules.readers.hidden_cameras import read_3dpes, read_ilids
+from lightning_reid.datamodules.readers.ilids_vid import read_ilids_vid
 from lightning_reid.datamodules.readers.market_naming import read_cuhk03_np, read_duke, read_market1501, read_market_folder, read_veri776
+from lightning_reid.datamodules.readers.mars import read_mars, read_mars_folder
 from lightning_reid.datamodules.readers.msmt17 import read_msmt17
+from lightning_reid.datamodules.readers.prid2011_video import read_prid2011_video
 from lightning_reid.datamodules.readers.table import read_table
+from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.datamodules.readers.two_cameras import read_cuhk01, read_prid2011, read_viper
-from lightning_reid.records import ReIDDataset
+from lightning_reid.records import ReIDDataset, TrackletDataset
 
 DatasetName = Literal[
     "market1501",
@@ -32,6 +37,8 @@ DatasetName = Literal[
     "market-folder",
     "table",
 ]
+
+VideoDatasetName = Literal["mars", "dukemtmc-video", "ilids-vid", "prid2011-video", "mars-folder", "tracklet-table"]
 
 
 def read_dataset(name: DatasetName, root: StrPath, *, split: int = 0) -> ReIDDataset:
@@ -86,3 +93,34 @@ def _read_single_split(name: DatasetName, root: StrPath) -> ReIDDataset:
         case "table":
             return read_table(root)
     raise ValueError(f"there is no data set {name!r}; known are {', '.join(get_args(DatasetName))}")
+
+
+def read_video_dataset(name: VideoDatasetName, root: StrPath, *, split: int = 0, seed: int = 0) -> TrackletDataset:
+    """Read the video data set of that name; see the reader named after it for layout, figures and errors.
+
+    Args:
+        name: Which data set; ``"mars-folder"`` and ``"tracklet-table"`` are the user's own data.
+        root: Its folder; for ``"tracklet-table"`` the file.
+        split: 0 to 9 for iLIDS-VID and PRID-2011; must be 0 for the others.
+        seed: Of the random splits of these two, where the published ones are not at hand.
+
+    Raises:
+        ValueError: The name is unknown, or ``split`` is given for a set of one split; else as the reader says.
+    """
+    match name:
+        case "ilids-vid":
+            return read_ilids_vid(root, split, seed)
+        case "prid2011-video":
+            return read_prid2011_video(root, split, seed)
+    if split != 0:
+        raise ValueError(f"{name} has one split only, got split={split}; leave it at 0")
+    match name:
+        case "mars":
+            return read_mars(root)
+        case "dukemtmc-video":
+            return read_dukemtmc_video(root)
+        case "mars-folder":
+            return read_mars_folder(root)
+        case "tracklet-table":
+            return read_tracklet_table(root)
+    raise ValueError(f"there is no video data set {name!r}; known are {', '.join(get_args(VideoDatasetName))}")

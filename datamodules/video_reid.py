@@ -1,0 +1,261 @@
+"""The DataModule of one video data set: P x K batches of clips, and queries and a gallery of tracklets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.datamodules.catalog import SETS_WITH_SPLITS, prepare_video_dataset, read_prepared_video, video_folder
+from lightning_reid.datamodules.clips import (
+    ClipChoice,
+    EvaluationClips,
+    FrameReader,
+    TrainClips,
+    collate_evaluation_clips,
+    collate_train_clips,
+)
+from lightning_reid.datamodules.images import load_image
+from lightning_reid.datamodules.labelled_data import LabelledDataModule
+from lightning_reid.datamodules.packing import PackedCache
+from lightning_reid.datamodules.readers import corrected, read_corrections
+from lightning_reid.datamodules.samplers import PlannedBatches, evaluation_batches, identity_batches
+from lightning_reid.datamodules.sparse_tracklets import one_tracklet_per_person
+from lightning_reid.datamodules.tracklet_check import require_readable_frames, without_unreadable_frames
+from lightning_reid.datamodules.transforms import normalize_images
+from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.packed_tracklets import Encoding, picture_masks
+from lightning_reid.records import TrackletDataset, TrackletRecord
+
+_CLIPS_IN_WORDS: dict[ClipChoice, str] = {
+    "rrs": "RRS, T={}, first of each chunk",
+    "all": "all frames in interleaved clips, T={}, mean of the clips",
+    "even": "T={} evenly spaced frames",
+}
+
+
+class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
+    """One video re-ID data set: training batches of P identities x K clips, and its test protocol.
+
+    Train batch: ``clips [B, T, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
+    Evaluation batch, of B tracklets: ``clips [N, T, 3, H, W]``, the clips of one tracklet after those of another, ``num_clips [B]``, N in
+    sum; the data set's own ``pids``, ``camids``, ``indices`` (queries and gallery apart), ``is_query``, ``second_pids`` ``[B]``. While
+    processed tracklets are served, both hold ``masks [B or N, T, H, W]`` bool, true where a pixel is picture and not padding.
+
+    Training clips are drawn by restricted random sampling (RRS): one random frame of each of T equal chunks. Shorter tracklets repeat their
+    last frame.
+
+    Give the ``Trainer`` ``use_distributed_sampler=False`` (the batches are dealt to the ranks here) and
+    ``reload_dataloaders_every_n_epochs=1`` (each epoch's plan is a loader of its own).
+
+    Args:
+        dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.VIDEO_FOLDERS``), ``"mars-like"`` or ``"dukev-like"`` for
+            a generated one, or the path of a folder in the layout of MARS or of a CSV/Parquet table of tracklets.
+        root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
+        image_size: (height, width) in pixels.
+        clip_length: T, frames a clip.
+        p: Identities a training batch.
+        k: Clips an identity, of different tracklets where it has as many.
+        test_clips: Which frames stand for a tracklet when it is tested: ``"rrs"`` the first of each chunk, ``"all"`` interleaved clips that
+            cover every frame, ``"even"`` T evenly spaced ones.
+        erasing_probability: Chance of random erasing of each training frame, in [0, 1]; the text has none, the code of CF-AAN 0.5.
+        num_workers: Worker processes a loader.
+        eval_batch_size: Clips an evaluation batch; a tracklet of more clips is a batch of its own.
+        seed: Seed of the draws and augmentations.
+        split: Which of the ten splits of iLIDS-VID and PRID-2011; 0 for other sets.
+        epoch: Length of an epoch: ``"identities"`` shows every identity once, as in the text; ``"tracklets"`` draws about as many clips as
+            there are training tracklets.
+        sparse_tracklets: Train on one tracklet, drawn by ``seed``, of each person in each camera (SSTT of a labelled set).
+        corrections: CSV file of corrected test labels; ``datamodules/readers/mars_corrections_sample.csv`` documents the format.
+        packed: Folder of a cache of decoded and resized frames, made on first use in a sub-folder of its own for each size and encoding, so
+            that a clip costs one read; ``None`` decodes the image files each time.
+        packed_encoding: ``"raw"``, the resized pixels, read without decoding: 98 KB a frame of 256x128, 117 GB for all of MARS; or
+            ``"jpeg"``, about a twelfth of that, which spares opening files and resizing but not decoding, and changes pixels slightly.
+        unreadable: ``"error"``, or ``"skip"`` to decode every frame once beforehand and leave out those that fail, with a count.
+        needs_test: Whether a user's own table must have queries and a gallery.
+
+    Raises:
+        ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets (``setup``).
+    """
+
+    noun: ClassVar[str] = "tracklets"
+
+    def __init__(
+        self,
+        dataset: str = "mars",
+        root: str | None = None,
+        image_size: tuple[int, int] = (256, 128),
+        clip_length: int = 8,
+        p: int = 8,
+        k: int = 4,
+        test_clips: ClipChoice = "rrs",
+        erasing_probability: float = 0.0,
+        num_workers: int = 2,
+        eval_batch_size: int = 32,
+        seed: int = 0,
+        split: int = 0,
+        epoch: Literal["identities", "tracklets"] = "identities",
+        sparse_tracklets: bool = False,
+        corrections: str | None = None,
+        packed: str | None = None,
+        packed_encoding: Encoding = "raw",
+        unreadable: Literal["error", "skip"] = "error",
+        needs_test: bool = True,
+    ) -> None:
+        super().__init__(
+            dataset=dataset,
+            root=root,
+            image_size=image_size,
+            p=p,
+            k=k,
+            num_workers=num_workers,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+        )
+        if clip_length < 1 or not 0 <= erasing_probability <= 1:
+            raise ValueError(f"need clip_length >= 1 and 0 <= erasing_probability <= 1, got {clip_length} and {erasing_probability}")
+        if test_clips not in get_args(ClipChoice) or epoch not in ("identities", "tracklets"):
+            raise ValueError(
+                f"need test_clips of {', '.join(get_args(ClipChoice))} and epoch of identities, tracklets, got {test_clips!r} and {epoch!r}"
+            )
+        self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
+        self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
+        self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)
+        self.unreadable, self.needs_test = unreadable, needs_test
+        self._packed: Mapping[tuple[str, ...], Path] = {}
+        self._processed: Mapping[tuple[str, ...], Path] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the data set lies, or will lie once it is generated."""
+        return video_folder(self.dataset_name, self.root)
+
+    @override
+    def prepare_data(self) -> None:
+        prepare_video_dataset(self.dataset_name, self.root)
+        if self.cache is not None:
+            records = [record for _, split in self._records().splits() for record in split]
+            self.cache.make(records, num_threads=max(1, self.num_workers))
+
+    @override
+    def read(self) -> TrackletDataset:
+        dataset = self._records()
+        if self.cache is not None:
+            self._packed = self.cache.files(record for _, split in dataset.splits() for record in split)
+        return dataset
+
+    def _records(self) -> TrackletDataset:
+        dataset = read_prepared_video(self.dataset_name, self.root, split=self.split, needs_test=self.needs_test)
+        if self.corrections is not None:
+            dataset = corrected(dataset, read_corrections(self.corrections), Path(self.corrections).name)
+        if self.sparse_tracklets:
+            dataset = self._sparse(dataset)
+        progress = self.rank_and_world[0] == 0
+        if self.unreadable == "skip":
+            return without_unreadable_frames(dataset, progress=progress)
+        if self.cache is None:  # packing decodes every frame, it needs no check before
+            require_readable_frames(dataset, progress=progress)
+        return dataset
+
+    def _sparse(self, dataset: TrackletDataset) -> TrackletDataset:
+        chosen = one_tracklet_per_person(dataset.train, np.random.default_rng(self.seed))
+        note = f"trained on {len(chosen)} of {len(dataset.train)} tracklets, one a person and camera, drawn by seed {self.seed}"
+        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, (*dataset.notes, note))
+
+    def tracklet_records(self) -> tuple[TrackletRecord, ...]:
+        """Training, query and gallery tracklets; one that is in several of them comes once."""
+        records = (record for _, split in self.dataset.splits() for record in split)
+        return tuple({record.paths: record for record in records}.values())
+
+    def read_frames(self, record: TrackletRecord) -> list[Tensor]:
+        """The original frames of a tracklet, ``[3, h, w]`` uint8 RGB each, of their own sizes.
+
+        Raises:
+            CorruptImageError: A file does not decode; the message names it.
+        """
+        return [load_image(path) for path in record.paths]
+
+    def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
+        """Serve packed tracklets in the place of the original frames, with masks; loaders that exist already are not affected.
+
+        Args:
+            files: By the ``paths`` of the records, for all of ``tracklet_records()``; ``None`` for the originals again.
+
+        Raises:
+            ValueError: A tracklet has none.
+        """
+        if files is not None:
+            missing = [record for record in self.tracklet_records() if record.paths not in files]
+            if missing:
+                raise ValueError(
+                    f"{len(missing)} of {len(self.tracklet_records())} tracklets of {self.dataset_name} have no processed one, the first "
+                    f"begins with {missing[0].paths[0]}: process all of tracklet_records()"
+                )
+        self._processed = files
+
+    def _reader(self) -> FrameReader:
+        if self._processed is not None:
+            return FrameReader(self.image_size, self._processed, padded=True)
+        return FrameReader(self.image_size, self._packed)
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        plan = identity_batches(
+            self._labels,
+            self.p,
+            self.k,
+            generator=np.random.default_rng([self.seed, epoch]),
+            world_size=world_size,
+            epoch="identities" if self.epoch == "identities" else "records",
+        )
+        clips = TrainClips(
+            self.dataset.train,
+            self._labels,
+            self._reader(),
+            clip_length=self.clip_length,
+            erasing_probability=self.erasing_probability,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        batches = PlannedBatches(plan, rank=rank, world_size=world_size)
+        return DataLoader(clips, batch_sampler=batches, collate_fn=collate_train_clips, **self.worker_options())
+
+    @override
+    def embedding_loader(self, query: tuple[TrackletRecord, ...], gallery: tuple[TrackletRecord, ...] = ()) -> DataLoader:
+        clips = EvaluationClips(query, gallery, self._reader(), clip_length=self.clip_length, clips=self.test_clips)
+        batches = evaluation_batches(clips.num_clips(), self.eval_batch_size, *self.rank_and_world)
+        return DataLoader(clips, batch_sampler=batches, collate_fn=collate_evaluation_clips, **self.worker_options())
+
+    @override
+    def transform_text(self) -> str:
+        height, width = self.image_size
+        parts = [_CLIPS_IN_WORDS[self.test_clips].format(self.clip_length), f"resize {height}x{width}, ImageNet normalisation"]
+        if self._processed is not None:
+            parts.insert(1, "processed tracklets")
+        elif self.cache is not None and self.cache.encoding == "jpeg":
+            parts.append("compressed again as JPEG")
+        if self.corrections is not None:
+            parts.append(f"labels corrected by {Path(self.corrections).name}")
+        return ", ".join(parts)
+
+    @override
+    def protocol_stamp(self) -> ProtocolStamp:
+        stamp = super().protocol_stamp()
+        return replace(stamp, dataset=f"{stamp.dataset}, split {self.split}") if self.dataset_name in SETS_WITH_SPLITS else stamp
+
+    @override
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        if batch["clips"].dtype == torch.uint8:
+            batch["clips"] = normalize_images(batch["clips"])
+        if "pictures" in batch:
+            batch["masks"] = picture_masks(batch.pop("pictures"), *self.image_size)
+        return batch
