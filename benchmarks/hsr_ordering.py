@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
-from lightning_reid.metrics import paired_difference_interval
+from lightning_reid.runners import seed_comparison
 
 PROTOCOL = (
     "--data.image_size=[96,48]",
@@ -71,27 +69,10 @@ def pbh_firings(output: Path, seeds: Sequence[int], row: str) -> tuple[int, int]
 
 
 def report(scores: dict[int, dict[str, float]], output: Path) -> str:
+    lines = [seed_comparison(scores, PAIRS)]
     seeds = sorted(scores)
-    column = {name: torch.tensor([scores[seed][name] for seed in seeds], dtype=torch.float64) for name in scores[seeds[0]]}
-    lines = [
-        f"mAP in per cent over seeds {seeds}",
-        "",
-        "| method | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
-        "|---|" + "---:|" * (len(seeds) + 1),
-    ]
-    for name, values in column.items():
-        lines.append(
-            f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values.tolist()) + f" | {100 * float(values.mean()):.1f} |"
-        )
-    lines += ["", "| paired difference | mean | 95 % interval | above zero |", "|---|---:|---:|---|"]
-    for better, worse in PAIRS:
-        if not {better, worse} <= set(column):
-            continue
-        low, high = paired_difference_interval(column[better], column[worse])
-        mean = float((column[better] - column[worse]).mean())
-        lines.append(f"| {better} - {worse} | {100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {'yes' if low > 0 else 'no'} |")
     for row, folder in (("baseline + PBH", "baseline-with-PBH"), ("HSR", "HSR")):
-        if row not in column:
+        if row not in scores[seeds[0]]:
             continue
         fired, iterations = pbh_firings(output, seeds, folder)
         lines.append(f"\nPBH found an imperfect cluster in {fired} of {iterations} iterations of {row}.")

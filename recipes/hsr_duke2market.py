@@ -17,7 +17,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
-from lightning_reid.runners import ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.runners import CLUSTERS, SCORE, ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
 
 # A network that starts from nothing unlearns under random erasing before it learns from it. The learning rate falls at the end because
 # the source model, whose score is the first row, was trained so too.
@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         stamp, output = data.protocol_stamp(), Path(run.output)
         title = f"{cfg.data.source} to {cfg.data.target}"
         curves = {name: Stage(run, name).metrics_files for name in names}
-        draw_curves(output / "curves.png", curves, levels={direct_transfer.name: direct_transfer.scores["mAP"]}, stamp=stamp)
+        levels = {direct_transfer.name: direct_transfer.scores["mAP"]}
+        draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
         write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
         print_table(rows, stamp, title)
     return rows

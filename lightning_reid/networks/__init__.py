@@ -14,11 +14,13 @@ from lightning_reid.networks.released_weights import LoadedWeights, load_release
 from lightning_reid.networks.video_by_name import VideoNetworkName, build_video_network
 from lightning_reid.networks.video_network import VideoNetwork
 from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.video_tables import VIDEO_TABLES, VideoTableRow
 
 __all__ = [
     "CFAAN",
     "NVAN",
     "STENVAN",
+    "VIDEO_TABLES",
     "AxialAttention",
     "Backbone",
     "CoarseToFineAxialAttention",
@@ -33,6 +35,7 @@ __all__ = [
     "VideoNetwork",
     "VideoNetworkName",
     "VideoResNet50",
+    "VideoTableRow",
     "build_backbone",
     "build_video_network",
     "count_multiply_adds",

@@ -9,15 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_reid.runners.costs import network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
-    from lightning_reid.runners.report import ResultRow, draw_curves, print_table, write_report
+    from lightning_reid.runners.redetect_options import RedetectOptions
+    from lightning_reid.runners.report import CLUSTERS, LOSS, SCORE, Panel, ResultRow, draw_curves, print_table, write_report
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
+    from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
 
 __all__ = [
+    "CLUSTERS",
+    "LOSS",
+    "SCORE",
     "EmbeddedImages",
     "EmbeddingPass",
     "Neighbour",
+    "Panel",
+    "RedetectOptions",
     "ResultRow",
     "RunOptions",
     "Stage",
@@ -25,8 +33,10 @@ __all__ = [
     "draw_search",
     "find_crops",
     "nearest_images",
+    "network_costs",
     "print_neighbours",
     "print_table",
+    "seed_comparison",
     "write_embeddings",
     "write_neighbours",
     "write_report",
@@ -34,8 +44,11 @@ __all__ = [
 
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
-    "report": ("ResultRow", "draw_curves", "print_table", "write_report"),
+    "costs": ("network_costs",),
+    "redetect_options": ("RedetectOptions",),
+    "report": ("CLUSTERS", "LOSS", "SCORE", "Panel", "ResultRow", "draw_curves", "print_table", "write_report"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
+    "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

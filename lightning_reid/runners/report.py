@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,31 @@ class ResultRow:
         name: As in the thesis' tables, e.g. ``"direct transfer"``.
         scores: ``mAP``, ``R1``, ``R5``, ``R10``, ``mINP`` as fractions in [0, 1].
         mAP_interval: Bootstrap 95 % interval of mAP over the queries, fractions.
+        costs: Further columns by their headings, e.g. ``{"G multiply-adds": 4.1}``; the rows of one table have the same.
     """
 
     name: str
     scores: dict[str, float]
     mAP_interval: tuple[float, float]  # noqa: N815
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def headings(self) -> list[str]:
+        """What stands above ``cells``."""
+        return [*_HEADER, *self.costs]
 
     def cells(self) -> list[str]:
-        """The row as printed, in per cent."""
+        """The row as printed, scores in per cent."""
         low, high = (100 * end for end in self.mAP_interval)
         columns = [f"{100 * self.scores[name]:.1f}" for name in _COLUMNS]
-        return [self.name, columns[0], f"{low:.1f} – {high:.1f}", *columns[1:]]
+        return [self.name, columns[0], f"{low:.1f} – {high:.1f}", *columns[1:], *(f"{cost:.4g}" for cost in self.costs.values())]
+
+    def as_json(self) -> dict[str, Any]:
+        """Scores and interval as fractions, costs where there are any; read back by ``row_from_json``."""
+        return self.scores | {"mAP_interval": list(self.mAP_interval)} | ({"costs": self.costs} if self.costs else {})
 
 
+WIDTH_OF_LOGS = 160
+"""Columns of a table that is printed into a file or a pipe."""
 _COLUMNS = ("mAP", "R1", "R5", "R10", "mINP")
 _HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %")
 
@@ -44,18 +56,22 @@ _HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %"
 def print_table(rows: Sequence[ResultRow], stamp: ProtocolStamp, title: str) -> None:
     """Print the table with its protocol stamp on the terminal."""
     table = Table(title=title, caption=str(stamp))
-    for number, heading in enumerate(_HEADER):
+    for number, heading in enumerate(rows[0].headings()):
         table.add_column(heading, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*row.cells())
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_OF_LOGS)
+    console.print(table)
 
 
 def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, title: str, seconds: float) -> None:
     """Write ``results.json`` and ``table.md`` into ``output``."""
-    scores = {row.name: row.scores | {"mAP_interval": list(row.mAP_interval)} for row in rows}
+    scores = {row.name: row.as_json() for row in rows}
     write_json(output / "results.json", {"rows": scores, "protocol": str(stamp), "stamp": stamp.as_dict(), "seconds": round(seconds, 1)})
-    lines = [f"## {title}", "", "| " + " | ".join(_HEADER) + " |", "|---|" + "---:|" * (len(_HEADER) - 1)]
+    headings = rows[0].headings()
+    lines = [f"## {title}", "", "| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
     lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
     text = "\n".join([*lines, "", str(stamp), ""])
     write_atomically(output / "table.md", lambda file: file.write_text(text, encoding="utf-8"))
@@ -74,28 +90,54 @@ def read_curve(metrics_files: Sequence[Path], name: str) -> tuple[list[float], l
     return epochs, [points[epoch] for epoch in epochs]
 
 
-def draw_curves(path: Path, curves: Mapping[str, Sequence[Path]], *, levels: Mapping[str, float], stamp: ProtocolStamp) -> None:
-    """Draw mAP and V-measure over the epochs, one line a method.
+@dataclass(frozen=True)
+class Panel:
+    """One of the diagrams that ``draw_curves`` draws side by side.
+
+    Attributes:
+        metrics: Names of the logged value, the first that a run has logged; its last value in each epoch counts.
+        label: Of the vertical axis.
+        factor: What values are multiplied by, 100 for per cent.
+    """
+
+    metrics: tuple[str, ...]
+    label: str
+    factor: float = 1.0
+
+
+SCORE = Panel(("val/mAP",), "mAP on the test set (%)", 100)
+CLUSTERS = Panel(("pbh/v_measure", "cluster/v_measure"), "V-measure of the pseudo-labels")
+LOSS = Panel(("train/loss",), "training loss")
+
+
+def draw_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[Path]],
+    *,
+    panels: Sequence[Panel],
+    stamp: ProtocolStamp,
+    levels: Mapping[str, float] | None = None,
+) -> None:
+    """Draw logged values over the epochs, one line a method.
 
     Args:
         path: PNG to write.
         curves: Method to its CSV logger's files.
-        levels: Method to an mAP drawn as a dashed line (what needs no training, such as direct transfer).
+        panels: What to draw, side by side.
         stamp: Printed below.
+        levels: Method to a score, a fraction, drawn as a dashed line in the first panel (what needs no training, such as direct transfer).
     """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    score_axes, cluster_axes = figure.subplots(1, 2)
-    for name, level in levels.items():
-        score_axes.axhline(100 * level, linestyle="--", color="grey", label=name)
-    for name, metrics_files in curves.items():
-        epochs, values = read_curve(metrics_files, "val/mAP")
-        score_axes.plot(epochs, [100 * value for value in values], marker="o", markersize=3, label=name)
-        refined = read_curve(metrics_files, "pbh/v_measure")
-        epochs, values = refined if refined[0] else read_curve(metrics_files, "cluster/v_measure")
-        cluster_axes.plot(epochs, values, label=name)
-    for axes, label in ((score_axes, "mAP on the target test set (%)"), (cluster_axes, "V-measure of the pseudo-labels")):
+    figure = Figure(figsize=(4.5 * len(panels), 3.8), layout="constrained")
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for name, level in (levels or {}).items():
+        all_axes[0].axhline(panels[0].factor * level, linestyle="--", color="grey", label=name)
+    for axes, panel in zip(all_axes, panels):
+        for name, metrics_files in curves.items():
+            logged = (read_curve(metrics_files, metric) for metric in panel.metrics)
+            epochs, values = next((curve for curve in logged if curve[0]), ([], []))
+            axes.plot(epochs, [panel.factor * value for value in values], marker="o", markersize=3, label=name)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+        axes.set_ylabel(panel.label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.supxlabel(str(stamp), fontsize=6, color="grey")
@@ -105,4 +147,4 @@ def draw_curves(path: Path, curves: Mapping[str, Sequence[Path]], *, levels: Map
 def row_from_json(name: str, content: Mapping[str, Any]) -> ResultRow:
     """A row read back from its JSON form."""
     low, high = content["mAP_interval"]
-    return ResultRow(name, {key: content[key] for key in _COLUMNS}, (low, high))
+    return ResultRow(name, {key: content[key] for key in _COLUMNS}, (low, high), dict(content.get("costs", {})))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -153,8 +154,10 @@ class Stage:
         logger.info("%s was finished before: its row is kept", self.name)
         return row_from_json(self.name, json.loads(scores.read_text(encoding="utf-8")))
 
-    def score(self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule) -> ResultRow:
-        """Test the module on the datamodule's queries and gallery, keep the row in ``scores.json``."""
+    def score(
+        self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule, costs: Mapping[str, float] | None = None
+    ) -> ResultRow:
+        """Test the module on the datamodule's queries and gallery, keep the row, with ``costs`` in further columns, in ``scores.json``."""
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"scores need a datamodule with queries and a gallery, got {type(data).__name__}")
         for one in trainer.loggers:
@@ -166,9 +169,9 @@ class Stage:
         }
         assert module.last_scores is not None
         low, high = bootstrap_interval(module.last_scores.average_precision, generator=torch.Generator().manual_seed(0))
-        row = ResultRow(self.name, scores, (low, high))
+        row = ResultRow(self.name, scores, (low, high), dict(costs or {}))
         if trainer.is_global_zero:
-            write_json(self.folder / "scores.json", row.scores | {"mAP_interval": [low, high]})
+            write_json(self.folder / "scores.json", row.as_json())
             for one in trainer.loggers:
                 if isinstance(one, WandbLogger):  # the next stage is a run of its own, and W&B knows one at a time
                     one.experiment.finish()

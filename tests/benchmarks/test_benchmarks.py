@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def run(name: str, *arguments: str):
+def loaded(name: str):
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main(list(arguments))
+    return module
+
+
+def run(name: str, *arguments: str):
+    return loaded(name).main(list(arguments))
 
 
 def test_the_bare_loop_and_the_trainer_end_in_the_same_losses():
@@ -52,3 +57,69 @@ def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     row = figures["eager"]
     assert list(figures) == ["eager"]
     assert row["share"] == pytest.approx(row["images_per_second"] * row["gflops_an_image"] / row["product_tflops"] / 1e3)
+
+
+@pytest.mark.slow
+def test_every_row_of_the_text_is_counted_and_every_figure_that_differs_from_it_has_a_note(capsys):
+    module = loaded("video_costs")
+    costs = module.main(["--check"])
+    assert list(costs) == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.8", "2.10"]
+    for name, table in module.TABLES.items():
+        for number, (row, figure) in enumerate(zip(table.rows, table.figures, strict=True)):
+            text = module.in_units(table, costs[name], number)[1]
+            same = figure.printed is None or round(text, table.digits) == figure.printed
+            assert same or figure.note, (name, row.name)
+    printed = capsys.readouterr().out
+    assert "| CF-AAN: axial, relative, 4 scales [1] | 6 | 32,942,352 | 30,597,499,392 | +25.8 % | +6.278 | +0.123 | +0.126 |" in printed
+
+
+def test_a_count_that_is_not_the_integer_expected_ends_the_check_with_an_error(monkeypatch, capsys):
+    module = loaded("video_costs")
+    table = module.TABLES["2.10"]
+    off_by_one = table.figures[0].exact._replace(layers=24_319_623_169)
+    monkeypatch.setitem(module.TABLES, "2.10", table._replace(rows=table.rows[:1], figures=(module.Figure(off_by_one, 24.520),)))
+    module.main(["--tables", "2.10"])
+    with pytest.raises(SystemExit, match=r"ResNet-50: Exact\(layers=24319623168, .* expected Exact\(layers=24319623169"):
+        module.main(["--tables", "2.10", "--check"])
+
+
+SMALL = ["--small", "--t8_only", "--rounds", "1", "--threads", "1"]
+
+
+def test_the_video_networks_run_forward_and_a_training_step(capsys):
+    rows = run("video_speed", *SMALL, "--only", "times")["times"]
+    names = ("ResNet-50", "NVAN", "STE-NVAN", "CF-AAN", "CF-AAN reduced")
+    assert [(row["pass"], row["network"], row["mode"]) for row in rows] == [*product(("forward", "training"), names, ("eager",))]
+    by_name = {(row["pass"], row["network"]): row for row in rows}
+    for (passing, _), row in by_name.items():
+        assert row["to NVAN"] == pytest.approx(row["ms"] / by_name[passing, "NVAN"]["ms"])
+        assert row["eager / this"] == 1
+    assert "STE-NVAN is to be at least 2 times as fast as NVAN: forward, eager" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_compiled_video_networks_are_compared_with_the_eager_ones():
+    rows = run("video_speed", *SMALL, "--only", "times", "--compiled", "--backend", "eager", "--networks", "STE-NVAN")["times"]
+    assert [(row["network"], row["mode"]) for row in rows] == 2 * [*product(("ResNet-50", "NVAN", "STE-NVAN"), ("eager", "compiled"))]
+    for eager, compiled in zip(rows[::2], rows[1::2]):
+        assert compiled["eager / this"] == pytest.approx(eager["ms"] / compiled["ms"])
+
+
+@pytest.mark.slow
+def test_memory_of_the_video_networks_and_of_the_block_is_measured_in_processes_of_their_own():
+    figures = run("video_speed", *SMALL, "--only", "memory", "block", "--passes", "forward", "--networks", "NVAN")
+    assert [row["network"] for row in figures["memory"]] == ["ResNet-50", "NVAN"]
+    assert all(row["extra_mb"] >= 0 for row in figures["memory"])
+    assert [row["T"] for row in figures["block"]] == [4, 16]
+    for row in figures["block"]:  # the same output, so that the same work was measured
+        assert row["fused"]["sum"] == pytest.approx(row["plain"]["sum"], rel=1e-3)
+
+
+def test_the_plain_block_computes_what_the_block_computes():
+    module = loaded("video_speed")
+    torch.manual_seed(0)
+    block, plain = (kind(8).eval() for kind in (module.NonLocalBlock, module.PlainNonLocalBlock))
+    torch.nn.init.ones_(block.bn.weight)
+    plain.load_state_dict(block.state_dict())
+    clips = torch.randn(2, 3, 8, 4, 2)
+    torch.testing.assert_close(plain(clips), block(clips))

@@ -178,7 +178,7 @@ def test_a_line_of_one_position_and_huge_values_stay_finite():
     assert layer(1e6 * torch.randn(2, 3, 8, 1, 4, generator=torch.Generator().manual_seed(0))).isfinite().all()
 
 
-@pytest.mark.parametrize("position", POSITIONS.values())
+@pytest.mark.parametrize("position", ["relative", "sinusoidal"])  # the other two take parts of the same paths
 def test_the_layer_compiles_and_takes_channels_last(position):
     layer = randomised(AxialAttention(8, 4, axis="width", heads=2, position=position)).eval()
     clips = draw(2, 3, 8, 5, 4)

@@ -1,4 +1,6 @@
+import copy
 import re
+from functools import cache
 
 import pytest
 import torch
@@ -14,10 +16,17 @@ BASELINE = 24_319_623_168
 """Multiply-adds of ResNet-50 with last stride 1 on a clip of 6 frames of 256 x 128."""
 
 
+@cache
+def built(name: str) -> Backbone:
+    torch.manual_seed(0)
+    return build_backbone(name, channels=[8, 16, 32, 64])
+
+
 def small_network(name: str = "resnet18", **options) -> CFAAN:
+    backbone = copy.deepcopy(built(name))
     torch.manual_seed(0)
     size = {"heads": 4, "scales": 2, "clip_length": 3, "image_size": (64, 32)}
-    return CFAAN(name, channels=[8, 16, 32, 64], **size | options)
+    return CFAAN(backbone, **size | options)
 
 
 def awake(network: CFAAN) -> CFAAN:
@@ -44,6 +53,7 @@ def resnet50() -> Backbone:
         return build_backbone("resnet50").eval()
 
 
+@cache
 def full_size(resnet50: Backbone, **options) -> CFAAN:
     with torch.device("meta"):
         return CFAAN(resnet50, **options).eval()
@@ -246,7 +256,7 @@ def test_images_instead_of_clips_are_refused(network, clips):
 
 def test_a_backbone_that_is_no_resnet_is_refused():
     with pytest.raises(ValueError, match="cannot tell the stages of a EfficientNet"):
-        CFAAN("mobilenetv2_100")
+        CFAAN(build_backbone("mobilenetv2_050"))
 
 
 def test_options_for_a_backbone_that_is_built_already_are_refused(resnet50):

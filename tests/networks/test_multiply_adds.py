@@ -1,7 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
 from lightning_reid.networks.non_local import NonLocalBlock
 from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
@@ -9,33 +12,39 @@ from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
 CLIP = (1, 8, 3, 256, 128)
 
 
+@pytest.fixture(scope="module")
+def resnet50() -> Backbone:
+    with torch.device("meta"):
+        return build_backbone("resnet50")
+
+
 @pytest.mark.parametrize(
     ("build", "layers", "attention"),
     [
         (VideoResNet50, 32_426_164_224, 0),
         (NVAN, 43_163_582_464, 20_401_094_656),
-        (lambda: STENVAN(temporal_reduction=False), 33_365_688_320, 67_108_864),
-        (lambda: STENVAN(stripes=None), 24_641_536_000, 17_985_175_552),
+        (partial(STENVAN, temporal_reduction=False), 33_365_688_320, 67_108_864),
+        (partial(STENVAN, stripes=None), 24_641_536_000, 17_985_175_552),
         (STENVAN, 17_662_214_144, 29_360_128),
-        (lambda: STENVAN(pairwise=True), 17_662_214_144, 10_485_760),
+        (partial(STENVAN, pairwise=True), 17_662_214_144, 10_485_760),
     ],
 )
-def test_the_networks_of_table_2_1_cost_exactly_what_their_layers_add_up_to(build, layers, attention):
+def test_the_networks_of_table_2_1_cost_exactly_what_their_layers_add_up_to(resnet50, build, layers, attention):
     with torch.device("meta"):
-        network = build()
+        network = build(resnet50)
     assert count_multiply_adds(network, CLIP) == MultiplyAdds(layers, attention)
 
 
-def test_the_baseline_with_six_frames_costs_what_table_2_8_counts():
+def test_the_baseline_with_six_frames_costs_what_table_2_8_counts(resnet50):
     with torch.device("meta"):
-        network = VideoResNet50()
+        network = VideoResNet50(resnet50)
     assert count_multiply_adds(network, (1, 6, 3, 256, 128)).total == 24_319_623_168
 
 
 @pytest.mark.parametrize(("stages", "expected"), [((3,), 52.07), ((2, 3), 39.70)])
-def test_pooling_earlier_costs_what_the_layers_of_table_2_5_add_up_to(stages, expected):
+def test_pooling_earlier_costs_what_the_layers_of_table_2_5_add_up_to(resnet50, stages, expected):
     with torch.device("meta"):
-        network = STENVAN(stripes=None, temporal_reduction=stages)
+        network = STENVAN(resnet50, stripes=None, temporal_reduction=stages)
     assert count_multiply_adds(network, CLIP).total / 2**30 == pytest.approx(expected, abs=0.005)
 
 

@@ -1,0 +1,93 @@
+"""Video networks, and re-detect and link, on generated tracklets: several seeds, paired differences on the same queries.
+
+Noisy tracklets are "mars-like", clean ones "dukev-like". Data, training and networks are those of `python recipes/video_mars.py` without
+arguments; re-detection is that of `--redetect`: a stand-in detector (the generator's boxes with jitter and misses; real detectors know
+photographs, not drawn figures), and as the extractor the same seed's baseline. A seed changes weights, draws and augmentations. Fixed
+before any of its seeds was run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from lightning_reid.files import write_json
+from lightning_reid.networks import VideoTableRow
+from lightning_reid.runners import RunOptions, seed_comparison
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "video_mars.py"
+LENGTH = 4
+FOUR_HEADS = {"heads": 4}  # the narrow backbone has too few channels for eight heads at an eighth of its channels
+ROWS = {
+    "mars-like": (
+        VideoTableRow("baseline", "baseline", LENGTH),
+        VideoTableRow("baseline, DL", "baseline", LENGTH, redetected=True),
+        VideoTableRow("NVAN", "nvan", LENGTH),
+        VideoTableRow("STE-NVAN", "stenvan", LENGTH),
+        VideoTableRow("STE-NVAN, pairwise", "stenvan", LENGTH, {"pairwise": True}),
+        VideoTableRow("CF-AAN", "cfaan", LENGTH, FOUR_HEADS),
+        VideoTableRow("CF-AAN, reduced", "cfaan", LENGTH, {"channel_reduction": 8, **FOUR_HEADS}),
+    ),
+    "dukev-like": (
+        VideoTableRow("clean: baseline", "baseline", LENGTH),
+        VideoTableRow("clean: baseline, DL", "baseline", LENGTH, redetected=True),
+    ),
+}
+PAIRS = (
+    ("baseline, DL", "baseline"),
+    ("clean: baseline, DL", "clean: baseline"),
+    ("NVAN", "baseline"),
+    ("STE-NVAN", "baseline"),
+    ("NVAN", "STE-NVAN"),
+    ("STE-NVAN", "STE-NVAN, pairwise"),
+    ("CF-AAN", "baseline"),
+    ("CF-AAN", "CF-AAN, reduced"),
+)
+
+
+def load_recipe() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("video_mars", RECIPE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_seed(seed: int, output: Path, root: str, more: Sequence[str]) -> dict[str, float]:
+    """The mAP of every row; rows that were trained before are read back."""
+    recipe, scores, costs = load_recipe(), {}, {}
+    for dataset, rows in ROWS.items():
+        folder = output / f"seed{seed}" / dataset
+        small = [f"--{name}={json.dumps(value)}" for name, value in recipe.SMALL_RUN.items() if name != "data.dataset"]
+        named = [f"--data.dataset={dataset}", f"--data.root={root}"]
+        cfg = recipe.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
+        recipe.stamp_of(cfg, rows)  # generates what is not there yet
+        trainer = recipe.Rows(RunOptions.of(cfg), cfg)
+        for row in rows:
+            result, _ = trainer.train(row)
+            scores[row.name], costs[row.name] = result.scores["mAP"], result.costs
+    write_json(output / f"seed{seed}" / "results.json", {"mAP": scores, "costs": costs})
+    return scores
+
+
+def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two (default: 0 1 2 3 4)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/video_ordering"), help="folder of the runs (default: runs/video_ordering)"
+    )
+    parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
+    arguments, more = parser.parse_known_args(argv)
+    scores = {seed: run_seed(seed, arguments.output, arguments.root, more) for seed in arguments.seeds}
+    if len(scores) > 1:
+        print(seed_comparison(scores, PAIRS))
+    return scores
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Embeddings of crops for linking: by a network of its own, or by the module under training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
+
+from lightning_reid.linking import EmbedCrops
+from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, VideoNetwork
+from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
+
+
+def crop_embedder(forward: Callable[[Tensor], Tensor], image_size: tuple[int, int], device: torch.device) -> EmbedCrops:
+    """Crops ``[3, h, w]`` uint8 RGB to L2-normalised embeddings ``[n, D]``, as distances are taken in retrieval.
+
+    Args:
+        forward: ImageNet-normalised images ``[n, 3, H, W]`` on ``device`` to embeddings ``[n, D]``.
+        image_size: (H, W) in pixels.
+        device: Where ``forward`` computes.
+    """
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+    @torch.no_grad()
+    def embed(crops: list[Tensor]) -> Tensor:
+        images = torch.stack([functional.resize_image(crop, list(image_size), antialias=True) for crop in crops]).to(device)
+        return F.normalize(forward((images.float() / 255 - mean) / std).float(), dim=1)
+
+    return embed
+
+
+@contextmanager
+def network_embedder(network: EmbeddingNetwork, image_size: tuple[int, int], device: torch.device) -> Iterator[EmbedCrops]:
+    """A network as ``crop_embedder`` for the time of a block, after which it is back where it was; one of clips gets clips of one frame."""
+    home = next(network.parameters()).device
+
+    def forward(images: Tensor) -> Tensor:
+        output: EmbeddingOutput = network(images.unsqueeze(1) if isinstance(network, VideoNetwork) else images)
+        return output.embedding
+
+    with _evaluating(network):
+        try:
+            network.to(device)
+            yield crop_embedder(forward, image_size, device)
+        finally:
+            network.to(home)
+
+
+@contextmanager
+def module_embedder(trainer: pl.Trainer, module: pl.LightningModule, image_size: tuple[int, int], clip_length: int) -> Iterator[EmbedCrops]:
+    """The module under training, to which each crop is a clip of ``clip_length`` equal frames, as ``crop_embedder``."""
+
+    def forward(images: Tensor) -> Tensor:
+        clips = images.unsqueeze(1).expand(-1, clip_length, -1, -1, -1)
+        with trainer.precision_plugin.forward_context():
+            embeddings: Tensor = module(clips)
+        return embeddings
+
+    with _evaluating(module):
+        yield crop_embedder(forward, image_size, module.device)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():  # not module.train(): parts that were frozen in evaluation mode stay so
+            part.training = training

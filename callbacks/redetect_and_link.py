@@ -1,0 +1,190 @@
+"""Aligning noisy tracklets before they are trained or tested on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from typing_extensions import override
+
+from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
+from lightning_reid.callbacks.embedding_pass import once_for_all_ranks
+from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
+from lightning_reid.callbacks.rank_shares import from_all_ranks
+from lightning_reid.callbacks.tracklet_linking import Contents, LinkingWork, tracklet_contents, tracklet_data
+from lightning_reid.detection import PersonDetector, module_digest
+from lightning_reid.linking import MIDDLE, SLIM_SHARE
+from lightning_reid.networks import EmbeddingNetwork, load_embedding_network, trained_image_size
+from lightning_reid.packed_tracklets import Encoding
+from lightning_reid.protocols import TrackletData
+
+logger = logging.getLogger(__name__)
+
+_METHOD = "re-detect and link, 1"
+"""To be counted up when the same settings begin to give other frames."""
+
+
+class RedetectAndLink(pl.Callback):
+    """Finds the person in every frame of every tracklet anew, links through the tracklet, and has the datamodule serve aligned frames.
+
+    Source: re-detect and link, section 2.5.1. It works in ``setup``, before the first batch of a fit, a validation or a test is drawn,
+    on training, query and gallery tracklets alike; the datamodule then serves frames and masks from the cache. A frame in which nobody is
+    found is kept whole, and counted. Processing takes minutes to hours and happens once: what is in the cache is served from there, and a
+    run that was killed goes on where it stopped. Ranks share the tracklets and one cache folder; where one may have to wait for the
+    others longer than half an hour, raise the ``timeout`` of the DDP strategy.
+
+    Logs once, when it was done: ``redetect/tracklets``, ``redetect/frames``, ``redetect/redetected``, ``redetect/several_candidates``,
+    ``redetect/shifted``, ``redetect/kept_whole``.
+
+    Args:
+        detector: Finds people in frames.
+        extractor: Network that tells candidates apart, best trained on the original tracklets of the same data: a checkpoint that
+            ``load_embedding_network`` reads, or a network. Crops have the image size of its training where the checkpoint says it, else
+            the datamodule's.
+        cache: Folder for processed tracklets, of any data and settings: each finds only its own.
+        every_n_epochs: Link again after every n-th epoch but the last, with the network under training as the extractor; ``None`` never
+            does. It needs ``Trainer(reload_dataloaders_every_n_epochs=1)`` and a datamodule with ``clip_length``.
+        alpha: Share of the old running embedding, eq. 2.2, in [0, 1].
+        padding: Grey border on every side of a frame before it goes to the detector, as a share of its height; 0 for none. Detectors are
+            trained on scenes and miss people who fill the whole image.
+        encoding: ``"raw"``, the pixels, 98 KB a frame of 256 x 128; or ``"jpeg"``, about a tenth of that, to be decoded whenever read.
+        batch_size: Frames a call of the detector and crops a pass of the extractor.
+
+    Attributes:
+        report: What was done to the tracklets served now, see ``RedetectionReport``; ``None`` before ``setup``.
+
+    Raises:
+        ValueError: An argument is out of range (here), the Trainer does not fit, the detector answers wrongly, or a fit is resumed with
+            other settings than it was begun with.
+        OSError: The cache does not fit on its disk; found before the work begins.
+        FileNotFoundError: The checkpoint is not there, or tracklets that a resumed run was served have gone from the cache.
+    """
+
+    def __init__(
+        self,
+        detector: PersonDetector,
+        extractor: str | Path | EmbeddingNetwork,
+        cache: str | Path,
+        every_n_epochs: int | None = None,
+        alpha: float = 0.9,
+        padding: float = 0.5,
+        encoding: Encoding = "raw",
+        batch_size: int = 32,
+    ) -> None:
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, or None to link once, got {every_n_epochs}")
+        self.cache, self.every_n_epochs = Path(cache), every_n_epochs
+        self.work = LinkingWork(detector, alpha, padding, encoding, batch_size)
+        if isinstance(extractor, EmbeddingNetwork):
+            self.extractor, self.extractor_size = extractor, None
+        else:
+            self.extractor, self.extractor_size = load_embedding_network(extractor), trained_image_size(extractor)
+        self.report: RedetectionReport | None = None
+        self._first_settings: dict[str, str] = {}
+        self._served: LinkedTrackletCache | None = None
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        data = tracklet_data(trainer)
+        if stage == "fit" and self.every_n_epochs is not None:
+            _require_relinking(trainer, data)
+        cache = self._cache_for(data, f"network {module_digest(self.extractor)}")
+        contents = tracklet_contents(trainer, data)
+        served_before, self._first_settings = self._first_settings, cache.settings
+        if stage != "fit" and self._served and served_before == cache.settings and self._served.holds(contents.values()):
+            cache = self._served  # a fit linked these tracklets again: a test after it sees the frames it trained on
+        else:
+            crop_size = self.extractor_size or data.image_size
+            with network_embedder(self.extractor, crop_size, trainer.strategy.root_device) as embed:
+                self.work.fill(trainer, data, cache, contents, embed)
+        self._serve(trainer, data, cache, contents)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        finished = trainer.current_epoch + 1
+        if self.every_n_epochs is None or finished % self.every_n_epochs or finished == trainer.max_epochs:
+            return
+        data = tracklet_data(trainer)
+        digest = once_for_all_ranks(trainer, lambda: module_digest(pl_module))
+        cache = self._cache_for(data, f"module under training {digest}")
+        contents = tracklet_contents(trainer, data)
+        with module_embedder(trainer, pl_module, data.image_size, _clip_length(data)) as embed:
+            self.work.fill(trainer, data, cache, contents, embed)
+        self._serve(trainer, data, cache, contents)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"first_settings": self._first_settings, "served_settings": self._served.settings if self._served else {}}
+
+    @override
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Serve what the checkpoint's run was served; it comes after ``setup`` and before any loader is made, in a fit and in a test."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None:
+            return
+        first, served, fitting = state["first_settings"], state["served_settings"], trainer.state.fn == "fit"
+        if fitting:
+            self._require_settings(first)
+        elif self.every_n_epochs is None or first != self._first_settings:
+            return  # a test may ask for other settings, or for the extractor's linking, than the training
+        if served != first:
+            data = tracklet_data(trainer)
+            self._serve(trainer, data, LinkedTrackletCache(self.cache, served), tracklet_contents(trainer, data))
+
+    def _require_settings(self, settings: dict[str, str]) -> None:
+        names = [name for name in sorted(settings | self._first_settings) if settings.get(name) != self._first_settings.get(name)]
+        changed = [f"{name}: {settings.get(name)!r}, now {self._first_settings.get(name)!r}" for name in names]
+        if changed:
+            raise ValueError(
+                f"the checkpoint's run trained on tracklets that were re-detected with other settings ({'; '.join(changed)}): "
+                "resume with the same ones, or start a new run from its weights"
+            )
+
+    def _cache_for(self, data: TrackletData, extractor: str) -> LinkedTrackletCache:
+        settings = {
+            "method": _METHOD,
+            "detector": self.work.detector.name,
+            "extractor": extractor,
+            "image_size": tuple(data.image_size),
+            "crop_size": self.extractor_size or tuple(data.image_size),
+            "alpha": float(self.work.alpha),
+            "padding": float(self.work.padding),
+            "slim_share": SLIM_SHARE,
+            "middle": MIDDLE,
+            "encoding": self.work.encoding,
+        }
+        return LinkedTrackletCache(self.cache, {name: str(value) for name, value in settings.items()})
+
+    def _serve(self, trainer: pl.Trainer, data: TrackletData, cache: LinkedTrackletCache, contents: Contents) -> None:
+        from_all_ranks(trainer, lambda: cache.require(contents.values()))
+        report = once_for_all_ranks(trainer, lambda: cache.total_report(contents.values()))
+        data.serve_processed({record.paths: cache.path(content) for record, content in contents.items()})
+        told_before = self._served is not None and self._served.key == cache.key and self.report == report
+        self._served, self.report = cache, report
+        if told_before:
+            return
+        logger.info("tracklets of %s: %s", cache.folder, report)
+        for one in trainer.loggers if trainer.is_global_zero else ():
+            one.log_metrics(report.metrics(), step=trainer.global_step)
+
+
+def _require_relinking(trainer: pl.Trainer, data: TrackletData) -> None:
+    every = getattr(trainer, "reload_dataloaders_every_n_epochs")  # noqa: B009  (the attribute is set dynamically)
+    if every != 1:
+        raise ValueError(
+            "linking again between epochs needs Trainer(reload_dataloaders_every_n_epochs=1): loaders that live on would go on serving "
+            f"the old tracklets; it is {every}"
+        )
+    _clip_length(data)
+
+
+def _clip_length(data: TrackletData) -> int:
+    length = getattr(data, "clip_length", None)
+    if not isinstance(length, int):
+        raise ValueError(
+            f"the module under training embeds clips, and {type(data).__name__} does not say their length: it needs the attribute "
+            f"clip_length, got {length!r}. Leave every_n_epochs=None to link with the extractor alone"
+        )
+    return length

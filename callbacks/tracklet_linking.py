@@ -1,0 +1,130 @@
+"""Filling a cache of linked tracklets: all ranks share the work, a progress bar tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import pytorch_lightning as pl
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lightning_reid.callbacks.embedding_pass import once_for_all_ranks
+from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, content_key
+from lightning_reid.callbacks.rank_shares import from_all_ranks
+from lightning_reid.detection import PersonDetector, detect_in_padded
+from lightning_reid.linking import AlignedTracklet, EmbedCrops, align_tracklet
+from lightning_reid.packed_tracklets import Encoding
+from lightning_reid.protocols import TrackletData
+from lightning_reid.records import TrackletRecord
+
+Contents = dict[TrackletRecord, str]
+"""The tracklets of a datamodule and the ``content_key`` of each."""
+
+
+def tracklet_data(trainer: pl.Trainer) -> TrackletData:
+    """The Trainer's datamodule, if it holds tracklets.
+
+    Raises:
+        ValueError: It does not.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, TrackletData):
+        raise ValueError(f"RedetectAndLink wants a datamodule of tracklets, such as VideoReIDDataModule, got {type(data).__name__}")
+    return data
+
+
+def tracklet_contents(trainer: pl.Trainer, data: TrackletData) -> Contents:
+    """Read the files of all tracklets, each rank its share; the result is the same on every rank."""
+    records = data.tracklet_records()
+    mine = records[trainer.global_rank :: trainer.world_size]
+
+    def read() -> list[str]:
+        keys = []
+        with _progress(trainer, "tracklets") as progress:
+            for record in progress.track(mine, description="reading tracklets"):
+                keys.append(content_key(record.paths))
+        return keys
+
+    contents: Contents = {}
+    for rank, keys in enumerate(from_all_ranks(trainer, read)):
+        contents |= zip(records[rank :: trainer.world_size], keys)
+    return {record: contents[record] for record in records}
+
+
+@dataclass(frozen=True)
+class LinkingWork:
+    """How tracklets are processed that a cache does not hold yet; see ``detect_in_padded`` and ``align_tracklet``.
+
+    Attributes:
+        detector: Finds people.
+        alpha: Share of the old running embedding.
+        padding: Border around frames as a share of their height.
+        encoding: Of the files.
+        batch_size: Frames and crops at a time.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    detector: PersonDetector
+    alpha: float = 0.9
+    padding: float = 0.5
+    encoding: Encoding = "raw"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1 or self.padding < 0 or self.batch_size < 1:
+            raise ValueError(
+                f"need alpha in [0, 1], padding >= 0 and batch_size >= 1, got {self.alpha}, {self.padding} and {self.batch_size}"
+            )
+        if self.encoding not in get_args(Encoding):
+            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {self.encoding!r}")
+
+    def fill(
+        self,
+        trainer: pl.Trainer,
+        data: TrackletData,
+        cache: LinkedTrackletCache,
+        contents: Mapping[TrackletRecord, str],
+        embed: EmbedCrops,
+    ) -> None:
+        """Process what is missing, each rank its share; each file is there when it is whole, so a killed run loses one tracklet."""
+        records = {content: record for record, content in contents.items()}  # equal tracklets share a file
+        missing = once_for_all_ranks(trainer, lambda: [content for content in records if cache.report(content) is None])
+        if not missing:
+            return
+        num_frames = sum(len(records[content].paths) for content in missing)
+        once_for_all_ranks(trainer, lambda: cache.require_room(num_frames, data.image_size, self.encoding))
+        mine = {content: records[content] for content in missing[trainer.global_rank :: trainer.world_size]}
+        from_all_ranks(trainer, lambda: self._process(trainer, data, cache, mine, embed))
+
+    def _process(
+        self,
+        trainer: pl.Trainer,
+        data: TrackletData,
+        cache: LinkedTrackletCache,
+        share: Mapping[str, TrackletRecord],
+        embed: EmbedCrops,
+    ) -> None:
+        if trainer.is_global_zero:
+            cache.describe()
+        with _progress(trainer, "frames") as progress:
+            task = progress.add_task("re-detecting and linking", total=sum(len(record.paths) for record in share.values()))
+            for content, record in share.items():
+                cache.write(content, self._aligned(data, record, embed), self.encoding)
+                progress.advance(task, len(record.paths))
+
+    def _aligned(self, data: TrackletData, record: TrackletRecord, embed: EmbedCrops) -> AlignedTracklet:
+        frames, size = data.read_frames(record), self.batch_size
+        found = detect_in_padded(self.detector, frames, padding=self.padding, batch_size=size, frame_names=record.paths)
+        boxes = [people.boxes for people in found]
+        return align_tracklet(frames, boxes, embed, image_size=data.image_size, alpha=self.alpha, batch_size=size)
+
+
+def _progress(trainer: pl.Trainer, unit: str) -> Progress:
+    """Of this rank's share; rank 0 alone shows it."""
+    if trainer.world_size > 1:
+        unit += f" of rank 0 of {trainer.world_size}"
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    return Progress(*columns, disable=not trainer.is_global_zero, transient=True)

@@ -1,0 +1,91 @@
+"""Re-detect and link by plain options, as a command line has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torchvision.models import detection
+
+from lightning_reid.callbacks import RedetectAndLink
+from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
+from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector
+
+
+@dataclass
+class RedetectOptions:
+    """How tracklets are re-detected and linked (thesis, section 2.5.1).
+
+    Attributes:
+        enabled: Do it; ``--redetect`` alone says the same.
+        detector: ``"opencv"`` (histograms of gradients; nothing to download), ``"onnx"`` (``detector_file``, see ``OnnxDetector``),
+            ``"torchvision"`` (Faster R-CNN, ResNet-50 FPN v2, of COCO: ``detector_file``, or its weights are downloaded), or
+            ``"generated"``, a stand-in that knows where the people of generated tracklets are, to within jitter and misses.
+        detector_file: ONNX model, or state dict of the torchvision model.
+        min_score: Least score of a detection by ``"onnx"`` and ``"torchvision"``, in [0, 1].
+        checkpoint: Network that tells candidates apart: a checkpoint of the video baseline or of an image model. ``None`` trains the
+            baseline on the tracklets as they are, first.
+        cache: Folder for processed tracklets; ``None`` is ``redetected`` in the output folder.
+        every_n_epochs: Link anew after so many epochs, with the network under training; ``None`` links once.
+        alpha: Share of the old running embedding (eq. 2.2), in [0, 1].
+        padding: Black border around a frame before detection, as a share of its height.
+        encoding: ``"raw"`` pixels in the cache, or ``"jpeg"`` for a tenth of the size.
+        batch_size: Frames a call of the detector, and crops a pass of the extractor.
+    """
+
+    enabled: bool = False
+    detector: Literal["opencv", "onnx", "torchvision", "generated"] = "opencv"
+    detector_file: str | None = None
+    min_score: float = 0.3
+    checkpoint: str | None = None
+    cache: str | None = None
+    every_n_epochs: int | None = None
+    alpha: float = 0.9
+    padding: float = 0.5
+    encoding: Literal["raw", "jpeg"] = "raw"
+    batch_size: int = 32
+
+    def build_detector(self, data_folder: Path) -> PersonDetector:
+        """The detector; ``data_folder`` is the generated data set's.
+
+        Raises:
+            ValueError: ``"onnx"`` without ``detector_file``, or one for a detector that has none.
+            FileNotFoundError: ``detector_file`` is not there, or ``data_folder`` was not generated.
+        """
+        if (self.detector == "onnx") != (self.detector_file is not None) and self.detector != "torchvision":
+            wrong = "needs a file" if self.detector == "onnx" else "takes no file"
+            raise ValueError(f"the detector {self.detector!r} {wrong}, got detector_file={self.detector_file!r}")
+        match self.detector:
+            case "opencv":
+                return OpenCVPeopleDetector()
+            case "onnx":
+                assert self.detector_file is not None
+                return OnnxDetector(self.detector_file, min_score=self.min_score)
+            case "generated":
+                return GeneratedBoxDetector(data_folder)
+        return TorchvisionDetector(_faster_rcnn(self.detector_file), min_score=self.min_score)
+
+    def build_callback(self, detector: PersonDetector, extractor: str | Path, output: Path) -> RedetectAndLink:
+        """The callback, with the checkpoint ``extractor`` to tell candidates apart."""
+        return RedetectAndLink(
+            detector,
+            extractor,
+            self.cache or output / "redetected",
+            every_n_epochs=self.every_n_epochs,
+            alpha=self.alpha,
+            padding=self.padding,
+            encoding=self.encoding,
+            batch_size=self.batch_size,
+        )
+
+
+def _faster_rcnn(file: str | None) -> torch.nn.Module:
+    if file is not None and not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {file}: expected a state dict of torchvision's fasterrcnn_resnet50_fpn_v2")
+    weights = {"weights": "DEFAULT"} if file is None else {"weights": None, "weights_backbone": None}
+    model: torch.nn.Module = detection.fasterrcnn_resnet50_fpn_v2(**weights)
+    if file is not None:
+        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return model

@@ -1,0 +1,80 @@
+"""Supervised video re-ID under DistributedDataParallel: two gloo processes share the work and end with one score."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from lightning_reid.datamodules.generated import GeneratedTracklets
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, sys
+    import pytorch_lightning as pl, torch
+    from lightning_reid.callbacks import RankListLogger, RedetectAndLink
+    from lightning_reid.datamodules import VideoReIDDataModule
+    from lightning_reid.datamodules.generated import GeneratedBoxDetector
+    from lightning_reid.modules import VideoReID
+    from lightning_reid.networks import EmbeddingNetwork, build_backbone
+
+    folder, output, devices, p = sys.argv[1:3] + [int(value) for value in sys.argv[3:5]]
+
+    class Recorder(pl.Callback):
+        def __init__(self):
+            self.drawn = []
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.drawn.append(batch["indices"].tolist())
+
+    pl.seed_everything(0, verbose=False)
+    narrow = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
+    data = VideoReIDDataModule(folder, image_size=(64, 32), clip_length=4, test_clips="all", p=p, k=2, num_workers=0, eval_batch_size=3)
+    model = VideoReID("stenvan", {**narrow, "stripes": 4}, lr=1e-3)
+    options = {key: value for key, value in narrow.items() if key != "backbone"}
+    extractor = EmbeddingNetwork(build_backbone("resnet18", **options))
+    recorder, aligned = Recorder(), RedetectAndLink(GeneratedBoxDetector(folder), extractor, f"{output}/cache-{devices}")
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, logger=False,
+        callbacks=[aligned, RankListLogger(output + "/ranks.png"), recorder], enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, num_sanity_val_steps=0, use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1,
+        default_root_dir=output,
+    )
+    untrained = trainer.validate(model, data, verbose=False)[0]
+    trainer.fit(model, data)
+    trained = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    weights = sum(float(parameter.double().sum()) for parameter in model.network.parameters())
+    result = {"untrained": untrained, "trained": trained, "drawn": recorder.drawn, "weights": weights, "report": vars(aligned.report)}
+    json.dump(result, open(f"{output}/{devices}-{trainer.global_rank}.json", "w"))
+    """
+)
+
+
+def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path):
+    folder = tmp_path / "tracklets"
+    GeneratedTracklets(num_train_pids=8, num_test_pids=4, num_distractors=2, frames=(3, 9), height=64, width=32).write(
+        folder, progress=False
+    )
+    script = tmp_path / "fit.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    for devices, p in ((1, 4), (2, 2)):  # the same global batch of 4 x 2 clips
+        command = [sys.executable, str(script), str(folder), str(tmp_path), str(devices), str(p)]
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert two[0]["report"] == two[1]["report"] == one["report"]
+    assert one["report"]["redetected"] > one["report"]["kept_whole"]
+    for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):
+        assert first + second == whole
+    assert two[0]["untrained"] == two[1]["untrained"]
+    assert two[0]["untrained"] == pytest.approx(one["untrained"], abs=1e-6)
+    # each process normalises and mines in its own half of the batch: the ranks agree with each other, not with one process
+    assert two[0]["weights"] == two[1]["weights"] != one["weights"]
+    assert two[0]["trained"] == two[1]["trained"]
+    assert 0 < two[0]["trained"]["val/mAP"] < 1

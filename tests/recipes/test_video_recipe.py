@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.modules import VideoReID
+from lightning_reid.networks import VIDEO_TABLES
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "video_mars.py"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    spec = importlib.util.spec_from_file_location("video_mars", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tracklets(tmp_path_factory) -> Path:
+    small = GeneratedTracklets(num_train_pids=6, num_test_pids=4, num_distractors=2, frames=(4, 6), height=64, width=32)
+    return small.write(tmp_path_factory.mktemp("data") / "tracklets", progress=False)
+
+
+@pytest.fixture
+def small_run(tracklets) -> list[str]:
+    network = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 3, 1]}
+    return [
+        f"--data.dataset={tracklets}",
+        "--data.image_size=[64,32]",
+        "--data.clip_length=4",
+        "--data.p=3",
+        "--data.k=2",
+        "--data.num_workers=0",
+        f"--video.network_options={json.dumps(network)}",
+        "--redetect.detector=generated",
+        "--accelerator=cpu",
+        "--epochs=1",
+        "--quiet",
+    ]
+
+
+def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_loads_by_itself(recipe, small_run, tmp_path, capsys):
+    tables = recipe.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}"])
+    names = [row.name for row in tables["stenvan"]]
+    assert names == ["baseline, tracklets as they are", "stenvan, re-detected and linked"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["rows"]) == names
+    for row in results["rows"].values():
+        assert 0 < row["mAP"] <= 1
+        assert row["costs"]["G multiply-adds"] > 0
+    assert results["stamp"]["protocol"] == "mars"
+    assert "RRS, T=4, first of each chunk" in results["protocol"]
+    for file in ("table.md", "curves.png", "stenvan-aligned-T4/rank_list.png"):
+        assert (tmp_path / file).stat().st_size > 0
+    network = VideoReID.load_from_checkpoint(tmp_path / "stenvan-aligned-T4" / "last.ckpt", weights_only=True).network
+    assert network.stripes == 4  # 16 for images of 256 rows
+    assert names[1] in capsys.readouterr().out
+
+    again = recipe.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}", "--resume"])
+    assert again == tables
+
+
+def test_an_ablation_trains_the_rows_of_the_table_and_each_network_once(recipe, small_run, tmp_path):
+    tables = recipe.main([*small_run, "--ablation=['2.3','2.5']", f"--output={tmp_path}"])
+    assert [row.name for row in tables["table 2.3"]] == ["1 block", "3 blocks", "5 blocks"]
+    five, whole = tables["table 2.3"][2], tables["table 2.5"][0]
+    assert five.scores == whole.scores  # the same NVAN
+    assert len(list(tmp_path.glob("*/last.ckpt"))) == 5
+    one, three = tables["table 2.3"][:2]
+    assert one.costs["M parameters"] < three.costs["M parameters"] < five.costs["M parameters"]
+    for table in ("table-2.3", "table-2.5"):
+        assert json.loads((tmp_path / table / "results.json").read_text())["rows"]
+
+
+def test_every_row_of_the_tables_has_options_that_fit_small_frames(recipe, small_run):
+    cfg = recipe.parse([*small_run, "--ablation"])
+    assert cfg.ablation == list(VIDEO_TABLES)
+    for rows in VIDEO_TABLES.values():
+        for row in rows:
+            options = recipe.network_options(cfg, row)
+            if row.network == "stenvan" and row.options.get("stripes", 16) is not None:
+                assert options["stripes"] == max(1, row.options.get("stripes", 16) // 4)
+            if row.network == "cfaan":
+                assert (options["clip_length"], options["image_size"]) == (6, (64, 32))
+
+
+def test_without_a_data_set_the_small_run_says_so(recipe, capsys):
+    cfg = recipe.parse(["--model=nvan"])
+    assert (cfg.data.dataset, cfg.epochs) == ("mars-like", recipe.SMALL_RUN["epochs"])
+    assert "generating noisy tracklets" in capsys.readouterr().out
+    assert recipe.parse(["--data.root=somewhere"]).epochs == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--ablation=['2.9']"], "--ablation takes the tables 2.1, 2.2, 2.3, 2.4, 2.5, 2.8, got 2.9"),
+        (["--model=lstm"], "lstm"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_those_there_are(recipe, small_run, wrong, said, capsys):
+    with pytest.raises(SystemExit):
+        recipe.parse([*small_run, *wrong])
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (["--redetect.detector=onnx"], ValueError, "the detector 'onnx' needs a file"),
+        (["--redetect.detector=onnx", "--redetect.detector_file=gone.onnx"], FileNotFoundError, "gone.onnx"),
+        (["--redetect.detector=opencv", "--redetect.detector_file=some.onnx"], ValueError, "the detector 'opencv' takes no file"),
+        (["--redetect.detector=torchvision", "--redetect.detector_file=gone.pth"], FileNotFoundError, "gone.pth"),
+        (["--redetect.checkpoint=gone.ckpt"], FileNotFoundError, "gone.ckpt"),
+    ],
+)
+def test_what_redetection_lacks_is_found_before_anything_is_trained(recipe, small_run, tmp_path, wrong, error, said):
+    with pytest.raises(error, match=said):
+        recipe.main([*small_run, "--model=baseline", "--redetect", *wrong, f"--output={tmp_path}"])
+    assert not list(tmp_path.glob("**/*.ckpt"))
