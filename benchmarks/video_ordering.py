@@ -63,7 +63,8 @@ def run_seed(seed: int, output: Path, root: str, more: Sequence[str]) -> dict[st
     recipe, scores, costs = load_recipe(), {}, {}
     for dataset, rows in ROWS.items():
         folder = output / f"seed{seed}" / dataset
-        small = [f"--{name}={json.dumps(value)}" for name, value in recipe.SMALL_RUN.items() if name != "data.dataset"]
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in recipe.SMALL_RUN.items()}
+        small = [f"--{name}={text}" for name, text in texts.items() if name != "data.dataset"]
         named = [f"--data.dataset={dataset}", f"--data.root={root}"]
         cfg = recipe.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
         recipe.stamp_of(cfg, rows)  # generates what is not there yet
