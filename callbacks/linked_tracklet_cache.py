@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 
+from torch import Tensor
+from typing_extensions import override
+
 from lightning_reid.files import write_json
 from lightning_reid.linking import AlignedTracklet
 from lightning_reid.packed_tracklets import Encoding, PackedTracklet, write_packed_tracklet
@@ -50,6 +53,17 @@ class RedetectionReport:
         """The sums."""
         reports = list(reports)
         return cls(*(sum(getattr(report, field.name) for report in reports) for field in fields(cls)))
+
+    @override
+    def __str__(self) -> str:
+        found, choice, shifted, kept = (
+            f"{100 * count / max(1, self.frames):.1f} %"
+            for count in (self.redetected, self.several_candidates, self.shifted, self.kept_whole)
+        )
+        return (
+            f"{self.frames:,} frames of {self.tracklets:,} tracklets: somebody found in {found}, more than one in {choice}, "
+            f"shifted and padded {shifted}, kept whole {kept}"
+        )
 
     def metrics(self) -> dict[str, float]:
         """``redetect/frames`` and so on, for a logger."""
@@ -119,6 +133,11 @@ class LinkedTrackletCache:
                 f"{self.key} and {content}: it has been moved here from another cache. Delete it, it will be made again"
             )
         return RedetectionReport(**{field.name: int(metadata[field.name]) for field in fields(RedetectionReport)})
+
+    def frames(self, content: str) -> Tensor:
+        """All frames of a stored tracklet, ``[F, 3, H, W]`` uint8 RGB."""
+        packed = PackedTracklet(self.path(content))
+        return packed.read(range(packed.num_frames))[0]
 
     def holds(self, contents: Iterable[str]) -> bool:
         """Whether every one of these tracklets is stored."""

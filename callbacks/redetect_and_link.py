@@ -12,9 +12,12 @@ from typing_extensions import override
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
 from lightning_reid.callbacks.embedding_pass import once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
+from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.rank_shares import from_all_ranks
+from lightning_reid.callbacks.redetection_picture import draw_before_and_after
 from lightning_reid.callbacks.tracklet_linking import Contents, LinkingWork, tracklet_contents, tracklet_data
 from lightning_reid.detection import PersonDetector, module_digest
+from lightning_reid.files import write_atomically
 from lightning_reid.linking import MIDDLE, SLIM_SHARE
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network, trained_image_size
 from lightning_reid.packed_tracklets import Encoding
@@ -22,6 +25,8 @@ from lightning_reid.protocols import TrackletData
 
 logger = logging.getLogger(__name__)
 
+SHOWN_TRACKLETS = 8
+"""In the picture, spread evenly over all of them."""
 _METHOD = "re-detect and link, 1"
 """To be counted up when the same settings begin to give other frames."""
 
@@ -51,6 +56,7 @@ class RedetectAndLink(pl.Callback):
             trained on scenes and miss people who fill the whole image.
         encoding: ``"raw"``, the pixels, 98 KB a frame of 256 x 128; or ``"jpeg"``, about a tenth of that, to be decoded whenever read.
         batch_size: Frames a call of the detector and crops a pass of the extractor.
+        picture: PNG to write of some tracklets before and after, which W&B and TensorBoard show too; ``None`` for none.
 
     Attributes:
         report: What was done to the tracklets served now, see ``RedetectionReport``; ``None`` before ``setup``.
@@ -72,10 +78,11 @@ class RedetectAndLink(pl.Callback):
         padding: float = 0.5,
         encoding: Encoding = "raw",
         batch_size: int = 32,
+        picture: str | Path | None = None,
     ) -> None:
         if every_n_epochs is not None and every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, or None to link once, got {every_n_epochs}")
-        self.cache, self.every_n_epochs = Path(cache), every_n_epochs
+        self.cache, self.every_n_epochs, self.picture = Path(cache), every_n_epochs, None if picture is None else Path(picture)
         self.work = LinkingWork(detector, alpha, padding, encoding, batch_size)
         if isinstance(extractor, EmbeddingNetwork):
             self.extractor, self.extractor_size = extractor, None
@@ -168,6 +175,11 @@ class RedetectAndLink(pl.Callback):
         logger.info("tracklets of %s: %s", cache.folder, report)
         for one in trainer.loggers if trainer.is_global_zero else ():
             one.log_metrics(report.metrics(), step=trainer.global_step)
+        if self.picture is not None and trainer.is_global_zero:
+            shown = list(contents)[:: max(1, len(contents) // SHOWN_TRACKLETS)][:SHOWN_TRACKLETS]
+            pairs = [(data.read_frames(record), cache.frames(contents[record])) for record in shown]
+            write_atomically(self.picture, draw_before_and_after(pairs).save)
+            log_picture(trainer, "redetect/before_and_after", self.picture)
 
 
 def _require_relinking(trainer: pl.Trainer, data: TrackletData) -> None:

@@ -123,8 +123,9 @@ class LinkingWork:
 
 
 def _progress(trainer: pl.Trainer, unit: str) -> Progress:
-    """Of this rank's share; rank 0 alone shows it."""
+    """Of this rank's share; rank 0 alone shows it, where the Trainer has progress bars."""
     if trainer.world_size > 1:
         unit += f" of rank 0 of {trainer.world_size}"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    return Progress(*columns, disable=not trainer.is_global_zero, transient=True)
+    shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
+    return Progress(*columns, disable=not shown, transient=True)

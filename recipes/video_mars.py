@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_reid.callbacks import RankListLogger
+from lightning_reid.callbacks import RankListLogger, RedetectAndLink
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.modules import VideoReID
@@ -146,11 +146,13 @@ class Rows:
         data = data_of(cfg, row.clip_length)
         callbacks: list[pl.Callback] = [RankListLogger(stage.folder / "rank_list.png")]
         if extractor is not None:
-            detector = self.redetect.build_detector(data.folder)
-            callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(self.run.output)))
+            detector, picture = self.redetect.build_detector(data.folder), stage.folder / "redetected.png"
+            callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(self.run.output), picture))
         model = VideoReID(row.network, **(cfg.video.as_dict() | {"network_options": options}))
         trainer = stage.trainer(cfg.epochs, callbacks, validate_every_n_epochs=max(1, cfg.epochs // 4))
         trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+        if trainer.is_global_zero and isinstance(callbacks[0], RedetectAndLink):
+            print(f"{stage.name}: {callbacks[0].report}")
         costs = network_costs(model.network, (row.clip_length, 3, *cfg.data.image_size), trainer.strategy.root_device)
         return stage.score(trainer, model, data, costs), stage
 

@@ -67,8 +67,8 @@ class RedetectOptions:
                 return GeneratedBoxDetector(data_folder)
         return TorchvisionDetector(_faster_rcnn(self.detector_file), min_score=self.min_score)
 
-    def build_callback(self, detector: PersonDetector, extractor: str | Path, output: Path) -> RedetectAndLink:
-        """The callback, with the checkpoint ``extractor`` to tell candidates apart."""
+    def build_callback(self, detector: PersonDetector, extractor: str | Path, output: Path, picture: Path) -> RedetectAndLink:
+        """The callback, with the checkpoint ``extractor`` to tell candidates apart and the cache below ``output``."""
         return RedetectAndLink(
             detector,
             extractor,
@@ -78,6 +78,7 @@ class RedetectOptions:
             padding=self.padding,
             encoding=self.encoding,
             batch_size=self.batch_size,
+            picture=picture,
         )
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from lightning_reid.callbacks.embedding_projector import project, sampled_cluster_rows
 from lightning_reid.callbacks.rank_list import RIGHT, WRONG, draw_rank_lists, nearest_allowed
-from lightning_reid.records import ImageRecord
+from lightning_reid.callbacks.redetection_picture import SHOWN_HEIGHT, draw_before_and_after
+from lightning_reid.records import ImageRecord, TrackletRecord
 
 
 def record(folder, name: str, pid: int, camid: int, colour=(0, 0, 255)) -> ImageRecord:
@@ -48,3 +50,28 @@ def test_projection_keeps_far_clusters_apart():
     assert points.shape == (40, 2)
     centres = points[:20].mean(0), points[20:].mean(0)
     assert np.linalg.norm(centres[0] - centres[1]) > np.linalg.norm(points[:20] - centres[0], axis=1).max()
+
+
+def test_a_tracklet_is_shown_by_its_middle_crop_and_is_right_by_its_second_identity_too(tmp_path):
+    files = tuple(record(tmp_path, f"f{n}", 1, 1, colour).path for n, colour in enumerate(["red", "blue", "black"]))
+    query, other = TrackletRecord(files, 1, 1), TrackletRecord(files, 5, 2, second_pid=1)
+    picture = np.asarray(draw_rank_lists([query], [[other]]))
+    assert (picture == (0, 0, 255)).all(2).any()
+    assert not (picture == (255, 0, 0)).all(2).any()
+    assert (picture == RIGHT).all(2).any()
+    assert not (picture == WRONG).all(2).any()
+
+
+def test_the_picture_of_redetection_has_the_frames_above_and_the_processed_ones_below():
+    red, blue = torch.zeros(3, 40, 30, dtype=torch.uint8), torch.zeros(2, 3, 64, 32, dtype=torch.uint8)
+    red[0], blue[:, 2] = 255, 255
+    picture = np.asarray(draw_before_and_after([([red, red], blue), ([red], blue[:1])]))
+    width = SHOWN_HEIGHT // 2
+    assert picture.shape == (4 * SHOWN_HEIGHT + 8, 2 * width, 3)
+    assert (picture[:SHOWN_HEIGHT] == (255, 0, 0)).all()
+    assert (picture[SHOWN_HEIGHT : 2 * SHOWN_HEIGHT] == (0, 0, 255)).all()
+    assert (picture[-SHOWN_HEIGHT:, width:] == 255).all()  # the second tracklet is one frame long
+    long = draw_before_and_after([([red] * 30, blue[:1].expand(30, -1, -1, -1))], max_frames=5)
+    assert long.size == (5 * width, 2 * SHOWN_HEIGHT)
+    with pytest.raises(ValueError, match="no tracklet"):
+        draw_before_and_after([])

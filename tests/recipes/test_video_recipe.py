@@ -56,7 +56,7 @@ def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_
         assert row["costs"]["G multiply-adds"] > 0
     assert results["stamp"]["protocol"] == "mars"
     assert "RRS, T=4, first of each chunk" in results["protocol"]
-    for file in ("table.md", "curves.png", "stenvan-aligned-T4/rank_list.png"):
+    for file in ("table.md", "curves.png", "stenvan-aligned-T4/rank_list.png", "stenvan-aligned-T4/redetected.png"):
         assert (tmp_path / file).stat().st_size > 0
     network = VideoReID.load_from_checkpoint(tmp_path / "stenvan-aligned-T4" / "last.ckpt", weights_only=True).network
     assert network.stripes == 4  # 16 for images of 256 rows
