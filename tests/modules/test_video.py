@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
+from lightning_reid.datamodules import VideoReIDDataModule
+from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import NVAN, load_embedding_network
 
@@ -101,6 +103,19 @@ def test_training_under_a_trainer_scores_tracklets_by_the_mars_protocol(trained)
     assert 0 < metrics["val/mAP"] <= 1
 
 
+@pytest.mark.parametrize(("protocol", "mean_average_precision"), [("mars-corrected", 1.0), ("mars", 0.5)])
+def test_second_identities_count_under_the_corrected_protocol(protocol, mean_average_precision):
+    torch.manual_seed(0)
+    model = VideoReID("baseline", TINY, num_classes=2, protocol=protocol).eval()
+    nearest, far = torch.randn(2, 1, 2, 3, 64, 32).unbind()
+    query = {"clips": nearest, "num_clips": [1], "pids": [1], "camids": [1], "indices": [0], "is_query": [True], "second_pids": [-1]}
+    gallery = {"pids": [2, 1], "camids": [2, 2], "indices": [0, 1], "is_query": [False, False], "second_pids": [1, -1]}
+    gallery |= {"clips": torch.cat([nearest, far]), "num_clips": [1, 1]}
+    for batch in (query, gallery):
+        model.validation_step({name: torch.as_tensor(values) for name, values in batch.items()}, 0)
+    assert model.retrieval.compute()["mAP"] == mean_average_precision  # the nearest is somebody else, or rather both
+
+
 def test_a_checkpoint_of_a_named_network_loads_by_itself(trained):
     model, _, checkpoint = trained
     again = VideoReID.load_from_checkpoint(checkpoint, weights_only=True).eval()
@@ -139,6 +154,36 @@ def test_an_attention_network_is_no_network_of_single_images(tmp_path):
     torch.save(content | {"state_dict": VideoReID("nvan", TINY, num_classes=3).state_dict()}, tmp_path / "nvan.ckpt")
     with pytest.raises(ValueError, match="'nvan', which embeds clips and no single images"):
         load_embedding_network(tmp_path / "nvan.ckpt")
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_weights_of_one_that_was_not(tmp_path):
+    folder = GeneratedTracklets(num_train_pids=6, num_test_pids=2, num_distractors=0, frames=(3, 5), height=64, width=32).write(
+        tmp_path / "tracklets", progress=False
+    )
+
+    def fit(max_epochs: int, checkpoint: str | None = None) -> pl.Trainer:
+        pl.seed_everything(0, verbose=False)
+        data = VideoReIDDataModule(str(folder), image_size=(64, 32), clip_length=2, p=2, k=2, erasing_probability=0.5, num_workers=2)
+        options = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
+        trainer = quiet_trainer(tmp_path, max_epochs=max_epochs, **options)
+        trainer.fit(
+            VideoReID("stenvan", {**TINY, "stripes": 4, "temporal_reduction": False}), data, ckpt_path=checkpoint, weights_only=True
+        )
+        return trainer
+
+    whole = fit(3)
+    fit(2).save_checkpoint(tmp_path / "two.ckpt")
+    resumed = fit(3, str(tmp_path / "two.ckpt"))
+    for (name, one), other in zip(whole.lightning_module.state_dict().items(), resumed.lightning_module.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+@pytest.mark.parametrize("network", ["nvan", "stenvan", "cfaan"])
+def test_every_network_trains_in_half_precision(network, tmp_path):
+    options = {"nvan": TINY, "stenvan": {**TINY, "stripes": 4, "temporal_reduction": (3,)}, "cfaan": ATTENTIVE}[network]
+    trainer = quiet_trainer(tmp_path, precision="bf16-mixed")
+    trainer.fit(VideoReID(network, options), Clips())
+    assert torch.isfinite(trainer.callback_metrics["train/loss"])
 
 
 def test_wrong_arguments_die_in_the_constructor():
