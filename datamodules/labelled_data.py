@@ -157,6 +157,7 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
             num_query_ids=len({record.pid for record in query}),
             transform=self.transform_text(),
             seed=self.seed,
+            unit=self.noun,
         )
 
 

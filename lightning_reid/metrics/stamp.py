@@ -13,8 +13,8 @@ class ProtocolStamp:
 
     Attributes:
         dataset: Name of the data set, with its version or split where it has several.
-        num_query: Query images.
-        num_gallery: Gallery images that count: with distractors, without junk.
+        num_query: Queries.
+        num_gallery: Gallery entries that count: with distractors, without junk.
         num_query_ids: Different identities among the queries.
         protocol: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: ``"step"`` or ``"trapezoid"``.
@@ -22,6 +22,7 @@ class ProtocolStamp:
         transform: What the test images went through, e.g. ``"resize 256x128, ImageNet normalisation"``.
         seed: Seed of the run; ``None`` where nothing was drawn.
         reranked: Whether k-reciprocal re-ranking was applied.
+        unit: What the gallery consists of, ``"images"`` or ``"tracklets"``.
     """
 
     dataset: str
@@ -34,13 +35,14 @@ class ProtocolStamp:
     transform: str = ""
     seed: int | None = None
     reranked: bool = False
+    unit: str = "images"
 
     @override
     def __str__(self) -> str:
         """One line for tables and logs."""
         return " | ".join(
             [
-                f"{self.dataset}: {self.num_query:,} queries of {self.num_query_ids:,} ids, {self.num_gallery:,} gallery images",
+                f"{self.dataset}: {self.num_query:,} queries of {self.num_query_ids:,} ids, {self.num_gallery:,} gallery {self.unit}",
                 f"protocol {self.protocol}, AP by {self.ap}, {self.metric}, {'re-ranked' if self.reranked else 'not re-ranked'}",
                 self.transform or "transform not stated",
                 "no seed" if self.seed is None else f"seed {self.seed}",
