@@ -31,9 +31,9 @@ def draw_before_and_after(tracklets: Sequence[tuple[Sequence[Tensor], Tensor]], 
     sheet = torch.full((3, len(tracklets) * (2 * height + _GAP) - _GAP, columns * width), 255, dtype=torch.uint8)
     for row, (before, after) in enumerate(tracklets):
         chosen = torch.linspace(0, len(before) - 1, min(len(before), max_frames)).round().long().tolist()
-        for strip, frames in enumerate((before, after)):
+        for strip, frames in enumerate((before, list(after))):
             top = row * (2 * height + _GAP) + strip * height
-            for column, index in enumerate(chosen):
-                shown = functional.resize_image(frames[index], [height, width], antialias=True)
+            for column, frame in enumerate(frames[index] for index in chosen):
+                shown = functional.resize_image(frame, [height, width], antialias=True)
                 sheet[:, top : top + height, column * width : (column + 1) * width] = shown
     return Image.fromarray(sheet.permute(1, 2, 0).numpy())

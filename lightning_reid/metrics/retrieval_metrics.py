@@ -63,7 +63,7 @@ class RetrievalMetrics(Metric):
             raise ValueError(f"R10 is reported, so max_rank must be at least 10, got {max_rank}")
         self.protocol, self.metric, self.ap, self.max_rank, self.rerank = protocol, metric, ap, max_rank, rerank
         self._scores: RetrievalScores | None = None
-        self._counts: dict[str, int] = {}
+        self._counts = (0, 0, 0)
         for name in self.rows:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -128,11 +128,7 @@ class RetrievalMetrics(Metric):
             gallery_second_pids=gallery["second_pids"] if corrected else None,
         )
         self._scores = scores
-        self._counts = {
-            "num_query": len(query["pids"]),
-            "num_gallery": int((gallery["pids"] != JUNK_PID).sum()),
-            "num_query_ids": len(query["pids"].unique()),
-        }
+        self._counts = len(query["pids"]), int((gallery["pids"] != JUNK_PID).sum()), len(query["pids"].unique())
         values = {"mAP": scores.mAP, **{f"R{rank}": float(scores.cmc[rank - 1]) for rank in (1, 5, 10)}, "mINP": scores.mINP}
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
@@ -140,7 +136,7 @@ class RetrievalMetrics(Metric):
     def reset(self) -> None:
         """Forget all rows and the last scores."""
         super().reset()
-        self._scores, self._counts = None, {}
+        self._scores, self._counts = None, (0, 0, 0)
 
     def scores(self) -> RetrievalScores:
         """The full ``RetrievalScores`` behind ``compute``, for tables with intervals; call it on all ranks or on none."""
@@ -153,7 +149,7 @@ class RetrievalMetrics(Metric):
         self.compute()
         return ProtocolStamp(
             dataset,
-            **self._counts,
+            *self._counts,
             protocol=self.protocol,
             ap=self.ap,
             metric=self.metric,
