@@ -46,6 +46,7 @@ PAIRS = (
     ("STE-NVAN", "STE-NVAN, pairwise"),
     ("CF-AAN", "baseline"),
     ("CF-AAN", "CF-AAN, reduced"),
+    ("CF-AAN, reduced", "baseline"),
 )
 
 

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+    from lightning_reid.datamodules.semi_supervised import SemiSupervisedDataModule
     from lightning_reid.datamodules.video_reid import VideoReIDDataModule
 
-__all__ = ["CrossDomainDataModule", "ImageReIDDataModule", "VideoReIDDataModule"]
+__all__ = ["CrossDomainDataModule", "ImageReIDDataModule", "SemiSupervisedDataModule", "VideoReIDDataModule"]
 
-_HOMES = {"CrossDomainDataModule": "cross_domain", "ImageReIDDataModule": "image_reid", "VideoReIDDataModule": "video_reid"}
+_HOMES = {
+    "CrossDomainDataModule": "cross_domain",
+    "ImageReIDDataModule": "image_reid",
+    "SemiSupervisedDataModule": "semi_supervised",
+    "VideoReIDDataModule": "video_reid",
+}
 
 
 def __getattr__(name: str) -> Any:

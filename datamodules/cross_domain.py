@@ -15,13 +15,14 @@ from lightning_reid.clustering import inter_camera_masks
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.images import collate_images
 from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, inter_camera_batches
+from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.datamodules.transforms import normalize_images
-from lightning_reid.records import ImageRecord, InterCameraPairs, TargetState
+from lightning_reid.records import ImageRecord, InterCameraPairs
 
 logger = logging.getLogger(__name__)
 
 
-class CrossDomainDataModule(ImageReIDDataModule):
+class CrossDomainDataModule(TargetImagesDataModule):
     """A target data set whose training identities are unknown, beside a labelled source.
 
     Fit on ``data.source`` for the source model; fit and evaluate on this module itself for the target. Train batches hold P
@@ -69,7 +70,6 @@ class CrossDomainDataModule(ImageReIDDataModule):
         shared |= dict(num_workers=num_workers, eval_batch_size=eval_batch_size, seed=seed, unreadable=unreadable)
         super().__init__(dataset=target, p=p, **shared)
         self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, **shared)
-        self._state: TargetState | None = None
 
     @override
     def check_training_identities(self) -> None:
@@ -78,34 +78,10 @@ class CrossDomainDataModule(ImageReIDDataModule):
             raise ValueError(f"{self.dataset_name} has no training images to adapt to")
 
     @property
+    @override
     def target_records(self) -> tuple[ImageRecord, ...]:
         """The unlabelled images, in the order of the rows of the state."""
         return self.dataset.train
-
-    @property
-    def target_state(self) -> TargetState | None:
-        """The latest published state; ``None`` before the first clustering."""
-        return self._state
-
-    def set_target_state(self, state: TargetState) -> None:
-        """Publish a state; the next train loader draws from it.
-
-        Raises:
-            ValueError: The state is of another number of images.
-        """
-        if len(state.labels) != len(self.target_records):
-            raise ValueError(
-                f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} training images"
-            )
-        self._state = state
-
-    def forget_target_state(self) -> None:
-        """Start over without labels, as another method's run on the same data must."""
-        self._state = None
-
-    def target_dataloader(self) -> DataLoader:
-        """This rank's share of the target images in the test-time transform; ``indices`` are their rows."""
-        return self.embedding_loader(self.target_records)
 
     @override
     def train_dataloader(self) -> DataLoader:
@@ -141,23 +117,6 @@ class CrossDomainDataModule(ImageReIDDataModule):
         if "icm" in batch and batch["icm"]["images"].dtype == torch.uint8:
             batch["icm"]["images"] = normalize_images(batch["icm"]["images"])
         return batch
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        """Labels and neighbour lists of the moment; embeddings are made anew at the next clustering."""
-        if self._state is None:
-            return {}
-        tensors: dict[str, Any] = {"iteration": self._state.iteration, "labels": self._state.labels, "camids": self._state.camids}
-        if self._state.neighbours is not None:
-            tensors |= {"ranked": self._state.neighbours.ranked, "mutual": self._state.neighbours.mutual}
-        return tensors
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if not state_dict:
-            return
-        neighbours = InterCameraPairs(state_dict["ranked"], state_dict["mutual"]) if "ranked" in state_dict else None
-        self.set_target_state(TargetState(state_dict["iteration"], state_dict["labels"], state_dict["camids"], neighbours=neighbours))
 
 
 class TargetCollate:

@@ -13,7 +13,7 @@ FOLDERS = {
     "lightning_reid.callbacks": ROOT / "callbacks",
     "lightning_reid.datamodules": ROOT / "datamodules",
 }
-CORE = {"losses", "metrics", "clustering", "linking", "records"}
+CORE = {"losses", "metrics", "clustering", "linking", "selection", "records"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "linking": {"linking", "detection"},

@@ -1,19 +1,31 @@
-"""Pseudo-labels from embeddings: the sparse Jaccard distance, DBSCAN, cross-camera neighbours, and the splitting of imperfect clusters."""
+"""Pseudo-labels from embeddings: the sparse Jaccard distance and DBSCAN, affinity propagation, and what refines clusters."""
 
+from lightning_reid.clustering.affinity_propagation import AffinityPropagation, affinity_propagation
 from lightning_reid.clustering.agreement import ClusteringAgreement, clustering_agreement
 from lightning_reid.clustering.centroids import cluster_centroids
 from lightning_reid.clustering.density import dbscan, eps_from_share
 from lightning_reid.clustering.inter_camera import PairStatistics, inter_camera_pairs, pair_statistics
 from lightning_reid.clustering.jaccard import jaccard_distance
+from lightning_reid.clustering.message_passing import MessagePassing
 from lightning_reid.clustering.neighbours import nearest_neighbours
 from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.clustering.part_homogeneity import HomogeneitySplit, part_based_homogeneity
+from lightning_reid.clustering.preference_search import PreferenceSearch, Probe, semantics_guided_preference, similarity_ranking
+from lightning_reid.clustering.semantics_guided import SemanticsGuidedClusters, semantics_guided_affinity_propagation
 from lightning_reid.clustering.silhouette import silhouette_samples
+from lightning_reid.clustering.sparse_affinity_propagation import SimilarityGraph, similarity_graph, sparse_affinity_propagation
 
 __all__ = [
+    "AffinityPropagation",
     "ClusteringAgreement",
     "HomogeneitySplit",
+    "MessagePassing",
     "PairStatistics",
+    "PreferenceSearch",
+    "Probe",
+    "SemanticsGuidedClusters",
+    "SimilarityGraph",
+    "affinity_propagation",
     "cluster_centroids",
     "clustering_agreement",
     "dbscan",
@@ -24,5 +36,10 @@ __all__ = [
     "nearest_neighbours",
     "pair_statistics",
     "part_based_homogeneity",
+    "semantics_guided_affinity_propagation",
+    "semantics_guided_preference",
     "silhouette_samples",
+    "similarity_graph",
+    "similarity_ranking",
+    "sparse_affinity_propagation",
 ]

@@ -201,7 +201,7 @@ def test_icm_with_a_single_camera_is_refused_in_setup(market_folder, duke_folder
 def test_a_state_of_another_data_set_is_refused(data, market_folder, tmp_path):
     trainer_with(tmp_path, [clustering()], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
     carried = data.state_dict() | {"labels": torch.zeros(3, dtype=torch.int64)}
-    with pytest.raises(ValueError, match=r"labels 3 images, but .* has \d+ training images"):
+    with pytest.raises(ValueError, match=r"labels 3 images, but .* has \d+ unlabelled images"):
         data.load_state_dict(carried)
 
 

@@ -1,0 +1,204 @@
+"""The DataModule of semi-supervised re-ID: few labelled identities, and images of others whose identities nobody tells."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.datamodules.identity_split import identity_split, labeled_share
+from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches
+from lightning_reid.datamodules.target_images import TargetImagesDataModule
+from lightning_reid.datamodules.transforms import normalize_images
+from lightning_reid.datamodules.unlabeled_views import SemiSupervisedCollate, view_batches
+from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset
+
+logger = logging.getLogger(__name__)
+
+
+class SemiSupervisedDataModule(TargetImagesDataModule):
+    """One image data set, its training identities split into labelled and unlabelled ones that share none (SGC-DPL, section 3.4.2).
+
+    ``dataset.train`` holds the labelled records, then the unlabelled ones in random order, their pid replaced by -1; so do
+    ``target_records``, the batches and all loaders. What was replaced is in :meth:`ground_truth`, for reports alone. (The files keep
+    their names, in which most data sets write the identity: training code has no business with the names.)
+
+    Train batch before the first published :class:`~lightning_reid.records.TargetState`: P labelled identities x K images: ``images
+    [B, 3, H, W]``, ``pids [B]`` in ``0..C_l-1``, ``camids``, ``indices`` (rows of ``dataset.train``), ``rows`` (rows of
+    ``target_records``, -1 for a labelled image); and ``"unlabeled"``, a dict of ``images [2U, 3, H, W]`` and ``rows [2U]``, where
+    entries 2i and 2i + 1 are two augmentations of one unlabelled image.
+    Train batch afterwards: P x K over labelled identities and pseudo-identities together, pseudo-identity c as pid ``C_l + c``; images
+    labelled -1 (noise, not reliable) are never drawn. An epoch is about one draw an image that can be drawn.
+    Evaluation batch: as :class:`ImageReIDDataModule`.
+
+    Args:
+        dataset: Name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
+        root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
+        labeled: A share of the training identities such as ``"1/6"``, or a number of them.
+        image_size: (height, width) in pixels.
+        p: Identities a batch (section 3.4.3: 16).
+        k: Images an identity (section 3.4.3: 4).
+        unlabeled_per_batch: U, at most the number of unlabelled images; 0 to train on labelled images alone.
+        crop_padding: Pixels of padding before the random crop; 0 for none.
+        erasing_probability: Chance of random erasing, in [0, 1].
+        num_workers: Worker processes a loader.
+        eval_batch_size: Images a batch of an embedding pass.
+        seed: Seed of draws and augmentations.
+        split_seed: Seed of the choice of labelled identities; ``None`` takes ``seed``.
+        unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
+        needs_test: Whether a user's own folder must have queries and a gallery.
+
+    Raises:
+        ValueError: An argument is out of range (here); fewer than two labelled identities, fewer than P, more than there are, or no
+            unlabelled image (``setup``).
+    """
+
+    def __init__(
+        self,
+        dataset: str = "market1501",
+        root: str | None = None,
+        labeled: int | str = "1/6",
+        image_size: tuple[int, int] = (256, 128),
+        p: int = 16,
+        k: int = 4,
+        unlabeled_per_batch: int = 16,
+        crop_padding: int = 10,
+        erasing_probability: float = 0.5,
+        num_workers: int = 2,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        split_seed: int | None = None,
+        unreadable: Literal["error", "skip"] = "error",
+        needs_test: bool = True,
+    ) -> None:
+        super().__init__(
+            dataset=dataset,
+            root=root,
+            image_size=image_size,
+            p=p,
+            k=k,
+            crop_padding=crop_padding,
+            erasing_probability=erasing_probability,
+            num_workers=num_workers,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            unreadable=unreadable,
+            needs_test=needs_test,
+        )
+        labeled_share(labeled)
+        if unlabeled_per_batch < 0:
+            raise ValueError(f"need unlabeled_per_batch >= 0, got {unlabeled_per_batch}")
+        self.labeled, self.unlabeled_per_batch = labeled, unlabeled_per_batch
+        self.split_seed = seed if split_seed is None else split_seed
+        self._num_labeled = 0
+        self._labeled_identities = self._true_pids = torch.empty(0, dtype=torch.int64)
+
+    @override
+    def read(self) -> ReIDDataset:
+        dataset = super().read()
+        split = identity_split(dataset.train, self.labeled, seed=self.split_seed)
+        unlabeled = [dataset.train[row] for row in split.unlabeled]
+        self._num_labeled = len(split.labeled)
+        self._labeled_identities = torch.tensor(split.labeled_pids)
+        self._true_pids = torch.tensor([record.pid for record in unlabeled])
+        train = (*(dataset.train[row] for row in split.labeled), *(replace(record, pid=JUNK_PID) for record in unlabeled))
+        note = f"{len(split.labeled_pids)} identities labelled (labeled={self.labeled}, split_seed={self.split_seed})"
+        return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, (*dataset.notes, note))
+
+    @override
+    def check_training_identities(self) -> None:
+        if self.num_classes < self.p:
+            raise ValueError(
+                f"{self.dataset_name} has {self.num_classes} labelled identities, but a batch wants P={self.p}:"
+                f" label more, or lower p to {self.num_classes} or less"
+            )
+        super().check_training_identities()
+        alone = int((torch.bincount(self.labeled_pids) == 1).sum())
+        if alone:
+            logger.warning(
+                "%d of %d labelled identities have one image: their positives are its own augmentations", alone, self.num_classes
+            )
+        if len(self.target_records) < self.unlabeled_per_batch:
+            logger.warning(
+                "%s has %d unlabelled images: a batch holds these instead of %d",
+                self.dataset_name,
+                len(self.target_records),
+                self.unlabeled_per_batch,
+            )
+
+    @property
+    def labeled_records(self) -> tuple[ImageRecord, ...]:
+        """The N_l labelled images."""
+        return self.dataset.train[: self._num_labeled]
+
+    @property
+    def labeled_pids(self) -> Tensor:
+        """``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``; C_l is ``num_classes``."""
+        return self._labels[: self._num_labeled]
+
+    @property
+    @override
+    def target_records(self) -> tuple[ImageRecord, ...]:
+        """The N_u unlabelled images, with pid -1."""
+        return self.dataset.train[self._num_labeled :]
+
+    def ground_truth(self) -> Tensor:
+        """``[N_u]`` int64, the data set's own pids of ``target_records``: to judge pseudo-labels by, never to train on."""
+        return self._true_pids.clone()
+
+    def labeled_dataloader(self) -> DataLoader:
+        """This rank's share of the labelled images in the test-time transform; ``indices`` are rows of ``labeled_records``."""
+        return self.embedding_loader(self.labeled_records)
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        labels = self._labels_of_the_moment()
+        plan = identity_batches(labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
+        views = None
+        if self._state is None and self.unlabeled_per_batch:
+            views = self._num_labeled + view_batches(
+                len(self.target_records),
+                min(self.unlabeled_per_batch, len(self.target_records)),
+                num_batches=len(plan),
+                generator=np.random.default_rng([self.seed, epoch, 1]),
+                world_size=world_size,
+            )
+        batches = PlannedBatches(plan, views, rank=rank, world_size=world_size)
+        return self.training_loader(labels, batches, epoch=epoch, collate=SemiSupervisedCollate(self._num_labeled))
+
+    def _labels_of_the_moment(self) -> Tensor:
+        """``[N_l + N_u]``: labelled identities, then ``C_l + c`` or -1."""
+        if self._state is None:
+            return self._labels
+        pseudo_labels = self._state.labels
+        return torch.cat([self.labeled_pids, torch.where(pseudo_labels >= 0, self.num_classes + pseudo_labels, -1)])
+
+    @override
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
+        if "unlabeled" in batch and batch["unlabeled"]["images"].dtype == torch.uint8:
+            batch["unlabeled"]["images"] = normalize_images(batch["unlabeled"]["images"])
+        return batch
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Which identities are labelled, and what the state of the moment holds."""
+        return super().state_dict() | {"labeled_identities": self._labeled_identities}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        theirs = state_dict["labeled_identities"]
+        if not torch.equal(theirs, self._labeled_identities):
+            raise ValueError(
+                f"the checkpoint was trained with {len(theirs)} labelled identities, and they are not the {len(self._labeled_identities)}"
+                f" of labeled={self.labeled!r}, split_seed={self.split_seed}: build the datamodule with the checkpoint's arguments"
+            )
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "labeled_identities"})

@@ -1,0 +1,71 @@
+"""What DataModules with unlabelled images share: the state of what is believed of them, published, drawn from and saved."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import fields
+from typing import Any
+
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+from lightning_reid.records import ImageRecord, InterCameraPairs, TargetState
+
+_MADE_ANEW = ("embeddings", "parts")
+"""Fields of the state that a checkpoint leaves out: the next clustering makes them again."""
+
+
+class TargetImagesDataModule(ImageReIDDataModule):
+    """Images of which some, the target images, are known by the pseudo-labels of the moment; arguments of :class:`ImageReIDDataModule`."""
+
+    _state: TargetState | None = None
+
+    @property
+    @abstractmethod
+    def target_records(self) -> tuple[ImageRecord, ...]:
+        """The unlabelled images, in the order of the rows of the state."""
+
+    @property
+    def target_state(self) -> TargetState | None:
+        """The latest published state; ``None`` before the first clustering."""
+        return self._state
+
+    def set_target_state(self, state: TargetState) -> None:
+        """Publish a state; the next train loader draws from it.
+
+        Raises:
+            ValueError: The state is of another number of images.
+        """
+        if len(state.labels) != len(self.target_records):
+            raise ValueError(
+                f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} unlabelled images"
+            )
+        self._state = state
+
+    def forget_target_state(self) -> None:
+        """Start over without labels, as another method's run on the same data must."""
+        self._state = None
+
+    def target_dataloader(self) -> DataLoader:
+        """This rank's share of the target images in the test-time transform; ``indices`` are their rows."""
+        return self.embedding_loader(self.target_records)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """What the state of the moment holds, but for embeddings; empty before the first clustering."""
+        if self._state is None:
+            return {}
+        kept = {field.name: getattr(self._state, field.name) for field in fields(self._state) if field.name not in _MADE_ANEW}
+        neighbours = kept.pop("neighbours")
+        if neighbours is not None:
+            kept |= {"ranked": neighbours.ranked, "mutual": neighbours.mutual}
+        return kept
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not state_dict:
+            return
+        kept = dict(state_dict)
+        neighbours = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual")) if "ranked" in kept else None
+        self.set_target_state(TargetState(**kept, neighbours=neighbours))

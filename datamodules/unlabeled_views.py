@@ -1,0 +1,61 @@
+"""Two augmentations of each of a batch's unlabelled images: how they are drawn, and how they travel beside the labelled images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_reid.datamodules.images import collate_images
+
+
+def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1) -> Tensor:
+    """Plan which unlabelled images lend their pairs of views to each batch.
+
+    Images come in random passes over all of them. None comes twice in the batches that all processes train on in one step, where there
+    are enough; what fills no further step sits the rest of its pass out.
+
+    Args:
+        num_images: N_u, at least 1.
+        per_batch: U, images a batch, at least 1 and at most N_u.
+        num_batches: Rows of the plan, a multiple of ``world_size``.
+        generator: Source of the draws.
+        world_size: Number of processes that share the plan.
+
+    Returns:
+        ``[num_batches, 2 * U]`` int64 rows; entries 2i and 2i + 1 are the same image.
+
+    Raises:
+        ValueError: ``per_batch`` is out of range.
+    """
+    if not 1 <= per_batch <= num_images:
+        raise ValueError(f"need 1 <= per_batch <= {num_images} unlabelled images, got {per_batch}")
+    together = per_batch * world_size if num_images >= per_batch * world_size else per_batch
+    fitting = num_images - num_images % together
+    num_passes = -(-num_batches * per_batch // fitting)
+    rows = np.concatenate([generator.permutation(num_images)[:fitting] for _ in range(num_passes)])
+    planned = rows[: num_batches * per_batch].reshape(num_batches, per_batch)
+    return torch.from_numpy(np.repeat(planned, 2, axis=1))
+
+
+class SemiSupervisedCollate:
+    """Stack a planned batch over labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``."""
+
+    def __init__(self, num_labeled: int) -> None:
+        self.num_labeled = num_labeled
+
+    def __call__(self, items: list[dict[str, Tensor]]) -> dict[str, Any]:
+        """Stack the items of one planned batch."""
+        batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
+        del batch["parts"]
+        batch["rows"] = self._target_rows(batch["indices"])
+        views = [item for item in items if item["part"] == 1]
+        if views:
+            stacked = collate_images(views)
+            batch["unlabeled"] = {"images": stacked["images"], "rows": self._target_rows(stacked["indices"])}
+        return batch
+
+    def _target_rows(self, indices: Tensor) -> Tensor:
+        return (indices - self.num_labeled).clamp(min=-1)

@@ -1,0 +1,143 @@
+"""The ranking of eq. 3.2 by hand, the search of p* on identities that can and cannot be told apart, and SG-AP as a whole."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_reid.clustering import (
+    PreferenceSearch,
+    Probe,
+    affinity_propagation,
+    semantics_guided_affinity_propagation,
+    semantics_guided_preference,
+    similarity_ranking,
+)
+
+
+def identities(num, each, spread=0.5, seed=0, dim=16):
+    """``num * each`` embeddings around as many centres, and their identities."""
+    draw = torch.Generator().manual_seed(seed)
+    pids = torch.arange(num).repeat_interleave(each)
+    return torch.randn(num, dim, generator=draw)[pids] + spread * torch.randn(num * each, dim, generator=draw), pids
+
+
+def minus_distances(points):
+    return -torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def test_ranking_equals_hand_computed_values():
+    places = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64)
+    # sums over the others: -1 - 9 = -10, -1 - 4 = -5, -9 - 4 = -13; together -28, times N = 3
+    torch.testing.assert_close(similarity_ranking(minus_distances(places)), torch.tensor([30, 15, 39], dtype=torch.float64) / 28)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), total=st.integers(2, 30), diagonal=st.floats(-5, 5))
+def test_ranking_has_mean_one_and_does_not_read_the_diagonal(seed, total, diagonal):
+    similarity = minus_distances(torch.randn(total, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    ranking = similarity_ranking(similarity)
+    assert ranking.mean().item() == pytest.approx(1)
+    torch.testing.assert_close(similarity_ranking(similarity.fill_diagonal_(diagonal)), ranking)
+
+
+def test_points_that_are_all_equal_rank_alike():
+    assert similarity_ranking(torch.zeros(4, 4)).tolist() == [1] * 4
+
+
+def test_positive_similarities_are_not_ranked():
+    similarity = -torch.ones(4, 4)
+    similarity[2, 3] = 0.5
+    with pytest.raises(ValueError, match="must not be positive off the diagonal, as in row 2"):
+        similarity_ranking(similarity)
+
+
+def test_the_found_preference_gives_as_many_labelled_exemplars_as_identities_from_cold_messages():
+    points, pids = identities(30, 8)
+    labels = pids[:80]
+    similarity = minus_distances(points)
+    search = semantics_guided_preference(similarity, labels, damping=0.7)
+    assert (search.matched, search.wanted, search.count, search.reason) == (True, 10, 10, "the counts are equal")
+    found = affinity_propagation(similarity, similarity_ranking(similarity) * search.preference, damping=0.7)
+    assert int((found.exemplars < 80).sum()) == 10
+    assert (search.history[-1].preference, search.history[-1].warm, search.history[-1].count) == (search.preference, False, 10)
+
+
+def test_the_search_starts_at_the_median_of_the_labelled_similarities():
+    points, pids = identities(12, 6, spread=1.0)
+    similarity = minus_distances(points)
+    search = semantics_guided_preference(similarity, pids[:36], damping=0.7)
+    levels = similarity[:36, :36][torch.ones(36, 36).triu(1).bool()].sort().values
+    assert search.history[0].preference == levels[(len(levels) - 1) // 2].item()
+    assert all(probe.preference in levels for probe in search.history)
+
+
+def test_more_clusters_than_identities_lower_the_preference_and_a_count_out_of_reach_is_explained():
+    # one identity in two places far apart: even the lowest similarity as a preference leaves an exemplar in each
+    places, _ = identities(2, 10, spread=0.1)
+    search = semantics_guided_preference(minus_distances(20 * places), torch.zeros(20).long(), damping=0.7)
+    assert (search.matched, search.wanted) == (False, 1)
+    assert search.count > 1
+    assert "labelled exemplars" in search.reason
+    lower = [probe.preference for probe in search.history if probe.warm]
+    assert lower == sorted(lower, reverse=True)
+    assert len(search.history) <= 25
+
+
+def test_a_count_that_falls_where_the_preference_rises_is_reported():
+    probes = tuple(Probe(level, count, True, 9, True) for level, count in [(-4.0, 7), (-1.0, 9), (-3.0, 5), (-2.0, 9)])
+    search = PreferenceSearch(-4.0, 7, 7, True, "the counts are equal", probes)
+    assert search.violations == ((probes[0], probes[2]),)
+
+
+def test_unlabelled_images_are_clustered_by_identity():
+    points, pids = identities(40, 8, spread=0.4)
+    found = semantics_guided_affinity_propagation(points[:120], pids[:120], points[120:], damping=0.7)
+    assert found.search.matched
+    assert found.clusters.labels.equal(pids[120:] - 15)
+    assert (pids[120:][found.clusters.exemplars] - 15).equal(torch.arange(25))
+
+
+def test_the_same_input_gives_the_same_search():
+    points, pids = identities(20, 6, spread=1.0)
+    first, second = (semantics_guided_affinity_propagation(points[:60], pids[:60], points[60:], damping=0.7) for _ in range(2))
+    assert first.search == second.search
+    assert first.clusters.labels.equal(second.clusters.labels)
+
+
+def test_one_unlabelled_image_is_a_cluster_of_its_own():
+    points, pids = identities(5, 4)
+    found = semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], damping=0.7)
+    assert (found.clusters.labels.tolist(), found.clusters.exemplars.tolist()) == ([0], [0])
+
+
+def test_no_unlabelled_image_is_refused():
+    points, pids = identities(3, 4)
+    with pytest.raises(ValueError, match="no unlabelled points to cluster"):
+        semantics_guided_affinity_propagation(points, pids, points[:0])
+
+
+def test_embeddings_that_are_not_finite_are_named():
+    points, pids = identities(4, 4)
+    points[9, 3] = torch.nan
+    with pytest.raises(ValueError, match="unlabeled: 1 of 8 rows hold NaN"):
+        semantics_guided_affinity_propagation(points[:8], pids[:8], points[8:])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.zeros(1).long(), r"two or more of the 6 points, the first ones, got shape \(1,\)"),
+        (torch.zeros(7).long(), r"two or more of the 6 points, the first ones, got shape \(7,\)"),
+        (torch.tensor([0, -1, 1]), "identities from 0 on, 1 of 3 are negative"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        semantics_guided_preference(minus_distances(identities(3, 2)[0]), labels)
+
+
+def test_lengths_and_widths_that_differ_are_refused():
+    points, pids = identities(4, 4)
+    with pytest.raises(ValueError, match=r"must be \[N_l, D\], \[N_l\] and \[N_u, D\], got \(8, 16\), \(7,\), \(8, 16\)"):
+        semantics_guided_affinity_propagation(points[:8], pids[:7], points[8:])
