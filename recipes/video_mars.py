@@ -6,6 +6,7 @@ With them, the defaults are the thesis' (ResNet-50, 256x128, 8 frames a clip, Ad
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -56,12 +57,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="video_mars.py")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--model", type=VideoNetworkName, default="stenvan", help="which network; the baseline is a ResNet, frame by frame")
-    parser.add_argument(
-        "--ablation",
-        type=list[str] | None,
-        default=None,
-        help=f"train every row of these tables of the text instead: {', '.join(VIDEO_TABLES)}",
-    )
+    tables = f"train every row of these tables of the text instead, of {' '.join(VIDEO_TABLES)}; of all of them where none is named"
+    parser.add_argument("--ablation", type=str, nargs="*", default=None, metavar="TABLE", help=tables)
     parser.add_argument("--epochs", type=PositiveInt, default=200, help="passes over the training identities")
     RunOptions.add_to(parser, output="runs/video")
     parser.add_class_arguments(VideoReIDDataModule, "data", skip={"seed"})
@@ -72,7 +69,7 @@ def build_parser() -> ArgumentParser:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = build_parser()
-    argv = with_bare_switches(sys.argv[1:] if argv is None else argv)
+    argv = with_bare_switch(sys.argv[1:] if argv is None else argv)
     cfg = parser.parse_args(argv)
     if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
         parser.set_defaults(SMALL_RUN)
@@ -81,14 +78,16 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     unknown = set(cfg.ablation or ()) - set(VIDEO_TABLES)
     if unknown:
         parser.error(f"--ablation takes the tables {', '.join(VIDEO_TABLES)}, got {', '.join(sorted(unknown))}")
+    if cfg.ablation == []:
+        cfg.ablation = list(VIDEO_TABLES)
     return cfg
 
 
-def with_bare_switches(argv: Sequence[str]) -> list[str]:
-    """``--redetect`` alone switches it on, though it also begins the names of its options; ``--ablation`` alone takes every table."""
-    bare = {"--redetect": "--redetect.enabled=true", "--ablation": f"--ablation=[{','.join(map(repr, VIDEO_TABLES))}]"}
+def with_bare_switch(argv: Sequence[str]) -> list[str]:
+    """``--redetect`` alone switches it on, though it also begins the names of its options."""
     following = [*argv[1:], "-"]
-    return [bare.get(argument, argument) if after.startswith("-") else argument for argument, after in zip(argv, following)]
+    bare = [argument == "--redetect" and after.startswith("-") for argument, after in zip(argv, following)]
+    return ["--redetect.enabled=true" if alone else argument for alone, argument in zip(bare, argv)]
 
 
 def network_options(cfg: Namespace, row: VideoTableRow) -> dict[str, Any]:
@@ -125,7 +124,8 @@ class Rows:
         """The scores, under the row's name, and the stage that trained it."""
         options = network_options(self.cfg, row)
         settings = f"{row.network}{' aligned' * row.redetected} T{row.clip_length}"
-        key = settings + "".join(f" {name} {value}" for name, value in row.options.items() if name not in SAID_ALREADY)
+        said = [f"{name} {value}" for name, value in row.options.items() if name not in SAID_ALREADY]
+        key = re.sub(r"[^\w.-]+", " ", " ".join([settings, *said])).strip()  # names a folder
         if key not in self._trained:
             self._trained[key] = self._fit(Stage(self.run, key), row, options)
         result, stage = self._trained[key]
