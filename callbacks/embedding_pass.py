@@ -1,9 +1,6 @@
-"""What callbacks need to look at the whole target set: a sharded embedding pass, and work done once for all ranks."""
+"""What callbacks need to look at the whole target set: a sharded embedding pass."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -12,8 +9,6 @@ from rich.progress import track
 from torch import Tensor
 
 from lightning_reid.protocols import EmbeddingModel, TargetData
-
-T = TypeVar("T")
 
 
 def target_data(trainer: pl.Trainer, asker: object) -> TargetData:
@@ -91,19 +86,3 @@ def _in_order(values: Tensor, rows: Tensor, num_images: int) -> Tensor:
     ordered = torch.empty(num_images, *values.shape[1:], dtype=values.dtype)
     ordered[rows] = values  # a row that padding repeated is written twice with the same values
     return ordered
-
-
-def once_for_all_ranks(trainer: pl.Trainer, compute: Callable[[], T]) -> T:
-    """Run ``compute`` on rank 0 and give its result to every rank; an error on rank 0 is raised on every rank, so none waits for ever."""
-    outcome: T | BaseException | None = None
-    if trainer.is_global_zero:
-        try:
-            outcome = compute()
-        except Exception as error:
-            if trainer.world_size == 1:
-                raise
-            outcome = error
-    outcome = trainer.strategy.broadcast(outcome)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome  # type: ignore[return-value]  # None only if compute returned it

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.callbacks.embedding_pass import embed_target, once_for_all_ranks, target_data
+from lightning_reid.callbacks.across_ranks import once_for_all_ranks
+from lightning_reid.callbacks.embedding_pass import embed_target, target_data
 from lightning_reid.clustering import clustering_agreement, dbscan, eps_from_share, jaccard_distance
 from lightning_reid.records import TargetState
 

@@ -9,11 +9,10 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
-from lightning_reid.callbacks.embedding_pass import once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
 from lightning_reid.callbacks.pictures import log_picture
-from lightning_reid.callbacks.rank_shares import from_all_ranks
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
 from lightning_reid.callbacks.tracklet_linking import Contents, LinkingWork, tracklet_contents, tracklet_data
 from lightning_reid.detection import PersonDetector, module_digest

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.callbacks.embedding_pass import once_for_all_ranks, require_before, target_data
+from lightning_reid.callbacks.across_ranks import once_for_all_ranks
+from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.clustering import clustering_agreement, inter_camera_pairs, pair_statistics, part_based_homogeneity
 from lightning_reid.records import TargetState

@@ -9,9 +9,8 @@ from typing import get_args
 import pytorch_lightning as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lightning_reid.callbacks.embedding_pass import once_for_all_ranks
+from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, content_key
-from lightning_reid.callbacks.rank_shares import from_all_ranks
 from lightning_reid.detection import PersonDetector, detect_in_padded
 from lightning_reid.linking import AlignedTracklet, EmbedCrops, align_tracklet
 from lightning_reid.packed_tracklets import Encoding

@@ -80,6 +80,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         parser.error(f"--ablation takes the tables {', '.join(VIDEO_TABLES)}, got {', '.join(sorted(unknown))}")
     if cfg.ablation == []:
         cfg.ablation = list(VIDEO_TABLES)
+    height = cfg.data.image_size[0]
+    if height != TABLES_HEIGHT and (cfg.model == "stenvan" or cfg.ablation):
+        print(f"numbers of stripes are for images of {TABLES_HEIGHT} rows: at {height} rows, 16 become {scaled_stripes(cfg, 16)}")
     return cfg
 
 
@@ -98,7 +101,7 @@ def network_options(cfg: Namespace, row: VideoTableRow) -> dict[str, Any]:
         options["image_size"] = tuple(cfg.data.image_size)
     stripes = row.options.get("stripes", 16)
     if row.network == "stenvan" and stripes is not None and "stripes" not in asked:
-        options["stripes"] = max(1, stripes * cfg.data.image_size[0] // TABLES_HEIGHT)
+        options["stripes"] = scaled_stripes(cfg, stripes)
     return options
 
 
@@ -111,6 +114,11 @@ def asked_rows(cfg: Namespace) -> dict[str, list[VideoTableRow]]:
     if redetected and cfg.redetect.checkpoint is None:  # it is trained in any case
         rows.insert(0, VideoTableRow(f"baseline, {ORIGINAL}", "baseline", length))
     return {cfg.model: rows}
+
+
+def scaled_stripes(cfg: Namespace, stripes: int) -> int:
+    """As many rows of pixels a stripe as in the text."""
+    return max(1, stripes * cfg.data.image_size[0] // TABLES_HEIGHT)
 
 
 class Rows:

@@ -16,7 +16,6 @@ FOLDERS = {
 CORE = {"losses", "metrics", "clustering", "linking", "selection", "records"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
-    "linking": {"linking", "detection"},
     "networks": CORE | {"networks"},
     "protocols": CORE | {"networks"},
     "files": set(),
