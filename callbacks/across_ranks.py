@@ -14,7 +14,8 @@ def once_for_all_ranks(trainer: pl.Trainer, compute: Callable[[], T]) -> T:
     """Run ``compute`` on rank 0 and give its result to every rank; an error on rank 0 is raised on every rank."""
     if trainer.world_size == 1:
         return compute()
-    return _result(trainer.strategy.broadcast(_outcome(compute) if trainer.is_global_zero else None))
+    outcome: T | Exception | None = _outcome(compute) if trainer.is_global_zero else None
+    return _result(trainer.strategy.broadcast(outcome))  # type: ignore[return-value]  # rank 0's; None only if compute returned it
 
 
 def from_all_ranks(trainer: pl.Trainer, compute: Callable[[], T]) -> list[T]:
