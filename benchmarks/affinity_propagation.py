@@ -126,7 +126,7 @@ def measure_search(points: int, noise: float, dtype: torch.dtype) -> dict[str, f
     start = time.perf_counter()
     found = affinity_propagation(similarity, similarity_ranking(similarity) * search.preference)
     cold = time.perf_counter() - start
-    probes = [f"{probe.count}{'' if probe.warm else ' cold'} in {probe.iterations}" for probe in search.history]
+    probes = [f"{probe.count}{' exact' if probe.exact else ''} in {probe.iterations}" for probe in search.history]
     print("probes:", "; ".join(probes), f"(wanted {search.wanted}); {search.reason}", file=sys.stderr)
     return {
         "seconds": seconds,

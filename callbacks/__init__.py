@@ -1,9 +1,24 @@
 """What happens before and between epochs: aligning tracklets, clustering, refinement of pseudo-labels, pictures."""
 
+from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
+from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
+from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
 from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.callbacks.rank_list import RankListLogger
 from lightning_reid.callbacks.redetect_and_link import RedetectAndLink
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity
+from lightning_reid.callbacks.target_clustering import TargetClustering
 
-__all__ = ["EmbeddingProjector", "InterCameraMining", "PartBasedHomogeneity", "PseudoLabelClustering", "RankListLogger", "RedetectAndLink"]
+__all__ = [
+    "AffinityPseudoLabels",
+    "ClusterStripLogger",
+    "EmbeddingProjector",
+    "InterCameraMining",
+    "PartBasedHomogeneity",
+    "ProgressiveSelection",
+    "PseudoLabelClustering",
+    "RankListLogger",
+    "RedetectAndLink",
+    "TargetClustering",
+]

@@ -1,4 +1,4 @@
-"""What callbacks need to look at the whole target set: a sharded embedding pass."""
+"""What callbacks need to look at whole sets of images: a sharded embedding pass."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from lightning_reid.protocols import EmbeddingModel, TargetData
+from lightning_reid.protocols import EmbeddingModel, PartlyLabelledData, TargetData
+from lightning_reid.records import EmbeddingSpace, LabeledEmbeddings
 
 
 def target_data(trainer: pl.Trainer, asker: object) -> TargetData:
@@ -43,36 +45,68 @@ def require_before(
             )
 
 
+def embed_target(
+    trainer: pl.Trainer, module: pl.LightningModule, space: EmbeddingSpace, *, with_parts: bool
+) -> tuple[Tensor, Tensor | None]:
+    """``embed_images`` of all target images."""
+    data = target_data(trainer, module)
+    return embed_images(trainer, module, data.target_dataloader(), len(data.target_records), space, "target", with_parts=with_parts)
+
+
+def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyLabelledData, space: EmbeddingSpace) -> LabeledEmbeddings:
+    """``embed_images`` of all labelled images, with their identities."""
+    embeddings, _ = embed_images(trainer, module, data.labeled_dataloader(), len(data.labeled_records), space, "labelled")
+    return LabeledEmbeddings(embeddings, data.labeled_pids)
+
+
 @torch.no_grad()
-def embed_target(trainer: pl.Trainer, module: pl.LightningModule, *, with_parts: bool) -> tuple[Tensor, Tensor | None]:
-    """Embed all target images in the test-time transform, each rank its share; every rank gets all of them, on the CPU.
+def embed_images(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    loader: DataLoader,
+    num_images: int,
+    space: EmbeddingSpace,
+    what: str,
+    *,
+    with_parts: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Embed images in the test-time transform, each rank its share; every rank gets all of them, on the CPU.
+
+    Args:
+        trainer: Whose datamodule the images are of.
+        module: Has ``embed``; in training or not, it is left as it was.
+        loader: This rank's share; batches hold ``images`` and ``indices``, rows of the result.
+        num_images: N of all ranks.
+        space: Which embeddings.
+        what: Of the images, for the progress bar.
+        with_parts: Also the upper and lower half, which are always of the length they have.
 
     Returns:
-        ``embeddings [N, D]`` float32, L2-normalised, and ``parts [N, 2, D]`` float32 or ``None``.
+        ``embeddings [N, D]`` float32 and ``parts [N, 2, D]`` float32 or ``None``.
+
+    Raises:
+        ValueError: ``module`` embeds no images.
     """
     if not isinstance(module, EmbeddingModel):
         raise ValueError(f"clustering wants a module with embed(images, with_parts), got {type(module).__name__}")
-    data = target_data(trainer, module)
+    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
     was_training = module.training
     module.eval()
     indices, embeddings, parts = [], [], []
-    loader = data.target_dataloader()
-    for batch in track(
-        loader, description="embedding the target images", total=len(loader), disable=not trainer.is_global_zero, transient=True
-    ):
+    for batch in track(loader, description=f"embedding the {what} images", total=len(loader), disable=hidden, transient=True):
         batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
         batch = getattr(trainer, "datamodule").on_after_batch_transfer(batch, 0)  # noqa: B009
         with trainer.precision_plugin.forward_context():
             output = module.embed(batch["images"], with_parts=with_parts)
         indices.append(batch["indices"])
-        embeddings.append(output.embedding.float())
+        embeddings.append(output.on("before" if space.before_neck else "after").float())
         if output.parts is not None:
             parts.append(output.parts.float())
     module.train(was_training)
-    num_images = len(data.target_records)
     rows = gather_rows(trainer, torch.cat(indices))
     everything = _in_order(gather_rows(trainer, torch.cat(embeddings)), rows, num_images)
-    return F.normalize(everything, dim=1), _in_order(gather_rows(trainer, torch.cat(parts)), rows, num_images) if parts else None
+    halves = _in_order(gather_rows(trainer, torch.cat(parts)), rows, num_images) if parts else None
+    return F.normalize(everything, dim=1) if space.normalized else everything, halves
 
 
 def gather_rows(trainer: pl.Trainer, rows: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
-from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.callbacks.refinement import StateRefinement
+from lightning_reid.callbacks.target_clustering import TargetClustering
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
 
@@ -52,7 +52,7 @@ class EmbeddingProjector(pl.Callback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
-            require_before(trainer, self, PseudoLabelClustering, optional=(StateRefinement,))
+            require_before(trainer, self, TargetClustering, optional=(StateRefinement,))
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -70,7 +70,7 @@ class EmbeddingProjector(pl.Callback):
         if not trainer.is_global_zero or state.iteration == self._drawn_iteration or state.embeddings is None:
             return
         self._drawn_iteration = state.iteration
-        pids = torch.tensor([record.pid for record in target_data(trainer, self).target_records])
+        pids = target_data(trainer, self).ground_truth()
         rows = sampled_cluster_rows(state.labels, self.num_clusters, self.max_points, seed=self.seed)
         if len(rows) < 3:  # t-SNE places at least three points
             return

@@ -9,17 +9,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.callbacks.embedding_pass import gather_rows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.records import JUNK_PID, AnyRecord
-
-RIGHT, WRONG, QUERY = (34, 160, 60), (200, 40, 40), (70, 70, 70)
 
 
 class RankListLogger(pl.Callback):
@@ -105,21 +104,10 @@ def draw_rank_lists(
     query: Sequence[AnyRecord], ranked: Sequence[Sequence[AnyRecord]], *, height: int = 128, width: int = 64
 ) -> Image.Image:
     """One row a query: its crop, then its ranked gallery crops in green (same person) or red frames; crops of height x width pixels."""
-    frame, gap, margin = 4, 6, 12
-    columns = 1 + max(map(len, ranked), default=0)
-    cell_width, cell_height = width + 2 * frame, height + 2 * frame
-    sheet = Image.new("RGB", (columns * (cell_width + gap) + 2 * margin + gap, len(query) * (cell_height + gap) + 2 * margin + 14), "white")
-    pen = ImageDraw.Draw(sheet)
-    for column in range(columns):
-        x = margin + column * (cell_width + gap) + (gap * 2 if column else 0)
-        pen.text((x + 2, 4), "query" if column == 0 else str(column), fill="black")
-        for row, records in enumerate(ranked):
-            y = margin + 10 + row * (cell_height + gap)
-            shown = [query[row], *records]
-            if column >= len(shown):
-                continue
-            colour = QUERY if column == 0 else RIGHT if shown[column].identities & query[row].identities else WRONG
-            pen.rectangle((x, y, x + cell_width - 1, y + cell_height - 1), fill=colour)
-            with Image.open(shown[column].thumbnail) as crop:
-                sheet.paste(crop.convert("RGB").resize((width, height)), (x + frame, y + frame))
-    return sheet
+    rows = [
+        [FramedCrop(asked.thumbnail, NEUTRAL)]
+        + [FramedCrop(found.thumbnail, RIGHT if found.identities & asked.identities else WRONG) for found in records]
+        for asked, records in zip(query, ranked, strict=True)
+    ]
+    headings = ["query", *(str(rank) for rank in range(1, max(map(len, rows))))]
+    return draw_crop_sheet(rows, headings, height=height, width=width)

@@ -1,25 +1,24 @@
-"""The two rectifications of HSR: callbacks that refine each newly published ``TargetState``, in list order."""
+"""Callbacks that refine each newly published ``TargetState``, in list order; the two rectifications of HSR."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
-from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
+from lightning_reid.callbacks.target_clustering import TargetClustering
 from lightning_reid.clustering import clustering_agreement, inter_camera_pairs, pair_statistics, part_based_homogeneity
 from lightning_reid.records import TargetState
 
 
 class StateRefinement(pl.Callback):
-    """Refines every state that ``PseudoLabelClustering`` publishes, once, on rank 0, for all ranks; its children say how."""
+    """Refines every state that a clustering publishes, once, on rank 0, for all ranks; its children say how."""
 
     def __init__(self) -> None:
         self.refined_iteration = -1
@@ -32,7 +31,7 @@ class StateRefinement(pl.Callback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
-            require_before(trainer, self, PseudoLabelClustering)
+            require_before(trainer, self, TargetClustering)
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,15 +50,20 @@ class StateRefinement(pl.Callback):
         state = data.target_state
         if state is None or state.iteration == self.refined_iteration:
             return
-        pids = torch.tensor([record.pid for record in data.target_records])
         latest = state
-        labels, neighbours, self.metrics = once_for_all_ranks(trainer, lambda: self._refined_fields(latest, pids))
+        changed, self.metrics = once_for_all_ranks(trainer, lambda: self._changed_fields(latest, data.ground_truth()))
         self.refined_iteration = state.iteration
-        data.set_target_state(replace(state, labels=labels, neighbours=neighbours))
+        data.set_target_state(replace(state, **changed))
+        if trainer.is_global_zero:
+            self.refined(trainer)
 
-    def _refined_fields(self, state: TargetState, pids: Tensor) -> tuple[Any, ...]:
+    def refined(self, trainer: pl.Trainer) -> None:
+        """Show what was refined; called on rank 0 once the state is published."""
+
+    def _changed_fields(self, state: TargetState, pids: Tensor) -> tuple[dict[str, Any], dict[str, float]]:
         refined, metrics = self.refine(state, pids)
-        return refined.labels, refined.neighbours, metrics
+        values = {field.name: getattr(refined, field.name) for field in fields(refined)}
+        return {name: value for name, value in values.items() if value is not getattr(state, name)}, metrics
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -92,6 +96,10 @@ class PartBasedHomogeneity(StateRefinement):
 
     @override
     def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
+        if state.soft_labels is not None:
+            raise ValueError(
+                "PartBasedHomogeneity splits clusters, of which soft labels would not know: ask the clustering for hard labels"
+            )
         assert state.embeddings is not None
         assert state.parts is not None
         result = part_based_homogeneity(
@@ -105,7 +113,7 @@ class PartBasedHomogeneity(StateRefinement):
                 "pbh/homogeneity": agreement.homogeneity,
                 "pbh/completeness": agreement.completeness,
             }
-        return replace(state, labels=result.labels), metrics
+        return replace(state, labels=result.labels, exemplars=None), metrics  # they stood for the clusters before
 
 
 class InterCameraMining(StateRefinement):
@@ -128,7 +136,7 @@ class InterCameraMining(StateRefinement):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit":
             return
-        require_before(trainer, self, PseudoLabelClustering, optional=(PartBasedHomogeneity,))
+        require_before(trainer, self, TargetClustering, optional=(PartBasedHomogeneity,))
         camids = {record.camid for record in target_data(trainer, self).target_records}
         if len(camids) < 2:
             raise ValueError(

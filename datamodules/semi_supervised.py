@@ -17,7 +17,7 @@ from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.datamodules.unlabeled_views import SemiSupervisedCollate, view_batches
-from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset
+from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset, TargetState
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
     ``target_records``, -1 for a labelled image); and ``"unlabeled"``, a dict of ``images [2U, 3, H, W]`` and ``rows [2U]``, where
     entries 2i and 2i + 1 are two augmentations of one unlabelled image.
     Train batch afterwards: P x K over labelled identities and pseudo-identities together, pseudo-identity c as pid ``C_l + c``; images
-    labelled -1 (noise, not reliable) are never drawn. An epoch is about one draw an image that can be drawn.
+    labelled -1 (noise, not reliable) are never drawn. Where the state has soft labels also ``soft_labels [B, C]``, zeros for labelled
+    images. An epoch is about one draw an image that can be drawn.
     Evaluation batch: as :class:`ImageReIDDataModule`.
 
     Args:
@@ -148,9 +149,16 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         """The N_u unlabelled images, with pid -1."""
         return self.dataset.train[self._num_labeled :]
 
+    @override
     def ground_truth(self) -> Tensor:
         """``[N_u]`` int64, the data set's own pids of ``target_records``: to judge pseudo-labels by, never to train on."""
         return self._true_pids.clone()
+
+    @override
+    def set_target_state(self, state: TargetState) -> None:
+        if state.neighbours is not None:
+            raise ValueError("SemiSupervisedDataModule: its batches hold no mined pairs: leave InterCameraMining out")
+        super().set_target_state(state)
 
     def labeled_dataloader(self) -> DataLoader:
         """This rank's share of the labelled images in the test-time transform; ``indices`` are rows of ``labeled_records``."""
@@ -172,7 +180,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
                 world_size=world_size,
             )
         batches = PlannedBatches(plan, views, rank=rank, world_size=world_size)
-        return self.training_loader(labels, batches, epoch=epoch, collate=SemiSupervisedCollate(self._num_labeled))
+        collate = SemiSupervisedCollate(self._num_labeled, None if self._state is None else self._state.soft_labels)
+        return self.training_loader(labels, batches, epoch=epoch, collate=collate)
 
     def _labels_of_the_moment(self) -> Tensor:
         """``[N_l + N_u]``: labelled identities, then ``C_l + c`` or -1."""

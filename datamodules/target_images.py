@@ -6,13 +6,15 @@ from abc import abstractmethod
 from dataclasses import fields
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.records import ImageRecord, InterCameraPairs, TargetState
 
-_MADE_ANEW = ("embeddings", "parts")
+_MADE_ANEW = ("embeddings", "parts", "labeled", "space")
 """Fields of the state that a checkpoint leaves out: the next clustering makes them again."""
 
 
@@ -25,6 +27,10 @@ class TargetImagesDataModule(ImageReIDDataModule):
     @abstractmethod
     def target_records(self) -> tuple[ImageRecord, ...]:
         """The unlabelled images, in the order of the rows of the state."""
+
+    def ground_truth(self) -> Tensor:
+        """``[N]`` int64, the data set's own pids of ``target_records``: to judge pseudo-labels by, never to train on."""
+        return torch.tensor([record.pid for record in self.target_records], dtype=torch.int64)
 
     @property
     def target_state(self) -> TargetState | None:

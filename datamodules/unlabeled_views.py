@@ -1,4 +1,4 @@
-"""Two augmentations of each of a batch's unlabelled images: how they are drawn, and how they travel beside the labelled images."""
+"""What unlabelled images bring to a batch of labelled ones: two augmentations of each, or soft labels; how they are drawn and travel."""
 
 from __future__ import annotations
 
@@ -41,16 +41,23 @@ def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator
 
 
 class SemiSupervisedCollate:
-    """Stack a planned batch over labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``."""
+    """Stack a planned batch over labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``.
 
-    def __init__(self, num_labeled: int) -> None:
-        self.num_labeled = num_labeled
+    Args:
+        num_labeled: N_l.
+        soft_labels: ``[N_u, C]`` float; then ``batch["soft_labels"] [B, C]`` holds those of the unlabelled images, zeros for labelled ones.
+    """
+
+    def __init__(self, num_labeled: int, soft_labels: Tensor | None = None) -> None:
+        self.num_labeled, self.soft_labels = num_labeled, soft_labels
 
     def __call__(self, items: list[dict[str, Tensor]]) -> dict[str, Any]:
         """Stack the items of one planned batch."""
         batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
         del batch["parts"]
         batch["rows"] = self._target_rows(batch["indices"])
+        if self.soft_labels is not None:
+            batch["soft_labels"] = self.soft_labels[batch["rows"].clamp(min=0)].masked_fill((batch["rows"] < 0)[:, None], 0)
         views = [item for item in items if item["part"] == 1]
         if views:
             stacked = collate_images(views)

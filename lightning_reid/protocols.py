@@ -51,7 +51,10 @@ class TargetData(Protocol):
 
     @property
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The N images, in the order of the rows of ``TargetState``; their pids are for reports only, 0 or less when unknown."""
+        """The N images, in the order of the rows of ``TargetState``."""
+
+    def ground_truth(self) -> Tensor:
+        """``[N]`` int64 true pids of ``target_records``, 0 or less when unknown: to judge pseudo-labels by, never to train on."""
 
     @property
     def target_state(self) -> TargetState | None:
@@ -62,6 +65,26 @@ class TargetData(Protocol):
 
     def target_dataloader(self) -> DataLoader:
         """This rank's share of the target images in the test-time transform; batches hold ``images`` and ``indices``."""
+
+
+@runtime_checkable
+class PartlyLabelledData(TargetData, Protocol):
+    """A datamodule with labelled images of other identities beside the unlabelled ones."""
+
+    @property
+    def num_classes(self) -> int:
+        """C_l, the number of labelled identities."""
+
+    @property
+    def labeled_records(self) -> tuple[ImageRecord, ...]:
+        """The N_l labelled images."""
+
+    @property
+    def labeled_pids(self) -> Tensor:
+        """``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``."""
+
+    def labeled_dataloader(self) -> DataLoader:
+        """This rank's share of the labelled images in the test-time transform; batches hold ``images`` and ``indices``."""
 
 
 @runtime_checkable

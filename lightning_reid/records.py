@@ -123,20 +123,54 @@ class InterCameraPairs:
     mutual: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """Which embeddings are compared.
+
+    Attributes:
+        before_neck: Before the BNNeck, as the triplet losses see them, or after it, as they are compared at test time.
+        normalized: Whether they have length 1.
+    """
+
+    before_neck: bool = False
+    normalized: bool = True
+
+
+AT_TEST_TIME = EmbeddingSpace()
+IN_TRIPLET_LOSSES = EmbeddingSpace(before_neck=True, normalized=False)
+
+
+@dataclass(frozen=True)
+class LabeledEmbeddings:
+    """The labelled images as the network of one iteration sees them, in the space of ``TargetState.embeddings``.
+
+    Attributes:
+        embeddings: ``[N_l, D]`` float.
+        pids: ``[N_l]`` int64 identities ``0..C_l-1``.
+    """
+
+    embeddings: Tensor
+    pids: Tensor
+
+
 @dataclass(frozen=True)
 class TargetState:
-    """What is believed of the unlabelled target images during one iteration; row i is the i-th training record.
+    """What is believed of the unlabelled target images during one iteration; row i is the i-th target record.
 
     Made by the clustering callback in one embedding pass, refined by later callbacks (each returns a changed copy with
     ``dataclasses.replace``), held by the datamodule. It holds the same values on every rank.
 
     Attributes:
         iteration: Counts the clusterings, from 0.
-        labels: ``[N]`` int64 pseudo-identities ``0..C-1``; -1 is noise and takes no part in training.
+        labels: ``[N]`` int64 pseudo-identities ``0..C-1``; -1 is noise, or was not selected, and takes no part in training.
         camids: ``[N]`` int64.
-        embeddings: ``[N, D]`` float, L2-normalised; ``None`` after a restart from a checkpoint, which does not carry them.
+        embeddings: ``[N, D]`` float, those that were clustered; ``None`` after a restart from a checkpoint, which does not carry them.
         parts: ``[N, 2, D]`` float, upper and lower body; ``None`` when no callback asked for them, or after a restart.
         neighbours: Cross-camera lists, once mined.
+        exemplars: ``[C]`` int64, the image that stands for each cluster; ``None`` where the clustering has none.
+        soft_labels: ``[N, C]`` float, how much each image belongs to each cluster; ``None`` for hard labels.
+        labeled: Labelled images beside the target ones; ``None`` where no callback asked for them, or after a restart.
+        space: What ``embeddings`` are.
     """
 
     iteration: int
@@ -145,8 +179,14 @@ class TargetState:
     embeddings: Tensor | None = None
     parts: Tensor | None = None
     neighbours: InterCameraPairs | None = None
+    exemplars: Tensor | None = None
+    soft_labels: Tensor | None = None
+    labeled: LabeledEmbeddings | None = None
+    space: EmbeddingSpace = AT_TEST_TIME
 
     @property
     def num_clusters(self) -> int:
-        """C, the number of pseudo-identities."""
+        """C, the number of pseudo-identities, those of which no image was selected included."""
+        if self.exemplars is not None:
+            return len(self.exemplars)
         return int(self.labels.max().item()) + 1 if self.labels.numel() else 0

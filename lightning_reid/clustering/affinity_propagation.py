@@ -78,7 +78,7 @@ def affinity_propagation(
     if start is not None and start.similarity is not similarity:
         raise ValueError("start holds the messages of another similarity: make a new MessagePassing(similarity)")
     if not asymmetric:
-        _require_symmetric(similarity, largest)
+        require_symmetric(similarity, largest)
     if _all_equal(similarity, preferences):
         return _of_equal_points(similarity, preferences)
     outcome = (start or MessagePassing(similarity)).run(
@@ -175,7 +175,8 @@ def _fit(similarity: Tensor, preferences: Tensor, members: Tensor) -> Tensor:
     return sums + preferences[members]
 
 
-def _require_symmetric(similarity: Tensor, largest: float) -> None:
+def require_symmetric(similarity: Tensor, largest: float) -> None:
+    """Refuse a similarity ``[N, N]`` whose two halves differ by more than rounding of its ``largest`` magnitude."""
     allowed = 1000 * torch.finfo(similarity.dtype).eps * largest  # squared distances from matrix products differ by as much
     rows = max(1, ENTRIES_AT_A_TIME // len(similarity))
     for start in range(0, len(similarity), rows):

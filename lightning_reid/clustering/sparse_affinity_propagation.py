@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_reid.clustering.affinity_propagation import (
+    ENTRIES_AT_A_TIME,
     AffinityPropagation,
     break_ties,
     check_options,
@@ -61,16 +62,40 @@ def similarity_graph(embeddings: Tensor, k: int) -> SimilarityGraph:
     if k < 1 or total < 2:
         raise ValueError(f"a similarity graph needs two points and k >= 1, got {total} points and k = {k}")
     neighbours, distances = nearest_neighbours(embeddings, min(k + 1, total))
+    return _graph_of_lists(neighbours[:, 1:], -distances[:, 1:])
+
+
+@torch.no_grad()
+def graph_of_similarity(similarity: Tensor, k: int) -> SimilarityGraph:
+    """The graph of the ``k`` largest similarities of every point in a dense matrix.
+
+    Args:
+        similarity: ``[N, N]`` float, symmetric, N at least 2; the diagonal is not used.
+        k: Neighbours of a point, at least 1; from N - 1 on the graph is complete.
+    """
+    total, k = len(similarity), min(k, len(similarity) - 1)
+    largest, places = similarity.new_empty(total, k), torch.empty(total, k, dtype=torch.int64, device=similarity.device)
+    rows = max(1, ENTRIES_AT_A_TIME // total)
+    for start in range(0, total, rows):
+        block = similarity[start : start + rows].clone()
+        block[:, start : start + rows].diagonal().fill_(-torch.inf)
+        found = block.topk(k, dim=1)
+        largest[start : start + rows], places[start : start + rows] = found.values, found.indices
+    return _graph_of_lists(places, largest)
+
+
+def _graph_of_lists(neighbours: Tensor, similarities: Tensor) -> SimilarityGraph:
+    """Of ``[N, k]`` lists of neighbours, none of them the point itself."""
+    total = len(neighbours)
     here = torch.arange(total, device=neighbours.device).unsqueeze(1)
-    there = neighbours[:, 1:]
-    low, order = (torch.minimum(here, there) * total + torch.maximum(here, there)).flatten().sort(stable=True)
+    low, order = (torch.minimum(here, neighbours) * total + torch.maximum(here, neighbours)).flatten().sort(stable=True)
     first = torch.ones_like(low, dtype=torch.bool)
     first[1:] = low[1:] != low[:-1]  # both points may list the pair; rounding must not make it two similarities
-    low, similarities = low[first], -distances[:, 1:].flatten()[order[first]]
+    low, listed = low[first], similarities.flatten()[order[first]]
     keys, order = torch.cat([low, low % total * total + low // total]).sort()
     rows, columns = keys // total, keys % total
     starts = torch.searchsorted(rows, torch.arange(total + 1, device=rows.device))
-    return SimilarityGraph(starts, columns, similarities.repeat(2)[order], torch.searchsorted(keys, columns * total + rows))
+    return SimilarityGraph(starts, columns, listed.repeat(2)[order], torch.searchsorted(keys, columns * total + rows))
 
 
 @torch.no_grad()

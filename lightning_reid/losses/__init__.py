@@ -1,6 +1,6 @@
 """Losses of person re-identification as pure functions: tensors in, a scalar out."""
 
-from lightning_reid.losses.augmented_triplet import augmented_triplet_loss
+from lightning_reid.losses.augmented_triplet import NegativeChoice, augmented_triplet_loss
 from lightning_reid.losses.classification import label_smoothed_cross_entropy
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 from lightning_reid.losses.soft_targets import soft_target_cross_entropy
@@ -8,6 +8,7 @@ from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weight
 
 __all__ = [
     "DistanceName",
+    "NegativeChoice",
     "augmented_triplet_loss",
     "batch_hard_triplet_loss",
     "label_smoothed_cross_entropy",

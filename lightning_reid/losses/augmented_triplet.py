@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,26 +11,31 @@ from torch import Tensor
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 from lightning_reid.losses.triplet import masked_weighted_triplet_loss
 
+NegativeChoice = Literal["random", "hardest"]
+
 
 def augmented_triplet_loss(
     embeddings: Tensor,
     rows: Tensor,
     *,
+    negatives: NegativeChoice = "random",
     margin: float | None = None,
     distance: DistanceName = "euclidean",
     group_size: int | None = None,
 ) -> Tensor:
-    """``mean_a F(max_p d(a, p) - min_n d(a, n))`` over the unlabelled views a of the batch.
+    """``mean_a F(max_p d(a, p) - d(a, n))`` over the unlabelled views a of the batch.
 
-    Source: SGC-DPL, section 3.3.1. The positives p of a view are the other augmented views of the same image. Its negatives n are the
-    labelled images: labelled and unlabelled identities are disjoint, so each of them shows somebody else, whereas two unlabelled
+    Source: SGC-DPL, section 3.3.1. The positives p of a view are the other augmented views of the same image. Its negative n is one of
+    the labelled images: labelled and unlabelled identities are disjoint, so each of them shows somebody else, whereas two unlabelled
     images may show one person and are never compared. Labelled images are no anchors, as no augmented pair is theirs; the batch-hard
-    loss over their labels comes beside this one. The text draws its negatives at random; the nearest one is taken here, as in the
-    batch-hard loss which this one joins.
+    loss over their labels comes beside this one.
 
     Args:
         embeddings: ``[B, D]`` float, labelled images and unlabelled views in any order.
         rows: ``[B]`` int64; which unlabelled image a view shows, -1 for a labelled image.
+        negatives: ``"random"`` as in the text: the a-th view of a group is set against its a-th labelled image, in turn, which is a random
+            one as the batch was drawn at random. ``"hardest"`` takes the nearest one, as the batch-hard loss does; it can drive labelled
+            and unlabelled images apart as a whole where the labelled identities are few.
         margin: F is the softplus for ``None`` (soft margin), else the hinge ``max(0, margin + x)``.
         distance: ``"euclidean"`` or ``"cosine"``, see ``pairwise_distances``.
         group_size: Mine within consecutive groups of so many rows; ``None`` is one group.
@@ -37,17 +44,20 @@ def augmented_triplet_loss(
         Scalar, float32 for half-precision embeddings, else of their dtype. 0, with a gradient graph, without any triplet.
 
     Raises:
-        ValueError: Shapes, ``margin``, ``distance`` or ``group_size`` do not fit.
+        ValueError: Shapes, ``negatives``, ``margin``, ``distance`` or ``group_size`` do not fit.
     """
+    if negatives not in get_args(NegativeChoice):
+        raise ValueError(f"negatives must be one of {get_args(NegativeChoice)}, got {negatives!r}")
     if rows.shape != embeddings.shape[:1]:
         raise ValueError(f"expected one row number per embedding, got rows {tuple(rows.shape)} for embeddings {tuple(embeddings.shape)}")
-    positives, negatives = _augmented_pairs(rows, group_size)
+    same_image, labeled = _augmented_pairs(rows, group_size)
     if len(rows):
         distances = pairwise_distances(embeddings.detach(), embeddings.detach(), distance)
-        positives = _only(distances.masked_fill(~positives, -torch.inf).argmax(1), positives)
-        negatives = _only(distances.masked_fill(~negatives, torch.inf).argmin(1), negatives)
+        same_image = _only(distances.masked_fill(~same_image, -torch.inf).argmax(1), same_image)
+        nearest = distances.masked_fill(~labeled, torch.inf).argmin(1)
+        labeled = _only(nearest, labeled) if negatives == "hardest" else _in_turn(labeled)
     # with a single pair of each kind all weights are 1: the weighted loss is the hardest-pair loss
-    return masked_weighted_triplet_loss(embeddings, positives, negatives, margin=margin, distance=distance, group_size=group_size)
+    return masked_weighted_triplet_loss(embeddings, same_image, labeled, margin=margin, distance=distance, group_size=group_size)
 
 
 def _augmented_pairs(rows: Tensor, group_size: int | None) -> tuple[Tensor, Tensor]:
@@ -63,3 +73,10 @@ def _augmented_pairs(rows: Tensor, group_size: int | None) -> tuple[Tensor, Tens
 def _only(chosen: Tensor, mask: Tensor) -> Tensor:
     """``mask [A, B]`` without all but the chosen column of each row."""
     return mask & F.one_hot(chosen, mask.shape[1]).bool()
+
+
+def _in_turn(mask: Tensor) -> Tensor:
+    """``mask [A, B]`` without all but one column of each row: of rows with the same mask the first keeps the first column, and so on."""
+    in_one_group = mask.float() @ mask.float().T > 0  # masks are those of groups: any two are equal or have nothing in common
+    turn = in_one_group.tril(-1).sum(1)
+    return mask & (mask.cumsum(1) - 1 == (turn % mask.sum(1).clamp(min=1))[:, None])

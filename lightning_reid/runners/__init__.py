@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.costs import network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.redetect_options import RedetectOptions
-    from lightning_reid.runners.report import CLUSTERS, LOSS, SCORE, Panel, ResultRow, draw_curves, print_table, write_report
+    from lightning_reid.runners.report import CLUSTERS, LOSS, RANK1, SCORE, Panel, ResultRow, draw_curves, print_table, write_report
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
     from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLUSTERS",
     "LOSS",
+    "RANK1",
     "SCORE",
     "EmbeddedImages",
     "EmbeddingPass",
@@ -46,7 +47,7 @@ _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("network_costs",),
     "redetect_options": ("RedetectOptions",),
-    "report": ("CLUSTERS", "LOSS", "SCORE", "Panel", "ResultRow", "draw_curves", "print_table", "write_report"),
+    "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "print_table", "write_report"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
     "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),

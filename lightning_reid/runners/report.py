@@ -106,6 +106,7 @@ class Panel:
 
 
 SCORE = Panel(("val/mAP",), "mAP on the test set (%)", 100)
+RANK1 = Panel(("val/R1",), "rank-1 on the test set (%)", 100)
 CLUSTERS = Panel(("pbh/v_measure", "cluster/v_measure"), "V-measure of the pseudo-labels")
 LOSS = Panel(("train/loss",), "training loss")
 
@@ -117,8 +118,9 @@ def draw_curves(
     panels: Sequence[Panel],
     stamp: ProtocolStamp,
     levels: Mapping[str, float] | None = None,
+    epochs_per_iteration: int | None = None,
 ) -> None:
-    """Draw logged values over the epochs, one line a method.
+    """Draw logged values over the epochs or iterations, one line a method.
 
     Args:
         path: PNG to write.
@@ -126,6 +128,7 @@ def draw_curves(
         panels: What to draw, side by side.
         stamp: Printed below.
         levels: Method to a score, a fraction, drawn as a dashed line in the first panel (what needs no training, such as direct transfer).
+        epochs_per_iteration: Count in iterations of so many epochs; ``None`` counts epochs.
     """
     figure = Figure(figsize=(4.5 * len(panels), 3.8), layout="constrained")
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -135,8 +138,14 @@ def draw_curves(
         for name, metrics_files in curves.items():
             logged = (read_curve(metrics_files, metric) for metric in panel.metrics)
             epochs, values = next((curve for curve in logged if curve[0]), ([], []))
-            axes.plot(epochs, [panel.factor * value for value in values], marker="o", markersize=3, label=name)
-        axes.set_xlabel("epoch")
+            axes.plot(
+                [epoch / (epochs_per_iteration or 1) for epoch in epochs],
+                [panel.factor * value for value in values],
+                marker="o",
+                markersize=3,
+                label=name,
+            )
+        axes.set_xlabel("iteration" if epochs_per_iteration else "epoch")
         axes.set_ylabel(panel.label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

@@ -43,31 +43,11 @@ def hsr(**options) -> HSR:
     return HSR(**({"min_samples": 2} | options), **TINY)
 
 
-def trainer_with(folder, callbacks: list[pl.Callback], max_epochs: int = 4, **options) -> pl.Trainer:
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "num_sanity_val_steps": 0,
-    }
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=max_epochs,
-        callbacks=callbacks,
-        default_root_dir=folder,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
-        **(quiet | options),
-    )
-
-
 def everything() -> list[pl.Callback]:
     return [clustering(), PartBasedHomogeneity(num_std=0.5), InterCameraMining(k=5)]
 
 
-def test_labels_exist_before_the_first_batch_is_drawn_also_with_workers(data, tmp_path):
+def test_labels_exist_before_the_first_batch_is_drawn_also_with_workers(data, tmp_path, trainer_with):
     data.num_workers = 2
     recorder = Recorder()
     trainer = trainer_with(tmp_path, [*everything(), recorder], limit_val_batches=0)
@@ -79,7 +59,7 @@ def test_labels_exist_before_the_first_batch_is_drawn_also_with_workers(data, tm
         assert min(pids) >= 0
 
 
-def test_metrics_of_the_iteration_are_logged_before_and_after_pbh_and_for_icm(data, tmp_path):
+def test_metrics_of_the_iteration_are_logged_before_and_after_pbh_and_for_icm(data, tmp_path, trainer_with):
     trainer = trainer_with(
         tmp_path, [*everything(), EmbeddingProjector(tmp_path / "clusters.png"), RankListLogger(tmp_path / "ranks.png")], max_epochs=2
     )
@@ -103,7 +83,7 @@ def test_metrics_of_the_iteration_are_logged_before_and_after_pbh_and_for_icm(da
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(data, market_folder, duke_folder, tmp_path):
+def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(data, market_folder, duke_folder, tmp_path, trainer_with):
     whole, first, second = Recorder(), Recorder(), Recorder()
     trainer_with(tmp_path, [*everything(), whole], max_epochs=5, limit_val_batches=0).fit(hsr(), data)
 
@@ -127,7 +107,7 @@ def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(data, market_folde
     assert first.states + second.states == whole.states
 
 
-def test_leaving_icm_out_is_the_baseline_and_the_order_of_callbacks_is_checked(data, tmp_path):
+def test_leaving_icm_out_is_the_baseline_and_the_order_of_callbacks_is_checked(data, tmp_path, trainer_with):
     trainer = trainer_with(tmp_path, [clustering()], max_epochs=1, limit_val_batches=0)
     trainer.fit(hsr(), data)
     assert "train/loss_icm" not in trainer.callback_metrics
@@ -141,19 +121,19 @@ def test_leaving_icm_out_is_the_baseline_and_the_order_of_callbacks_is_checked(d
             trainer_with(tmp_path, wrong, limit_val_batches=0).fit(hsr(), data)
 
 
-def test_without_clustering_the_module_says_what_is_missing(data, tmp_path):
+def test_without_clustering_the_module_says_what_is_missing(data, tmp_path, trainer_with):
     with pytest.raises(RuntimeError, match="add PseudoLabelClustering"):
         trainer_with(tmp_path, [], limit_val_batches=0).fit(hsr(), data)
 
 
-def test_the_first_clustering_must_find_clusters(data, tmp_path):
+def test_the_first_clustering_must_find_clusters(data, tmp_path, trainer_with):
     with pytest.raises(RuntimeError, match=r"found 0 cluster\(s\) and 100% noise among \d+ target images.*Raise eps"):
         trainer_with(tmp_path, [clustering(eps=1e-9, min_samples=5)], limit_val_batches=0).fit(hsr(), data)
     with pytest.raises(RuntimeError, match=r"found 1 cluster\(s\).*Lower eps"):
         trainer_with(tmp_path, [clustering(eps=0.999999, k1=200, k2=1)], limit_val_batches=0).fit(hsr(), data)
 
 
-def test_a_later_iteration_that_finds_only_noise_keeps_the_labels_and_trains_on(data, tmp_path, caplog):
+def test_a_later_iteration_that_finds_only_noise_keeps_the_labels_and_trains_on(data, tmp_path, caplog, trainer_with):
     callback, recorder = clustering(min_samples=3), Recorder()
 
     class Spoil(pl.Callback):
@@ -168,7 +148,7 @@ def test_a_later_iteration_that_finds_only_noise_keeps_the_labels_and_trains_on(
     assert {epoch for epoch, *_ in recorder.steps} == {0, 1, 2, 3}
 
 
-def test_fewer_pseudo_identities_than_p_shrink_the_batch_and_it_is_said(data, tmp_path, caplog):
+def test_fewer_pseudo_identities_than_p_shrink_the_batch_and_it_is_said(data, tmp_path, caplog, trainer_with):
     data.p, recorder = 500, Recorder()
     with caplog.at_level(logging.WARNING):
         trainer_with(tmp_path, [clustering(), recorder], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
@@ -176,19 +156,19 @@ def test_fewer_pseudo_identities_than_p_shrink_the_batch_and_it_is_said(data, tm
     assert len(recorder.steps[0][1]) == 4 * len(set(recorder.steps[0][2]))
 
 
-def test_more_clusters_than_the_classifier_holds_is_an_error(data, tmp_path):
+def test_more_clusters_than_the_classifier_holds_is_an_error(data, tmp_path, trainer_with):
     with pytest.raises(ValueError, match=r"clusters, but max_clusters=2: raise it"):
         trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(hsr(max_clusters=2), data)
 
 
-def test_a_nan_embedding_stops_at_the_step_that_met_it(data, tmp_path):
+def test_a_nan_embedding_stops_at_the_step_that_met_it(data, tmp_path, trainer_with):
     model = hsr()
     torch.nn.init.constant_(model.network.backbone.get_parameter(next(iter(dict(model.network.backbone.named_parameters())))), float("nan"))
     with pytest.raises(ValueError, match=r"(?i)embeddings.*(nan|finite)"):
         trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(model, data)
 
 
-def test_icm_with_a_single_camera_is_refused_in_setup(market_folder, duke_folder, tmp_path):
+def test_icm_with_a_single_camera_is_refused_in_setup(market_folder, duke_folder, tmp_path, trainer_with):
     for part in ("bounding_box_train", "query", "bounding_box_test"):
         (tmp_path / part).mkdir()
         for crop in (market_folder / part).glob("*_c1s*" if part == "bounding_box_train" else "*"):
@@ -198,7 +178,7 @@ def test_icm_with_a_single_camera_is_refused_in_setup(market_folder, duke_folder
         trainer_with(tmp_path, [clustering(), InterCameraMining()], limit_val_batches=0).fit(hsr(), data)
 
 
-def test_a_state_of_another_data_set_is_refused(data, market_folder, tmp_path):
+def test_a_state_of_another_data_set_is_refused(data, market_folder, tmp_path, trainer_with):
     trainer_with(tmp_path, [clustering()], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
     carried = data.state_dict() | {"labels": torch.zeros(3, dtype=torch.int64)}
     with pytest.raises(ValueError, match=r"labels 3 images, but .* has \d+ unlabelled images"):

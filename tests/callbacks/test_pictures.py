@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_reid.callbacks.crop_sheet import RIGHT, WRONG
 from lightning_reid.callbacks.embedding_projector import project, sampled_cluster_rows
-from lightning_reid.callbacks.rank_list import RIGHT, WRONG, draw_rank_lists, nearest_allowed
+from lightning_reid.callbacks.rank_list import draw_rank_lists, nearest_allowed
 from lightning_reid.callbacks.redetection_picture import SHOWN_HEIGHT, draw_before_and_after
 from lightning_reid.records import ImageRecord, TrackletRecord
 

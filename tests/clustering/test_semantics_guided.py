@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_reid.clustering import (
+    AffinityPropagation,
     PreferenceSearch,
     Probe,
     affinity_propagation,
+    embedding_ranking,
+    search_preference,
     semantics_guided_affinity_propagation,
     semantics_guided_preference,
     similarity_ranking,
@@ -60,7 +63,7 @@ def test_the_found_preference_gives_as_many_labelled_exemplars_as_identities_fro
     assert (search.matched, search.wanted, search.count, search.reason) == (True, 10, 10, "the counts are equal")
     found = affinity_propagation(similarity, similarity_ranking(similarity) * search.preference, damping=0.7)
     assert int((found.exemplars < 80).sum()) == 10
-    assert (search.history[-1].preference, search.history[-1].warm, search.history[-1].count) == (search.preference, False, 10)
+    assert (search.history[-1].preference, search.history[-1].exact, search.history[-1].count) == (search.preference, True, 10)
 
 
 def test_the_search_starts_at_the_median_of_the_labelled_similarities():
@@ -79,15 +82,121 @@ def test_more_clusters_than_identities_lower_the_preference_and_a_count_out_of_r
     assert (search.matched, search.wanted) == (False, 1)
     assert search.count > 1
     assert "labelled exemplars" in search.reason
-    lower = [probe.preference for probe in search.history if probe.warm]
+    lower = [probe.preference for probe in search.history if not probe.exact]
     assert lower == sorted(lower, reverse=True)
     assert len(search.history) <= 25
+    assert [probe.count for probe in search.history if probe.exact] == [search.count]
 
 
 def test_a_count_that_falls_where_the_preference_rises_is_reported():
-    probes = tuple(Probe(level, count, True, 9, True) for level, count in [(-4.0, 7), (-1.0, 9), (-3.0, 5), (-2.0, 9)])
-    search = PreferenceSearch(-4.0, 7, 7, True, "the counts are equal", probes)
+    probes = tuple(Probe(level, count, False, 9, True) for level, count in [(-4.0, 7), (-1.0, 9), (-3.0, 5), (-2.0, 9)])
+    exact = Probe(-2.5, 4, True, 9, True)  # an estimate and the run it estimates contradict each other, not the order
+    search = PreferenceSearch(-4.0, 7, 7, True, "the counts are equal", (*probes, exact))
     assert search.violations == ((probes[0], probes[2]),)
+
+
+def counting(curve):
+    """Runs whose ``count`` labelled exemplars are ``curve(p)`` of 100 labelled points; their calls are listed."""
+    calls = []
+
+    def run(preference: float) -> AffinityPropagation:
+        calls.append(preference)
+        return AffinityPropagation(torch.zeros(100).long(), torch.arange(curve(preference)), iterations=1, converged=True)
+
+    return run, calls
+
+
+LEVELS = torch.arange(-400.0, 0.0) / 4
+
+
+def test_estimates_that_are_right_leave_one_exact_run():
+    curve = lambda p: round(400 / (-p) ** 0.5)  # noqa: E731
+    exact, exact_calls = counting(curve)
+    estimate, estimate_calls = counting(curve)
+    search = search_preference(LEVELS, 60, 100, exact, estimate)
+    assert (search.matched, search.count, curve(search.preference)) == (True, 60, 60)
+    assert exact_calls == [search.preference]
+    assert len(estimate_calls) <= 5  # of 400 levels: a bisection makes eight or nine
+
+
+@settings(max_examples=60, deadline=None)
+@given(wanted=st.integers(1, 90), off=st.integers(-6, 6), power=st.floats(0.1, 2))
+def test_estimates_that_are_off_by_a_constant_are_corrected_after_the_first_exact_run(wanted, off, power):
+    curve = lambda p: max(0, min(100, round(10 * (400 / -p) ** power)))  # noqa: E731
+    exact, exact_calls = counting(curve)
+    estimate, _ = counting(lambda p: max(0, min(100, curve(p) + off)))
+    search = search_preference(LEVELS, wanted, 100, exact, estimate)
+    assert search.count == curve(search.preference)
+    assert len(exact_calls) <= 2
+    assert len(search.history) <= 22
+    assert search.matched == (search.count == wanted)
+    assert search.reason == "the counts are equal" or not search.matched
+    counts = {curve(level) for level in LEVELS.tolist()}
+    if wanted in counts and off == 0 and 0 < wanted < 100:
+        assert search.matched
+
+
+def test_a_count_that_is_never_reached_is_explained_after_exact_runs_of_the_nearest():
+    exact, exact_calls = counting(lambda p: 20 if p < -50 else 40)
+    estimate, _ = counting(lambda p: 20 if p < -50 else 40)
+    search = search_preference(LEVELS, 33, 100, exact, estimate)
+    assert (search.matched, search.count, len(exact_calls)) == (False, 40, 1)
+    assert "5 probes in a row gave" in search.reason or "no similarity of a labelled pair is left" in search.reason
+
+
+def test_exact_runs_are_bounded():
+    exact, exact_calls = counting(lambda p: 7)
+    estimate, _ = counting(lambda p: round(-p) % 97)
+    search = search_preference(LEVELS, 33, 100, exact, estimate, max_exact=2)
+    assert (search.matched, search.count) == (False, 7)
+    assert len(exact_calls) <= 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), total=st.integers(2, 30), shift=st.floats(-20, 20))
+def test_the_ranking_of_embeddings_is_that_of_their_similarity(seed, total, shift):
+    points = torch.randn(total, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+    torch.testing.assert_close(embedding_ranking(points), similarity_ranking(minus_distances(points)))
+
+
+def test_embeddings_that_are_all_equal_rank_alike():
+    assert embedding_ranking(torch.ones(4, 3)).tolist() == [1] * 4
+
+
+def test_neighbours_alone_give_the_clusters_of_all_points():
+    points, pids = identities(40, 8, spread=0.4)
+    dense, sparse = (
+        semantics_guided_affinity_propagation(points[:120], pids[:120], points[120:], damping=0.7, neighbours=k) for k in (None, 30)
+    )
+    assert sparse.search.matched
+    assert sparse.clusters.labels.equal(dense.clusters.labels)
+    assert sparse.clusters.exemplars.equal(dense.clusters.exemplars)
+
+
+def test_one_unlabelled_image_among_neighbours_is_a_cluster_of_its_own():
+    points, pids = identities(5, 4)
+    found = semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], damping=0.7, neighbours=6)
+    assert (found.clusters.labels.tolist(), found.clusters.exemplars.tolist()) == ([0], [0])
+    with pytest.raises(ValueError, match="neighbours must be None or at least 1"):
+        semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], neighbours=0)
+
+
+def test_everyone_of_the_probes_is_told_with_its_clusters():
+    points, pids = identities(12, 6, spread=1.0)
+    told = []
+    search = semantics_guided_preference(
+        minus_distances(points), pids[:36], damping=0.7, on_probe=lambda probe, clusters: told.append((probe, clusters))
+    )
+    assert tuple(probe for probe, _ in told) == search.history
+    assert [int((clusters.exemplars < 36).sum()) for _, clusters in told] == [probe.count for probe, _ in told]
+    assert all(clusters.labels.shape == (72,) for _, clusters in told)
+
+
+def test_an_asymmetric_similarity_is_refused():
+    similarity = minus_distances(identities(4, 4)[0])
+    similarity[3, 5] *= 2
+    with pytest.raises(ValueError, match="similarity must be symmetric: entry"):
+        semantics_guided_preference(similarity, torch.arange(8) // 4)
 
 
 def test_unlabelled_images_are_clustered_by_identity():

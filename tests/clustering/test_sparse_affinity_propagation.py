@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from lightning_reid.clustering import SimilarityGraph, affinity_propagation, similarity_graph, sparse_affinity_propagation
+from lightning_reid.clustering import (
+    SimilarityGraph,
+    affinity_propagation,
+    graph_of_similarity,
+    similarity_graph,
+    sparse_affinity_propagation,
+)
 
 
 def drawn(total, dim=4, seed=0, dtype=torch.float64):
@@ -36,6 +42,16 @@ def test_the_graph_holds_the_nearest_of_every_point_in_both_directions(total, k,
     for row in range(len(points)):
         held = graph.similarities[graph.starts[row] : graph.starts[row + 1]]
         assert (held >= kth[row] - 1e-12).sum() >= taken
+
+
+@settings(max_examples=30, deadline=None)
+@given(total=st.integers(2, 30), k=st.integers(1, 12), seed=st.integers(0, 99))
+def test_the_graph_of_a_matrix_is_that_of_its_points(total, k, seed):
+    points = drawn(total, seed=seed)
+    by_matrix, by_points = graph_of_similarity(dense(points), k), similarity_graph(points, k)
+    for name in ("starts", "columns", "reverse"):
+        assert getattr(by_matrix, name).equal(getattr(by_points, name))
+    torch.testing.assert_close(by_matrix.similarities, by_points.similarities, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("seed", range(8))

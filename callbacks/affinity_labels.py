@@ -1,0 +1,173 @@
+"""Clustering the target images by affinity propagation, guided by labelled images or not, into hard or soft pseudo-labels."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.embedding_pass import target_data
+from lightning_reid.callbacks.pictures import log_picture
+from lightning_reid.callbacks.search_picture import draw_search
+from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
+from lightning_reid.clustering import (
+    AffinityPropagation,
+    Probe,
+    affinity_propagation,
+    median_similarity,
+    negative_squared_distances,
+    sampled_median_similarity,
+    semantics_guided_affinity_propagation,
+    similarity_graph,
+    sparse_affinity_propagation,
+)
+from lightning_reid.files import write_atomically
+from lightning_reid.records import IN_TRIPLET_LOSSES, LabeledEmbeddings, TargetState
+from lightning_reid.selection import SoftLabelDistance, soft_pseudo_labels
+
+logger = logging.getLogger(__name__)
+
+Preference = Literal["guided", "median"]
+
+
+class AffinityPseudoLabels(TargetClustering):
+    """Every n epochs: embed, cluster by (semantics-guided) affinity propagation, give hard or soft labels, publish a ``TargetState``.
+
+    Source: SGC-DPL, sections 3.3.2 to 3.3.4 and 3.3.7. What is compared are the embeddings that the triplet loss compares: before the
+    BNNeck, not normalised, by squared Euclidean distance. ``preference="guided"`` is SG-AP and wants a datamodule with labelled images;
+    ``"median"``, or a number, is plain affinity propagation of the target images alone, the rows "AP" of Table 3.2.
+
+    Logs beside what :class:`TargetClustering` logs ``cluster/iterations`` and ``cluster/converged`` of affinity propagation, and with
+    ``"guided"`` ``cluster/preference`` (p*), ``cluster/labeled_exemplars`` beside ``cluster/labeled_identities``, and ``cluster/probes``.
+
+    Args:
+        every_n_epochs: Length of an iteration in epochs (section 3.4.3: 200).
+        preference: ``"guided"`` searches p* by the labelled images (eq. 3.3), ``"median"`` is the median similarity of all pairs (the
+            default of affinity propagation), a number stands for itself.
+        labels: ``"soft"`` (eq. 3.5) or ``"hard"``.
+        soft_distance: Of eq. 3.5, ``"squared"`` or ``"euclidean"``.
+        temperature: Of eq. 3.5, above 0; the text has 1. Large is soft.
+        damping: Share of the old message in the new, in [0.5, 1).
+        max_iter: Iterations of affinity propagation at most.
+        unconverged: Clusters of messages that did not settle are kept (``"keep"``, with a warning) or an error (``"refuse"``).
+        neighbours: Pass messages between so many nearest neighbours only, where twice N^2 numbers do not fit into memory: N of MSMT17 takes
+            8.5 GB, or 0.4 GB with 100 of them. Well above the images an identity has; ``None`` between all images.
+        picture: PNG to write of the first and the last probe of the search for p*, by t-SNE, which W&B and TensorBoard show too
+            (Fig. 3.4); only with ``"guided"``; ``None`` for none.
+
+    Raises:
+        ValueError: An argument is out of range (here), or labelled images are missing (``setup``).
+        RuntimeError: The first clustering finds fewer than two clusters, or does not converge and ``unconverged="refuse"``.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 200,
+        preference: Preference | float = "guided",
+        labels: Literal["soft", "hard"] = "soft",
+        soft_distance: SoftLabelDistance = "squared",
+        temperature: float = 1.0,
+        damping: float = 0.5,
+        max_iter: int = 200,
+        unconverged: Literal["keep", "refuse"] = "keep",
+        neighbours: int | None = None,
+        picture: str | None = None,
+    ) -> None:
+        super().__init__(every_n_epochs, IN_TRIPLET_LOSSES)
+        if isinstance(preference, str) and preference not in get_args(Preference):
+            raise ValueError(f"preference must be one of {get_args(Preference)} or a number, got {preference!r}")
+        if labels not in ("soft", "hard") or soft_distance not in get_args(SoftLabelDistance) or unconverged not in ("keep", "refuse"):
+            raise ValueError(
+                "labels must be 'soft' or 'hard', soft_distance 'squared' or 'euclidean', unconverged 'keep' or 'refuse',"
+                f" got {labels!r}, {soft_distance!r} and {unconverged!r}"
+            )
+        if not 0.5 <= damping < 1 or max_iter < 1 or temperature <= 0:
+            raise ValueError(f"need damping in [0.5, 1), max_iter >= 1 and temperature > 0, got {damping}, {max_iter} and {temperature}")
+        self.preference, self.labels, self.soft_distance, self.temperature = preference, labels, soft_distance, temperature
+        self.damping, self.max_iter, self.unconverged = damping, max_iter, unconverged
+        if neighbours is not None and neighbours < 1:
+            raise ValueError(f"neighbours must be None or at least 1, got {neighbours}")
+        self.neighbours, self.picture = neighbours, None if picture is None else Path(picture)
+        self.needs_labeled = preference == "guided"
+        self._probes: list[tuple[Probe, AffinityPropagation]] = []
+
+    @override
+    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> FoundClusters:
+        clusters, metrics = self._guided(embeddings, labeled) if self.preference == "guided" else self._plain(embeddings)
+        soft = None
+        if self.labels == "soft" and len(clusters.exemplars):
+            soft = soft_pseudo_labels(embeddings, embeddings[clusters.exemplars], distance=self.soft_distance, temperature=self.temperature)
+        metrics |= {"cluster/iterations": float(clusters.iterations), "cluster/converged": float(clusters.converged)}
+        return FoundClusters(clusters.labels, clusters.exemplars, soft, metrics)
+
+    def _plain(self, embeddings: Tensor) -> tuple[AffinityPropagation, dict[str, float]]:
+        options: dict[str, Any] = {"damping": self.damping, "max_iter": self.max_iter, "unconverged": self.unconverged}
+        if self.neighbours is not None:
+            graph = similarity_graph(embeddings, self.neighbours)
+            preference = sampled_median_similarity(embeddings) if self.preference == "median" else float(self.preference)
+            return sparse_affinity_propagation(graph, preference, **options), {"cluster/preference": preference}
+        similarity = negative_squared_distances(embeddings)
+        preference = median_similarity(similarity) if self.preference == "median" else float(self.preference)
+        return affinity_propagation(similarity, preference, **options), {"cluster/preference": preference}
+
+    def _guided(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> tuple[AffinityPropagation, dict[str, float]]:
+        assert labeled is not None
+        found = semantics_guided_affinity_propagation(
+            labeled.embeddings,
+            labeled.pids,
+            embeddings,
+            neighbours=self.neighbours,
+            damping=self.damping,
+            max_iter=self.max_iter,
+            unconverged=self.unconverged,
+            on_probe=self._watch,
+        )
+        search = found.search
+        log = logger.info if search.matched else logger.warning
+        log("p* = %.4g after %d probes: %s", search.preference, len(search.history), search.reason)
+        return found.clusters, {
+            "cluster/preference": search.preference,
+            "cluster/labeled_exemplars": float(search.count),
+            "cluster/labeled_identities": float(search.wanted),
+            "cluster/probes": float(len(search.history)),
+            "cluster/violations": float(len(search.violations)),
+        }
+
+    def _watch(self, probe: Probe, clusters: AffinityPropagation) -> None:
+        if self.picture is not None:
+            self._probes = [*self._probes[:1], (probe, clusters)]  # Fig. 3.4 shows the first and the last
+
+    @override
+    def report(self, trainer: pl.Trainer, state: TargetState, more: dict[str, float]) -> None:
+        super().report(trainer, state, more)
+        if self.picture is None or not self._probes or not trainer.is_global_zero:
+            return
+        assert state.labeled is not None
+        assert state.embeddings is not None
+        embeddings = torch.cat([state.labeled.embeddings, state.embeddings])
+        pids = torch.cat([state.labeled.pids + 1, target_data(trainer, self).ground_truth()])
+        wanted = int(more["cluster/labeled_identities"])
+        clusterings = {
+            f"{name} probe, p = {probe.preference:.3g}: {probe.count} exemplars for {wanted} labelled identities": clusters.labels
+            for name, (probe, clusters) in zip(("first", "last"), self._probes)
+        }
+        figure = draw_search(embeddings, pids, len(state.labeled.pids), clusterings)
+        if figure is not None:
+            write_atomically(self.picture, lambda file: figure.savefig(file, dpi=120))
+            log_picture(trainer, "cluster/search", self.picture)
+        self._probes = []
+
+    @override
+    def settings_text(self) -> str:
+        return f"affinity propagation with preference={self.preference!r}, damping={self.damping}"
+
+    @override
+    def way_on(self, num_clusters: int) -> str:
+        if num_clusters == 0:
+            return "Raise damping (0.9) or max_iter: no exemplar emerged"
+        return "Give a larger preference, or start from a better initialisation: all images look alike to this network"

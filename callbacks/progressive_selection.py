@@ -1,0 +1,83 @@
+"""Progressive learning: the pseudo-labels near their exemplar first, the others later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.embedding_pass import require_before
+from lightning_reid.callbacks.pictures import log_picture
+from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity, StateRefinement
+from lightning_reid.callbacks.threshold_picture import draw_threshold
+from lightning_reid.clustering import cluster_medoids
+from lightning_reid.files import write_atomically
+from lightning_reid.records import TargetState
+from lightning_reid.selection import DistanceThreshold, distance_threshold, reliable_images, selection_precision
+
+
+class ProgressiveSelection(StateRefinement):
+    """Keeps the pseudo-labels of images within tau of their exemplar, ``tau = tau_l + step * iteration``; the others become -1.
+
+    Source: SGC-DPL, section 3.3.6, eq. 3.4. tau_l is read off the labelled images of each iteration: where the histogram of positive-pair
+    distances crosses that of negative pairs. It follows a clustering, whose exemplars it takes; where there are none (DBSCAN, PBH), a
+    cluster's member nearest to its mean. Distances are squared and in the space that was clustered, so the step is too.
+
+    Logs ``select/threshold`` (tau), ``select/labeled_threshold`` (tau_l), ``select/labeled_error`` (share of labelled pairs that tau_l
+    assigns wrongly, 0.5 is chance), ``select/fraction`` of the target images and, where true identities are known, ``select/precision``
+    of the selected images that are no exemplars.
+
+    Args:
+        step: Growth of tau an iteration, a squared distance, not negative (the text: 1); infinity selects everything from the second
+            iteration on.
+        num_bins: Of the histograms.
+        picture: PNG to write of the histograms and tau, which W&B and TensorBoard show too (Fig. 3.3); ``None`` for none.
+
+    Attributes:
+        threshold: tau_l and its histograms of the latest selection; ``None`` before the first one, after a restart, and on ranks but 0.
+    """
+
+    needs_labeled = True
+
+    def __init__(self, step: float = 1.0, num_bins: int = 1000, picture: str | None = None) -> None:
+        super().__init__()
+        if not step >= 0 or num_bins < 2:
+            raise ValueError(f"need step >= 0 and num_bins >= 2, got {step} and {num_bins}")
+        self.step, self.num_bins, self.picture = step, num_bins, None if picture is None else Path(picture)
+        self.threshold: DistanceThreshold | None = None
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            require_before(trainer, self, optional=(PartBasedHomogeneity, InterCameraMining))
+
+    @override
+    def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
+        assert state.embeddings is not None
+        assert state.labeled is not None
+        self.threshold = distance_threshold(state.labeled.embeddings, state.labeled.pids, num_bins=self.num_bins)
+        tau = self.threshold.value + (self.step * state.iteration if state.iteration else 0.0)
+        exemplars = cluster_medoids(state.embeddings, state.labels) if state.exemplars is None else state.exemplars
+        reliable = reliable_images(state.embeddings, state.labels, exemplars, tau)
+        metrics = {
+            "select/threshold": tau,
+            "select/labeled_threshold": self.threshold.value,
+            "select/labeled_error": self.threshold.error,
+            "select/fraction": reliable.double().mean().item(),
+        }
+        if (pids > 0).any():
+            metrics["select/precision"] = selection_precision(reliable, state.labels, exemplars, pids)
+        return replace(state, labels=torch.where(reliable, state.labels, -1), exemplars=exemplars), metrics
+
+    @override
+    def refined(self, trainer: pl.Trainer) -> None:
+        if self.picture is None or self.threshold is None:
+            return
+        figure = draw_threshold(self.threshold, tau=self.metrics["select/threshold"])
+        write_atomically(self.picture, lambda file: figure.savefig(file, dpi=120))
+        log_picture(trainer, "select/distances", self.picture)

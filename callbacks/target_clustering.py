@@ -1,0 +1,164 @@
+"""When the target images are clustered, and what happens with the clusters; how they are found is said by its children."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.across_ranks import once_for_all_ranks
+from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
+from lightning_reid.clustering import clustering_agreement
+from lightning_reid.protocols import PartlyLabelledData
+from lightning_reid.records import AT_TEST_TIME, EmbeddingSpace, LabeledEmbeddings, TargetState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundClusters:
+    """What a clustering found; the first three fields become those of ``TargetState``, ``metrics`` are logged as they are named."""
+
+    labels: Tensor
+    exemplars: Tensor | None = None
+    soft_labels: Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class TargetClustering(pl.Callback):
+    """Every n epochs: one embedding pass over the target images, cluster them, publish a ``TargetState``.
+
+    The first clustering happens in ``on_fit_start``, before the first batch is drawn; a resumed run keeps the labels it had. Rank 0
+    clusters for all. An iteration that finds fewer than two clusters keeps the previous labels and says so; the first one must not.
+
+    Logs, an epoch, the values of the current iteration: ``cluster/iteration``, ``cluster/num_clusters``, ``cluster/noise_fraction``, what a
+    child adds, and where true identities are known ``cluster/v_measure``, ``cluster/homogeneity``, ``cluster/completeness``,
+    ``cluster/num_identities``.
+
+    Attributes:
+        space: Which embeddings are clustered.
+        needs_labeled: Whether labelled images are embedded beside the target ones, which any later callback may ask for too.
+        metrics: What is logged of the current iteration.
+    """
+
+    needs_labeled = False
+
+    def __init__(self, every_n_epochs: int, space: EmbeddingSpace = AT_TEST_TIME) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        self.every_n_epochs, self.space = every_n_epochs, space
+        self.metrics: dict[str, float] = {}
+        self._with_parts = self._with_labeled = False
+
+    @abstractmethod
+    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> FoundClusters:
+        """Cluster ``[N, D]`` embeddings; called on rank 0 alone."""
+
+    def settle(self, found: FoundClusters) -> None:
+        """Keep what later iterations need of this one; called on every rank."""
+
+    @abstractmethod
+    def settings_text(self) -> str:
+        """Which algorithm found what is reported, with its settings."""
+
+    @abstractmethod
+    def way_on(self, num_clusters: int) -> str:
+        """What to change where the first clustering found ``num_clusters``, fewer than two."""
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        data = target_data(trainer, self)
+        callbacks: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
+        self._with_parts = any(getattr(callback, "needs_parts", False) for callback in callbacks)
+        asking = [type(callback).__name__ for callback in callbacks if getattr(callback, "needs_labeled", False)]
+        self._with_labeled = bool(asking)
+        if asking and not isinstance(data, PartlyLabelledData):
+            raise ValueError(
+                f"{asking[0]} is guided by labelled images of the same cameras: it wants a datamodule that holds some, such as"
+                f" SemiSupervisedDataModule, got {type(data).__name__}"
+            )
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if target_data(trainer, self).target_state is None:  # a resumed run brought its labels along
+            self._cluster(trainer, pl_module)
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log_dict(self.metrics, on_step=False, on_epoch=True, batch_size=1)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        finished = trainer.current_epoch + 1
+        if finished % self.every_n_epochs == 0 and finished != trainer.max_epochs:
+            self._cluster(trainer, pl_module)
+
+    def _cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        data = target_data(trainer, self)
+        previous = data.target_state
+        embeddings, parts = embed_target(trainer, module, self.space, with_parts=self._with_parts)
+        labeled = None
+        if self._with_labeled:
+            assert isinstance(data, PartlyLabelledData)
+            labeled = embed_labeled(trainer, module, data, self.space)
+        found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled))
+        self.settle(found)
+        num_clusters = int(found.labels.max()) + 1
+        if num_clusters < 2:
+            self._keep_previous(previous, num_clusters, found.labels)
+            return
+        state = TargetState(
+            iteration=0 if previous is None else previous.iteration + 1,
+            labels=found.labels,
+            camids=torch.tensor([record.camid for record in data.target_records]),
+            embeddings=embeddings,
+            parts=parts,
+            exemplars=found.exemplars,
+            soft_labels=found.soft_labels,
+            labeled=labeled,
+            space=self.space,
+        )
+        data.set_target_state(state)
+        self.report(trainer, state, found.metrics)
+
+    def _keep_previous(self, previous: TargetState | None, num_clusters: int, labels: Tensor) -> None:
+        noise = (labels < 0).float().mean()
+        found = f"{self.settings_text()} found {num_clusters} cluster(s) and {noise:.0%} noise"
+        if previous is not None:
+            logger.warning("%s: the labels of iteration %d are kept", found, previous.iteration)
+            return
+        raise RuntimeError(f"{found} among {len(labels)} target images: nothing to train on. {self.way_on(num_clusters)}")
+
+    def report(self, trainer: pl.Trainer, state: TargetState, more: dict[str, float]) -> None:
+        """Keep what is logged of a new state, ``more`` included; called on every rank."""
+        pids = target_data(trainer, self).ground_truth()
+        agreement = clustering_agreement(state.labels, pids)
+        self.metrics = {
+            "cluster/iteration": float(state.iteration),
+            "cluster/num_clusters": float(state.num_clusters),
+            "cluster/noise_fraction": agreement.noise_fraction,
+        } | more
+        if (pids > 0).any():
+            self.metrics |= {
+                "cluster/v_measure": agreement.v_measure,
+                "cluster/homogeneity": agreement.homogeneity,
+                "cluster/completeness": agreement.completeness,
+                "cluster/num_identities": float(len(pids[pids > 0].unique())),
+            }
+        logger.info("iteration %d: %d clusters, %.0f %% noise", state.iteration, state.num_clusters, 100 * agreement.noise_fraction)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"metrics": self.metrics}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.metrics = state_dict["metrics"]

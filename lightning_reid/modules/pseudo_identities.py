@@ -1,0 +1,119 @@
+"""Learning pseudo-identities: a classifier whose rows change their meaning with every clustering, never their number."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.clustering import cluster_centroids, cluster_means
+from lightning_reid.modules.classifier import classifier_like
+from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.protocols import TargetData
+from lightning_reid.records import TargetState
+
+ClassifierInit = Literal["centroid", "random"]
+
+
+class PseudoIdentityLearning(ImageReIDModule):
+    """What modules that learn from clusters share: they adapt themselves to each newly published ``TargetState``.
+
+    The classifier has a fixed capacity, since neither DDP nor an optimiser survives a parameter replaced in mid-fit: an iteration with C
+    clusters uses ``num_fixed + C`` rows, of which the first ``num_fixed`` stand for labelled identities and are kept, and the others are
+    refilled in place.
+
+    Args:
+        classifier_init: ``"centroid"`` fills rows with the normalised cluster means, ``"random"`` with small noise.
+        options: Arguments of :class:`ImageReIDModule`.
+
+    Attributes:
+        classifier: ``[num_fixed + capacity, D]``, without bias; ``None`` until the datamodule is known.
+        num_fixed: Rows that are never refilled.
+        num_clusters: C of the iteration the rows stand for.
+    """
+
+    def __init__(self, classifier_init: ClassifierInit = "centroid", **options: Any) -> None:
+        super().__init__(**options)
+        if classifier_init not in get_args(ClassifierInit):
+            raise ValueError(f"classifier_init must be one of {get_args(ClassifierInit)}, got {classifier_init!r}")
+        self.classifier: nn.Linear | None = None
+        self.num_fixed, self.num_clusters, self.filled_iteration = 0, 0, -1
+
+    @property
+    def num_used(self) -> int:
+        """Rows of the classifier that stand for somebody."""
+        return self.num_fixed + self.num_clusters
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        names = ("num_fixed", "num_clusters", "filled_iteration")
+        checkpoint["pseudo_classifier"] = {name: getattr(self, name) for name in names}
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if self.classifier is None:
+            self.classifier = classifier_like(checkpoint)
+        for name, value in checkpoint["pseudo_classifier"].items():
+            setattr(self, name, value)
+
+    def target_data(self) -> TargetData:
+        """The datamodule, which holds what is believed of the target images.
+
+        Raises:
+            ValueError: It does not.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, TargetData):
+            raise ValueError(f"{type(self).__name__} is fitted on a datamodule that holds pseudo-labels, got {type(data).__name__}")
+        return data
+
+    @override
+    def on_fit_start(self) -> None:
+        self.adopt_latest_state()
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        self.adopt_latest_state()
+
+    def adopt_latest_state(self) -> None:
+        """Refill the classifier when the callbacks, whose hooks run before this one, have published a new state."""
+        state = self.target_data().target_state
+        if state is not None and state.iteration != self.filled_iteration:
+            self.refill_classifier(state)
+
+    def refill_classifier(self, state: TargetState) -> None:
+        """Make the C rows after the fixed ones stand for the C clusters of ``state``, and forget the optimiser's memory of the old ones.
+
+        Raises:
+            ValueError: There are more clusters than the classifier has rows.
+        """
+        assert self.classifier is not None
+        capacity = self.classifier.out_features - self.num_fixed
+        if state.num_clusters > capacity:
+            raise ValueError(f"iteration {state.iteration} has {state.num_clusters} clusters, but max_clusters={capacity}: raise it")
+        # seeded by the iteration: every rank must write the same values, and so must a resumed run
+        generator = torch.Generator().manual_seed(state.iteration)
+        rows = torch.empty(capacity, self.classifier.in_features).normal_(std=0.001, generator=generator)
+        with torch.no_grad():
+            if self.hparams["classifier_init"] == "centroid":
+                rows[: state.num_clusters] = self.cluster_rows(state)
+            self.classifier.weight[self.num_fixed :] = rows
+        for optimizer in self.trainer.optimizers:
+            optimizer.state.pop(self.classifier.weight, None)
+        self.num_clusters, self.filled_iteration = state.num_clusters, state.iteration
+
+    def cluster_rows(self, state: TargetState) -> Tensor:
+        """``[C, D]`` normalised cluster means where the classifier sees them: after the BNNeck, which is affine at test time."""
+        assert state.embeddings is not None
+        if not state.space.before_neck:
+            return cluster_centroids(state.embeddings, state.labels, state.num_clusters)
+        means, neck = cluster_means(state.embeddings, state.labels, state.num_clusters).to(self.device), self.network.neck
+        was_training = neck.training
+        rows = F.normalize(neck.eval()(means), dim=1)
+        neck.train(was_training)
+        return rows

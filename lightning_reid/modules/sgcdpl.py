@@ -1,0 +1,164 @@
+"""Semi-supervised re-ID: labelled identities, and the clusters of unlabelled images of others."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.losses import (
+    NegativeChoice,
+    augmented_triplet_loss,
+    batch_hard_triplet_loss,
+    label_smoothed_cross_entropy,
+    soft_target_cross_entropy,
+)
+from lightning_reid.modules.classifier import new_classifier
+from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
+from lightning_reid.networks import EmbeddingOutput
+from lightning_reid.protocols import PartlyLabelledData
+
+
+class SGCDPL(PseudoIdentityLearning):
+    """SGC-DPL (semantics-guided clustering with deep progressive learning), sections 3.3.1 and 3.3.8.
+
+    What it learns from follows from the callbacks, through the datamodule's :class:`~lightning_reid.records.TargetState`. Without any it
+    is the initialisation: cross-entropy and batch-hard triplet loss on the labelled images, and the augmented triplet loss where batches
+    hold pairs of views (``unlabeled_per_batch=0`` in the datamodule: labelled images only). With ``AffinityPseudoLabels`` or
+    ``PseudoLabelClustering``, and ``ProgressiveSelection``, it learns from labelled images and the believed unlabelled ones: cross-entropy
+    over ``C_l + C'`` classes, against soft labels where there are any, and batch-hard triplet loss with clusters as identities. Fit it
+    twice: without callbacks first, then with them.
+
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..C_l + C' - 1``, optionally ``soft_labels [B, C']``, zeros for
+    labelled images; in the initialisation ``rows [B]`` of -1 and optionally ``unlabeled``, a dict of ``images [V, 3, H, W]`` and ``rows
+    [V]``, neighbouring entries two views of one image.
+    Logs ``train/loss``, ``train/loss_ce``, ``train/loss_triplet``, ``train/loss_augmented`` a step; the scores of :class:`ReIDModule` an
+    epoch.
+
+    Args:
+        max_clusters: Capacity of the classifier beside the labelled identities; ``None`` is N_u, so many as there can be.
+        margin: Of the triplet losses; ``None`` is the soft margin.
+        negatives: Of the augmented triplet loss, ``"random"`` as in the text, or ``"hardest"``.
+        iteration_epochs: The schedule of the learning rate, warm-up included, starts anew after so many epochs, as each iteration is a
+            training of its own (section 3.4.3: 200); ``None``: never.
+        optimizer: See :class:`ReIDModule`.
+        lr: Learning rate (section 3.4.3: 0.01, a tenth after every 50 epochs: ``milestones=[50, 100, 150]``).
+        options: Further arguments of :class:`PseudoIdentityLearning`. With ``bn_group`` a group of the initialisation holds labelled
+            images and views in the proportion of the batch.
+    """
+
+    def __init__(
+        self,
+        max_clusters: int | None = None,
+        margin: float | None = None,
+        negatives: NegativeChoice = "random",
+        iteration_epochs: int | None = None,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        lr: float = 0.01,
+        **options: Any,
+    ) -> None:
+        super().__init__(optimizer=optimizer, lr=lr, **options)
+        if (max_clusters is not None and max_clusters < 1) or (iteration_epochs is not None and iteration_epochs < 1):
+            raise ValueError(f"max_clusters and iteration_epochs must be None or at least 1, got {max_clusters} and {iteration_epochs}")
+
+    @override
+    def setup(self, stage: str) -> None:
+        if stage != "fit":
+            return
+        data = self.target_data()
+        if not isinstance(data, PartlyLabelledData):
+            raise ValueError(
+                "SGCDPL wants labelled identities beside unlabelled images: fit it on a SemiSupervisedDataModule,"
+                f" got {type(data).__name__}"
+            )
+        if self.classifier is None:
+            self.num_fixed = data.num_classes
+            capacity = self.hparams["max_clusters"] or len(data.target_records)
+            self.classifier = new_classifier(self.network.num_features, self.num_fixed + capacity)
+        if self.num_fixed != data.num_classes:
+            raise ValueError(f"the classifier has rows for {self.num_fixed} labelled identities, the datamodule has {data.num_classes}")
+
+    def start_from(self, initial: SGCDPL) -> None:
+        """Take over the network and the classifier, labelled rows included, of a module trained on the same labelled identities."""
+        self.network.load_state_dict(initial.network.state_dict())
+        self.classifier, self.num_fixed = copy.deepcopy(initial.classifier), initial.num_fixed
+
+    @override
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        losses = self._initialization_losses(batch) if "unlabeled" in batch else self._identity_losses(batch)
+        loss = torch.stack(list(losses.values())).sum()
+        self.log_dict({"train/loss": loss} | losses, batch_size=len(batch["pids"]))
+        return loss
+
+    def _identity_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        assert self.classifier is not None
+        output, pids = self.embed(batch["images"]), batch["pids"]
+        logits = self.classifier(output.embedding)[:, : self.num_used]
+        if "soft_labels" in batch:
+            ce = soft_target_cross_entropy(logits, joint_targets(pids, batch["soft_labels"], self.num_fixed))
+        else:
+            ce = label_smoothed_cross_entropy(logits, pids, 0.0)
+        return {"train/loss_ce": ce, "train/loss_triplet": self._triplet(output, pids, self.hparams["bn_group"])}
+
+    def _initialization_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        assert self.classifier is not None
+        views, pids = batch["unlabeled"], batch["pids"]
+        num_groups = self._num_groups(len(pids), len(views["rows"]))
+        output = self.embed(side_by_side(batch["images"], views["images"], num_groups))
+        rows = side_by_side(batch["rows"], views["rows"], num_groups)
+        labeled = EmbeddingOutput(*(first_of_each(part, len(pids), num_groups) for part in (output.before_bnneck, output.embedding)))
+        logits = self.classifier(labeled.embedding)[:, : self.num_fixed]
+        augmented = augmented_triplet_loss(output.before_bnneck, rows, margin=self.hparams["margin"], group_size=len(rows) // num_groups)
+        return {
+            "train/loss_ce": label_smoothed_cross_entropy(logits, pids, 0.0),
+            "train/loss_triplet": self._triplet(labeled, pids, len(pids) // num_groups),
+            "train/loss_augmented": augmented,
+        }
+
+    def _triplet(self, output: EmbeddingOutput, pids: Tensor, group_size: int | None) -> Tensor:
+        return batch_hard_triplet_loss(output.before_bnneck, pids, margin=self.hparams["margin"], group_size=group_size)
+
+    def _num_groups(self, num_labeled: int, num_views: int) -> int:
+        size: int | None = self.hparams["bn_group"]
+        if size is None:
+            return 1
+        num_groups = (num_labeled + num_views) // size
+        if num_groups * size != num_labeled + num_views or num_labeled % num_groups or num_views % (2 * num_groups):
+            raise ValueError(
+                f"{num_labeled} labelled images and {num_views} views do not share groups of bn_group={size} evenly, pairs of views"
+                " together: choose bn_group, or unlabeled_per_batch in the datamodule, so that they do"
+            )
+        return num_groups
+
+    @override
+    def _lr_factor(self, epoch: int) -> float:
+        return super()._lr_factor(epoch % (self.hparams["iteration_epochs"] or epoch + 1))
+
+
+def joint_targets(pids: Tensor, soft_labels: Tensor, num_labeled: int) -> Tensor:
+    """Targets over labelled identities and clusters: one-hot for a labelled image, its soft label for an unlabelled one.
+
+    Args:
+        pids: ``[B]`` int64, below ``num_labeled`` for labelled images.
+        soft_labels: ``[B, C']`` float; rows of labelled images are zero.
+        num_labeled: C_l.
+
+    Returns:
+        ``[B, C_l + C']``, dtype of ``soft_labels``.
+    """
+    labeled = pids[:, None] == torch.arange(num_labeled, device=pids.device)
+    return torch.cat([labeled.to(soft_labels.dtype), soft_labels], dim=1)
+
+
+def side_by_side(labeled: Tensor, views: Tensor, num_groups: int) -> Tensor:
+    """Rows of both in ``num_groups`` groups: the first labelled ones, then the first views, then the next group."""
+    parts = [rows.reshape(num_groups, -1, *rows.shape[1:]) for rows in (labeled, views)]
+    return torch.cat(parts, dim=1).flatten(0, 1)
+
+
+def first_of_each(rows: Tensor, total: int, num_groups: int) -> Tensor:
+    """The labelled rows of what ``side_by_side`` made, ``total`` in all."""
+    return rows.reshape(num_groups, -1, *rows.shape[1:])[:, : total // num_groups].flatten(0, 1)
