@@ -17,7 +17,16 @@ from lightning_reid.callbacks.threshold_picture import draw_threshold
 from lightning_reid.clustering import cluster_medoids
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
-from lightning_reid.selection import DistanceThreshold, distance_threshold, reliable_images, selection_precision
+from lightning_reid.selection import (
+    DistanceThreshold,
+    distance_threshold,
+    precision_of_nearest,
+    reliable_images,
+    selection_precision,
+)
+
+NEAREST = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the images, nearest to their exemplar first, whose precision is logged."""
 
 
 class ProgressiveSelection(StateRefinement):
@@ -29,7 +38,8 @@ class ProgressiveSelection(StateRefinement):
 
     Logs ``select/threshold`` (tau), ``select/labeled_threshold`` (tau_l), ``select/labeled_error`` (share of labelled pairs that tau_l
     assigns wrongly, 0.5 is chance), ``select/fraction`` of the target images and, where true identities are known, ``select/precision``
-    of the selected images that are no exemplars.
+    of the selected images that are no exemplars, and ``select/precision_25%``, ``_50%``, ``_75%``, ``_100%``, what it would be with a tau
+    that selects so many of them.
 
     Args:
         step: Growth of tau an iteration, a squared distance, not negative (the text: 1); infinity selects everything from the second
@@ -72,6 +82,8 @@ class ProgressiveSelection(StateRefinement):
         }
         if (pids > 0).any():
             metrics["select/precision"] = selection_precision(reliable, state.labels, exemplars, pids)
+            _, precisions = precision_of_nearest(state.embeddings, state.labels, exemplars, pids, NEAREST)
+            metrics |= {f"select/precision_{share:.0%}": value for share, value in zip(NEAREST, precisions)}
         return replace(state, labels=torch.where(reliable, state.labels, -1), exemplars=exemplars), metrics
 
     @override

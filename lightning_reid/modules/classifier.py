@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 
-def new_classifier(num_features: int, num_classes: int) -> nn.Linear:
+def new_classifier(num_features: int, num_classes: int, generator: torch.Generator | None = None) -> nn.Linear:
     """A bias-free identity classifier with weights from N(0, 0.001^2), as behind a BNNeck (Luo et al. 2019, arXiv:1903.07071)."""
     classifier = nn.Linear(num_features, num_classes, bias=False)
-    nn.init.normal_(classifier.weight, std=0.001)
+    nn.init.normal_(classifier.weight, std=0.001, generator=generator)
     return classifier
 
 

@@ -77,7 +77,9 @@ class SGCDPL(PseudoIdentityLearning):
         if self.classifier is None:
             self.num_fixed = data.num_classes
             capacity = self.hparams["max_clusters"] or len(data.target_records)
-            self.classifier = new_classifier(self.network.num_features, self.num_fixed + capacity)
+            # of the run's seed alone: how much the global generator has given by now depends on the number of processes
+            generator = torch.Generator().manual_seed(torch.initial_seed())
+            self.classifier = new_classifier(self.network.num_features, self.num_fixed + capacity, generator)
         if self.num_fixed != data.num_classes:
             raise ValueError(f"the classifier has rows for {self.num_fixed} labelled identities, the datamodule has {data.num_classes}")
 
