@@ -3,6 +3,7 @@
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
+from lightning_reid.callbacks.nmi import NMILogger
 from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
 from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.callbacks.rank_list import RankListLogger
@@ -15,6 +16,7 @@ __all__ = [
     "ClusterStripLogger",
     "EmbeddingProjector",
     "InterCameraMining",
+    "NMILogger",
     "PartBasedHomogeneity",
     "ProgressiveSelection",
     "PseudoLabelClustering",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,14 +13,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
-from lightning_reid.callbacks.embedding_pass import gather_rows
+from lightning_reid.callbacks.evaluation_rows import EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
-from lightning_reid.protocols import EvaluatedData
 from lightning_reid.records import JUNK_PID, AnyRecord
 
 
-class RankListLogger(pl.Callback):
+class RankListLogger(EvaluationRows):
     """After validation and testing, draw some queries with their nearest gallery images: green frames are right, red ones wrong.
 
     Images that the protocols ignore (same person in the same camera, junk) are left out, as in scoring; a tracklet is shown by its middle
@@ -36,53 +34,26 @@ class RankListLogger(pl.Callback):
     def __init__(self, path: str | Path = "rank_list.png", num_queries: int = 8, top: int = 10) -> None:
         if num_queries < 1 or top < 1:
             raise ValueError(f"num_queries and top must be at least 1, got {num_queries} and {top}")
+        super().__init__()
         self.path, self.num_queries, self.top = Path(path), num_queries, top
-        self._batches: list[dict[str, Tensor]] = []
 
     @override
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    def use_embeddings(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        stage: str,
+        query: tuple[tuple[AnyRecord, ...], Tensor],
+        gallery: tuple[tuple[AnyRecord, ...], Tensor],
     ) -> None:
-        self._batches.append({name: values.cpu() for name, values in outputs.items()})
-
-    @override
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    @override
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._draw(trainer, "val/rank_list")
-
-    @override
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._draw(trainer, "test/rank_list")
-
-    def _draw(self, trainer: pl.Trainer, name: str) -> None:
-        rows = {
-            key: gather_rows(trainer, torch.cat([batch[key] for batch in self._batches])) for key in ("embeddings", "indices", "is_query")
-        }
-        self._batches = []
-        data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or trainer.sanity_checking:
+        if not trainer.is_global_zero:
             return
-        if not isinstance(data, EvaluatedData):
-            raise ValueError(f"RankListLogger wants a datamodule with queries and a gallery, got {type(data).__name__}")
-        query, gallery = data.evaluation_records()
-        queries = torch.linspace(0, len(query) - 1, min(self.num_queries, len(query))).round().long()
-        embeddings = [_by_index(rows, part, len(records)) for part, records in ((True, query), (False, gallery))]
-        ranks = nearest_allowed([query[i] for i in queries.tolist()], gallery, embeddings[0][queries], embeddings[1], self.top)
-        picture = draw_rank_lists([query[i] for i in queries.tolist()], [[gallery[j] for j in row] for row in ranks])
+        rows = torch.linspace(0, len(query[0]) - 1, min(self.num_queries, len(query[0]))).round().long()
+        asked = [query[0][i] for i in rows.tolist()]
+        ranks = nearest_allowed(asked, gallery[0], query[1][rows], gallery[1], self.top)
+        picture = draw_rank_lists(asked, [[gallery[0][j] for j in row] for row in ranks])
         write_atomically(self.path, picture.save)
-        log_picture(trainer, name, self.path)
-
-
-def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor:
-    chosen = rows["is_query"] == is_query
-    ordered = torch.empty(count, rows["embeddings"].shape[1], dtype=rows["embeddings"].dtype)
-    ordered[rows["indices"][chosen]] = rows["embeddings"][chosen]
-    return ordered
+        log_picture(trainer, f"{stage}/rank_list", self.path)
 
 
 def nearest_allowed(

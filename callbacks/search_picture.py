@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
 from lightning_reid.callbacks.embedding_projector import project
 
+PALETTE = ListedColormap([*colormaps["tab20"](range(20)), *colormaps["tab20b"](range(20))])
 NUM_LABELED, NUM_UNLABELED, MOST_IMAGES = 3, 5, 20
 """Identities shown of each kind (as in the text), and images of each."""
 
@@ -42,9 +45,7 @@ def draw_search(embeddings: Tensor, pids: Tensor, num_labeled: int, clusterings:
     for axes, (title, labels) in zip(figure.subplots(1, len(clusterings), squeeze=False)[0], clusterings.items(), strict=True):
         _, colours = np.unique(labels[rows].numpy(), return_inverse=True)
         for kind, marker in ((labeled, "o"), (~labeled, "s")):
-            axes.scatter(
-                points[kind, 0], points[kind, 1], c=colours[kind], cmap="tab20", vmin=0, vmax=max(1, colours.max()), s=16, marker=marker
-            )
+            axes.scatter(points[kind, 0], points[kind, 1], c=PALETTE(colours[kind] % PALETTE.N), s=16, marker=marker)
         _outline(axes, points, shown, labeled, colours)
         axes.set_title(title, fontsize=10)
         axes.set(xticks=[], yticks=[], aspect="equal")

@@ -18,6 +18,7 @@ from lightning_reid.callbacks import (
     AffinityPseudoLabels,
     ClusterStripLogger,
     EmbeddingProjector,
+    NMILogger,
     ProgressiveSelection,
     PseudoLabelClustering,
     RankListLogger,
@@ -81,6 +82,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "--labeled", type=int | str | None, default=None, help="short for --data.labeled: a share of the identities (1/6) or a number"
     )
+    parser.add_argument(
+        "--nmi", action="store_true", help="also score k-means clusters of the gallery, as is usual for CUB-200 (NMI, in [0, 1])"
+    )
     parser.add_argument("--ablation", action="store_true", help="all rows of Tables 3.2 and 3.4, and training with all identities labelled")
     parser.add_argument(
         "--iterations", type=PositiveInt, default=8, help="clusterings, each followed by --clustering.every_n_epochs epochs"
@@ -124,9 +128,12 @@ class Rows:
         data.forget_target_state()
         stage = Stage(self.run, name)
         model = SGCDPL(**(self.cfg.model.as_dict() | self._initial_options()))
-        trainer = stage.trainer(self.cfg.initial_epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
+        trainer = stage.trainer(self.cfg.initial_epochs, self._scoring(stage.folder), validate_every_n_epochs=None)
         trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
         return model, stage.finished_row() or stage.score(trainer, model, data)
+
+    def _scoring(self, folder: Path) -> list[pl.Callback]:
+        return [RankListLogger(folder / "rank_list.png"), *[NMILogger(self.run.seed)] * self.cfg.nmi]
 
     def fully_supervised(self) -> ResultRow:
         """Training with all identities labelled, on so many images in all as the initialisation and the iterations see."""
@@ -138,7 +145,7 @@ class Rows:
         data = ImageReIDDataModule(**theirs, seed=self.run.seed)
         network = {name: self.cfg.model[name] for name in ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")}
         model = SupervisedReID(**network, label_smoothing=0.0, margin=self.cfg.model.margin, **self._initial_options())
-        trainer = stage.trainer(self.cfg.initial_epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
+        trainer = stage.trainer(self.cfg.initial_epochs, self._scoring(stage.folder), validate_every_n_epochs=None)
         trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
         return stage.score(trainer, model, data)
 
@@ -156,7 +163,7 @@ class Rows:
         model = SGCDPL(**(cfg.model.as_dict() | {"pretrained": False, "weights": None, "iteration_epochs": every}))
         model.start_from(initial)
         self.data.forget_target_state()
-        callbacks = [*self._callbacks(method, stage.folder), RankListLogger(stage.folder / "rank_list.png")]
+        callbacks = [*self._callbacks(method, stage.folder), *self._scoring(stage.folder)]
         trainer = stage.trainer(every * (1 if method.first_iteration_only else cfg.iterations), callbacks, validate_every_n_epochs=every)
         trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
         costs: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Scores of re-identification: what they are, how sure they are, and what they were measured on."""
 
+from lightning_reid.metrics.clustering_quality import clustering_nmi
 from lightning_reid.metrics.intervals import bootstrap_interval, paired_difference_interval
 from lightning_reid.metrics.matching import Matching, ProtocolName
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
@@ -18,6 +19,7 @@ __all__ = [
     "RetrievalMetrics",
     "RetrievalScores",
     "bootstrap_interval",
+    "clustering_nmi",
     "k_reciprocal_rerank",
     "paired_difference_interval",
     "retrieval_scores",

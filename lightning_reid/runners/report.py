@@ -22,7 +22,7 @@ class ResultRow:
 
     Attributes:
         name: As in the thesis' tables, e.g. ``"direct transfer"``.
-        scores: ``mAP``, ``R1``, ``R5``, ``R10``, ``mINP`` as fractions in [0, 1].
+        scores: ``mAP``, ``R1``, ``R5``, ``R10``, ``mINP``, and others if they were measured, as fractions in [0, 1].
         mAP_interval: Bootstrap 95 % interval of mAP over the queries, fractions.
         costs: Further columns by their headings, e.g. ``{"G multiply-adds": 4.1}``; the rows of one table have the same.
     """
@@ -34,13 +34,16 @@ class ResultRow:
 
     def headings(self) -> list[str]:
         """What stands above ``cells``."""
-        return [*_HEADER, *self.costs]
+        return [*_HEADER, *(f"{name} %" for name in self._further_scores()), *self.costs]
 
     def cells(self) -> list[str]:
         """The row as printed, scores in per cent."""
         low, high = (100 * end for end in self.mAP_interval)
-        columns = [f"{100 * self.scores[name]:.1f}" for name in _COLUMNS]
+        columns = [f"{100 * self.scores[name]:.1f}" for name in (*_COLUMNS, *self._further_scores())]
         return [self.name, columns[0], f"{low:.1f} – {high:.1f}", *columns[1:], *(f"{cost:.4g}" for cost in self.costs.values())]
+
+    def _further_scores(self) -> list[str]:
+        return [name for name in self.scores if name not in _COLUMNS]
 
     def as_json(self) -> dict[str, Any]:
         """Scores and interval as fractions, costs where there are any; read back by ``row_from_json``."""
@@ -156,4 +159,5 @@ def draw_curves(
 def row_from_json(name: str, content: Mapping[str, Any]) -> ResultRow:
     """A row read back from its JSON form."""
     low, high = content["mAP_interval"]
-    return ResultRow(name, {key: content[key] for key in _COLUMNS}, (low, high), dict(content.get("costs", {})))
+    scores = {key: value for key, value in content.items() if key not in ("mAP_interval", "costs")}
+    return ResultRow(name, scores, (low, high), dict(content.get("costs", {})))

@@ -5,11 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_reid.callbacks.crop_sheet import RIGHT, WRONG
+from lightning_reid.callbacks.cluster_strips import cluster_strips
+from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.callbacks.embedding_projector import project, sampled_cluster_rows
 from lightning_reid.callbacks.rank_list import draw_rank_lists, nearest_allowed
 from lightning_reid.callbacks.redetection_picture import SHOWN_HEIGHT, draw_before_and_after
-from lightning_reid.records import ImageRecord, TrackletRecord
+from lightning_reid.callbacks.search_picture import draw_search, sampled_identity_rows
+from lightning_reid.callbacks.threshold_picture import draw_threshold
+from lightning_reid.records import ImageRecord, TargetState, TrackletRecord
+from lightning_reid.selection import distance_threshold
 
 
 def record(folder, name: str, pid: int, camid: int, colour=(0, 0, 255)) -> ImageRecord:
@@ -76,3 +80,41 @@ def test_the_picture_of_redetection_has_the_frames_above_and_the_processed_ones_
     assert long.size == (5 * width, 2 * SHOWN_HEIGHT)
     with pytest.raises(ValueError, match="no tracklet"):
         draw_before_and_after([])
+
+
+def test_the_search_is_drawn_with_every_identity_outlined_as_its_cluster_fits():
+    generator = torch.Generator().manual_seed(0)
+    pids = torch.arange(1, 7).repeat_interleave(6)  # identities 1, 2 are labelled
+    embeddings = 5 * torch.eye(6, 8).repeat_interleave(6, dim=0) + 0.1 * torch.randn(36, 8, generator=generator)
+    figure = draw_search(embeddings, pids, 12, {"right": pids, "all in one": torch.zeros_like(pids)})
+    outlines = [[patch.get_linestyle() for patch in axes.patches] for axes in figure.axes]
+    assert outlines == [["-"] * 6, [":"] * 6]
+    assert [axes.get_title() for axes in figure.axes] == ["right", "all in one"]
+
+
+def test_identities_nobody_knows_are_not_drawn():
+    rows = sampled_identity_rows(torch.tensor([1, 1, 2, -1, -1, 7]), 3, seed=0)
+    assert sorted(rows.tolist()) == [0, 1, 2, 5]
+    assert draw_search(torch.zeros(4, 2), torch.tensor([1, 1, -1, -1]), 2, {"none": torch.zeros(4).long()}) is None
+
+
+def test_strips_show_the_exemplar_first_and_a_line_where_the_selection_ends(tmp_path):
+    places = torch.tensor([[0.0], [1.0], [3.0], [10.0], [11.0]])
+    state = TargetState(2, torch.tensor([0, 0, -1, 1, 1]), torch.zeros(5).long(), embeddings=places, exemplars=torch.tensor([1, 4]))
+    strips = cluster_strips(state, [0, 3], max_images=3)
+    assert strips == [
+        {"iteration": 2, "followed": 0, "rows": [1, 0, 2], "selected": 2, "size": 3},
+        {"iteration": 2, "followed": 3, "rows": [4, 3], "selected": 2, "size": 2},
+    ]
+    crop = FramedCrop(record(tmp_path, "a", 1, 1).path, NEUTRAL)
+    with_line, without = (np.asarray(draw_crop_sheet([[crop] * 3], ["exemplar"], cuts=[cut])) for cut in (2, 3))
+    assert (with_line == WRONG).all(2).any()
+    assert not (without == WRONG).all(2).any()
+
+
+def test_the_threshold_is_drawn_between_the_histograms():
+    found = distance_threshold(torch.tensor([[0.0], [0.1], [5.0], [5.1]]), torch.tensor([0, 0, 1, 1]))
+    axes = draw_threshold(found, tau=found.value + 1).axes[0]
+    marks = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert marks == [found.value, found.value + 1]
+    assert 0.01 < found.value < 24

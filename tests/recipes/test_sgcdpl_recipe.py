@@ -43,11 +43,12 @@ def recipe():
 
 
 def test_the_ablation_leaves_both_tables_and_all_pictures_and_is_not_trained_twice(market_folder, tmp_path, capsys):
-    module, arguments = recipe(), [f"--data.dataset={market_folder}", "--ablation", f"--output={tmp_path}", *TINY]
+    module, arguments = recipe(), [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={tmp_path}", *TINY]
     module.main(arguments)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert list(rows) == ["labelled only", "initialisation", *module.METHODS, "all identities labelled"]
-    assert all(0 <= row["mAP"] <= 1 for row in rows.values())
+    assert all(0 <= row["mAP"] <= 1 and 0 < row["NMI"] <= 1 for row in rows.values())
+    assert "NMI %" in (tmp_path / "table.md").read_text()
     first = json.loads((tmp_path / "first-iteration" / "results.json").read_text())["rows"]
     assert list(first) == list(module.FIRST_ITERATION)
     assert all(row["costs"]["identities"] == 6 and row["costs"]["clusters"] >= 2 for row in first.values())

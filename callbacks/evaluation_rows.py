@@ -1,0 +1,74 @@
+"""What callbacks need to look at all embeddings of a validation or a test."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.embedding_pass import gather_rows
+from lightning_reid.protocols import EvaluatedData
+from lightning_reid.records import AnyRecord
+
+ROWS = ("embeddings", "indices", "is_query")
+
+
+class EvaluationRows(pl.Callback):
+    """Keeps what the evaluation steps returned and hands it to its child, query and gallery apart and in the order of the records."""
+
+    def __init__(self) -> None:
+        self._batches: list[dict[str, Tensor]] = []
+
+    @abstractmethod
+    def use_embeddings(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        stage: str,
+        query: tuple[tuple[AnyRecord, ...], Tensor],
+        gallery: tuple[tuple[AnyRecord, ...], Tensor],
+    ) -> None:
+        """Records of each part and their embeddings ``[n, D]``, on the CPU, on every rank; ``stage`` is ``"val"`` or ``"test"``."""
+
+    @override
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._batches.append({name: outputs[name].cpu() for name in ROWS})
+
+    @override
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    @override
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._hand_over(trainer, pl_module, "val")
+
+    @override
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._hand_over(trainer, pl_module, "test")
+
+    def _hand_over(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        rows = {name: gather_rows(trainer, torch.cat([batch[name] for batch in self._batches])) for name in ROWS}
+        self._batches = []
+        data = getattr(trainer, "datamodule", None)
+        if trainer.sanity_checking:
+            return
+        if not isinstance(data, EvaluatedData):
+            raise ValueError(f"{type(self).__name__} wants a datamodule with queries and a gallery, got {type(data).__name__}")
+        query, gallery = data.evaluation_records()
+        parts = [(records, _by_index(rows, is_query, len(records))) for is_query, records in ((True, query), (False, gallery))]
+        self.use_embeddings(trainer, pl_module, stage, *parts)
+
+
+def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor:
+    chosen = rows["is_query"] == is_query
+    ordered = torch.empty(count, rows["embeddings"].shape[1], dtype=rows["embeddings"].dtype)
+    ordered[rows["indices"][chosen]] = rows["embeddings"][chosen]
+    return ordered

@@ -1,0 +1,41 @@
+"""How well the gallery falls into clusters by identity: the measure of sets without cameras."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.across_ranks import once_for_all_ranks
+from lightning_reid.callbacks.evaluation_rows import EvaluationRows
+from lightning_reid.metrics import clustering_nmi
+from lightning_reid.records import AnyRecord
+
+
+class NMILogger(EvaluationRows):
+    """After validation and testing, logs ``val/NMI`` and ``test/NMI``: of k-means clusters of the gallery and its identities.
+
+    Source: the measure of CUB-200-2011 (SGC-DPL, Table 3.6); recall@1 beside it is the R1 of the module.
+
+    Args:
+        seed: Of the starts of k-means.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+
+    @override
+    def use_embeddings(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        stage: str,
+        query: tuple[tuple[AnyRecord, ...], Tensor],
+        gallery: tuple[tuple[AnyRecord, ...], Tensor],
+    ) -> None:
+        records, embeddings = gallery
+        pids = torch.tensor([record.pid for record in records])
+        nmi = once_for_all_ranks(trainer, lambda: clustering_nmi(embeddings[pids > 0], pids[pids > 0], seed=self.seed))
+        pl_module.log(f"{stage}/NMI", nmi, on_step=False, on_epoch=True, batch_size=1, rank_zero_only=False)
