@@ -3,12 +3,14 @@
     python benchmarks/affinity_propagation.py                                   # all at 4,000 points: about two minutes
     python benchmarks/affinity_propagation.py --measures dense --points 12936
     python benchmarks/affinity_propagation.py --measures sparse --points 32621
+    python benchmarks/affinity_propagation.py --measures guided_sparse --points 32621
     python benchmarks/affinity_propagation.py --measures curve --output curve.png
 
 Embeddings are generated around identity centres, 17.2 images an identity as in Market-1501; the similarity is minus the squared distance,
 the preference its median. Every figure is taken in a process of its own; memory is what a run adds to the process that already holds the
 similarity. "peer" is scikit-learn in float64 (it has no float32). "search" is ``semantics_guided_preference`` with a sixth of
-the identities labelled, "cold" one run of ``affinity_propagation`` at the p* it found.
+the identities labelled, "cold" one run of ``affinity_propagation`` at the p* it found; "guided_sparse" is all of
+``semantics_guided_affinity_propagation(neighbours=k)``.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from torch import Tensor
 from lightning_reid.clustering import (
     affinity_propagation,
     clustering_agreement,
+    semantics_guided_affinity_propagation,
     semantics_guided_preference,
     similarity_graph,
     similarity_ranking,
@@ -141,14 +144,33 @@ def measure_search(points: int, noise: float, dtype: torch.dtype) -> dict[str, f
     }
 
 
+def measure_guided_sparse(points: int, noise: float, k: int) -> dict[str, float]:
+    embeddings, pids = generated(points, noise)
+    num_labeled = int((pids < max(1, int(pids.max() + 1) // 6)).sum())
+    sparse_affinity_propagation(similarity_graph(embeddings[:300], 20), -1.0)
+    before, start = forget_the_peak(), time.perf_counter()
+    found = semantics_guided_affinity_propagation(embeddings[:num_labeled], pids[:num_labeled], embeddings[num_labeled:], neighbours=k)
+    figures = measured(found.clusters, start, before) | {"probes": len(found.search.history), "matched": found.search.matched}
+    agreement = clustering_agreement(found.clusters.labels, pids[num_labeled:])
+    return figures | {"clusters": agreement.num_clusters, "v_measure": agreement.v_measure}
+
+
 ONE = {
     "float32": lambda args: measure_ours(args.points, args.noise, torch.float32),
     "float64": lambda args: measure_ours(args.points, args.noise, torch.float64),
     "peer": lambda args: measure_peer(args.points, args.noise),
     "sparse": lambda args: measure_sparse(args.points, args.noise, args.k),
     "search": lambda args: measure_search(args.points, args.noise, torch.float32),
+    "guided_sparse": lambda args: measure_guided_sparse(args.points, args.noise, args.k),
 }
-MEASURES = {"dense": ("float32",), "peer": ("peer", "float64"), "sparse": ("sparse",), "search": ("search",), "curve": ()}
+MEASURES = {
+    "dense": ("float32",),
+    "peer": ("peer", "float64"),
+    "sparse": ("sparse",),
+    "search": ("search",),
+    "guided_sparse": ("guided_sparse",),
+    "curve": (),
+}
 
 
 def in_fresh_process(one: str, points: int, args: argparse.Namespace) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,13 @@ from lightning_reid.records import AnyRecord
 ROWS = ("embeddings", "indices", "is_query")
 
 
+class EmbeddedRecords(NamedTuple):
+    """Records and their embeddings ``[n, D]``, on the CPU."""
+
+    records: tuple[AnyRecord, ...]
+    embeddings: Tensor
+
+
 class EvaluationRows(pl.Callback):
     """Keeps what the evaluation steps returned and hands it to its child, query and gallery apart and in the order of the records."""
 
@@ -24,15 +31,8 @@ class EvaluationRows(pl.Callback):
         self._batches: list[dict[str, Tensor]] = []
 
     @abstractmethod
-    def use_embeddings(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        stage: str,
-        query: tuple[tuple[AnyRecord, ...], Tensor],
-        gallery: tuple[tuple[AnyRecord, ...], Tensor],
-    ) -> None:
-        """Records of each part and their embeddings ``[n, D]``, on the CPU, on every rank; ``stage`` is ``"val"`` or ``"test"``."""
+    def use(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str, query: EmbeddedRecords, gallery: EmbeddedRecords) -> None:
+        """Do what the callback is for; called on every rank, ``stage`` is ``"val"`` or ``"test"``."""
 
     @override
     def on_validation_batch_end(
@@ -63,8 +63,8 @@ class EvaluationRows(pl.Callback):
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"{type(self).__name__} wants a datamodule with queries and a gallery, got {type(data).__name__}")
         query, gallery = data.evaluation_records()
-        parts = [(records, _by_index(rows, is_query, len(records))) for is_query, records in ((True, query), (False, gallery))]
-        self.use_embeddings(trainer, pl_module, stage, *parts)
+        parts = [EmbeddedRecords(part, _by_index(rows, is_query, len(part))) for is_query, part in ((True, query), (False, gallery))]
+        self.use(trainer, pl_module, stage, *parts)
 
 
 def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor:

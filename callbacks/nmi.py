@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
-from lightning_reid.callbacks.evaluation_rows import EvaluationRows
+from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.metrics import clustering_nmi
-from lightning_reid.records import AnyRecord
 
 
 class NMILogger(EvaluationRows):
@@ -27,15 +25,8 @@ class NMILogger(EvaluationRows):
         self.seed = seed
 
     @override
-    def use_embeddings(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        stage: str,
-        query: tuple[tuple[AnyRecord, ...], Tensor],
-        gallery: tuple[tuple[AnyRecord, ...], Tensor],
-    ) -> None:
-        records, embeddings = gallery
-        pids = torch.tensor([record.pid for record in records])
-        nmi = once_for_all_ranks(trainer, lambda: clustering_nmi(embeddings[pids > 0], pids[pids > 0], seed=self.seed))
-        pl_module.log(f"{stage}/NMI", nmi, on_step=False, on_epoch=True, batch_size=1, rank_zero_only=False)
+    def use(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str, query: EmbeddedRecords, gallery: EmbeddedRecords) -> None:
+        pids = torch.tensor([record.pid for record in gallery.records])
+        known = pids > 0
+        nmi = once_for_all_ranks(trainer, lambda: clustering_nmi(gallery.embeddings[known], pids[known], seed=self.seed))
+        module.log(f"{stage}/NMI", nmi, on_step=False, on_epoch=True, batch_size=1)

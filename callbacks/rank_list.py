@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
-from lightning_reid.callbacks.evaluation_rows import EvaluationRows
+from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
 from lightning_reid.records import JUNK_PID, AnyRecord
@@ -38,20 +38,13 @@ class RankListLogger(EvaluationRows):
         self.path, self.num_queries, self.top = Path(path), num_queries, top
 
     @override
-    def use_embeddings(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        stage: str,
-        query: tuple[tuple[AnyRecord, ...], Tensor],
-        gallery: tuple[tuple[AnyRecord, ...], Tensor],
-    ) -> None:
+    def use(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str, query: EmbeddedRecords, gallery: EmbeddedRecords) -> None:
         if not trainer.is_global_zero:
             return
-        rows = torch.linspace(0, len(query[0]) - 1, min(self.num_queries, len(query[0]))).round().long()
-        asked = [query[0][i] for i in rows.tolist()]
-        ranks = nearest_allowed(asked, gallery[0], query[1][rows], gallery[1], self.top)
-        picture = draw_rank_lists(asked, [[gallery[0][j] for j in row] for row in ranks])
+        rows = torch.linspace(0, len(query.records) - 1, min(self.num_queries, len(query.records))).round().long()
+        asked = [query.records[i] for i in rows.tolist()]
+        ranks = nearest_allowed(asked, gallery.records, query.embeddings[rows], gallery.embeddings, self.top)
+        picture = draw_rank_lists(asked, [[gallery.records[j] for j in row] for row in ranks])
         write_atomically(self.path, picture.save)
         log_picture(trainer, f"{stage}/rank_list", self.path)
 
