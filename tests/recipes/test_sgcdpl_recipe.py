@@ -127,7 +127,7 @@ def test_a_killed_run_resumed_ends_as_an_unbroken_one(market_folder, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_leave_one_set_of_results(market_folder, tmp_path):
-    options = ["--devices=2", "--strategy=ddp", "--accelerator=cpu", "--data.p=2", "--model.bn_group=4"]
+    options = ["--devices=2", "--strategy=ddp", "--accelerator=cpu", "--data.p=2"]
     command = [sys.executable, str(RECIPE), f"--data.dataset={market_folder}", f"--output={tmp_path}", *TINY, *options]
     finished = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
