@@ -62,6 +62,10 @@ class BatchOnDevice(pl.LightningDataModule):
         """Part of ``TargetData``."""
         self.target_state = state
 
+    def ground_truth(self) -> Tensor:
+        """Part of ``TargetData``."""
+        return torch.tensor([record.pid for record in self.target_records])
+
     def target_dataloader(self) -> DataLoader:
         """Part of ``TargetData``."""
         return self.train_dataloader()

@@ -17,7 +17,7 @@ from lightning_reid.datamodules import SemiSupervisedDataModule
 from lightning_reid.datamodules.catalog import read_prepared
 from lightning_reid.datamodules.unlabeled_views import view_batches
 from lightning_reid.protocols import EvaluatedData, LabelledData, TargetData
-from lightning_reid.records import InterCameraPairs, TargetState
+from lightning_reid.records import IN_TRIPLET_LOSSES, InterCameraPairs, LabeledEmbeddings, TargetState
 
 SMALL = {"image_size": (64, 32), "labeled": 4, "p": 4, "k": 2, "unlabeled_per_batch": 4, "num_workers": 0}
 
@@ -181,18 +181,31 @@ def test_draws_and_pixels_are_a_function_of_seed_and_epoch(market_folder):
 def test_a_restored_module_draws_as_the_one_that_was_saved(market_folder, tmp_path):
     data = data_on(market_folder)
     camids, num_images = torch.tensor([record.camid for record in data.target_records]), len(data.target_records)
-    ranked = torch.arange(num_images)[:, None].flip(0)
-    pairs = InterCameraPairs(ranked, torch.ones(num_images, 1, dtype=torch.bool))
-    data.set_target_state(TargetState(7, some_labels(data), camids, embeddings=torch.zeros(num_images, 2), neighbours=pairs))
+    labels, embeddings = some_labels(data), torch.zeros(num_images, 2)
+    num_clusters = int(labels.max()) + 1
+    soft = torch.rand(num_images, num_clusters, generator=torch.Generator().manual_seed(0))
+    believed = {"exemplars": torch.arange(num_clusters), "soft_labels": soft, "space": IN_TRIPLET_LOSSES}
+    data.set_target_state(TargetState(7, labels, camids, embeddings, labeled=LabeledEmbeddings(embeddings[:4], labels[:4]), **believed))
     torch.save(data.state_dict(), tmp_path / "data.pt")
     restored = data_on(market_folder)
     restored.load_state_dict(torch.load(tmp_path / "data.pt", weights_only=True))
     assert restored.target_state is not None
     assert restored.target_state.iteration == 7
     assert restored.target_state.embeddings is None
-    assert restored.target_state.neighbours is not None
-    assert torch.equal(restored.target_state.neighbours.ranked, ranked)
-    assert all(torch.equal(a["images"], b["images"]) for a, b in zip(batches_of(data), batches_of(restored), strict=True))
+    assert restored.target_state.labeled is None
+    assert torch.equal(restored.target_state.exemplars, believed["exemplars"])
+    assert torch.equal(restored.target_state.soft_labels, soft)
+    for before, after in zip(batches_of(data), batches_of(restored), strict=True):
+        assert torch.equal(before["images"], after["images"])
+        assert torch.equal(before["soft_labels"], after["soft_labels"])
+
+
+def test_mined_pairs_which_no_batch_would_hold_are_refused(market_folder):
+    data = data_on(market_folder)
+    num_images = len(data.target_records)
+    pairs = InterCameraPairs(torch.zeros(num_images, 1, dtype=torch.int64), torch.ones(num_images, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match="leave InterCameraMining out"):
+        data.set_target_state(TargetState(0, some_labels(data), torch.zeros(num_images, dtype=torch.int64), neighbours=pairs))
 
 
 def test_a_module_restored_before_the_first_pseudo_labels_has_none(market_folder):
