@@ -91,27 +91,29 @@ def semantics_guided_affinity_propagation(
     squared_norms(in_full_precision(labeled), "labeled")
     squared_norms(in_full_precision(unlabeled), "unlabeled")
     check_options(damping, max_iter, convergence_iter, unconverged)
-    everybody = torch.cat([labeled, unlabeled])
-    if neighbours is None:
-        search = semantics_guided_preference(
-            negative_squared_distances(everybody),
-            labels,
-            damping=damping,
-            max_iter=max_iter,
-            convergence_iter=convergence_iter,
-            on_probe=on_probe,
-        )
-        similarity = negative_squared_distances(unlabeled)
-        clusters = affinity_propagation(
-            similarity,
-            similarity_ranking(similarity) * search.preference,
-            damping=damping,
-            max_iter=max_iter,
-            convergence_iter=convergence_iter,
-            unconverged=unconverged,
-        )
-        return SemanticsGuidedClusters(clusters, search)
     options: dict[str, Any] = {"damping": damping, "max_iter": max_iter, "convergence_iter": convergence_iter}
+    if neighbours is not None:
+        return _among_neighbours(labeled, labels, unlabeled, neighbours, unconverged=unconverged, on_probe=on_probe, **options)
+    everybody = negative_squared_distances(torch.cat([labeled, unlabeled]))
+    search = semantics_guided_preference(everybody, labels, on_probe=on_probe, **options)
+    del everybody
+    similarity = negative_squared_distances(unlabeled)
+    clusters = affinity_propagation(similarity, similarity_ranking(similarity) * search.preference, unconverged=unconverged, **options)
+    return SemanticsGuidedClusters(clusters, search)
+
+
+def _among_neighbours(
+    labeled: Tensor,
+    labels: Tensor,
+    unlabeled: Tensor,
+    neighbours: int,
+    *,
+    unconverged: Literal["keep", "refuse"],
+    on_probe: OnProbe | None,
+    **options: Any,
+) -> SemanticsGuidedClusters:
+    """SG-AP with messages between nearest neighbours only, in the search and in the clustering of the unlabelled points."""
+    everybody = torch.cat([labeled, unlabeled])
     num_labeled = _check_labels(labels, len(everybody))
     runs = _GraphRuns(similarity_graph(everybody, neighbours), embedding_ranking(everybody), **options)
     levels = _labeled_similarities(negative_squared_distances(labeled), num_labeled)
