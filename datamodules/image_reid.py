@@ -42,6 +42,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
         k: Images an identity.
         crop_padding: Pixels of padding before the random crop; 0 for none.
         erasing_probability: Chance of random erasing, in [0, 1].
+        flip_probability: Chance of mirroring left and right, in [0, 1].
         num_workers: Worker processes a loader.
         eval_batch_size: Images an evaluation batch.
         seed: Seed of the draws, the augmentations and of generated data's splits.
@@ -63,6 +64,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
         k: int = 4,
         crop_padding: int = 10,
         erasing_probability: float = 0.5,
+        flip_probability: float = 0.5,
         num_workers: int = 2,
         eval_batch_size: int = 128,
         seed: int = 0,
@@ -79,10 +81,19 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
             eval_batch_size=eval_batch_size,
             seed=seed,
         )
-        if crop_padding < 0 or not 0 <= erasing_probability <= 1:
-            raise ValueError(f"need crop_padding >= 0 and 0 <= erasing_probability <= 1, got {crop_padding} and {erasing_probability}")
-        self.crop_padding, self.erasing_probability = crop_padding, erasing_probability
+        chances = (erasing_probability, flip_probability)
+        if crop_padding < 0 or not all(0 <= chance <= 1 for chance in chances):
+            raise ValueError(
+                "need crop_padding >= 0, and erasing_probability and flip_probability in [0, 1],"
+                f" got {crop_padding}, {erasing_probability} and {flip_probability}"
+            )
+        self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
         self.unreadable, self.needs_test = unreadable, needs_test
+
+    @property
+    def repeats_images(self) -> bool:
+        """Whether nothing random is done to training images."""
+        return not self.train_transform.is_random
 
     @override
     def prepare_data(self) -> None:
@@ -108,8 +119,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     def training_loader(self, labels: Tensor, batches: PlannedBatches, *, epoch: int, collate: Any = collate_images) -> DataLoader:
         """A loader over augmented training images that follows a plan."""
-        transform = TrainTransform(self.image_size, self.crop_padding, self.erasing_probability)
-        images = TrainImages(self.dataset.train, labels, transform, seed=self.seed, epoch=epoch)
+        images = TrainImages(self.dataset.train, labels, self.train_transform, seed=self.seed, epoch=epoch)
         return DataLoader(images, batch_sampler=batches, collate_fn=collate, **self.worker_options())
 
     @override

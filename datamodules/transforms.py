@@ -38,17 +38,24 @@ class TrainTransform:
         crop_padding: Black pixels added on every side before a random crop back to ``image_size``; 0 leaves the crop out.
         erasing_probability: Chance of erasing a rectangle (2 to 40 % of the area, aspect 0.3 to 3.3) with the ImageNet mean
             colour (Zhong et al. 2020, arXiv:1708.04896); 0 leaves it out.
+        flip_probability: Chance of mirroring left and right; 0 leaves it out.
     """
 
     image_size: tuple[int, int]
     crop_padding: int = 10
     erasing_probability: float = 0.5
+    flip_probability: float = 0.5
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it does anything to an image but resize it."""
+        return max(self.crop_padding, self.erasing_probability, self.flip_probability) > 0
 
     def __call__(self, image: Tensor) -> Tensor:
         """Augment one image ``[3, h, w]`` uint8 to a contiguous ``[3, H, W]``."""
         flip, down, right, erase = torch.rand(4).tolist()
         image = resized(image, *self.image_size)
-        if flip < 0.5:
+        if flip < self.flip_probability:
             image = image.flip(2)
         offsets = 2 * self.crop_padding + 1
         image = shifted(image, int(down * offsets) - self.crop_padding, int(right * offsets) - self.crop_padding)

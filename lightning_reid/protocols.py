@@ -35,6 +35,15 @@ class ResizedData(Protocol):
 
 
 @runtime_checkable
+class RepeatedImages(Protocol):
+    """A datamodule that says whether its training images are the same in every epoch."""
+
+    @property
+    def repeats_images(self) -> bool:
+        """Whether nothing random is done to an image."""
+
+
+@runtime_checkable
 class EvaluatedData(Protocol):
     """A datamodule with queries and a gallery."""
 

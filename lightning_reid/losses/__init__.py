@@ -3,17 +3,31 @@
 from lightning_reid.losses.augmented_triplet import NegativeChoice, augmented_triplet_loss
 from lightning_reid.losses.classification import label_smoothed_cross_entropy
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
+from lightning_reid.losses.distillation import (
+    DistillationLoss,
+    check_distillation,
+    distillation_loss,
+    embedding_cosine_loss,
+    relational_distance_loss,
+    softened_divergence,
+)
 from lightning_reid.losses.soft_targets import soft_target_cross_entropy
 from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weighted_triplet_loss, weighted_triplet_loss
 
 __all__ = [
     "DistanceName",
+    "DistillationLoss",
     "NegativeChoice",
     "augmented_triplet_loss",
     "batch_hard_triplet_loss",
+    "check_distillation",
+    "distillation_loss",
+    "embedding_cosine_loss",
     "label_smoothed_cross_entropy",
     "masked_weighted_triplet_loss",
     "pairwise_distances",
+    "relational_distance_loss",
     "soft_target_cross_entropy",
+    "softened_divergence",
     "weighted_triplet_loss",
 ]

@@ -1,5 +1,6 @@
 """LightningModules: what a batch is, what is learned from it, what is logged."""
 
+from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillation
 from lightning_reid.modules.hsr import HSR
 from lightning_reid.modules.identity_learning import IdentityLearning
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -12,6 +13,8 @@ from lightning_reid.modules.video import VideoReID
 __all__ = [
     "HSR",
     "SGCDPL",
+    "DistilledReID",
+    "EmbeddingDistillation",
     "IdentityLearning",
     "ImageReIDModule",
     "PseudoIdentityLearning",

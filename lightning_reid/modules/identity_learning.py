@@ -10,6 +10,7 @@ from typing_extensions import override
 from lightning_reid.losses import batch_hard_triplet_loss, label_smoothed_cross_entropy
 from lightning_reid.modules.classifier import classifier_like, new_classifier
 from lightning_reid.modules.reid_module import ReIDModule
+from lightning_reid.networks import EmbeddingOutput
 from lightning_reid.protocols import LabelledData
 
 
@@ -43,12 +44,17 @@ class IdentityLearning(ReIDModule):
         if self.classifier is None:
             self.classifier = classifier_like(checkpoint)
 
+    def classification_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised beside the triplet loss, and its parts by the names they are logged under."""
+        assert self.classifier is not None
+        ce = label_smoothed_cross_entropy(self.classifier(output.embedding), batch["pids"], self.hparams["label_smoothing"])
+        return ce, {"train/loss_ce": ce}
+
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        assert self.classifier is not None
         output, pids = self.embed_batch(batch), batch["pids"]
-        ce = label_smoothed_cross_entropy(self.classifier(output.embedding), pids, self.hparams["label_smoothing"])
+        classification, parts = self.classification_loss(batch, output)
         triplet = batch_hard_triplet_loss(output.before_bnneck, pids, margin=self.hparams["margin"], group_size=self.mining_group)
-        loss = ce + triplet
-        self.log_dict({"train/loss": loss, "train/loss_ce": ce, "train/loss_triplet": triplet}, batch_size=len(pids))
+        loss = classification + triplet
+        self.log_dict({"train/loss": loss, **parts, "train/loss_triplet": triplet}, batch_size=len(pids))
         return loss

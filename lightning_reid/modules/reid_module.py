@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -25,6 +25,9 @@ class ReIDModule(pl.LightningModule):
     ``second_pids [B]`` int64.
     Logs ``val/mAP``, ``val/R1``, ``val/R5``, ``val/R10``, ``val/mINP`` (``test/...`` when testing) an epoch, fractions in [0, 1].
 
+    Attributes:
+        unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
+
     Args:
         network: Of images or of clips.
         optimizer: ``"sgd"`` (momentum 0.9) or ``"adam"``.
@@ -37,6 +40,8 @@ class ReIDModule(pl.LightningModule):
         protocol: Which gallery entries count: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: Average precision by ``"step"``, or by ``"trapezoid"`` as in older papers, which gives one to two points less.
     """
+
+    unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
 
     def __init__(
         self,
@@ -55,8 +60,8 @@ class ReIDModule(pl.LightningModule):
         super().__init__()
         if lr <= 0 or weight_decay < 0 or warmup_epochs < 0:
             raise ValueError(f"need lr > 0, weight_decay >= 0 and warmup_epochs >= 0, got {lr}, {weight_decay} and {warmup_epochs}")
-        # a checkpoint brings its own weights: where the first ones came from must not be looked up again when it is loaded
-        self.save_hyperparameters(ignore=["network", "pretrained", "weights"])
+        # where the first weights came from must not be looked up again when a checkpoint is loaded
+        self.save_hyperparameters(ignore=self.unsaved_arguments)
         # convolutions run in the layout of their weights, and this one suits CPUs and tensor cores alike
         self.network = network.to(memory_format=torch.channels_last)
         self.retrieval = RetrievalMetrics(metric=metric, rerank=rerank, protocol=protocol, ap=ap)

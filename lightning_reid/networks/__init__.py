@@ -11,6 +11,7 @@ from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_a
 from lightning_reid.networks.non_local import NonLocalBlock
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
 from lightning_reid.networks.released_weights import LoadedWeights, load_released_weights
+from lightning_reid.networks.teacher import RememberedTeacher, Teacher, TeacherOutput, load_teacher
 from lightning_reid.networks.video_by_name import VideoNetworkName, build_video_network
 from lightning_reid.networks.video_network import VideoNetwork
 from lightning_reid.networks.video_resnet import NVAN, STENVAN, VideoResNet50
@@ -32,6 +33,9 @@ __all__ = [
     "LoadedWeights",
     "MultiplyAdds",
     "NonLocalBlock",
+    "RememberedTeacher",
+    "Teacher",
+    "TeacherOutput",
     "VideoNetwork",
     "VideoNetworkName",
     "VideoResNet50",
@@ -43,6 +47,7 @@ __all__ = [
     "load_embedding_network",
     "load_foreign_state_dict",
     "load_released_weights",
+    "load_teacher",
     "mask_pooling",
     "part_pooling",
     "trained_image_size",

@@ -1,0 +1,149 @@
+"""A small network that learns from labels and from a larger network."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, get_args
+
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.losses import check_distillation, distillation_loss, embedding_cosine_loss, relational_distance_loss
+from lightning_reid.modules.reid_module import ReIDModule
+from lightning_reid.modules.supervised import SupervisedReID
+from lightning_reid.networks import EmbeddingOutput, RememberedTeacher, Teacher, TeacherOutput, load_teacher
+from lightning_reid.protocols import RepeatedImages
+
+EmbeddingDistillation = Literal["none", "cosine", "relational"]
+
+
+class DistilledReID(SupervisedReID):
+    """Knowledge distillation: ``alpha T^2 KL(teacher_T || student_T) + (1 - alpha) CE`` and the batch-hard triplet loss.
+
+    Source: Liu et al. 2020 (knowledge distillation for fast re-ID), eq. 3 and section 4.2.
+
+    The teacher is no part of the module's parameters: neither the optimiser nor a checkpoint sees it. A checkpoint of the student is
+    that of a ``SupervisedReID`` network: it loads, embeds and exports without the teacher, and needs it again only to be fitted on.
+
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``; ``indices [B]`` with ``remember_teacher``.
+    Logs ``train/loss``, ``train/loss_ce``, ``train/loss_kd`` (the divergence, with its ``T^2``), ``train/loss_embedding``,
+    ``train/loss_triplet`` and ``train/teacher_accuracy`` a step; the scores of :class:`ReIDModule` an epoch.
+
+    Args:
+        student: timm's name of the network that learns; ``backbone_options``, ``pooling`` and others of :class:`SupervisedReID` say more.
+        teacher: A checkpoint of this house, or of torchreid or fast-reid, timm's name of a network, or a ``Teacher``. ``None`` where
+            nothing is asked of one, with ``alpha=0`` and ``embeddings="none"``, or where the module is not fitted.
+        temperature: T of eq. 3, above 0.
+        alpha: The teacher's share of eq. 3, in [0, 1]. Above 0 the teacher's classifier must be of the same identities in the same
+            order, as it is when it was trained on the same data set.
+        embeddings: Also pull the student's embeddings to the teacher's: ``"cosine"`` (of one width) or ``"relational"`` (distances
+            within the batch, of any widths).
+        embedding_weight: Factor of that loss.
+        remember_teacher: Ask the teacher once for each image; for datamodules that leave images as they are.
+        teacher_options: Of ``build_backbone``, for a teacher that is named by timm's name.
+        label_smoothing: Of the cross-entropy, in [0, 1).
+        options: Further arguments of :class:`SupervisedReID`.
+
+    Raises:
+        ValueError: A number is out of range (here); no teacher, one of other identities or widths, or augmented images with
+            ``remember_teacher`` (when a fit begins).
+    """
+
+    unsaved_arguments: ClassVar[tuple[str, ...]] = (*ReIDModule.unsaved_arguments, "teacher", "teacher_options")
+
+    def __init__(
+        self,
+        student: str = "mobilenetv2_100",
+        teacher: str | Teacher | None = None,
+        temperature: float = 5.0,
+        alpha: float = 0.1,
+        embeddings: EmbeddingDistillation = "none",
+        embedding_weight: float = 1.0,
+        remember_teacher: bool = False,
+        teacher_options: dict[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> None:
+        check_distillation(temperature, alpha)
+        if embeddings not in get_args(EmbeddingDistillation) or not embedding_weight > 0:
+            known = get_args(EmbeddingDistillation)
+            raise ValueError(f"need embeddings of {known} and embedding_weight > 0, got {embeddings!r} and {embedding_weight}")
+        if options.setdefault("backbone", student) != student:  # a checkpoint holds both
+            raise ValueError(f"the network that learns is called student here: got student={student!r}, backbone={options['backbone']!r}")
+        super().__init__(label_smoothing=label_smoothing, **options)
+        built = load_teacher(teacher, **(teacher_options or {})) if isinstance(teacher, str) else teacher
+        self._teacher = (built,)  # in a tuple torch does not find it: it is neither trained, nor saved, nor sent to other processes
+        self._remembered: RememberedTeacher | None = None
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The network that is learned from."""
+        return self._teacher[0]
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the loss needs one."""
+        return bool(self.hparams["alpha"] > 0 or self.hparams["embeddings"] != "none")
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage != "fit" or not self.asks_teacher:
+            return
+        assert self.classifier is not None
+        if self.teacher is None:
+            raise ValueError("DistilledReID has no teacher to learn from: give it teacher=, or alpha=0 and embeddings='none'")
+        theirs, mine = self.teacher.num_classes, self.classifier.out_features
+        if self.hparams["alpha"] > 0 and theirs != mine:
+            has = "no classifier" if theirs is None else f"a classifier of {theirs} identities"
+            raise ValueError(
+                f"logits cannot be compared: the teacher has {has}, the student learns {mine} identities. Train the teacher on the same"
+                " data set, or give alpha=0 and embeddings='relational' to learn from its embeddings alone"
+            )
+        widths = (self.teacher.num_features, self.network.num_features)
+        if self.hparams["embeddings"] == "cosine" and widths[0] != widths[1]:
+            raise ValueError(
+                f"cosines cannot be compared: the teacher's embeddings have {widths[0]} numbers, the student's {widths[1]}:"
+                " give embeddings='relational'"
+            )
+        if self.hparams["remember_teacher"]:
+            data = getattr(self.trainer, "datamodule", None)
+            if not isinstance(data, RepeatedImages) or not data.repeats_images:
+                raise ValueError(
+                    "remember_teacher repeats what the teacher said of an image, so images must be the same in every epoch: give the"
+                    " datamodule flip_probability=0, crop_padding=0 and erasing_probability=0, or leave remember_teacher out"
+                )
+            self._remembered = RememberedTeacher(self.teacher)
+
+    @override
+    def on_fit_start(self) -> None:
+        if self.asks_teacher and self.teacher is not None:
+            self.teacher.to(self.device)
+
+    @override
+    def classification_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput) -> tuple[Tensor, dict[str, Tensor]]:
+        assert self.classifier is not None
+        if not self.asks_teacher:
+            return super().classification_loss(batch, output)
+        hints = self._ask_teacher(batch)
+        loss, parts = self._logit_loss(batch, output, hints)
+        if self.hparams["embeddings"] != "none":
+            compare = embedding_cosine_loss if self.hparams["embeddings"] == "cosine" else relational_distance_loss
+            parts["train/loss_embedding"] = compare(output.embedding, hints.embedding)
+            loss = loss + self.hparams["embedding_weight"] * parts["train/loss_embedding"]
+        return loss, parts
+
+    def _ask_teacher(self, batch: dict[str, Tensor]) -> TeacherOutput:
+        if self._remembered is not None:
+            return self._remembered(batch["images"], batch["indices"])
+        assert self.teacher is not None
+        answers: TeacherOutput = self.teacher(batch["images"])
+        return answers
+
+    def _logit_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput, hints: TeacherOutput) -> tuple[Tensor, dict[str, Tensor]]:
+        assert self.classifier is not None
+        if self.hparams["alpha"] == 0 or hints.logits is None:
+            return super().classification_loss(batch, output)
+        numbers = {name: self.hparams[name] for name in ("temperature", "alpha", "label_smoothing")}
+        loss, kd, ce = distillation_loss(self.classifier(output.embedding), hints.logits, batch["pids"], **numbers)
+        accuracy = (hints.logits.argmax(1) == batch["pids"]).float().mean()
+        return loss, {"train/loss_ce": ce, "train/loss_kd": kd, "train/teacher_accuracy": accuracy}
