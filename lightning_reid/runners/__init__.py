@@ -9,10 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_reid.runners.costs import network_costs
+    from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.redetect_options import RedetectOptions
-    from lightning_reid.runners.report import CLUSTERS, LOSS, RANK1, SCORE, Panel, ResultRow, draw_curves, print_table, write_report
+    from lightning_reid.runners.report import (
+        CLUSTERS,
+        LOSS,
+        RANK1,
+        SCORE,
+        Panel,
+        ResultRow,
+        draw_curves,
+        draw_heat_map,
+        print_table,
+        write_report,
+    )
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
     from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
@@ -31,8 +42,11 @@ __all__ = [
     "RunOptions",
     "Stage",
     "draw_curves",
+    "draw_heat_map",
     "draw_search",
     "find_crops",
+    "image_network_costs",
+    "median_milliseconds",
     "nearest_images",
     "network_costs",
     "print_neighbours",
@@ -45,9 +59,9 @@ __all__ = [
 
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
-    "costs": ("network_costs",),
+    "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
     "redetect_options": ("RedetectOptions",),
-    "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "print_table", "write_report"),
+    "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
     "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),

@@ -1,4 +1,4 @@
-"""What a network of clips costs: the columns beside its scores."""
+"""What networks cost: the columns beside their scores."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from statistics import median
 
 import torch
+from torch import nn
 
-from lightning_reid.networks import VideoNetwork, count_multiply_adds
+from lightning_reid.networks import EmbeddingNetwork, VideoNetwork, count_multiply_adds
 
 
 def network_costs(network: VideoNetwork, clip_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> dict[str, float]:
@@ -18,20 +19,52 @@ def network_costs(network: VideoNetwork, clip_shape: Sequence[int], device: torc
         network: Moved to ``device`` and put into evaluation mode.
         clip_shape: ``(T, 3, H, W)``.
         device: Where the clip is timed.
-        repetitions: The median of so many forward passes counts, in float32, without gradients, one clip at a time.
+        repetitions: See ``median_milliseconds``.
+    """
+    return _size(network, (1, *clip_shape)) | {
+        "ms a clip": median_milliseconds(network, (1, *clip_shape), device, repetitions=repetitions),
+    }
+
+
+def image_network_costs(
+    network: EmbeddingNetwork, image_size: tuple[int, int], device: torch.device, *, repetitions: int = 10
+) -> dict[str, float]:
+    """Multiply-adds and parameters of one image, and the time of a batch of 1 and of 32, by the headings of the table.
+
+    Args:
+        network: Moved to ``device`` and put into evaluation mode.
+        image_size: (height, width) in pixels.
+        device: Where the images are timed.
+        repetitions: See ``median_milliseconds``.
+    """
+    times = {f"ms, batch {size}": median_milliseconds(network, (size, 3, *image_size), device, repetitions=repetitions) for size in (1, 32)}
+    return _size(network, (1, 3, *image_size)) | times
+
+
+def median_milliseconds(network: nn.Module, input_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> float:
+    """Time of a forward pass in evaluation mode, in float32, without gradients; the median of some, after two that warm up.
+
+    Args:
+        network: Takes one tensor. Moved to ``device`` and put into evaluation mode.
+        input_shape: Shape of that tensor, which is all zeros.
+        device: Where it is timed.
+        repetitions: At least 1.
     """
     network.to(device).eval()
-    clip = torch.zeros(1, *clip_shape, device=device)
+    inputs = torch.zeros(*input_shape, device=device)
     seconds = []
     with torch.inference_mode():
-        for _ in range(repetitions + 2):  # the first two warm up
+        for _ in range(repetitions + 2):
             began = time.perf_counter()
-            network(clip)
+            network(inputs)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - began)
+    return 1000 * median(seconds[2:])
+
+
+def _size(network: nn.Module, input_shape: Sequence[int]) -> dict[str, float]:
     return {
-        "G multiply-adds": count_multiply_adds(network, clip.shape).total / 1e9,
+        "G multiply-adds": count_multiply_adds(network, input_shape).total / 1e9,
         "M parameters": sum(weights.numel() for weights in network.parameters()) / 1e6,
-        "ms a clip": 1000 * median(seconds[2:]),
     }

@@ -156,6 +156,38 @@ def draw_curves(
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
 
 
+def draw_heat_map(
+    path: Path, values: Mapping[tuple[float, float], float], *, labels: tuple[str, str, str], factor: float, stamp: ProtocolStamp
+) -> None:
+    """Draw a value over two settings, the number in each cell.
+
+    Args:
+        path: PNG to write.
+        values: By the settings (down, across), every combination of those that occur.
+        labels: Of the settings down and across, and of the value.
+        factor: What values are multiplied by, 100 for per cent.
+        stamp: Printed below.
+
+    Raises:
+        KeyError: A combination is missing.
+    """
+    down, across = (sorted({cell[axis] for cell in values}) for axis in (0, 1))
+    rows = [[factor * values[row, column] for column in across] for row in down]
+    figure = Figure(figsize=(1.6 + 1.1 * len(across), 1.4 + 0.8 * len(down)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(rows, cmap="viridis", aspect="auto")
+    middle = (min(map(min, rows)) + max(map(max, rows))) / 2
+    for y, row in enumerate(rows):
+        for x, value in enumerate(row):
+            axes.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if value < middle else "black")
+    axes.set_xticks(range(len(across)), [f"{value:g}" for value in across])
+    axes.set_yticks(range(len(down)), [f"{value:g}" for value in down])
+    axes.set(ylabel=labels[0], xlabel=labels[1])
+    figure.colorbar(image, label=labels[2])
+    figure.supxlabel(str(stamp), fontsize=5, color="grey")
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
+
+
 def row_from_json(name: str, content: Mapping[str, Any]) -> ResultRow:
     """A row read back from its JSON form."""
     low, high = content["mAP_interval"]

@@ -158,7 +158,7 @@ def test_numbers_out_of_range_die_in_the_constructor():
         DistilledReID(**STUDENT, temperature=0)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 2"):
         DistilledReID(**STUDENT, alpha=2)
-    with pytest.raises(ValueError, match="embeddings of .* got 'euclidean' and 1.0"):
+    with pytest.raises(ValueError, match=r"embeddings of .* got 'euclidean' and 1\.0"):
         DistilledReID(**STUDENT, embeddings="euclidean")
     with pytest.raises(ValueError, match="called student here: got student='resnet18', backbone='resnet50'"):
         DistilledReID(**STUDENT, backbone="resnet50")
