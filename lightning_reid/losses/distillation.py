@@ -110,7 +110,7 @@ def embedding_cosine_loss(student: Tensor, teacher: Tensor) -> Tensor:
         return (1 - cosines).sum() / max(1, len(student))
 
 
-def relational_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def relational_distance_loss(student: Tensor, teacher: Tensor, group_size: int | None = None) -> Tensor:
     """Huber loss between the distances within the batch, each network's in units of their mean: the widths may differ.
 
     ``mean_{i != j} h(d^s_ij / mean d^s - d^t_ij / mean d^t)`` with ``h(x) = x^2 / 2`` up to 1 and ``|x| - 1/2`` beyond.
@@ -120,13 +120,20 @@ def relational_distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: ``[B, D_s]`` float, with gradient. Where all rows are equal there is no unit: the student's distances count 0.
         teacher: ``[B, D_t]`` float; no gradient flows into it.
+        group_size: Compare only within consecutive groups of so many images, a divisor of B, and take the mean over groups: the loss
+            then does not depend on how many processes share a batch. ``None`` compares the whole batch.
 
     Returns:
         Scalar; 0 for fewer than two images.
 
     Raises:
-        ValueError: The numbers of rows differ.
+        ValueError: The numbers of rows differ, or groups do not divide them.
     """
+    if group_size is not None:
+        if group_size < 2 or len(student) % group_size:
+            raise ValueError(f"group_size must be at least 2 and divide the batch of {len(student)} images, got {group_size}")
+        groups = zip(student.split(group_size), teacher.split(group_size), strict=True)
+        return torch.stack([relational_distance_loss(mine, theirs) for mine, theirs in groups]).mean()
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
         raise ValueError(f"student and teacher must embed the same images, got {tuple(student.shape)} and {tuple(teacher.shape)}")
     if len(student) < 2:

@@ -127,9 +127,11 @@ class DistilledReID(SupervisedReID):
         hints = self._ask_teacher(batch)
         loss, parts = self._logit_loss(batch, output, hints)
         if self.hparams["embeddings"] != "none":
-            compare = embedding_cosine_loss if self.hparams["embeddings"] == "cosine" else relational_distance_loss
-            parts["train/loss_embedding"] = compare(output.embedding, hints.embedding)
-            loss = loss + self.hparams["embedding_weight"] * parts["train/loss_embedding"]
+            pair = (output.embedding, hints.embedding)
+            relational = self.hparams["embeddings"] == "relational"
+            distance = relational_distance_loss(*pair, group_size=self.mining_group) if relational else embedding_cosine_loss(*pair)
+            parts["train/loss_embedding"] = distance
+            loss = loss + self.hparams["embedding_weight"] * distance
         return loss, parts
 
     def _ask_teacher(self, batch: dict[str, Tensor]) -> TeacherOutput:

@@ -105,6 +105,15 @@ def test_relational_loss_does_not_see_rotation_or_scale_of_the_students_space():
     assert relational_distance_loss(3 * teacher @ rotation, teacher).item() == pytest.approx(0, abs=1e-12)
 
 
+def test_groups_compare_within_themselves_only():
+    student, teacher = draw(20, 6, 4), draw(21, 6, 5)
+    halves = [relational_distance_loss(mine, theirs) for mine, theirs in zip(student.split(3), teacher.split(3))]
+    torch.testing.assert_close(relational_distance_loss(student, teacher, group_size=3), torch.stack(halves).mean())
+    for wrong in (1, 4):
+        with pytest.raises(ValueError, match=f"divide the batch of 6 images, got {wrong}"):
+            relational_distance_loss(student, teacher, group_size=wrong)
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_fewer_than_two_images_have_no_relations_and_none_has_no_loss(rows):
     student = draw(13, rows, 4).requires_grad_()
