@@ -1,8 +1,10 @@
-"""What happens before and between epochs: aligning tracklets, clustering, refinement of pseudo-labels, pictures."""
+"""What happens before and between epochs: aligning tracklets, clustering, refinement of pseudo-labels, pruning, pictures."""
 
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
+from lightning_reid.callbacks.caie_pruning import CAIEPruning, Importance
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
+from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.callbacks.nmi import NMILogger
 from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
 from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
@@ -13,8 +15,11 @@ from lightning_reid.callbacks.target_clustering import TargetClustering
 
 __all__ = [
     "AffinityPseudoLabels",
+    "CAIEPruning",
     "ClusterStripLogger",
     "EmbeddingProjector",
+    "FilterPruning",
+    "Importance",
     "InterCameraMining",
     "NMILogger",
     "PartBasedHomogeneity",

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName, ProtocolStamp, RetrievalMetrics, RetrievalScores
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput
+from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, materialise
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
@@ -27,6 +27,7 @@ class ReIDModule(pl.LightningModule):
 
     Attributes:
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
+        channel_plan: Which channels the network kept when it was made smaller; ``None`` for one of full width.
 
     Args:
         network: Of images or of clips.
@@ -66,6 +67,20 @@ class ReIDModule(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.retrieval = RetrievalMetrics(metric=metric, rerank=rerank, protocol=protocol, ap=ap)
         self.last_scores: RetrievalScores | None = None
+        self.channel_plan: ChannelPlan | None = None
+
+    def materialise(self, plan: ChannelPlan) -> None:
+        """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
+
+        Between fits only: an optimiser, or DDP, would go on with the old parameters.
+
+        Raises:
+            ValueError: The network was made smaller before, or the plan is of another network.
+        """
+        if self.channel_plan is not None:
+            raise ValueError("the network was made smaller before: a plan is for the network of full width")
+        self.network = materialise(self.network, plan).to(memory_format=torch.channels_last)
+        self.channel_plan = plan
 
     @abstractmethod
     def embed_batch(self, batch: dict[str, Tensor]) -> EmbeddingOutput:
@@ -83,10 +98,18 @@ class ReIDModule(pl.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add ``image_size``, without which nobody can embed further images as those of the training were."""
+        """Add ``image_size``, without which nobody can embed further images as those of the training were, and the channel plan."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ResizedData):
             checkpoint["image_size"] = list(data.image_size)
+        if self.channel_plan is not None:
+            checkpoint["channel_plan"] = self.channel_plan.as_tensors()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the network as small as the checkpoint's."""
+        if "channel_plan" in checkpoint and self.channel_plan is None:
+            self.materialise(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 
     @override
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -4,6 +4,9 @@ from lightning_reid.networks.axial_attention import AxialAttention
 from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.batch_norm import GroupedBatchNorm, group_batch_norm
 from lightning_reid.networks.cfaan import CFAAN, mask_pooling
+from lightning_reid.networks.channel_costs import ChannelCosts
+from lightning_reid.networks.channel_groups import ChannelGroup, CoupledLayer, find_channel_groups, first_tensor
+from lightning_reid.networks.channel_plan import ChannelMasks, ChannelPlan, materialise
 from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.foreign import load_embedding_network, load_foreign_state_dict, trained_image_size
@@ -24,7 +27,12 @@ __all__ = [
     "VIDEO_TABLES",
     "AxialAttention",
     "Backbone",
+    "ChannelCosts",
+    "ChannelGroup",
+    "ChannelMasks",
+    "ChannelPlan",
     "CoarseToFineAxialAttention",
+    "CoupledLayer",
     "EmbeddingNetwork",
     "EmbeddingOutput",
     "GeneralizedMeanPooling",
@@ -43,12 +51,15 @@ __all__ = [
     "build_backbone",
     "build_video_network",
     "count_multiply_adds",
+    "find_channel_groups",
+    "first_tensor",
     "group_batch_norm",
     "load_embedding_network",
     "load_foreign_state_dict",
     "load_released_weights",
     "load_teacher",
     "mask_pooling",
+    "materialise",
     "part_pooling",
     "trained_image_size",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_reid.networks.backbones import build_backbone
+from lightning_reid.networks.channel_plan import ChannelPlan, materialise
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 
@@ -91,6 +92,8 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     )
     if kind == "fast-reid":
         _pool_like_fast_reid(network, content, path)
+    if "channel_plan" in content:
+        network = materialise(network, ChannelPlan.from_tensors(content["channel_plan"]))
     load_all(network, state, source=f"{path} ({kind})")
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()

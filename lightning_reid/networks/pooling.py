@@ -41,11 +41,11 @@ class GeneralizedMeanPooling(nn.Module):
 
     @override
     def forward(self, feature_map: Tensor) -> Tensor:
-        with torch.autocast(feature_map.device.type, enabled=False):
-            exact = feature_map.to(torch.promote_types(feature_map.dtype, torch.float32))
-            logarithms = exact.clamp(min=self.eps).log().flatten(2)
-            means = (self.p * logarithms).logsumexp(2) - math.log(logarithms.shape[2])
-            return (means / self.p).exp().to(feature_map.dtype)
+        # nothing here is among the operations that autocast takes to half precision, and its context knows no meta device
+        exact = feature_map.to(torch.promote_types(feature_map.dtype, torch.float32))
+        logarithms = exact.clamp(min=self.eps).log().flatten(2)
+        means = (self.p * logarithms).logsumexp(2) - math.log(logarithms.shape[2])
+        return (means / self.p).exp().to(feature_map.dtype)
 
     @override
     def extra_repr(self) -> str:

@@ -1,0 +1,206 @@
+"""CAIE: global filter pruning under constraints, a few channels after every few batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
+from lightning_reid.networks import ChannelGroup
+from lightning_reid.pruning import (
+    CoupledImpact,
+    RunningImpact,
+    batch_norm_score,
+    constraint_aware_importance,
+    filter_l1_norm,
+    filter_score,
+    least_important,
+    loss_impact,
+    protected_channels,
+    pruning_objective,
+    resource_impact,
+)
+
+Importance = Literal["constraint-aware", "loss", "l1", "uniform"]
+RESOURCES = ("flops", "params")
+
+
+class CAIEPruning(FilterPruning):
+    """Constraint-Aware Importance Estimation (thesis, chapter 6, algorithm 3).
+
+    Each batch's gradients both train the network and, averaged over ``batches_per_step`` batches, tell what the loss would suffer from
+    each channel's removal. Divided by what the removal frees of the resources that are still over their constraints, that is a channel's
+    importance; the least important channels of all groups go together. When every constraint holds, the fit is stopped: materialise
+    the smaller network and fine-tune it.
+
+    Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels`` and ``prune/step`` after each step.
+
+    Args:
+        constraints: Share of ``"flops"`` (multiply-adds) and ``"params"`` that may be left, each in (0, 1].
+        filters_per_step: m, channels of groups that go in a step; a channel that several coupled layers share counts once.
+        batches_per_step: n, batches between two steps.
+        importance: ``"constraint-aware"``; or, to compare with, ``"loss"`` (the loss impact alone), ``"l1"`` (norm of the filters) or
+            ``"uniform"`` (the same share of each group, smallest norm first).
+        coupled: How scores of coupled layers become one impact, see ``loss_impact``.
+        min_channel_ratio: Share of a group's channels that always stay, at least one of them.
+        keep_momentum: Keep what the optimiser knows over the steps; the public code makes a new one after each.
+        stop: Stop the fit when every constraint holds; else it goes on, masked, to its last epoch.
+        network: See :class:`FilterPruning`.
+
+    Raises:
+        ValueError: An argument is out of range (here); constraints that hold already or cannot be reached, or a network that cannot be
+            traced (with the first batch).
+    """
+
+    def __init__(
+        self,
+        constraints: dict[str, float],
+        filters_per_step: int = 25,
+        batches_per_step: int = 30,
+        importance: Importance = "constraint-aware",
+        coupled: CoupledImpact = "square of sum",
+        min_channel_ratio: float = 0.1,
+        keep_momentum: bool = False,
+        stop: bool = True,
+        network: str = "network",
+    ) -> None:
+        super().__init__(network)
+        wrong = {name: share for name, share in constraints.items() if name not in RESOURCES or not 0 < share <= 1}
+        if wrong or not constraints:
+            raise ValueError(f"constraints are shares in (0, 1] of {' and '.join(RESOURCES)}, got {wrong or constraints}")
+        if min(filters_per_step, batches_per_step) < 1 or not 0 < min_channel_ratio < 1:
+            raise ValueError(
+                "need filters_per_step and batches_per_step of at least 1 and min_channel_ratio in (0, 1),"
+                f" got {filters_per_step}, {batches_per_step} and {min_channel_ratio}"
+            )
+        if importance not in get_args(Importance):
+            raise ValueError(f"importance must be one of {get_args(Importance)}, got {importance!r}")
+        self.constraints = dict(constraints)
+        self.filters_per_step, self.batches_per_step, self.min_channel_ratio = filters_per_step, batches_per_step, min_channel_ratio
+        self.importance, self.coupled = importance, coupled
+        self.keep_momentum, self.stop = keep_momentum, stop
+        self.running = RunningImpact()
+        self.done = False
+
+    @override
+    def check(self) -> None:
+        least = {group.name: protected_channels(group.size, self.min_channel_ratio) for group in self.costs.groups}
+        full, reachable = self.costs(self.costs.full), self.costs(least)
+        for name, share in self.constraints.items():
+            if reachable[name] / full[name] > share:
+                raise ValueError(
+                    f"{name} cannot be brought to {share:g} of the whole: with min_channel_ratio={self.min_channel_ratio:g} at least"
+                    f" {reachable[name] / full[name]:.3f} of it is left"
+                )
+        if self._met():
+            raise ValueError(f"every constraint of {self.constraints} holds already: there is nothing to prune")
+
+    def _met(self) -> bool:
+        left = self.shares_left()
+        return all(left[name] <= share for name, share in self.constraints.items())
+
+    @override
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        if self.done:
+            return
+        network = self.masks.network
+        self.running.update({name: self._impact(network, group) for name, group in self.masks.groups.items()})
+
+    def _impact(self, network: nn.Module, group: ChannelGroup) -> Tensor:
+        scores = [_score(network.get_submodule(gate.name))[gate.channels].sum(1) for gate in group.gates]
+        return loss_impact(scores, self.coupled)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        self.masks.silence()
+        if self.done or self.running.num_batches < self.batches_per_step:
+            return
+        self.done = self._prune(trainer)
+        if not self.keep_momentum:
+            for optimizer in trainer.optimizers:
+                forget_momentum(optimizer)
+        if self.done and self.stop:
+            trainer.should_stop = True
+
+    def _prune(self, trainer: pl.Trainer) -> bool:
+        """One step; whether every constraint holds now."""
+        before = sum(self.channels_left().values())
+        keep = least_important(self._importances(), self.masks.keep, self.filters_per_step, min_channel_ratio=self.min_channel_ratio)
+        self.masks.set(keep)
+        self.masks.silence()
+        self.running.restart()
+        after = self.channels_left()
+        if sum(after.values()) == before:
+            raise RuntimeError(
+                f"no channel is left that may go, and {self.shares_left()} of the resources are: constraints {self.constraints}"
+            )
+        row = {"step": len(self.history) + 1, **self.shares_left(), "channels": sum(after.values()), "left": after}
+        self.tell(trainer.loggers, trainer.global_step, row)
+        return self._met()
+
+    def _importances(self) -> Mapping[str, Tensor]:
+        if self.importance in ("l1", "uniform"):
+            norms = {name: self._norms(group) for name, group in self.masks.groups.items()}
+            return norms if self.importance == "l1" else {name: _ranks(norm) for name, norm in norms.items()}
+        impacts = {name: impact.cpu() for name, impact in self.running.values.items()}
+        if self.importance == "loss":
+            return impacts
+        full, left = self.costs(self.costs.full), self.costs(self.channels_left())
+        objective = pruning_objective(left, {name: share * full[name] for name, share in self.constraints.items()})
+        return constraint_aware_importance(impacts, {name: self._frees(name, left) for name in impacts}, objective)
+
+    def _frees(self, group: str, left: Mapping[str, float]) -> dict[str, float]:
+        """Share of each resource that one channel less would free."""
+        channels = self.channels_left()
+        without = self.costs(channels | {group: channels[group] - 1})
+        return {name: resource_impact(left[name], without[name]) for name in self.constraints}
+
+    def _norms(self, group: ChannelGroup) -> Tensor:
+        """Mean L1 norm of the filters that make each channel; infinite for channels that are gone."""
+        network = self.masks.network
+        layers = [(network.get_submodule(layer.name), layer.channels) for layer in group.outputs]
+        makers = [(module.weight, channels) for module, channels in layers if isinstance(module, nn.Conv2d)]
+        norms = torch.stack([filter_l1_norm(weight).cpu()[channels].sum(1) / weight[0].numel() for weight, channels in makers]).mean(0)
+        return norms.masked_fill(~self.masks.keep[group.name], torch.inf)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        running = {"values": dict(self.running.values), "num_batches": self.running.num_batches}
+        return super().state_dict() | {"running": running, "done": self.done}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.running.values = dict(state_dict["running"]["values"])
+        self.running.num_batches = int(state_dict["running"]["num_batches"])
+        self.done = bool(state_dict["done"])
+
+
+def _score(layer: nn.Module) -> Tensor:
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    if weight.grad is None:
+        raise ValueError(
+            f"{type(layer).__name__} of shape {list(weight.shape)} has no gradient: a frozen layer cannot be pruned by its loss"
+        )
+    if isinstance(layer, _BatchNorm):
+        assert isinstance(bias, Tensor)
+        return batch_norm_score(weight, bias, weight.grad, torch.zeros_like(bias) if bias.grad is None else bias.grad)
+    return filter_score(weight, bias, weight.grad, None if bias is None else bias.grad)
+
+
+def _ranks(norms: Tensor) -> Tensor:
+    """Place of each channel in its group in (0, 1], channels that are gone last but not counted out of it."""
+    ranks = torch.empty_like(norms)
+    ranks[norms.argsort(stable=True)] = torch.arange(1, len(norms) + 1, dtype=norms.dtype)
+    gone = int(norms.isinf().sum())
+    return ((ranks + gone) / len(norms)).masked_fill(norms.isinf(), torch.inf)

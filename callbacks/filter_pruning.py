@@ -1,0 +1,139 @@
+"""What all filter pruning does within a fit: find the groups of channels, play masks, keep the plan, tell what is left."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.networks import ChannelCosts, ChannelMasks, ChannelPlan, find_channel_groups
+
+
+class FilterPruning(pl.Callback, ABC):
+    """Prunes the network of a module while it trains, by masks only: what an optimiser and DDP hold keeps its shape.
+
+    ``plan`` says which channels are left, in the checkpoint too; ``ReIDModule.materialise`` makes the really smaller network of it after
+    the fit. What is dropped has zeros for weights after each step, so that a checkpoint of the full width gives the same embeddings.
+
+    Args:
+        network: The module's attribute that holds the network. It takes ``clips`` or ``images`` of a batch.
+
+    Attributes:
+        history: A row for each pruning step: what was left of each resource, and of how many channels.
+    """
+
+    def __init__(self, network: str = "network") -> None:
+        self.network = network
+        self.history: list[dict[str, Any]] = []
+        self._input_shape: tuple[int, ...] | None = None
+        self._restored: dict[str, Tensor] = {}
+        self._masks: ChannelMasks | None = None
+        self._costs: ChannelCosts | None = None
+
+    @property
+    def plan(self) -> ChannelPlan:
+        """Which channels are left.
+
+        Raises:
+            RuntimeError: No batch was seen yet.
+        """
+        if self._input_shape is None:
+            raise RuntimeError("the channels of a network are found with its first batch: fit first")
+        keep = self._restored if self._masks is None else self._masks.keep
+        return ChannelPlan(self._input_shape, {name: mask for name, mask in keep.items() if not mask.all()})
+
+    @property
+    def masks(self) -> ChannelMasks:
+        """The masks that are played."""
+        assert self._masks is not None
+        return self._masks
+
+    @property
+    def costs(self) -> ChannelCosts:
+        """What the network costs with so many channels left."""
+        assert self._costs is not None
+        return self._costs
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse, before anything is trained, what cannot be done with this network.
+
+        Raises:
+            ValueError: The message says what could be done instead.
+        """
+
+    @override
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Any], batch_idx: int) -> None:
+        if self._masks is None:
+            inputs = batch.get("clips", batch.get("images"))
+            if inputs is None:
+                raise ValueError(f"pruning wants a batch with images or clips, got {', '.join(batch)}")
+            self._input_shape = (1, *inputs.shape[1:])
+            self._begin(pl_module)
+
+    def _begin(self, pl_module: pl.LightningModule) -> None:
+        network, shape = getattr(pl_module, self.network), self._input_shape
+        assert isinstance(network, nn.Module)
+        assert shape is not None
+        groups = find_channel_groups(network, shape)
+        self._masks, self._costs = ChannelMasks(network, groups), ChannelCosts(network, groups, shape)
+        self._masks.set(self._restored)
+        if not self._restored:
+            self.check()
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._input_shape is not None:  # resumed, or fitted again
+            self._begin(pl_module)
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._masks is not None:
+            self._masks.silence()
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._masks is not None and stage == "fit":
+            self._restored = dict(self._masks.keep)
+            self._masks.stop()
+            self._masks = None
+
+    def channels_left(self) -> dict[str, int]:
+        """Of each group."""
+        return {name: int(mask.sum()) for name, mask in self.masks.keep.items()}
+
+    def shares_left(self) -> dict[str, float]:
+        """Of each resource, in (0, 1]."""
+        full, left = self.costs(self.costs.full), self.costs(self.channels_left())
+        return {name: left[name] / full[name] for name in full}
+
+    def tell(self, loggers: list[Logger], step: int, row: dict[str, Any]) -> None:
+        """Add a row to the history, and log its numbers."""
+        self.history.append(row)
+        numbers = {f"prune/{name}": value for name, value in row.items() if isinstance(value, (int, float))}
+        for logger in loggers:
+            logger.log_metrics(numbers, step=step)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        if self._input_shape is None:
+            return {}
+        keep = self._restored if self._masks is None else self._masks.keep
+        return {"input_shape": list(self._input_shape), "keep": dict(keep), "history": self.history}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict:
+            self._input_shape = tuple(int(size) for size in state_dict["input_shape"])
+            self._restored = {name: mask.bool().cpu() for name, mask in state_dict["keep"].items()}
+            self.history = list(state_dict["history"])
+
+
+def forget_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """As a new optimiser of the same settings: what is known of parameters is dropped, learning rates stay."""
+    optimizer.state.clear()

@@ -1,0 +1,70 @@
+"""Which channels of all groups go in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lightning_reid.pruning.resource_impact import effective_resource_impact
+
+
+def constraint_aware_importance(
+    impacts: Mapping[str, Tensor], resource_impacts: Mapping[str, Mapping[str, float]], objective: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """``I(f) = l(f) / r_e(f)``, by group of channels, ``[C]`` each: channels of small importance go first.
+
+    Source: thesis, eq. 6.18, and eq. 6.10 where the objective has one resource.
+
+    Args:
+        impacts: Loss impacts ``[C]`` by group.
+        resource_impacts: By group, the share of each resource that removing one of its channels frees.
+        objective: Share of each resource that is still to go, at least one above 0.
+
+    Returns:
+        By group. Infinite where a group's channels free nothing of what is still to go.
+    """
+    importance = {}
+    for name, impact in impacts.items():
+        effective = effective_resource_impact([resource_impacts[name][resource] for resource in objective], list(objective.values()))
+        importance[name] = impact / effective if effective > 0 else torch.full_like(impact, torch.inf)
+    return importance
+
+
+def protected_channels(size: int, min_channel_ratio: float) -> int:
+    """How many of a group's channels always stay: ``max(1, int(ratio size))``."""
+    return max(1, int(min_channel_ratio * size))
+
+
+def least_important(
+    importance: Mapping[str, Tensor], keep: Mapping[str, Tensor], count: int, *, min_channel_ratio: float = 0.1
+) -> dict[str, Tensor]:
+    """Remove the ``count`` least important channels of all groups together.
+
+    In each group the ``protected_channels`` of largest importance stay. Ties go by the order of groups and channels. A group whose
+    importance is infinite is left alone.
+
+    Source: thesis, algorithm 3, line 6; the protected channels are the public code's.
+
+    Args:
+        importance: ``[C]`` by group; what it says of channels that are gone does not matter.
+        keep: ``[C]`` bool by group, true where a channel is left.
+        count: Channels to remove at most, at least 1.
+        min_channel_ratio: Share of a group's channels that always stay, in (0, 1].
+
+    Returns:
+        The new ``keep``, tensors of its own: all as before where nothing may go.
+    """
+    candidates: list[tuple[float, int, int]] = []
+    names = list(importance)
+    for number, name in enumerate(names):
+        left = keep[name].nonzero().flatten()
+        values = importance[name][left].double()
+        order = values.argsort(stable=True).tolist()
+        free = max(0, len(left) - protected_channels(len(keep[name]), min_channel_ratio))
+        candidates += [(float(values[place]), number, int(left[place])) for place in order[:free] if bool(values[place].isfinite())]
+    chosen = {name: mask.clone() for name, mask in keep.items()}
+    for _, number, channel in sorted(candidates)[:count]:
+        chosen[names[number]][channel] = False
+    return chosen

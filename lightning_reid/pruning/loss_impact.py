@@ -1,0 +1,81 @@
+"""How much the loss changes when a channel is removed, by first-order Taylor expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+CoupledImpact = Literal["square of sum", "sum of squares"]
+DECAY = 0.9
+"""Of the running average (section 6.4.1)."""
+
+
+def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor) -> Tensor:
+    """``gamma dL/dgamma + beta dL/dbeta``, ``[C]``: minus the first-order change of the loss when a channel's normalised output is zeroed.
+
+    It is the gradient with respect to a gate of 1 behind the layer. Source: thesis, section 6.4.1, after Molchanov et al. 2019
+    (arXiv:1906.10771), eq. 8.
+    """
+    return (weight * weight_gradient + bias * bias_gradient).detach()
+
+
+def filter_score(weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None) -> Tensor:
+    """The same, ``[N]``, for a layer without normalisation behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
+    score = (weight * weight_gradient).flatten(1).sum(1)
+    return (score if bias is None or bias_gradient is None else score + bias * bias_gradient).detach()
+
+
+def loss_impact(scores: Sequence[Tensor], coupled: CoupledImpact = "square of sum") -> Tensor:
+    """``l(f)``, ``[C]``, at least 0: squared change of the loss when a channel is removed from all layers that share it.
+
+    Args:
+        scores: Signed ``[C]`` of each coupled layer, at least one.
+        coupled: ``"square of sum"`` squares the sum of the signed scores, which is the first-order change when all are removed
+            together, as in the public code; ``"sum of squares"`` adds the layers' impacts, as in the text.
+
+    Source: thesis, section 6.4.1.
+
+    Raises:
+        ValueError: There are no scores, their lengths differ, or ``coupled`` is unknown.
+    """
+    if coupled not in get_args(CoupledImpact):
+        raise ValueError(f"coupled must be one of {get_args(CoupledImpact)}, got {coupled!r}")
+    if not scores or len({score.shape for score in scores}) != 1:
+        raise ValueError(f"need scores of one length, got {[tuple(score.shape) for score in scores]}")
+    together = torch.stack(list(scores))
+    return together.sum(0).square() if coupled == "square of sum" else together.square().sum(0)
+
+
+class RunningImpact:
+    """Impacts averaged over batches, ``e = 0.9 e + 0.1 new`` from the first value on; restarted at each pruning step.
+
+    Source: thesis, section 6.4.1.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.num_batches = 0
+
+    def update(self, impacts: Mapping[str, Tensor]) -> None:
+        """Take in the impacts ``[C]`` of every group of channels, by its name, of one batch.
+
+        Raises:
+            FloatingPointError: An impact is not finite; the message names the group.
+        """
+        for name, impact in impacts.items():
+            if not impact.isfinite().all():
+                raise FloatingPointError(
+                    f"the gradients at {name} are NaN or infinite: importance cannot be estimated from them. Lower the learning rate, or"
+                    " leave half precision"
+                )
+        for name, impact in impacts.items():
+            old = self.values.get(name)
+            self.values[name] = impact.clone() if old is None else DECAY * old + (1 - DECAY) * impact
+        self.num_batches += 1
+
+    def restart(self) -> None:
+        """Forget everything."""
+        self.values, self.num_batches = {}, 0
