@@ -186,7 +186,7 @@ class CAIEPruning(FilterPruning):
 
 
 def _score(layer: nn.Module) -> Tensor:
-    weight, bias = layer.weight, layer.bias
+    weight, bias = layer.weight, layer.bias if isinstance(layer.bias, Tensor) else None
     assert isinstance(weight, Tensor)
     if weight.grad is None:
         raise ValueError(

@@ -121,13 +121,19 @@ class ChannelGraph:
                 filled[of_root] += 1
             side = outputs if self.graph.is_out_channel_pruning_fn(item.dep.handler) else inputs
             side[self._names[module]] = CoupledLayer(self._names[module], channels)
-        normalised = {node.module for name in outputs for node in self._before_norm(name)}
+        normalised = {self._behind(name) for name in outputs if isinstance(self.network.get_submodule(name), _BatchNorm)}
         gates = tuple(layer for layer in outputs.values() if self.network.get_submodule(layer.name) not in normalised)
         return ChannelGroup(self._names[root], size, tuple(outputs.values()), tuple(inputs.values()), gates)
 
-    def _before_norm(self, name: str) -> list[tp.dependency.Node]:
-        module = self.network.get_submodule(name)
-        return list(self.graph.module2node[module].inputs) if isinstance(module, _BatchNorm) else []
+    def _behind(self, norm: str) -> nn.Module | None:
+        """The layer that gives to this normalisation and to nothing else; timm's normalisations are operations and a layer to the graph."""
+        node = self.graph.module2node[self.network.get_submodule(norm)]
+        while len(node.inputs) == 1 and len(node.inputs[0].outputs) == 1:
+            node = node.inputs[0]
+            if node.module in self._names:
+                behind: nn.Module = node.module
+                return behind
+        return None
 
 
 def find_channel_groups(network: nn.Module, input_shape: Sequence[int]) -> list[ChannelGroup]:
