@@ -107,6 +107,12 @@ class CAIEPruning(FilterPruning):
         return all(left[name] <= share for name, share in self.constraints.items())
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.done and self.stop:  # resumed after its end
+            trainer.should_stop = True
+
+    @override
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         if self.done:
             return

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName, ProtocolStamp, RetrievalMetrics, RetrievalScores
-from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, materialise
+from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, in_fast_layout, materialise
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
@@ -63,8 +63,7 @@ class ReIDModule(pl.LightningModule):
             raise ValueError(f"need lr > 0, weight_decay >= 0 and warmup_epochs >= 0, got {lr}, {weight_decay} and {warmup_epochs}")
         # where the first weights came from must not be looked up again when a checkpoint is loaded
         self.save_hyperparameters(ignore=self.unsaved_arguments)
-        # convolutions run in the layout of their weights, and this one suits CPUs and tensor cores alike
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = in_fast_layout(network)
         self.retrieval = RetrievalMetrics(metric=metric, rerank=rerank, protocol=protocol, ap=ap)
         self.last_scores: RetrievalScores | None = None
         self.channel_plan: ChannelPlan | None = None
@@ -79,7 +78,7 @@ class ReIDModule(pl.LightningModule):
         """
         if self.channel_plan is not None:
             raise ValueError("the network was made smaller before: a plan is for the network of full width")
-        self.network = materialise(self.network, plan).to(memory_format=torch.channels_last)
+        self.network = in_fast_layout(materialise(self.network, plan))
         self.channel_plan = plan
 
     @abstractmethod

@@ -10,6 +10,7 @@ from lightning_reid.networks.channel_plan import ChannelMasks, ChannelPlan, mate
 from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.foreign import load_embedding_network, load_foreign_state_dict, trained_image_size
+from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
 from lightning_reid.networks.non_local import NonLocalBlock
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
@@ -54,6 +55,7 @@ __all__ = [
     "find_channel_groups",
     "first_tensor",
     "group_batch_norm",
+    "in_fast_layout",
     "load_embedding_network",
     "load_foreign_state_dict",
     "load_released_weights",

@@ -1,4 +1,4 @@
-"""What owns Trainers or files: the stages of a recipe and the report it leaves; embedding a folder of crops and searching it.
+"""What owns Trainers or files: stages of a recipe and the report it leaves; embedding crops and searching them; exported networks.
 
 Names are imported on first use: embedding and searching do without Lightning and its seconds of import.
 """
@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
+    from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs, pruned_network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+    from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.redetect_options import RedetectOptions
     from lightning_reid.runners.report import (
         CLUSTERS,
@@ -37,6 +38,7 @@ __all__ = [
     "EmbeddingPass",
     "Neighbour",
     "Panel",
+    "ParityError",
     "RedetectOptions",
     "ResultRow",
     "RunOptions",
@@ -44,13 +46,16 @@ __all__ = [
     "draw_curves",
     "draw_heat_map",
     "draw_search",
+    "export_onnx",
     "find_crops",
     "image_network_costs",
     "median_milliseconds",
     "nearest_images",
     "network_costs",
+    "onnx_milliseconds",
     "print_neighbours",
     "print_table",
+    "pruned_network_costs",
     "seed_comparison",
     "write_embeddings",
     "write_neighbours",
@@ -59,7 +64,8 @@ __all__ = [
 
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
-    "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
+    "costs": ("image_network_costs", "median_milliseconds", "network_costs", "pruned_network_costs"),
+    "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "redetect_options": ("RedetectOptions",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),

@@ -26,6 +26,12 @@ def network_costs(network: VideoNetwork, clip_shape: Sequence[int], device: torc
     }
 
 
+def pruned_network_costs(network: nn.Module, input_shape: Sequence[int], *, repetitions: int = 10) -> dict[str, float]:
+    """Multiply-adds, parameters and time on the CPU of one input ``(1, ...)``, by the headings of the table; see ``network_costs``."""
+    time_of_one = median_milliseconds(network, input_shape, torch.device("cpu"), repetitions=repetitions)
+    return _size(network, input_shape) | {"ms on the CPU": time_of_one}
+
+
 def image_network_costs(
     network: EmbeddingNetwork, image_size: tuple[int, int], device: torch.device, *, repetitions: int = 10
 ) -> dict[str, float]:

@@ -1,0 +1,79 @@
+"""The recipe of CAIE, run as a user runs it, on small generated tracklets and crops."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.modules import VideoReID
+from lightning_reid.networks import count_multiply_adds
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "prune_caie.py"
+TINY = [
+    "--data.image_size=[64,32]",
+    "--data.p=4",
+    "--data.num_workers=0",
+    "--caie.filters_per_step=16",
+    "--caie.batches_per_step=1",
+    "--epochs=1",
+    "--tuning_epochs=1",
+    "--quiet",
+]
+STENVAN = '{"backbone":"resnet18","channels":[8,8,16,16],"layers":[1,2,2,1],"stripes":4}'
+
+
+def recipe():
+    spec = importlib.util.spec_from_file_location("prune_caie", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_one_command(tmp_path, capsys):
+    folder, output = tmp_path / "tracklets", tmp_path / "out"
+    people = GeneratedTracklets(num_train_pids=6, num_test_pids=4, num_distractors=2, frames=(4, 6), height=64, width=32)
+    people.write(folder, progress=False)
+    arguments = [f"--data.dataset={folder}", f"--output={output}", "--data.clip_length=4", "--data.k=2", *TINY]
+    module = recipe()
+    rows = module.main([*arguments, f"--model.network_options={STENVAN}"])
+    assert [row.name for row in rows] == ["trained", "pruned", "fine-tuned"]
+    table = json.loads((output / "results.json").read_text())["rows"]
+    full, small = table["trained"]["costs"], table["fine-tuned"]["costs"]
+    assert small["G multiply-adds"] <= 0.75 * full["G multiply-adds"]
+    assert small["M parameters"] < full["M parameters"]
+    assert "within" in capsys.readouterr().out
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(output / "network.onnx"), providers=["CPUExecutionProvider"])
+    clips = torch.randn(3, 4, 3, 64, 32)
+    model = VideoReID.load_from_checkpoint(output / "fine-tuned" / "last.ckpt", map_location="cpu", weights_only=True).eval()
+    assert count_multiply_adds(model.network, (1, 4, 3, 64, 32)).total / 1e9 == pytest.approx(small["G multiply-adds"])
+    with torch.no_grad():
+        expected = model(clips)
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"input": clips.numpy()})[0]), expected, rtol=0, atol=1e-4)
+    again = module.main([*arguments, f"--model.network_options={STENVAN}", "--resume"])
+    assert [row.scores for row in again] == [row.scores for row in rows]
+
+
+def test_a_trained_image_network_is_pruned_without_being_trained_again(market_folder, tmp_path):
+    network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
+    arguments = ["--images", f"--data.dataset={market_folder}", "--data.k=2", *network, *TINY]
+    recipe().main([*arguments, f"--output={tmp_path / 'first'}"])
+    checkpoint = tmp_path / "first" / "trained" / "last.ckpt"
+    constraints = '--caie.constraints={"flops":0.8,"params":0.7}'
+    rows = recipe().main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
+    assert [row.name for row in rows] == ["pruned", "fine-tuned"]
+    assert not (tmp_path / "second" / "trained").exists()
+
+
+def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
+    cfg = recipe().parse([])
+    assert "generating a small one" in capsys.readouterr().out
+    assert (cfg.data.dataset, cfg.network, cfg.caie.constraints) == ("mars-like", "stenvan", {"flops": 0.75})
+    cfg = recipe().parse(["--images", "--data.root=/data/reid"])
+    assert capsys.readouterr().out == ""
+    assert (cfg.model.backbone, cfg.caie.filters_per_step, cfg.caie.batches_per_step) == ("resnet50", 25, 30)
