@@ -3,6 +3,7 @@
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
 from lightning_reid.callbacks.caie_pruning import CAIEPruning, Importance
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
+from lightning_reid.callbacks.cpo_pruning import CPOPruning
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.callbacks.nmi import NMILogger
@@ -16,6 +17,7 @@ from lightning_reid.callbacks.target_clustering import TargetClustering
 __all__ = [
     "AffinityPseudoLabels",
     "CAIEPruning",
+    "CPOPruning",
     "ClusterStripLogger",
     "EmbeddingProjector",
     "FilterPruning",

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
+from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum, makers_of
 from lightning_reid.networks import ChannelGroup
 from lightning_reid.pruning import (
     CoupledImpact,
@@ -172,9 +172,7 @@ class CAIEPruning(FilterPruning):
 
     def _norms(self, group: ChannelGroup) -> Tensor:
         """Mean L1 norm of the filters that make each channel; infinite for channels that are gone."""
-        network = self.masks.network
-        layers = [(network.get_submodule(layer.name), layer.channels) for layer in group.outputs]
-        makers = [(module.weight, channels) for module, channels in layers if isinstance(module, nn.Conv2d)]
+        makers = [(module.weight, channels) for module, channels in makers_of(self.masks.network, group)]
         norms = torch.stack([filter_l1_norm(weight).cpu()[channels].sum(1) / weight[0].numel() for weight, channels in makers]).mean(0)
         return norms.masked_fill(~self.masks.keep[group.name], torch.inf)
 

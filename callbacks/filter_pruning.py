@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.networks import ChannelCosts, ChannelMasks, ChannelPlan, find_channel_groups
+from lightning_reid.networks import ChannelCosts, ChannelGroup, ChannelMasks, ChannelPlan, find_channel_groups
 
 
 class FilterPruning(pl.Callback, ABC):
@@ -137,3 +137,9 @@ class FilterPruning(pl.Callback, ABC):
 def forget_momentum(optimizer: torch.optim.Optimizer) -> None:
     """As a new optimiser of the same settings: what is known of parameters is dropped, learning rates stay."""
     optimizer.state.clear()
+
+
+def makers_of(network: nn.Module, group: ChannelGroup) -> list[tuple[nn.Conv2d, Tensor]]:
+    """The convolutions whose filters make a group's channels, and which of their filters, ``[C, m]``, each channel is of."""
+    layers = [(network.get_submodule(layer.name), layer.channels) for layer in group.outputs]
+    return [(module, channels) for module, channels in layers if isinstance(module, nn.Conv2d)]

@@ -60,10 +60,11 @@ def test_weights_that_diverged_or_are_none_are_refused():
 
 
 def test_performance_sensitivity_is_eq_5_6():
-    assert performance_sensitivity(0.02, 0.25, kernel=(3, 3), in_channels=16) == pytest.approx(0.02 / (0.25 * 9 * 16))
-    assert performance_sensitivity(-0.01, 0.5, kernel=(1, 1), in_channels=1) == pytest.approx(-0.02)
-    with pytest.raises(ValueError, match="need factor_change > 0"):
-        performance_sensitivity(0.1, 0.0, kernel=(3, 3), in_channels=1)
+    assert performance_sensitivity(0.02, 0.25, 9 * 16) == pytest.approx(0.02 / (0.25 * 9 * 16))
+    assert performance_sensitivity(-0.01, 0.5, 1) == pytest.approx(-0.02)
+    for wrong in ((0.1, 0.0, 9), (0.1, 0.5, 0)):
+        with pytest.raises(ValueError, match="need factor_change > 0 and filter_size of at least 1"):
+            performance_sensitivity(*wrong)
 
 
 def test_scores_are_gradients_of_gates_behind_the_layers():

@@ -1,0 +1,182 @@
+"""CPO: layer-by-layer filter pruning up to an expected drop of a metric, a state machine over epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
+from lightning_reid.networks import ChannelGroup
+from lightning_reid.pruning import CPOSearch, PrunableLayer, filter_l1_norm, filter_sparsity
+
+
+class CPOPruning(FilterPruning):
+    """Computation-Performance Optimisation (thesis, chapter 5, algorithm 2).
+
+    Each trial prunes the sparsest filters of one layer, retrains for ``retrain_epochs`` epochs and reads the metric off the validation at
+    their end; the weights then go back to the last trial that was kept. It ends the fit itself, with the weights and the plan of what
+    was kept: give the Trainer ``max_epochs=-1`` and a ``check_val_every_n_epoch`` that divides ``retrain_epochs``. Coupled layers are
+    pruned together, by the mean sparsity of their filters. The optimiser keeps its state over the trials.
+
+    Logs ``prune/flops``, ``prune/params`` (shares left), ``prune/channels``, ``prune/drop`` and ``prune/trial`` after each trial; the
+    history also has the layer, the factor and the verdict.
+
+    Args:
+        expected_drop: Largest tolerable drop of the metric, in its own units: 0.01 is a point of ``val/mAP``, a fraction in [0, 1].
+        metric: Logged by validation; larger is better.
+        retrain_epochs: Epochs of a trial.
+        reference: Metric of the whole network. ``None`` measures it by a first trial that prunes nothing, so that retraining alone is
+            not taken for a gain of pruning.
+        ignored: Groups of channels, by name, that are left alone; those that make the embedding, or the logits, always are.
+        network: See :class:`FilterPruning`.
+
+    Raises:
+        ValueError: An argument is out of range (here); validations that do not fall on the end of a trial, or an ignored group that does
+            not exist (when the fit begins); a metric that validation does not log (with the first one).
+    """
+
+    def __init__(
+        self,
+        expected_drop: float,
+        metric: str = "val/mAP",
+        retrain_epochs: int = 8,
+        reference: float | None = None,
+        ignored: tuple[str, ...] = (),
+        network: str = "network",
+    ) -> None:
+        super().__init__(network)
+        if not expected_drop >= 0 or retrain_epochs < 1:
+            raise ValueError(f"need expected_drop >= 0 and retrain_epochs >= 1, got {expected_drop} and {retrain_epochs}")
+        self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
+        self.reference, self.ignored = reference, tuple(ignored)
+        self.search: CPOSearch | None = None
+        self._search_state: dict[str, Any] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._kept_channels: dict[str, Tensor] = {}
+        self._epochs = 0
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        every = trainer.check_val_every_n_epoch
+        if every is None or self.retrain_epochs % every:
+            raise ValueError(f"check_val_every_n_epoch={every} does not divide retrain_epochs={self.retrain_epochs}: trials end unmeasured")
+
+    @override
+    def check(self) -> None:
+        unknown = set(self.ignored) - set(self.masks.groups)
+        if unknown:
+            raise ValueError(f"there is no group of channels {sorted(unknown)[0]!r} to ignore, there are {', '.join(self.masks.groups)}")
+
+    @override
+    def _begin(self, pl_module: pl.LightningModule) -> None:
+        super()._begin(pl_module)
+        network = self.masks.network
+        groups = {name: group for name, group in self.masks.groups.items() if name not in self.ignored}
+        self.search = CPOSearch([prunable_layer(network, group, groups) for group in groups.values()], self.expected_drop)
+        if self._search_state:
+            self.search.load_state_dict(self._search_state)
+        else:
+            self._keep(pl_module)
+            self._start_trial(pl_module)
+
+    def _keep(self, pl_module: pl.LightningModule) -> None:
+        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+        self._kept_channels = {name: mask.clone() for name, mask in self.masks.keep.items()}
+
+    def _start_trial(self, pl_module: pl.LightningModule) -> None:
+        """From the weights that were kept, with the masks of what is tried, or of what was found where the search is over."""
+        assert self.search is not None
+        pl_module.load_state_dict(self._kept)
+        keep = dict(self._kept_channels)
+        if self.search.trial is not None and self.reference is not None:
+            layer, factor = self.search.trial.layer, self.search.trial.factor
+            order = self._removal_order(self.masks.groups[layer])
+            keep[layer] = torch.ones_like(keep[layer])
+            keep[layer][order[: self.search.removed(layer, factor)]] = False
+        self.masks.set(keep)
+        self.masks.silence()
+
+    def _removal_order(self, group: ChannelGroup) -> Tensor:
+        """Channels by falling mean sparsity of the filters that make them, then by norm; those that are gone have zeros, and come first."""
+        network = self.masks.network
+        sparsity, norm = torch.zeros(group.size), torch.zeros(group.size)
+        for module, channels in makers_of(network, group):
+            sparsity += filter_sparsity(module.weight).cpu()[channels].mean(1)
+            norm += filter_l1_norm(module.weight).cpu()[channels].mean(1)
+        by_norm = norm.argsort(stable=True)
+        order = by_norm[sparsity[by_norm].argsort(descending=True, stable=True)]
+        gone = ~self._kept_channels[group.name]
+        return torch.cat([order[gone[order]], order[~gone[order]]])
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        self.masks.silence()
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epochs += 1
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or self.search is None or self._epochs < self.retrain_epochs:
+            return
+        self._epochs = 0
+        value = self._measure(trainer)
+        if self.reference is None:
+            self.reference = value
+        else:
+            self._judge(trainer, pl_module, self.reference - value)
+        self._start_trial(pl_module)
+        if self.search.trial is None:
+            trainer.should_stop = True
+
+    def _measure(self, trainer: pl.Trainer) -> float:
+        if self.metric not in trainer.callback_metrics:
+            logged = ", ".join(sorted(trainer.callback_metrics))
+            raise ValueError(f"validation logs no {self.metric!r}: give metric= one of {logged}")
+        # a metric that a module forgot to reduce must not send the ranks different ways
+        return float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.metric])))
+
+    def _judge(self, trainer: pl.Trainer, pl_module: pl.LightningModule, drop: float) -> None:
+        assert self.search is not None
+        assert self.search.trial is not None
+        trial, probing, tried = self.search.trial, self.search.probing, self.channels_left()
+        shares = self.shares_left()
+        verdict = self.search.report(drop)
+        if verdict == "keep":
+            self._keep(pl_module)
+        row = {"trial": len(self.history) + 1, "layer": trial.layer, "factor": trial.factor, "probe": probing, "verdict": verdict}
+        row |= {"drop": drop, **shares, "channels": sum(tried.values())}
+        self.tell(trainer.loggers, trainer.global_step, row)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        search = self._search_state if self.search is None else self.search.state_dict()
+        kept = {"weights": self._kept, "channels": self._kept_channels}
+        return super().state_dict() | {"search": search, "kept": kept, "epochs": self._epochs, "reference": self.reference}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
+        self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
+        self.reference = state_dict["reference"]
+
+
+def prunable_layer(network: nn.Module, group: ChannelGroup, groups: dict[str, ChannelGroup]) -> PrunableLayer:
+    """A group of channels as the search sees it; what it feeds are the groups whose filters read its channels."""
+    size = sum(module.weight[0].numel() for module, _ in makers_of(network, group))
+    feeds: dict[str, int] = {}
+    for name, other in groups.items():
+        made_by = {layer.name for layer in other.outputs}
+        for layer in group.inputs:
+            module = network.get_submodule(layer.name)
+            if layer.name in made_by and isinstance(module, nn.Conv2d):
+                feeds[name] = feeds.get(name, 0) + module.weight[0, 0].numel() * layer.channels.shape[1]
+    return PrunableLayer(group.name, group.size, size, feeds)

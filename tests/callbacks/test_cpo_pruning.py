@@ -1,0 +1,71 @@
+"""CPO in a Trainer: trials over epochs, back to what was kept, and on where it was killed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_reid.callbacks import CPOPruning
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.modules import SupervisedReID
+from lightning_reid.networks import count_multiply_adds
+
+SMALL = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 1e-2}
+
+
+@pytest.fixture
+def data(market_folder) -> ImageReIDDataModule:
+    return ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=4, num_workers=0)
+
+
+def module() -> SupervisedReID:
+    torch.manual_seed(0)
+    return SupervisedReID(**SMALL, num_classes=10)
+
+
+def test_it_ends_by_itself_with_weights_and_plan_that_lose_no_more_than_expected(data, tmp_path, trainer_with):
+    pruning, model = CPOPruning(expected_drop=0.03, retrain_epochs=1), module()
+    full = count_multiply_adds(model.network, (1, 3, 64, 32)).total
+    trainer = trainer_with(tmp_path, [pruning], max_epochs=-1, check_val_every_n_epoch=1)
+    trainer.fit(model, data)
+    groups = len({row["layer"] for row in pruning.history})
+    assert [row["probe"] for row in pruning.history[:groups]] == [True] * groups
+    assert not any(row["probe"] for row in pruning.history[groups:])
+    assert trainer.current_epoch == len(pruning.history) + 1  # and the reference
+    kept = [row for row in pruning.history if row["verdict"] == "keep"]
+    assert kept
+    assert all(row["drop"] <= 0.03 for row in kept)
+    masked = trainer.validate(model, data, verbose=False)[0]["val/mAP"]
+    assert masked == pytest.approx(pruning.reference - kept[-1]["drop"], abs=1e-6)
+    model.materialise(pruning.plan)
+    assert trainer.validate(model, data, verbose=False)[0]["val/mAP"] == pytest.approx(masked, abs=1e-6)
+    assert count_multiply_adds(model.network, (1, 3, 64, 32)).total / full == pytest.approx(kept[-1]["flops"])
+
+
+def test_a_search_that_was_stopped_anywhere_finds_what_one_that_never_was_does(data, tmp_path, trainer_with):
+    def fit(epochs: int, path=None):
+        pruning, model = CPOPruning(0.05, retrain_epochs=2, reference=0.9, ignored=("backbone.trunk.conv1",)), module()
+        trainer = trainer_with(tmp_path, [pruning], max_epochs=epochs, check_val_every_n_epoch=2, limit_train_batches=2)
+        trainer.fit(model, data, ckpt_path=path, weights_only=path is not None or None)
+        return pruning, model, trainer
+
+    unbroken, whole, _ = fit(8)
+    _, _, trainer = fit(3)  # in the middle of the second trial
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+    resumed, model, _ = fit(8, tmp_path / "part.ckpt")
+    assert len(unbroken.history) == 4
+    assert resumed.history == unbroken.history
+    assert all(row["layer"] != "backbone.trunk.conv1" for row in unbroken.history)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_what_cannot_be_measured_is_said(data, tmp_path, trainer_with):
+    with pytest.raises(ValueError, match="check_val_every_n_epoch=2 does not divide retrain_epochs=3"):
+        trainer_with(tmp_path, [CPOPruning(0.1, retrain_epochs=3)], check_val_every_n_epoch=2).fit(module(), data)
+    with pytest.raises(ValueError, match=r"validation logs no 'val/accuracy': give metric= one of .*val/mAP"):
+        trainer_with(tmp_path, [CPOPruning(0.1, "val/accuracy", retrain_epochs=1)]).fit(module(), data)
+    with pytest.raises(ValueError, match=r"no group of channels 'head' to ignore, there are backbone\.trunk\.conv1"):
+        trainer_with(tmp_path, [CPOPruning(0.1, ignored=("head",))]).fit(module(), data)
+    with pytest.raises(ValueError, match=r"got -0\.1 and 8"):
+        CPOPruning(-0.1)
