@@ -71,7 +71,7 @@ class CAIEPruning(FilterPruning):
         stop: bool = True,
         network: str = "network",
     ) -> None:
-        super().__init__(network)
+        super().__init__(stop=stop, network=network)
         wrong = {name: share for name, share in constraints.items() if name not in RESOURCES or not 0 < share <= 1}
         if wrong or not constraints:
             raise ValueError(f"constraints are shares in (0, 1] of {' and '.join(RESOURCES)}, got {wrong or constraints}")
@@ -85,9 +85,8 @@ class CAIEPruning(FilterPruning):
         self.constraints = dict(constraints)
         self.filters_per_step, self.batches_per_step, self.min_channel_ratio = filters_per_step, batches_per_step, min_channel_ratio
         self.importance, self.coupled = importance, coupled
-        self.keep_momentum, self.stop = keep_momentum, stop
+        self.keep_momentum = keep_momentum
         self.running = RunningImpact()
-        self.done = False
 
     @override
     def check(self) -> None:
@@ -105,12 +104,6 @@ class CAIEPruning(FilterPruning):
     def _met(self) -> bool:
         left = self.shares_left()
         return all(left[name] <= share for name, share in self.constraints.items())
-
-    @override
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        if self.done and self.stop:  # resumed after its end
-            trainer.should_stop = True
 
     @override
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
@@ -179,14 +172,13 @@ class CAIEPruning(FilterPruning):
     @override
     def state_dict(self) -> dict[str, Any]:
         running = {"values": dict(self.running.values), "num_batches": self.running.num_batches}
-        return super().state_dict() | {"running": running, "done": self.done}
+        return super().state_dict() | {"running": running}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.running.values = dict(state_dict["running"]["values"])
         self.running.num_batches = int(state_dict["running"]["num_batches"])
-        self.done = bool(state_dict["done"])
 
 
 def _score(layer: nn.Module) -> Tensor:

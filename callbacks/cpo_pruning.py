@@ -48,7 +48,7 @@ class CPOPruning(FilterPruning):
         ignored: tuple[str, ...] = (),
         network: str = "network",
     ) -> None:
-        super().__init__(network)
+        super().__init__(network=network)
         if not expected_drop >= 0 or retrain_epochs < 1:
             raise ValueError(f"need expected_drop >= 0 and retrain_epochs >= 1, got {expected_drop} and {retrain_epochs}")
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
@@ -134,7 +134,7 @@ class CPOPruning(FilterPruning):
             self._judge(trainer, pl_module, self.reference - value)
         self._start_trial(pl_module)
         if self.search.trial is None:
-            trainer.should_stop = True
+            self.done = trainer.should_stop = True
 
     def _measure(self, trainer: pl.Trainer) -> float:
         if self.metric not in trainer.callback_metrics:

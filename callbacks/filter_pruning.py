@@ -21,15 +21,18 @@ class FilterPruning(pl.Callback, ABC):
     the fit. What is dropped has zeros for weights after each step, so that a checkpoint of the full width gives the same embeddings.
 
     Args:
+        stop: Whether the fit ends when there is nothing more to prune.
         network: The module's attribute that holds the network. It takes ``clips`` or ``images`` of a batch.
 
     Attributes:
         history: A row for each pruning step: what was left of each resource, and of how many channels.
+        done: Whether there is nothing more to prune.
     """
 
-    def __init__(self, network: str = "network") -> None:
-        self.network = network
+    def __init__(self, *, stop: bool = True, network: str = "network") -> None:
+        self.stop, self.network = stop, network
         self.history: list[dict[str, Any]] = []
+        self.done = False
         self._input_shape: tuple[int, ...] | None = None
         self._restored: dict[str, Tensor] = {}
         self._masks: ChannelMasks | None = None
@@ -88,8 +91,10 @@ class FilterPruning(pl.Callback, ABC):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._input_shape is not None:  # resumed, or fitted again
+        if self._input_shape is not None:  # resumed
             self._begin(pl_module)
+        if self.done and self.stop:
+            trainer.should_stop = True
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,13 +127,14 @@ class FilterPruning(pl.Callback, ABC):
     @override
     def state_dict(self) -> dict[str, Any]:
         if self._input_shape is None:
-            return {}
+            return {"done": self.done}
         keep = self._restored if self._masks is None else self._masks.keep
-        return {"input_shape": list(self._input_shape), "keep": dict(keep), "history": self.history}
+        return {"input_shape": list(self._input_shape), "keep": dict(keep), "history": self.history, "done": self.done}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict:
+        self.done = bool(state_dict["done"])
+        if "input_shape" in state_dict:
             self._input_shape = tuple(int(size) for size in state_dict["input_shape"])
             self._restored = {name: mask.bool().cpu() for name, mask in state_dict["keep"].items()}
             self.history = list(state_dict["history"])

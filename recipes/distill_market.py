@@ -41,13 +41,13 @@ SMALL_RUN: dict[str, Any] = {
     "teacher.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "teacher.pooling": "gem",
     "teacher.lr": 1e-3,
-    "teacher.milestones": [10, 14],
+    "teacher.milestones": [6, 8],
     "model.student": "resnet18",
     "model.backbone_options": {"channels": [8, 16, 32, 64], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 1e-3,
-    "model.milestones": [10, 14],
-    "epochs": 16,
+    "model.milestones": [6, 8],
+    "epochs": 10,
 }
 TEACHER, STUDENT, DISTILLED = "teacher", "student alone", "distilled student"
 TEMPERATURES, ALPHAS = (1, 2, 5, 10), (0.1, 0.3, 0.5)

@@ -15,22 +15,12 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
-from torch import Tensor
 
-from lightning_reid.callbacks import CAIEPruning, RankListLogger
+from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.networks import VideoNetworkName
-from lightning_reid.runners import (
-    ResultRow,
-    RunOptions,
-    Stage,
-    export_onnx,
-    onnx_milliseconds,
-    print_table,
-    pruned_network_costs,
-    write_report,
-)
+from lightning_reid.runners import PruningRun, ResultRow, RunOptions, print_table, write_report
 
 SMALL_RUN: dict[str, Any] = {
     "data.image_size": [64, 32],
@@ -55,9 +45,6 @@ SMALL_IMAGES: dict[str, Any] = {
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
 }
-TRAINED, PRUNED, TUNED = "trained", "pruned", "fine-tuned"
-ReIDModule = SupervisedReID | VideoReID
-EXPORTED_INPUTS = 8
 
 
 def build_parser(images: bool) -> ArgumentParser:
@@ -90,88 +77,31 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return cfg
 
 
-class Pruning:
-    """The three stages; those that an interrupted run finished are read back."""
-
-    def __init__(self, cfg: Namespace) -> None:
-        self.cfg, self.run = cfg, RunOptions.of(cfg)
-        make = ImageReIDDataModule if cfg.images else VideoReIDDataModule
-        self.data = make(**cfg.data, seed=self.run.seed)
-        self.data.prepare_data()
-        self.data.setup()
-
-    def train(self) -> tuple[ResultRow | None, Path]:
-        """The row before pruning, and the checkpoint that is pruned; no row for a checkpoint that was given."""
-        if self.cfg.checkpoint is not None:
-            return None, Path(self.cfg.checkpoint)
-        stage = Stage(self.run, TRAINED)
-        model = SupervisedReID(**self.cfg.model) if self.cfg.images else VideoReID(self.cfg.network, **self.cfg.model)
-        return self._fit(stage, model, self.cfg.epochs, [])[0], stage.checkpoint
-
-    def prune(self, checkpoint: Path) -> tuple[ResultRow, Path]:
-        """The row right after pruning, and the checkpoint of the small network."""
-        stage, small = Stage(self.run, PRUNED), Stage(self.run, PRUNED).folder / "small.ckpt"
-        finished = stage.finished_row()
-        if finished is not None and small.is_file():
-            return finished, small
-        model, pruning = self._load(checkpoint, milestones=[]), CAIEPruning(**self.cfg.caie)
-        trainer = stage.trainer(self.cfg.pruning_epochs, [pruning], validate_every_n_epochs=None)
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
-        if not pruning.done:
-            raise RuntimeError(f"{self.cfg.pruning_epochs} epochs of pruning left {pruning.history[-1:]}: raise --pruning_epochs")
-        model.materialise(pruning.plan)
-        trainer.save_checkpoint(small, weights_only=True)
-        return stage.score(trainer, model, self.data, self._costs(model)), small
-
-    def tune(self, small: Path) -> tuple[ResultRow, ReIDModule]:
-        """The row after fine-tuning, and the module."""
-        epochs = self.cfg.tuning_epochs
-        model = self._load(small, milestones=[epochs // 3, 2 * epochs // 3])
-        return self._fit(Stage(self.run, TUNED), model, epochs, [RankListLogger(Stage(self.run, TUNED).folder / "rank_list.png")])
-
-    def export(self, model: ReIDModule, path: Path) -> str:
-        """Write the network as ONNX; what was compared and how fast it is, in a sentence."""
-        inputs = self._inputs()[:EXPORTED_INPUTS]
-        difference = export_onnx(model.network, path, inputs)
-        milliseconds = onnx_milliseconds(path, (1, *inputs.shape[1:]))
-        return f"{path}: embeddings within {difference:.1e} of PyTorch's on {len(inputs)} inputs, {milliseconds:.2f} ms each by onnxruntime"
-
-    def _load(self, checkpoint: Path, milestones: list[int]) -> ReIDModule:
-        cls: type[ReIDModule] = SupervisedReID if self.cfg.images else VideoReID
-        options = {"optimizer": "sgd", "lr": self.cfg.pruning_lr, "weight_decay": 1e-4, "warmup_epochs": 0, "milestones": milestones}
-        return cls.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **options).train()
-
-    def _fit(self, stage: Stage, model: ReIDModule, epochs: int, callbacks: list[pl.Callback]) -> tuple[ResultRow, ReIDModule]:
-        trainer = stage.trainer(epochs, callbacks, validate_every_n_epochs=None)
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
-        return stage.finished_row() or stage.score(trainer, model, self.data, self._costs(model)), model
-
-    def _costs(self, model: ReIDModule) -> dict[str, float]:
-        return pruned_network_costs(model.network, (1, *self._inputs().shape[1:]))
-
-    def _inputs(self) -> Tensor:
-        loader = self.data.embedding_loader(*self.data.evaluation_records())
-        batch = next(iter(loader))
-        batch = self.data.on_after_batch_transfer(batch, 0)
-        inputs: Tensor = batch["images"] if self.cfg.images else batch["clips"]
-        return inputs
-
-
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    pruning = Pruning(cfg)
-    trained, checkpoint = pruning.train()
-    pruned, small = pruning.prune(checkpoint)
-    tuned, model = pruning.tune(small)
-    results = [row for row in (trained, pruned, tuned) if row is not None]
+    data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
+    data.prepare_data()  # a missing folder is found now, not after the network was trained
+    data.setup()
+    run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
+    results, checkpoint = [], cfg.checkpoint
+    if checkpoint is None:
+        model = SupervisedReID(**cfg.model) if cfg.images else VideoReID(cfg.network, **cfg.model)
+        trained, checkpoint = run.fit("trained", model, cfg.epochs)
+        results.append(trained)
+    sgd: dict[str, Any] = {"optimizer": "sgd", "lr": cfg.pruning_lr, "weight_decay": 1e-4, "warmup_epochs": 0}
+    whole, pruning = run.load(checkpoint, **sgd, milestones=[]), CAIEPruning(**cfg.caie)
+    pruned, small = run.prune("pruned", whole, pruning, max_epochs=cfg.pruning_epochs, validate_every_n_epochs=None)
+    smaller = run.load(small, **sgd, milestones=[cfg.tuning_epochs // 3, 2 * cfg.tuning_epochs // 3])
+    tuned, _ = run.fit("fine-tuned", smaller, cfg.tuning_epochs)
+    results += [pruned, tuned]
     if pl.utilities.rank_zero_only.rank == 0:
-        output, stamp = Path(cfg.output), model.protocol_stamp(pruning.data)
+        output, stamp = Path(cfg.output), smaller.protocol_stamp(data)
         title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
         write_report(output, results, stamp, title=title, seconds=time.monotonic() - began)
         print_table(results, stamp, title)
-        print(pruning.export(model, output / "network.onnx"))
+        print(run.export(smaller, output / "network.onnx"))
     return results
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs, pruned_network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
+    from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
     from lightning_reid.runners.report import (
         CLUSTERS,
@@ -39,6 +40,7 @@ __all__ = [
     "Neighbour",
     "Panel",
     "ParityError",
+    "PruningRun",
     "RedetectOptions",
     "ResultRow",
     "RunOptions",
@@ -66,6 +68,7 @@ _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs", "pruned_network_costs"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
+    "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),

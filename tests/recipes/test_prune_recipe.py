@@ -1,4 +1,4 @@
-"""The recipe of CAIE, run as a user runs it, on small generated tracklets and crops."""
+"""The recipes of pruning, run as a user runs them, on small generated tracklets and crops."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import count_multiply_adds
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "prune_caie.py"
+RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = [
     "--data.image_size=[64,32]",
     "--data.p=4",
@@ -27,8 +28,8 @@ TINY = [
 STENVAN = '{"backbone":"resnet18","channels":[8,8,16,16],"layers":[1,2,2,1],"stripes":4}'
 
 
-def recipe():
-    spec = importlib.util.spec_from_file_location("prune_caie", RECIPE)
+def recipe(name="prune_caie"):
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -47,7 +48,6 @@ def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_on
     assert small["G multiply-adds"] <= 0.75 * full["G multiply-adds"]
     assert small["M parameters"] < full["M parameters"]
     assert "within" in capsys.readouterr().out
-    onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(output / "network.onnx"), providers=["CPUExecutionProvider"])
     clips = torch.randn(3, 4, 3, 64, 32)
     model = VideoReID.load_from_checkpoint(output / "fine-tuned" / "last.ckpt", map_location="cpu", weights_only=True).eval()
@@ -77,3 +77,18 @@ def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
     cfg = recipe().parse(["--images", "--data.root=/data/reid"])
     assert capsys.readouterr().out == ""
     assert (cfg.model.backbone, cfg.caie.filters_per_step, cfg.caie.batches_per_step) == ("resnet50", 25, 30)
+
+
+def test_an_image_network_is_pruned_layer_by_layer_up_to_an_expected_drop(market_folder, tmp_path, capsys):
+    module = recipe("prune_cpo")
+    network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
+    sizes = ["--data.image_size=[64,32]", "--data.p=4", "--data.k=2", "--data.num_workers=0", "--epochs=1", "--tuning_epochs=1", "--quiet"]
+    layers = [f"backbone.trunk.layer{stage}.0.{layer}" for stage in (2, 3, 4) for layer in ("conv1", "downsample.0")][:-1]
+    search = ["--cpo.expected_drop=0.2", "--cpo.retrain_epochs=1", f"--cpo.ignored={json.dumps(layers)}"]
+    rows = module.main([f"--data.dataset={market_folder}", f"--output={tmp_path}", *network, *sizes, *search])
+    assert [row.name for row in rows] == ["trained", "pruned", "retrained"]
+    assert rows[1].costs["M parameters"] == rows[2].costs["M parameters"] < rows[0].costs["M parameters"]
+    printed = capsys.readouterr().out
+    assert "probe" in printed
+    assert "keep" in printed
+    assert (tmp_path / "network.onnx").is_file()
