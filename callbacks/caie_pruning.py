@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum, makers_of
-from lightning_reid.networks import ChannelGroup
+from lightning_reid.networks import ChannelGroup, measure_latencies, network_latency
 from lightning_reid.pruning import (
     CoupledImpact,
     RunningImpact,
@@ -29,7 +29,7 @@ from lightning_reid.pruning import (
 )
 
 Importance = Literal["constraint-aware", "loss", "l1", "uniform"]
-RESOURCES = ("flops", "params")
+RESOURCES = ("flops", "params", "latency")
 
 
 class CAIEPruning(FilterPruning):
@@ -43,7 +43,8 @@ class CAIEPruning(FilterPruning):
     Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels`` and ``prune/step`` after each step.
 
     Args:
-        constraints: Share of ``"flops"`` (multiply-adds) and ``"params"`` that may be left, each in (0, 1].
+        constraints: Share of ``"flops"`` (multiply-adds), ``"params"`` and ``"latency"`` that may be left, each in (0, 1]. Latency is the
+            sum over convolutions and linear layers, timed at some widths where the network runs before the first step.
         filters_per_step: m, channels of groups that go in a step; a channel that several coupled layers share counts once.
         batches_per_step: n, batches between two steps.
         importance: ``"constraint-aware"``; or, to compare with, ``"loss"`` (the loss impact alone), ``"l1"`` (norm of the filters) or
@@ -74,7 +75,7 @@ class CAIEPruning(FilterPruning):
         super().__init__(stop=stop, network=network)
         wrong = {name: share for name, share in constraints.items() if name not in RESOURCES or not 0 < share <= 1}
         if wrong or not constraints:
-            raise ValueError(f"constraints are shares in (0, 1] of {' and '.join(RESOURCES)}, got {wrong or constraints}")
+            raise ValueError(f"constraints are shares in (0, 1] of {', '.join(RESOURCES)}, got {wrong or constraints}")
         if min(filters_per_step, batches_per_step) < 1 or not 0 < min_channel_ratio < 1:
             raise ValueError(
                 "need filters_per_step and batches_per_step of at least 1 and min_channel_ratio in (0, 1),"
@@ -87,11 +88,23 @@ class CAIEPruning(FilterPruning):
         self.importance, self.coupled = importance, coupled
         self.keep_momentum = keep_momentum
         self.running = RunningImpact()
+        self._latencies: dict[str, Tensor] = {}
+
+    @override
+    def measure(self, trainer: pl.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> None:
+        if "latency" in self.constraints and not self._latencies:
+            # clocks differ between processes, and must not send them different ways
+            self._latencies = trainer.strategy.broadcast(measure_latencies(network, input_shape) if trainer.is_global_zero else {})
+
+    @override
+    def consumption(self, left: dict[str, int]) -> dict[str, float]:
+        latency = {"latency": network_latency(self._latencies, self.costs.widths(left))} if self._latencies else {}
+        return super().consumption(left) | latency
 
     @override
     def check(self) -> None:
         least = {group.name: protected_channels(group.size, self.min_channel_ratio) for group in self.costs.groups}
-        full, reachable = self.costs(self.costs.full), self.costs(least)
+        full, reachable = self.consumption(self.costs.full), self.consumption(least)
         for name, share in self.constraints.items():
             if reachable[name] / full[name] > share:
                 raise ValueError(
@@ -153,14 +166,14 @@ class CAIEPruning(FilterPruning):
         impacts = {name: impact.cpu() for name, impact in self.running.values.items()}
         if self.importance == "loss":
             return impacts
-        full, left = self.costs(self.costs.full), self.costs(self.channels_left())
+        full, left = self.consumption(self.costs.full), self.consumption(self.channels_left())
         objective = pruning_objective(left, {name: share * full[name] for name, share in self.constraints.items()})
         return constraint_aware_importance(impacts, {name: self._frees(name, left) for name in impacts}, objective)
 
     def _frees(self, group: str, left: Mapping[str, float]) -> dict[str, float]:
         """Share of each resource that one channel less would free."""
         channels = self.channels_left()
-        without = self.costs(channels | {group: channels[group] - 1})
+        without = self.consumption(channels | {group: channels[group] - 1})
         return {name: resource_impact(left[name], without[name]) for name in self.constraints}
 
     def _norms(self, group: ChannelGroup) -> Tensor:
@@ -172,11 +185,12 @@ class CAIEPruning(FilterPruning):
     @override
     def state_dict(self) -> dict[str, Any]:
         running = {"values": dict(self.running.values), "num_batches": self.running.num_batches}
-        return super().state_dict() | {"running": running}
+        return super().state_dict() | {"running": running, "latencies": self._latencies}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        self._latencies = dict(state_dict["latencies"])
         self.running.values = dict(state_dict["running"]["values"])
         self.running.num_batches = int(state_dict["running"]["num_batches"])
 

@@ -72,8 +72,8 @@ class CPOPruning(FilterPruning):
             raise ValueError(f"there is no group of channels {sorted(unknown)[0]!r} to ignore, there are {', '.join(self.masks.groups)}")
 
     @override
-    def _begin(self, pl_module: pl.LightningModule) -> None:
-        super()._begin(pl_module)
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super()._begin(trainer, pl_module)
         network = self.masks.network
         groups = {name: group for name, group in self.masks.groups.items() if name not in self.ignored}
         self.search = CPOSearch([prunable_layer(network, group, groups) for group in groups.values()], self.expected_drop)

@@ -70,6 +70,13 @@ class FilterPruning(pl.Callback, ABC):
             ValueError: The message says what could be done instead.
         """
 
+    def measure(self, trainer: pl.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> None:
+        """Measure what else a child counts as a resource."""
+
+    def consumption(self, left: dict[str, int]) -> dict[str, float]:
+        """What the network takes of each resource with so many channels of each group."""
+        return self.costs(left)
+
     @override
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Any], batch_idx: int) -> None:
         if self._masks is None:
@@ -77,22 +84,23 @@ class FilterPruning(pl.Callback, ABC):
             if inputs is None:
                 raise ValueError(f"pruning wants a batch with images or clips, got {', '.join(batch)}")
             self._input_shape = (1, *inputs.shape[1:])
-            self._begin(pl_module)
+            self._begin(trainer, pl_module)
 
-    def _begin(self, pl_module: pl.LightningModule) -> None:
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         network, shape = getattr(pl_module, self.network), self._input_shape
         assert isinstance(network, nn.Module)
         assert shape is not None
         groups = find_channel_groups(network, shape)
         self._masks, self._costs = ChannelMasks(network, groups), ChannelCosts(network, groups, shape)
         self._masks.set(self._restored)
+        self.measure(trainer, network, shape)
         if not self._restored:
             self.check()
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._input_shape is not None:  # resumed
-            self._begin(pl_module)
+            self._begin(trainer, pl_module)
         if self.done and self.stop:
             trainer.should_stop = True
 
@@ -114,7 +122,7 @@ class FilterPruning(pl.Callback, ABC):
 
     def shares_left(self) -> dict[str, float]:
         """Of each resource, in (0, 1]."""
-        full, left = self.costs(self.costs.full), self.costs(self.channels_left())
+        full, left = self.consumption(self.costs.full), self.consumption(self.channels_left())
         return {name: left[name] / full[name] for name in full}
 
     def tell(self, loggers: list[Logger], step: int, row: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from lightning_reid.networks.batch_norm import GroupedBatchNorm, group_batch_nor
 from lightning_reid.networks.cfaan import CFAAN, mask_pooling
 from lightning_reid.networks.channel_costs import ChannelCosts
 from lightning_reid.networks.channel_groups import ChannelGroup, CoupledLayer, find_channel_groups, first_tensor
+from lightning_reid.networks.channel_latency import interpolated_latency, measure_latencies, network_latency
 from lightning_reid.networks.channel_plan import ChannelMasks, ChannelPlan, materialise
 from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
@@ -56,12 +57,15 @@ __all__ = [
     "first_tensor",
     "group_batch_norm",
     "in_fast_layout",
+    "interpolated_latency",
     "load_embedding_network",
     "load_foreign_state_dict",
     "load_released_weights",
     "load_teacher",
     "mask_pooling",
     "materialise",
+    "measure_latencies",
+    "network_latency",
     "part_pooling",
     "trained_image_size",
 ]

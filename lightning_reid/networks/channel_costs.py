@@ -65,19 +65,30 @@ class ChannelCosts:
 
     def __call__(self, left: Mapping[str, int]) -> dict[str, float]:
         """``{"flops", "params"}``: multiply-adds (not twice as many) of one input, and parameters, with ``left`` channels in each group."""
+        inputs, outputs = self._channels(left)
+        attention = self.attention
+        for group in self.groups:
+            attention -= self._attention_a_channel.get(group.name, 0) * (group.size - left[group.name])
+        pairs = {name: _pairs(layer, inputs[name], outputs[name]) for name, layer in self.layers.items()}
+        flops = sum(layer.positions * pairs[name] for name, layer in self.layers.items()) + attention
+        params = sum(pairs[name] + layer.weights_an_output * outputs[name] for name, layer in self.layers.items()) + self._other_parameters
+        return {"flops": float(flops), "params": float(params)}
+
+    def widths(self, left: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+        """Shares of inputs and outputs that every layer keeps, with ``left`` channels in each group."""
+        inputs, outputs = self._channels(left)
+        return {name: (inputs[name] / layer.inputs, outputs[name] / layer.outputs) for name, layer in self.layers.items()}
+
+    def _channels(self, left: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Input and output channels of every layer."""
         inputs = {name: layer.inputs for name, layer in self.layers.items()}
         outputs = {name: layer.outputs for name, layer in self.layers.items()}
-        attention = self.attention
         for group in self.groups:
             removed = group.size - left[group.name]
             for sizes, lost in ((inputs, self._lost_inputs), (outputs, self._lost_outputs)):
                 for name, channels in lost[group.name]:
                     sizes[name] -= channels * removed
-            attention -= self._attention_a_channel.get(group.name, 0) * removed
-        pairs = {name: _pairs(layer, inputs[name], outputs[name]) for name, layer in self.layers.items()}
-        flops = sum(layer.positions * pairs[name] for name, layer in self.layers.items()) + attention
-        params = sum(pairs[name] + layer.weights_an_output * outputs[name] for name, layer in self.layers.items()) + self._other_parameters
-        return {"flops": float(flops), "params": float(params)}
+        return inputs, outputs
 
 
 def _pairs(layer: LayerSize, inputs: int, outputs: int) -> int:

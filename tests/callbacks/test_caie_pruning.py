@@ -104,10 +104,23 @@ def test_a_video_network_with_attention_is_pruned_too(tmp_path):
     assert pruning.history[-1]["flops"] <= 0.75
 
 
+def test_measured_latency_is_a_resource_like_the_others_and_its_table_survives_a_resume(data, tmp_path):
+    pruning, model = CAIEPruning({"latency": 0.8, "flops": 0.9}, **STEPS, stop=False), module()
+    trainer = quiet_trainer(tmp_path, [pruning], max_epochs=3)
+    trainer.fit(model, data)
+    shares = [row["latency"] for row in pruning.history]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] <= 0.8 < shares[0] < 1
+    trainer.save_checkpoint(tmp_path / "timed.ckpt")
+    again = CAIEPruning({"latency": 0.8, "flops": 0.9}, **STEPS, stop=False)
+    quiet_trainer(tmp_path, [again], max_epochs=4).fit(module(), data, ckpt_path=tmp_path / "timed.ckpt", weights_only=True)
+    assert again.history == pruning.history
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"constraints": {"flops": 0.0}}, r"shares in \(0, 1\] of flops and params, got \{'flops': 0\.0\}"),
+        ({"constraints": {"flops": 0.0}}, r"shares in \(0, 1\] of flops, params, latency, got \{'flops': 0\.0\}"),
         ({"constraints": {"flops": 1.5, "params": 0.5}}, r"got \{'flops': 1\.5\}"),
         ({"constraints": {"cycles": 0.5}}, "got {'cycles': 0.5}"),
         ({"constraints": {}}, "got {}"),
