@@ -1,0 +1,52 @@
+"""Pruning under DistributedDataParallel: two gloo processes drop the channels that one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, sys
+    import pytorch_lightning as pl, torch
+    from lightning_reid.callbacks import CAIEPruning
+    from lightning_reid.datamodules import ImageReIDDataModule
+    from lightning_reid.modules import SupervisedReID
+
+    folder, output, devices, p = sys.argv[1:3] + [int(value) for value in sys.argv[3:5]]
+    pl.seed_everything(0, verbose=False)
+    network = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+    model = SupervisedReID(**network, num_classes=10, bn_group=8, optimizer="sgd", lr=1e-3)
+    data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0)
+    pruning = CAIEPruning({"flops": 0.8, "params": 0.7}, filters_per_step=6, batches_per_step=2)
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=10, limit_val_batches=0,
+        callbacks=[pruning], logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, default_root_dir=output,
+    )
+    trainer.fit(model, data)
+    keep = {name: mask.tolist() for name, mask in pruning.plan.keep.items()}
+    json.dump({"keep": keep, "history": pruning.history, "done": pruning.done}, open(f"{output}/{devices}-{trainer.global_rank}.json", "w"))
+    """
+)
+
+
+def test_two_gloo_processes_drop_the_channels_that_one_does(market_folder, tmp_path):
+    script = tmp_path / "fit.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    for devices, p in ((1, 4), (2, 2)):  # the same global batch of 4 x 4 images
+        command = [sys.executable, str(script), str(market_folder), str(tmp_path), str(devices), str(p)]
+        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert one["done"]
+    assert len(one["history"]) > 1
+    assert two[0] == two[1]
+    assert two[0]["keep"] == one["keep"]
+    assert two[0]["history"] == one["history"]
