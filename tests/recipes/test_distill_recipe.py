@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,11 @@ def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
     cfg = recipe().parse(["--data.root=/data/reid"])
     assert capsys.readouterr().out == ""
     assert (cfg.teacher.backbone, cfg.model.student, cfg.epochs) == ("resnet50", "mobilenetv2_100", 60)
+
+
+def test_the_comparison_over_seeds_reads_what_the_recipe_leaves(ran):
+    comparison = runpy.run_path(str(RECIPE.parents[1] / "benchmarks" / "distillation_ordering.py"))
+    rows = json.loads((ran[2] / "results.json").read_text())["rows"]
+    printed = comparison["report"]({0: rows, 1: rows})
+    assert "distilled student - student alone" in printed
+    assert "student alone 1.00" in printed

@@ -1,0 +1,52 @@
+"""Does a student learn more from a teacher than alone? Table 3 on the generated set, several seeds, paired differences on the same queries.
+
+Data and settings are those of `python recipes/distill_market.py`, fixed before any of its seeds was run. A seed changes weights, draws and
+augmentations, of the teacher too; student and distilled student of a seed start from the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_reid.runners import seed_comparison
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "distill_market.py"
+PAIRS = (("distilled student", "student alone"), ("teacher", "distilled student"))
+TIME = "min of training"
+
+
+def run_seed(seed: int, output: Path, more: Sequence[str]) -> dict[str, dict]:
+    """The rows of a seed; one that was run before is read back."""
+    folder = output / f"seed{seed}"
+    if not (folder / "results.json").is_file():
+        runpy.run_path(str(RECIPE))["main"]([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more])
+    rows: dict[str, dict] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def report(found: dict[int, dict[str, dict]]) -> str:
+    """Scores, paired differences, and how long each training took in units of the student's alone."""
+    scores = seed_comparison({seed: {name: row["mAP"] for name, row in rows.items()} for seed, rows in found.items()}, PAIRS)
+    names = next(iter(found.values()))
+    minutes = {name: sum(rows[name]["costs"][TIME] for rows in found.values()) for name in names}
+    ratios = ", ".join(f"{name} {value / minutes['student alone']:.2f}" for name, value in minutes.items())
+    return f"{scores}\n\nTraining time in units of the student's alone: {ratios}"
+
+
+def main(argv: list[str] | None = None) -> dict[int, dict[str, dict]]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 to 4)")
+    parser.add_argument("--output", type=Path, default=Path("runs/distillation_ordering"), help="folder of the runs")
+    arguments, more = parser.parse_known_args(argv)
+    found = {seed: run_seed(seed, arguments.output, more) for seed in arguments.seeds}
+    if len(found) > 1:
+        print(report(found))
+    return found
+
+
+if __name__ == "__main__":
+    main()
