@@ -206,6 +206,8 @@ def draw_curve(args: argparse.Namespace) -> None:
             print(f"{one} {points:,}: " + ", ".join(f"{key} {value:.3g}" for key, value in row.items()), flush=True)
     for axis, label in zip(axes, ("seconds", "memory beside the similarity, MB")):
         axis.set(xlabel="points", ylabel=label)
+        axis.set_xticks(args.curve, [f"{points:,}" for points in args.curve])
+        axis.xaxis.set_minor_formatter("")
         axis.grid(True, which="both", alpha=0.3)
     axes[0].legend()
     figure.savefig(args.output, dpi=120)

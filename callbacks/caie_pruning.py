@@ -40,7 +40,8 @@ class CAIEPruning(FilterPruning):
     importance; the least important channels of all groups go together. When every constraint holds, the fit is stopped: materialise
     the smaller network and fine-tune it.
 
-    Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels`` and ``prune/step`` after each step.
+    Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels``, ``prune/impact`` (of what went)
+    and ``prune/step`` after each step; the history also has the channels that each group was left.
 
     Args:
         constraints: Share of ``"flops"`` (multiply-adds), ``"params"`` and ``"latency"`` that may be left, each in (0, 1]. Latency is the
@@ -145,17 +146,17 @@ class CAIEPruning(FilterPruning):
 
     def _prune(self, trainer: pl.Trainer) -> bool:
         """One step; whether every constraint holds now."""
-        before = sum(self.channels_left().values())
-        keep = least_important(self._importances(), self.masks.keep, self.filters_per_step, min_channel_ratio=self.min_channel_ratio)
+        before, impacts = dict(self.masks.keep), self.running.values
+        keep = least_important(self._importances(), before, self.filters_per_step, min_channel_ratio=self.min_channel_ratio)
+        removed = {name: before[name] & ~mask for name, mask in keep.items()}
+        if not any(bool(mask.any()) for mask in removed.values()):
+            raise RuntimeError(f"no channel is left that may go, but {self.shares_left()} of the resources are, against {self.constraints}")
+        impact = sum(float(impacts[name][mask.to(impacts[name].device)].sum()) for name, mask in removed.items())
         self.masks.set(keep)
         self.masks.silence()
         self.running.restart()
-        after = self.channels_left()
-        if sum(after.values()) == before:
-            raise RuntimeError(
-                f"no channel is left that may go, and {self.shares_left()} of the resources are: constraints {self.constraints}"
-            )
-        row = {"step": len(self.history) + 1, **self.shares_left(), "channels": sum(after.values()), "left": after}
+        left = self.channels_left()
+        row = {"step": len(self.history) + 1, **self.shares_left(), "channels": sum(left.values()), "impact": impact, "left": left}
         self.tell(trainer.loggers, trainer.global_step, row)
         return self._met()
 

@@ -47,8 +47,12 @@ class FilterPruning(pl.Callback, ABC):
         """
         if self._input_shape is None:
             raise RuntimeError("the channels of a network are found with its first batch: fit first")
-        keep = self._restored if self._masks is None else self._masks.keep
-        return ChannelPlan(self._input_shape, {name: mask for name, mask in keep.items() if not mask.all()})
+        return ChannelPlan(self._input_shape, {name: mask for name, mask in self.kept_channels.items() if not mask.all()})
+
+    @property
+    def kept_channels(self) -> dict[str, Tensor]:
+        """``[C]`` bool of every group, true where a channel is left; empty before the first batch."""
+        return dict(self._restored if self._masks is None else self._masks.keep)
 
     @property
     def masks(self) -> ChannelMasks:
@@ -136,8 +140,7 @@ class FilterPruning(pl.Callback, ABC):
     def state_dict(self) -> dict[str, Any]:
         if self._input_shape is None:
             return {"done": self.done}
-        keep = self._restored if self._masks is None else self._masks.keep
-        return {"input_shape": list(self._input_shape), "keep": dict(keep), "history": self.history, "done": self.done}
+        return {"input_shape": list(self._input_shape), "keep": self.kept_channels, "history": self.history, "done": self.done}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

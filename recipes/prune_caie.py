@@ -15,9 +15,12 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.table import Table
 
 from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
+from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.networks import VideoNetworkName
 from lightning_reid.runners import PruningRun, ResultRow, RunOptions, print_table, write_report
@@ -77,6 +80,19 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return cfg
 
 
+def print_channels(pruning: CAIEPruning) -> None:
+    """What each group of channels was left."""
+    last = pruning.history[-1]
+    shares = ", ".join(f"{100 * last[name]:.1f} % of {name}" for name in pruning.constraints)
+    table = Table(title=f"after {last['step']} steps: {shares}")
+    table.add_column("channels made by")
+    table.add_column("left", justify="right")
+    table.add_column("of", justify="right")
+    for name, left in last["left"].items():
+        table.add_row(name, str(left), str(len(pruning.kept_channels[name])))
+    Console(width=max(Console().width, 100)).print(table)
+
+
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
@@ -99,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     if pl.utilities.rank_zero_only.rank == 0:
         output, stamp = Path(cfg.output), smaller.protocol_stamp(data)
         title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
+        if pruning.history:  # empty where pruning was finished by an earlier run
+            write_json(output / "steps.json", {"steps": pruning.history})
+            print_channels(pruning)
         write_report(output, results, stamp, title=title, seconds=time.monotonic() - began)
         print_table(results, stamp, title)
         print(run.export(smaller, output / "network.onnx"))

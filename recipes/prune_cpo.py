@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lightning_reid.callbacks import CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.runners import PruningRun, ResultRow, RunOptions, print_table, write_report
 
@@ -60,8 +61,6 @@ def parse(argv: list[str] | None) -> Namespace:
 
 def print_trials(pruning: CPOPruning) -> None:
     """What was tried, and what was kept of it."""
-    if not pruning.history:  # of a run that was finished before
-        return
     table = Table(title=f"trials against {pruning.metric} {pruning.reference:.3f}, expected drop {pruning.expected_drop:g}")
     for heading in ("trial", "layer", "factor", "drop", "multiply-adds left %", "parameters left %", "verdict"):
         table.add_column(heading, justify="left" if heading in ("layer", "verdict") else "right")
@@ -93,7 +92,9 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     if pl.utilities.rank_zero_only.rank == 0:
         output, stamp = Path(cfg.output), model.protocol_stamp(data)
         title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
-        print_trials(pruning)
+        if pruning.history:  # empty where pruning was finished by an earlier run
+            write_json(output / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
+            print_trials(pruning)
         write_report(output, results, stamp, title=title, seconds=time.monotonic() - began)
         print_table(results, stamp, title)
         print(run.export(model, output / "network.onnx"))

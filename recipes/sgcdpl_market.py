@@ -42,10 +42,10 @@ SMALL_RUN: dict[str, Any] = {
     "model.pooling": "gem",
     "model.lr": 0.01,
     "model.warmup_epochs": 0,
-    "model.milestones": [3],
-    "clustering.every_n_epochs": 4,
+    "model.milestones": [2],
+    "clustering.every_n_epochs": 3,
     "iterations": 3,
-    "initial_epochs": 40,
+    "initial_epochs": 30,
     "initial_lr": 1e-3,
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -130,13 +132,13 @@ def draw_curves(
         curves: Method to its CSV logger's files.
         panels: What to draw, side by side.
         stamp: Printed below.
-        levels: Method to a score, a fraction, drawn as a dashed line in the first panel (what needs no training, such as direct transfer).
+        levels: Method to a score, a fraction, drawn as a broken line in the first panel (what needs no training, such as direct transfer).
         epochs_per_iteration: Count in iterations of so many epochs; ``None`` counts epochs.
     """
     figure = Figure(figsize=(4.5 * len(panels), 3.8), layout="constrained")
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for name, level in (levels or {}).items():
-        all_axes[0].axhline(panels[0].factor * level, linestyle="--", color="grey", label=name)
+    for (name, level), style in zip((levels or {}).items(), cycle(("--", ":", "-."))):
+        all_axes[0].axhline(panels[0].factor * level, linestyle=style, color="grey", label=name)
     for axes, panel in zip(all_axes, panels):
         for name, metrics_files in curves.items():
             logged = (read_curve(metrics_files, metric) for metric in panel.metrics)
@@ -149,6 +151,7 @@ def draw_curves(
                 label=name,
             )
         axes.set_xlabel("iteration" if epochs_per_iteration else "epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(panel.label)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

@@ -47,7 +47,12 @@ def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_on
     full, small = table["trained"]["costs"], table["fine-tuned"]["costs"]
     assert small["G multiply-adds"] <= 0.75 * full["G multiply-adds"]
     assert small["M parameters"] < full["M parameters"]
-    assert "within" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "within" in printed
+    assert "channels made by" in printed
+    steps = json.loads((output / "steps.json").read_text())["steps"]
+    assert steps[-1]["flops"] <= 0.75
+    assert all(step["impact"] >= 0 for step in steps)
     session = onnxruntime.InferenceSession(str(output / "network.onnx"), providers=["CPUExecutionProvider"])
     clips = torch.randn(3, 4, 3, 64, 32)
     model = VideoReID.load_from_checkpoint(output / "fine-tuned" / "last.ckpt", map_location="cpu", weights_only=True).eval()
