@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,3 +35,27 @@ def duke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "duke-like", num_train_pids=8, num_test_pids=4, images_per_camera=3, num_distractors=2, height=64, width=32
     )
     return people.write(tmp_path_factory.mktemp("data") / "duke", progress=False)
+
+
+@pytest.fixture
+def in_one_and_two_processes(tmp_path: Path) -> Callable[..., tuple[dict, dict, dict]]:
+    """``run(script, folder, one, two)``: what a script leaves as JSON when one process runs it, and each of two under DDP over gloo.
+
+    The script is called with ``folder``, an output folder, the number of processes and further arguments, ``one`` or ``two``, and writes
+    ``output/<processes>-<rank>.json``.
+    """
+
+    def run(script: str, folder: Path, one: Sequence[object], two: Sequence[object]) -> tuple[dict, dict, dict]:
+        path = tmp_path / "fit.py"
+        path.write_text(script, encoding="utf-8")
+        inherited = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
+        for devices, further in ((1, one), (2, two)):
+            command = [sys.executable, str(path), str(folder), str(tmp_path), str(devices), *map(str, further)]
+            finished = subprocess.run(
+                command, env=inherited | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert finished.returncode == 0, finished.stderr[-3000:]
+        first, second, third = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+        return first, second, third
+
+    return run

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -18,7 +14,7 @@ SCRIPT = textwrap.dedent(
     from lightning_reid.datamodules import CrossDomainDataModule
     from lightning_reid.modules import HSR
 
-    source, target, output, devices, p = sys.argv[1:4] + [int(value) for value in sys.argv[4:6]]
+    source, output, devices, p, target = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 
     class Recorder(pl.Callback):
         def __init__(self):
@@ -49,17 +45,14 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_two_gloo_processes_have_the_labels_and_the_scores_of_one(market_folder, duke_folder, tmp_path):
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
-        "OMP_NUM_THREADS": "1"
-    }
-    for devices, p in ((1, 4), (2, 2)):  # the same global batch: 4 x 4 images, normalised and mined in groups of 8
-        command = [sys.executable, str(script), str(duke_folder), str(market_folder), str(tmp_path), str(devices), str(p)]
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+def test_two_gloo_processes_have_the_labels_and_the_scores_of_one(market_folder, duke_folder, in_one_and_two_processes):
+    one, *two = in_one_and_two_processes(
+        SCRIPT,
+        duke_folder,
+        one=(4, market_folder),
+        two=(2, market_folder),
+        # the same global batch: 4 x 4 images, normalised and mined in groups of 8
+    )
     assert two[0]["labels"] == two[1]["labels"] == one["labels"]
     for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):
         assert first + second == whole

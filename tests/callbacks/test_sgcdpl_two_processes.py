@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -59,17 +55,14 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_two_gloo_processes_have_the_labels_the_selection_and_the_scores_of_one(market_folder, tmp_path):
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
-        "OMP_NUM_THREADS": "1"
-    }
-    for devices, p, u in ((1, 4, 8), (2, 2, 4)):  # the same global batch: 4 x 4 images and 8 pairs of views
-        command = [sys.executable, str(script), str(market_folder), str(tmp_path), str(devices), str(p), str(u)]
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+def test_two_gloo_processes_have_the_labels_the_selection_and_the_scores_of_one(market_folder, in_one_and_two_processes):
+    one, *two = in_one_and_two_processes(
+        SCRIPT,
+        market_folder,
+        one=(4, 8),
+        two=(2, 4),
+        # the same global batch: 4 x 4 images and 8 pairs of views
+    )
     for name in ("labels", "metrics", "strips", "scores"):
         assert two[0][name] == two[1][name], name
     assert two[0]["labels"] == one["labels"]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -48,17 +44,8 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_two_gloo_processes_train_the_student_that_one_does(market_folder, tmp_path):
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
-        "OMP_NUM_THREADS": "1"
-    }
-    for devices, p in ((1, 4), (2, 2)):  # the same global batch of 4 x 4 images
-        command = [sys.executable, str(script), str(market_folder), str(tmp_path), str(devices), str(p)]
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+def test_two_gloo_processes_train_the_student_that_one_does(market_folder, in_one_and_two_processes):
+    one, *two = in_one_and_two_processes(SCRIPT, market_folder, one=(4,), two=(2,))  # the same global batch of 4 x 4 images
     assert two[0]["weights"] == two[1]["weights"] == pytest.approx(one["weights"], rel=1e-5)
     assert two[0]["teacher"] == two[1]["teacher"] == one["teacher"]
     assert len(one["logged"]) == len(two[0]["logged"]) == 2

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -53,21 +49,12 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path):
+def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path, in_one_and_two_processes):
     folder = tmp_path / "tracklets"
     GeneratedTracklets(num_train_pids=8, num_test_pids=4, num_distractors=2, frames=(3, 9), height=64, width=32).write(
         folder, progress=False
     )
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT, encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")} | {
-        "OMP_NUM_THREADS": "1"
-    }
-    for devices, p in ((1, 4), (2, 2)):  # the same global batch of 4 x 2 clips
-        command = [sys.executable, str(script), str(folder), str(tmp_path), str(devices), str(p)]
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert finished.returncode == 0, finished.stderr[-3000:]
-    one, *two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    one, *two = in_one_and_two_processes(SCRIPT, folder, one=(4,), two=(2,))  # the same global batch of 4 x 2 clips
     assert two[0]["report"] == two[1]["report"] == one["report"]
     assert one["report"]["redetected"] > one["report"]["kept_whole"]
     for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):
