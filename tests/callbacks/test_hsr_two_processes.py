@@ -46,12 +46,12 @@ SCRIPT = textwrap.dedent(
 
 
 def test_two_gloo_processes_have_the_labels_and_the_scores_of_one(market_folder, duke_folder, in_one_and_two_processes):
+    # the same global batch: 4 x 4 images, normalised and mined in groups of 8
     one, *two = in_one_and_two_processes(
         SCRIPT,
         duke_folder,
         one=(4, market_folder),
         two=(2, market_folder),
-        # the same global batch: 4 x 4 images, normalised and mined in groups of 8
     )
     assert two[0]["labels"] == two[1]["labels"] == one["labels"]
     for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):

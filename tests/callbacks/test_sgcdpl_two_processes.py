@@ -56,12 +56,12 @@ SCRIPT = textwrap.dedent(
 
 
 def test_two_gloo_processes_have_the_labels_the_selection_and_the_scores_of_one(market_folder, in_one_and_two_processes):
+    # the same global batch: 4 x 4 images and 8 pairs of views
     one, *two = in_one_and_two_processes(
         SCRIPT,
         market_folder,
         one=(4, 8),
         two=(2, 4),
-        # the same global batch: 4 x 4 images and 8 pairs of views
     )
     for name in ("labels", "metrics", "strips", "scores"):
         assert two[0][name] == two[1][name], name
