@@ -123,8 +123,10 @@ class CAIEPruning(FilterPruning):
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         if self.done:
             return
-        network = self.masks.network
-        self.running.update({name: self._impact(network, group) for name, group in self.masks.groups.items()})
+        impacts = {name: self._impact(self.masks.network, group) for name, group in self.masks.groups.items()}
+        if trainer.precision == "16-mixed" and not all(bool(impact.isfinite().all()) for impact in impacts.values()):
+            return  # an overflow, for which the gradient scaler skips this step of the optimiser too
+        self.running.update(impacts)
 
     def _impact(self, network: nn.Module, group: ChannelGroup) -> Tensor:
         scores = [_score(network.get_submodule(gate.name))[gate.channels].sum(1) for gate in group.gates]

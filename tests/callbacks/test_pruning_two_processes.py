@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+import pytest
+
 SCRIPT = textwrap.dedent(
     """
     import json, sys
@@ -36,4 +38,6 @@ def test_two_gloo_processes_drop_the_channels_that_one_does(market_folder, in_on
     assert len(one["history"]) > 1
     assert two[0] == two[1]
     assert two[0]["keep"] == one["keep"]
-    assert two[0]["history"] == one["history"]
+    for ours, theirs in zip(two[0]["history"], one["history"], strict=True):
+        assert ours.pop("impact") == pytest.approx(theirs.pop("impact"), rel=1e-3)  # gradients are summed in another order
+        assert ours == theirs

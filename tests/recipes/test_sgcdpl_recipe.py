@@ -104,7 +104,7 @@ def test_a_killed_run_resumed_ends_as_an_unbroken_one(market_folder, tmp_path):
             f"--data.dataset={market_folder}",
             f"--output={tmp_path / output}",
             *TINY,
-            "--iterations=40",
+            "--iterations=10",
             *more,
         ]
 
