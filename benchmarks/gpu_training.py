@@ -34,7 +34,7 @@ from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.modules import HSR
 from lightning_reid.records import ImageRecord, TargetState
 
-SIDES = {"cuda": 8192, "cpu": 1024}
+SIDES = {"cuda": 8192, "cpu": 256}
 BESIDE = (("retrieval.py", "market"), ("retrieval.py", "msmt17"), ("clustering.py", "market"), ("clustering.py", "100k"))
 
 
