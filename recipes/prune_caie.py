@@ -23,7 +23,7 @@ from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.networks import VideoNetworkName
-from lightning_reid.runners import PruningRun, ResultRow, RunOptions, print_table, write_report
+from lightning_reid.runners import PruningRun, ResultRow, RunOptions
 
 SMALL_RUN: dict[str, Any] = {
     "data.image_size": [64, 32],
@@ -98,8 +98,6 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     began = time.monotonic()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
-    data.prepare_data()  # a missing folder is found now, not after the network was trained
-    data.setup()
     run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
     results, checkpoint = [], cfg.checkpoint
     if checkpoint is None:
@@ -112,15 +110,11 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     smaller = run.load(small, **sgd, milestones=[cfg.tuning_epochs // 3, 2 * cfg.tuning_epochs // 3])
     tuned, _ = run.fit("fine-tuned", smaller, cfg.tuning_epochs)
     results += [pruned, tuned]
-    if pl.utilities.rank_zero_only.rank == 0:
-        output, stamp = Path(cfg.output), smaller.protocol_stamp(data)
-        title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
-        if pruning.history:  # empty where pruning was finished by an earlier run
-            write_json(output / "steps.json", {"steps": pruning.history})
-            print_channels(pruning)
-        write_report(output, results, stamp, title=title, seconds=time.monotonic() - began)
-        print_table(results, stamp, title)
-        print(run.export(smaller, output / "network.onnx"))
+    if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+        write_json(Path(cfg.output) / "steps.json", {"steps": pruning.history})
+        print_channels(pruning)
+    title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
+    run.finish(results, smaller, title, time.monotonic() - began)
     return results
 
 

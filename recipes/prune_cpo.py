@@ -20,7 +20,7 @@ from lightning_reid.callbacks import CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import PruningRun, ResultRow, RunOptions, print_table, write_report
+from lightning_reid.runners import PruningRun, ResultRow, RunOptions
 
 SMALL_RUN: dict[str, Any] = {
     "data.dataset": "market-like",
@@ -75,10 +75,7 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    data = ImageReIDDataModule(**cfg.data, seed=cfg.seed)
-    data.prepare_data()  # a missing folder is found now, not after the network was trained
-    data.setup()
-    run = PruningRun(RunOptions.of(cfg), data, SupervisedReID)
+    run = PruningRun(RunOptions.of(cfg), ImageReIDDataModule(**cfg.data, seed=cfg.seed), SupervisedReID)
     results, checkpoint = [], cfg.checkpoint
     if checkpoint is None:
         trained, checkpoint = run.fit("trained", SupervisedReID(**cfg.model), cfg.epochs)
@@ -89,15 +86,11 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     model = run.load(small, **gentle)
     retrained, _ = run.fit("retrained", model, cfg.tuning_epochs)
     results += [pruned, retrained]
-    if pl.utilities.rank_zero_only.rank == 0:
-        output, stamp = Path(cfg.output), model.protocol_stamp(data)
-        title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
-        if pruning.history:  # empty where pruning was finished by an earlier run
-            write_json(output / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
-            print_trials(pruning)
-        write_report(output, results, stamp, title=title, seconds=time.monotonic() - began)
-        print_table(results, stamp, title)
-        print(run.export(model, output / "network.onnx"))
+    if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+        write_json(Path(cfg.output) / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
+        print_trials(pruning)
+    title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
+    run.finish(results, model, title, time.monotonic() - began)
     return results
 
 

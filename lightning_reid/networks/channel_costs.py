@@ -40,13 +40,16 @@ class LayerSize:
 class ChannelCosts:
     """Multiply-adds and parameters of a network as functions of how many channels of each group are left: exact, in microseconds.
 
-    Parameters of a layer grow with its inputs times its outputs. Products between activations, as in attention, are taken to grow in
-    proportion to each group alone, which they do in non-local blocks.
+    Parameters of a layer grow with its inputs times its outputs. Products between activations, as in attention, must grow in proportion to
+    each group alone, as they do in non-local blocks.
 
     Args:
         network: At full width; unchanged.
         groups: Of ``find_channel_groups``.
         input_shape: Of one input of the network, the first size 1: ``(1, 3, 256, 128)`` for an image.
+
+    Raises:
+        ValueError: Products between activations grow in another way.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup], input_shape: Sequence[int]) -> None:
@@ -143,6 +146,9 @@ def _attention_costs(network: nn.Module, groups: list[ChannelGroup], input_shape
     # queries, keys and values come straight from a projection; whether others matter as well is told by one count of all together
     straight = [group for group in groups if any(not isinstance(unreal.get_submodule(gate.name), _BatchNorm) for gate in group.gates)]
     found = {group.name: full - without_one(group) for group in straight}
-    if full - sum(found.values()) != without_one(*groups):
+    together = without_one(*groups)
+    if full - sum(found.values()) != together:
         found = {group.name: full - without_one(group) for group in groups}
+    if full - sum(found.values()) != together:
+        raise ValueError("products between activations do not shrink by a share for each channel: such a network cannot be counted")
     return full, found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,8 +75,7 @@ class ChannelGraph:
         network.eval()
         marked = _Marked(network, input_shape)
         scalars = [parameter for parameter in network.parameters() if parameter.numel() == 1]
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated spellings within torch-pruning
+        with torch.enable_grad():
             self.graph = tp.DependencyGraph().build_dependency(
                 marked, torch.zeros(*input_shape, device=next(network.parameters()).device), ignored_params=scalars, verbose=False
             )

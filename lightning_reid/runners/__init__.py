@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs, pruned_network_costs
+    from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.pruning_run import PruningRun
@@ -57,7 +57,6 @@ __all__ = [
     "onnx_milliseconds",
     "print_neighbours",
     "print_table",
-    "pruned_network_costs",
     "seed_comparison",
     "write_embeddings",
     "write_neighbours",
@@ -66,7 +65,7 @@ __all__ = [
 
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
-    "costs": ("image_network_costs", "median_milliseconds", "network_costs", "pruned_network_costs"),
+    "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),

@@ -9,27 +9,21 @@ from statistics import median
 import torch
 from torch import nn
 
-from lightning_reid.networks import EmbeddingNetwork, VideoNetwork, count_multiply_adds
+from lightning_reid.networks import EmbeddingNetwork, count_multiply_adds
 
 
-def network_costs(network: VideoNetwork, clip_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> dict[str, float]:
-    """Multiply-adds, parameters and time of one clip, by the headings of the table.
+def network_costs(network: nn.Module, input_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> dict[str, float]:
+    """Multiply-adds, parameters and time of one image or clip, by the headings of the table.
 
     Args:
         network: Moved to ``device`` and put into evaluation mode.
-        clip_shape: ``(T, 3, H, W)``.
-        device: Where the clip is timed.
+        input_shape: ``(3, H, W)`` of an image or ``(T, 3, H, W)`` of a clip.
+        device: Where it is timed.
         repetitions: See ``median_milliseconds``.
     """
-    return _size(network, (1, *clip_shape)) | {
-        "ms a clip": median_milliseconds(network, (1, *clip_shape), device, repetitions=repetitions),
-    }
-
-
-def pruned_network_costs(network: nn.Module, input_shape: Sequence[int], *, repetitions: int = 10) -> dict[str, float]:
-    """Multiply-adds, parameters and time on the CPU of one input ``(1, ...)``, by the headings of the table; see ``network_costs``."""
-    time_of_one = median_milliseconds(network, input_shape, torch.device("cpu"), repetitions=repetitions)
-    return _size(network, input_shape) | {"ms on the CPU": time_of_one}
+    one = (1, *input_shape)
+    heading = "ms a clip" if len(input_shape) == 4 else "ms an image"
+    return _size(network, one) | {heading: median_milliseconds(network, one, device, repetitions=repetitions)}
 
 
 def image_network_costs(

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
 from torch import Tensor
 
 from lightning_reid.callbacks import FilterPruning, RankListLogger
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.modules import ReIDModule
-from lightning_reid.runners.costs import pruned_network_costs
+from lightning_reid.runners.costs import network_costs
 from lightning_reid.runners.onnx_export import export_onnx, onnx_milliseconds
-from lightning_reid.runners.report import ResultRow
+from lightning_reid.runners.report import ResultRow, print_table, write_report
 from lightning_reid.runners.stages import RunOptions, Stage
 
 EXPORTED_INPUTS = 8
@@ -26,13 +29,17 @@ class PruningRun:
 
     Attributes:
         run: Options of the recipe.
-        data: Set up already, so that a missing folder is found before anything is trained.
+        data: Is prepared and set up here.
         module_class: What is trained, pruned and loaded from checkpoints.
     """
 
     run: RunOptions
     data: ImageReIDDataModule | VideoReIDDataModule
     module_class: type[ReIDModule]
+
+    def __post_init__(self) -> None:
+        self.data.prepare_data()  # a missing folder is found now, not after a network was trained
+        self.data.setup()
 
     def fit(self, name: str, model: ReIDModule, epochs: int) -> tuple[ResultRow, Path]:
         """An ordinary training; its row and its checkpoint."""
@@ -67,14 +74,22 @@ class PruningRun:
         return model.train()
 
     def costs(self, model: ReIDModule) -> dict[str, float]:
-        """Columns of the table."""
-        return pruned_network_costs(model.network, (1, *self.inputs().shape[1:]))
+        """Columns of the table, timed on the CPU, where exported networks are timed too."""
+        return network_costs(model.network, self.inputs().shape[1:], torch.device("cpu"))
 
     def inputs(self) -> Tensor:
         """Images or clips of the test set, normalised."""
         batch: dict[str, Tensor] = next(iter(self.data.embedding_loader(*self.data.evaluation_records())))
         batch = self.data.on_after_batch_transfer(batch, 0)
         return batch["clips" if "clips" in batch else "images"][:EXPORTED_INPUTS]
+
+    @rank_zero_only
+    def finish(self, results: list[ResultRow], model: ReIDModule, title: str, seconds: float) -> None:
+        """Write and print the table, and export the network beside it; on the first process only."""
+        output, stamp = Path(self.run.output), model.protocol_stamp(self.data)
+        write_report(output, results, stamp, title=title, seconds=seconds)
+        print_table(results, stamp, title)
+        Console().print(self.export(model, output / "network.onnx"), soft_wrap=True)
 
     def export(self, model: ReIDModule, path: Path) -> str:
         """Write the network as ONNX; what was compared and how fast it is, in a sentence."""

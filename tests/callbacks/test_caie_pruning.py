@@ -6,9 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lightning_reid.callbacks import CAIEPruning
-from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.modules import SupervisedReID, VideoReID
+from lightning_reid.callbacks import CAIEPruning, PseudoLabelClustering
+from lightning_reid.datamodules import CrossDomainDataModule, ImageReIDDataModule
+from lightning_reid.modules import HSR, SupervisedReID, VideoReID
 from lightning_reid.networks import count_multiply_adds, load_embedding_network
 
 SMALL = {"backbone": "resnet18", "backbone_options": {"channels": [8, 16, 16, 32], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 1e-3}
@@ -90,6 +90,31 @@ def test_a_run_that_was_stopped_between_two_steps_prunes_on_as_if_it_never_was(d
         assert torch.equal(tensor, model.state_dict()[name]), name
     for name, mask in unbroken.plan.keep.items():
         assert torch.equal(mask, resumed.plan.keep[name])
+
+
+def test_a_run_that_is_resumed_after_its_end_does_not_train_on(data, tmp_path):
+    pruning, model = CAIEPruning({"params": 0.6}, **STEPS), module()
+    trainer = quiet_trainer(tmp_path, [pruning], max_epochs=20)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "done.ckpt")
+    again, resumed = CAIEPruning({"params": 0.6}, **STEPS), module()
+    second = quiet_trainer(tmp_path, [again], max_epochs=20)
+    second.fit(resumed, data, ckpt_path=tmp_path / "done.ckpt", weights_only=True)
+    assert second.global_step == trainer.global_step
+    assert (again.done, again.history) == (True, pruning.history)
+    assert all(torch.equal(mask, again.plan.keep[name]) for name, mask in pruning.plan.keep.items())
+
+
+def test_a_module_that_adapts_to_unlabelled_images_is_pruned_while_it_does(market_folder, duke_folder, tmp_path):
+    torch.manual_seed(0)
+    data = CrossDomainDataModule(str(duke_folder), str(market_folder), image_size=(64, 32), p=4, k=4, source_p=4, num_workers=0)
+    clustering, pruning = PseudoLabelClustering(every_n_epochs=2, k1=10, k2=3, min_samples=2), CAIEPruning({"params": 0.7}, **STEPS)
+    model = HSR(min_samples=2, **{name: SMALL[name] for name in ("backbone", "backbone_options")})
+    quiet_trainer(tmp_path, [clustering, pruning], max_epochs=8).fit(model, data)
+    assert pruning.done
+    full = parameters(model.network)
+    model.materialise(pruning.plan)
+    assert parameters(model.network) <= 0.7 * full
 
 
 def test_a_video_network_with_attention_is_pruned_too(tmp_path):
