@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -11,7 +11,9 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
 from lightning_reid.networks import ChannelGroup
-from lightning_reid.pruning import CPOSearch, PrunableLayer, filter_l1_norm, filter_sparsity
+from lightning_reid.pruning import CPOSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
+
+SearchName = Literal["layer by layer", "uniform"]
 
 
 class CPOPruning(FilterPruning):
@@ -31,6 +33,7 @@ class CPOPruning(FilterPruning):
         retrain_epochs: Epochs of a trial.
         reference: Metric of the whole network. ``None`` measures it by a first trial that prunes nothing, so that retraining alone is
             not taken for a gain of pruning.
+        search: ``"layer by layer"``; or ``"uniform"`` to compare with: one factor for all layers, found by bisection to 1/32.
         ignored: Groups of channels, by name, that are left alone; those that make the embedding, or the logits, always are.
         network: See :class:`FilterPruning`.
 
@@ -45,15 +48,19 @@ class CPOPruning(FilterPruning):
         metric: str = "val/mAP",
         retrain_epochs: int = 8,
         reference: float | None = None,
+        search: SearchName = "layer by layer",
         ignored: tuple[str, ...] = (),
         network: str = "network",
     ) -> None:
         super().__init__(network=network)
+        if search not in get_args(SearchName):
+            raise ValueError(f"search must be one of {get_args(SearchName)}, got {search!r}")
         if not expected_drop >= 0 or retrain_epochs < 1:
             raise ValueError(f"need expected_drop >= 0 and retrain_epochs >= 1, got {expected_drop} and {retrain_epochs}")
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
         self.reference, self.ignored = reference, tuple(ignored)
-        self.search: CPOSearch | None = None
+        self.search_name: SearchName = search
+        self.search: CPOSearch | UniformSearch | None = None
         self._search_state: dict[str, Any] = {}
         self._kept: dict[str, Tensor] = {}
         self._kept_channels: dict[str, Tensor] = {}
@@ -76,7 +83,8 @@ class CPOPruning(FilterPruning):
         super()._begin(trainer, pl_module)
         network = self.masks.network
         groups = {name: group for name, group in self.masks.groups.items() if name not in self.ignored}
-        self.search = CPOSearch([prunable_layer(network, group, groups) for group in groups.values()], self.expected_drop)
+        layers = [prunable_layer(network, group, groups) for group in groups.values()]
+        self.search = (CPOSearch if self.search_name == "layer by layer" else UniformSearch)(layers, self.expected_drop)
         if self._search_state:
             self.search.load_state_dict(self._search_state)
         else:
@@ -92,11 +100,9 @@ class CPOPruning(FilterPruning):
         assert self.search is not None
         pl_module.load_state_dict(self._kept)
         keep = dict(self._kept_channels)
-        if self.search.trial is not None and self.reference is not None:
-            layer, factor = self.search.trial.layer, self.search.trial.factor
-            order = self._removal_order(self.masks.groups[layer])
+        for layer, gone in (self.search.removals if self.reference is not None else {}).items():
             keep[layer] = torch.ones_like(keep[layer])
-            keep[layer][order[: self.search.removed(layer, factor)]] = False
+            keep[layer][self._removal_order(self.masks.groups[layer])[:gone]] = False
         self.masks.set(keep)
         self.masks.silence()
 
@@ -159,11 +165,20 @@ class CPOPruning(FilterPruning):
     def state_dict(self) -> dict[str, Any]:
         search = self._search_state if self.search is None else self.search.state_dict()
         kept = {"weights": self._kept, "channels": self._kept_channels}
-        return super().state_dict() | {"search": search, "kept": kept, "epochs": self._epochs, "reference": self.reference}
+        return super().state_dict() | {
+            "search_name": self.search_name,
+            "search": search,
+            "kept": kept,
+            "epochs": self._epochs,
+            "reference": self.reference,
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        theirs = state_dict["search_name"]
+        if theirs != self.search_name:
+            raise ValueError(f"the checkpoint is of a search {theirs!r}, this callback's is {self.search_name!r}: give search={theirs!r}")
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference = state_dict["reference"]

@@ -6,6 +6,7 @@ from lightning_reid.pruning.filter_criteria import filter_l1_norm, filter_sparsi
 from lightning_reid.pruning.loss_impact import CoupledImpact, RunningImpact, batch_norm_score, filter_score, loss_impact
 from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
 from lightning_reid.pruning.sensitivity import performance_sensitivity
+from lightning_reid.pruning.uniform_search import UniformSearch
 
 __all__ = [
     "CPOSearch",
@@ -13,6 +14,7 @@ __all__ = [
     "PrunableLayer",
     "RunningImpact",
     "Trial",
+    "UniformSearch",
     "Verdict",
     "batch_norm_score",
     "constraint_aware_importance",

@@ -39,6 +39,11 @@ class Trial:
     factor: float
 
 
+def filters_removed(filters: int, factor: float) -> int:
+    """Filters of a layer that a factor removes: ``N r`` rounded down, one of them always stays."""
+    return min(int(filters * factor), filters - 1)
+
+
 class CPOSearch:
     """Algorithm 2 of the thesis as a state machine: it says what to try, and is told the drop that came of it.
 
@@ -82,9 +87,13 @@ class CPOSearch:
         return bool(self._to_probe)
 
     def removed(self, layer: str, factor: float) -> int:
-        """Filters that a factor removes: ``N r`` rounded down, one of them always stays."""
-        filters = self.layers[layer].filters
-        return min(int(filters * factor), filters - 1)
+        """Filters of a layer that a factor removes."""
+        return filters_removed(self.layers[layer].filters, factor)
+
+    @property
+    def removals(self) -> dict[str, int]:
+        """Filters of the layer that are gone in the trial; empty when the search is over."""
+        return {} if self.trial is None else {self.trial.layer: self.removed(self.trial.layer, self.trial.factor)}
 
     def report(self, drop: float) -> Verdict:
         """Take in the drop of the trial and choose the next.

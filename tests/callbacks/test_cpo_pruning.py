@@ -60,6 +60,20 @@ def test_a_search_that_was_stopped_anywhere_finds_what_one_that_never_was_does(d
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
+def test_uniform_removal_takes_one_factor_off_every_layer_and_does_not_go_on_as_another_search(data, tmp_path, trainer_with):
+    pruning, model = CPOPruning(1.0, retrain_epochs=1, reference=0.9, search="uniform"), module()
+    trainer = trainer_with(tmp_path, [pruning], max_epochs=-1, check_val_every_n_epoch=1, limit_train_batches=1)
+    trainer.fit(model, data)
+    assert [row["factor"] for row in pruning.history] == [0.5, 0.75, 0.875, 0.9375, 0.96875]
+    assert {row["layer"] for row in pruning.history} == {"all layers"}
+    left = {name: (int(mask.sum()), len(mask)) for name, mask in pruning.kept_channels.items()}
+    assert left
+    assert all(kept == max(1, size - int(size * 0.96875)) for kept, size in left.values())
+    trainer.save_checkpoint(tmp_path / "uniform.ckpt")
+    with pytest.raises(ValueError, match="the checkpoint is of a search 'uniform', this callback's is 'layer by layer'"):
+        trainer_with(tmp_path, [CPOPruning(1.0)]).fit(module(), data, ckpt_path=tmp_path / "uniform.ckpt", weights_only=True)
+
+
 def test_what_cannot_be_measured_is_said(data, tmp_path, trainer_with):
     with pytest.raises(ValueError, match="check_val_every_n_epoch=2 does not divide retrain_epochs=3"):
         trainer_with(tmp_path, [CPOPruning(0.1, retrain_epochs=3)], check_val_every_n_epoch=2).fit(module(), data)
@@ -69,3 +83,5 @@ def test_what_cannot_be_measured_is_said(data, tmp_path, trainer_with):
         trainer_with(tmp_path, [CPOPruning(0.1, ignored=("head",))]).fit(module(), data)
     with pytest.raises(ValueError, match=r"got -0\.1 and 8"):
         CPOPruning(-0.1)
+    with pytest.raises(ValueError, match="search must be one of"):
+        CPOPruning(0.1, search="random")
