@@ -50,7 +50,8 @@ METHODS = ("constraint-aware", "loss", "l1", "uniform")
 PAIRS = tuple(("constraint-aware", other) for other in METHODS[1:])
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
 STEP = {"filters_per_step": 8, "batches_per_step": 5}
-TWO_CONSTRAINTS = {"flops": 0.5, "params": 0.2}
+TWO_CONSTRAINTS = {"vgg": {"flops": 0.5, "params": 0.4}, "resnet": {"flops": 0.5, "params": 0.2}}
+"""Parameters as CAIE left them on seed 100 under the first constraint alone, so that neither of the two follows from the other."""
 EXPECTED_DROP = 0.02
 RETRAIN_EPOCHS = {"layer by layer": 1, "uniform": 4}
 """So that both take about as many in all."""
@@ -184,10 +185,11 @@ class Experiment:
 
     def overshoot(self, weights: Mapping[str, Tensor], method: str) -> dict[str, float]:
         """By how much each of two constraints is passed, and the mean step in it."""
-        pruning = CAIEPruning(TWO_CONSTRAINTS, importance=method, **STEP)  # type: ignore[arg-type]
+        constraints = TWO_CONSTRAINTS[self.network]
+        pruning = CAIEPruning(constraints, importance=method, **STEP)  # type: ignore[arg-type]
         model = self.pruned(weights, pruning, **SGD)
         found = {"pruned": self.score(model)}
-        for name, share in TWO_CONSTRAINTS.items():
+        for name, share in constraints.items():
             left = [1.0, *(row[name] for row in pruning.history)]
             found[f"{name} overshoot"] = share - left[-1]
             found[f"{name} step"] = (1 - left[-1]) / (len(left) - 1)
@@ -264,7 +266,7 @@ def report(found: Mapping[int, Mapping[str, Any]], metric: str, flops: float) ->
         parts.append(f"{name}: " + seed_comparison(scores, PAIRS).replace("mAP", metric, 1))
     left = {m: [one["compare"][m]["flops"] for one in found.values()] for m in METHODS}
     parts.append(f"multiply-adds left, of {flops:.0%}: " + ", ".join(f"{m} {100 * mean(x):.2f} %" for m, x in left.items()))
-    for name in TWO_CONSTRAINTS:
+    for name in ("flops", "params"):
         over = {m: [one["overshoot"][m][f"{name} overshoot"] for one in found.values()] for m in METHODS[:2]}
         steps = [one["overshoot"][METHODS[0]][f"{name} step"] for one in found.values()]
         within = sum(passed <= step for passed, step in zip(over[METHODS[0]], steps))
