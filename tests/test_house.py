@@ -13,7 +13,7 @@ FOLDERS = {
     "lightning_reid.callbacks": ROOT / "callbacks",
     "lightning_reid.datamodules": ROOT / "datamodules",
 }
-CORE = {"losses", "metrics", "clustering", "linking", "pruning", "selection", "records"}
+CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records"}
 MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "networks": CORE | {"networks"},

@@ -11,6 +11,9 @@ from lightning_reid.losses.distillation import (
     relational_distance_loss,
     softened_divergence,
 )
+from lightning_reid.losses.margin_softmax import cosface_loss, one_vs_all_loss
+from lightning_reid.losses.model_contrastive import model_contrastive_loss
+from lightning_reid.losses.repelled import repelled_loss, updated_table
 from lightning_reid.losses.soft_targets import soft_target_cross_entropy
 from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weighted_triplet_loss, weighted_triplet_loss
 
@@ -21,13 +24,18 @@ __all__ = [
     "augmented_triplet_loss",
     "batch_hard_triplet_loss",
     "check_distillation",
+    "cosface_loss",
     "distillation_loss",
     "embedding_cosine_loss",
     "label_smoothed_cross_entropy",
     "masked_weighted_triplet_loss",
+    "model_contrastive_loss",
+    "one_vs_all_loss",
     "pairwise_distances",
     "relational_distance_loss",
+    "repelled_loss",
     "soft_target_cross_entropy",
     "softened_divergence",
+    "updated_table",
     "weighted_triplet_loss",
 ]

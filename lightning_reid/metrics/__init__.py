@@ -9,19 +9,24 @@ from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores
 from lightning_reid.metrics.similarity import MetricName
 from lightning_reid.metrics.stamp import ProtocolStamp
+from lightning_reid.metrics.verification import OpenSetRates, identification_rates, rates_from_scores, verification_rates
 
 __all__ = [
     "AveragePrecisionRule",
     "Matching",
     "MetricName",
+    "OpenSetRates",
     "ProtocolName",
     "ProtocolStamp",
     "RetrievalMetrics",
     "RetrievalScores",
     "bootstrap_interval",
     "clustering_nmi",
+    "identification_rates",
     "k_reciprocal_rerank",
     "paired_difference_interval",
+    "rates_from_scores",
     "retrieval_scores",
     "scores_from_similarities",
+    "verification_rates",
 ]

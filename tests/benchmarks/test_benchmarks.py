@@ -123,3 +123,37 @@ def test_the_plain_block_computes_what_the_block_computes():
     plain.load_state_dict(block.state_dict())
     clips = torch.randn(2, 3, 8, 4, 2)
     torch.testing.assert_close(plain(clips), block(clips))
+
+
+def test_greedy_pruning_is_the_best_for_what_it_frees_on_every_toy():
+    module = loaded("pruning_optimality")
+    rows = module.main(["--toys", "40", "--filters", "3", "6"])
+    assert list(rows) == [3, 6]
+    for row in rows.values():
+        assert row["without its last filter at most the optimum"] == row["the optimum for what it freed"] == 1
+        assert row["loss alone is better"] + row["CAIE is better"] <= 1
+        assert row["CAIE / optimum"] >= 1
+    loss, freed = torch.tensor([[0.5, 0.4, 0.2]], dtype=torch.float64), torch.tensor([[0.6, 0.3, 0.2]], dtype=torch.float64)
+    assert module.best(loss, freed, torch.tensor([0.5])).item() == pytest.approx(0.5)  # the first alone
+    taken, but_last, frees = module.greedy((loss / freed).argsort(1), loss, freed, torch.tensor([0.7]))
+    assert (taken.item(), but_last.item(), frees.item()) == (pytest.approx(0.7), pytest.approx(0.5), pytest.approx(0.8))
+
+
+def test_a_teacher_costs_an_inference_without_a_graph():
+    figures = run("teacher_cost", "--backbone", "resnet18", "--student", "resnet18", "--batch", "2", "--rounds", "1", *TINY)
+    assert all(value > 0 for value in figures.values())
+    assert figures["teacher / bare inference"] == pytest.approx(figures["teacher"] / figures["bare inference"])
+
+
+@pytest.mark.slow
+def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys):
+    short = ["--networks", "vgg", "--tasks", "classification", "--epochs", "1", "--tuning_epochs", "1", "--flops", "0.9"]
+    found = run("pruning_ordering", "--seeds", "0", "1", "--output", str(tmp_path), *short)
+    for row in found["vgg", "classification"].values():
+        assert set(row["compare"]) == {"constraint-aware", "loss", "l1", "uniform"}
+        assert all(one["flops"] <= 0.9 for one in row["compare"].values())
+        assert all(one["flops overshoot"] >= 0 and one["params overshoot"] >= 0 for one in row["overshoot"].values())
+        assert all(0 < one["flops"] <= 1 for one in row["search"].values())
+        assert -1 <= row["correlation"]["all"] <= 1
+    assert "| constraint-aware - loss |" in capsys.readouterr().out
+    assert run("pruning_ordering", "--seeds", "0", "1", "--output", str(tmp_path), *short) == found  # read back

@@ -1,0 +1,220 @@
+"""How a server makes one model of its clients' models, and what a client makes of the server's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike, interpolate
+from lightning_reid.federated.sharing import AllowList, not_finite, payload_bytes
+
+NETWORK = "network."
+"""Under which a ``ReIDModule`` keeps its embedding network."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client sends back.
+
+    Attributes:
+        client: Its id.
+        tensors: What the method shares.
+        num_images: It trained on, its weight.
+    """
+
+    client: str
+    tensors: NamedTensors
+    num_images: int
+
+
+@dataclass
+class ServerState:
+    """All that a server knows, and what its checkpoint holds.
+
+    Attributes:
+        strategy: Name of the strategy it was made by.
+        round: Rounds that are done.
+        tensors: The shared model.
+        clients: Ids of the clients, sorted.
+    """
+
+    strategy: str
+    round: int
+    tensors: dict[str, Tensor]
+    clients: list[str]
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What became of a round.
+
+    Attributes:
+        round: Its number, from 0.
+        used: Clients whose replies were averaged, sorted.
+        left_out: Client to the reason why its reply was not.
+        bytes_up: Client to the bytes of its reply.
+        repeat: Whether too few were used: the model is as before, and the round is to be run again.
+    """
+
+    round: int
+    used: list[str]
+    left_out: dict[str, str] = field(default_factory=dict)
+    bytes_up: dict[str, int] = field(default_factory=dict)
+    repeat: bool = False
+
+
+class FedAvg:
+    """Everything that is shared is averaged, weighted by the clients' numbers of images.
+
+    Args:
+        prefixes: Of the names that are shared. The default is the embedding network: identities differ from client to client, and so do
+            classifiers.
+        quorum: Replies that a round needs, a share of the clients in (0, 1].
+
+    Source: McMahan et al. 2017 (arXiv:1602.05629); thesis, section 7.3.2.
+
+    Raises:
+        ValueError: No prefix, or a quorum out of range.
+    """
+
+    name: ClassVar[str] = "FedAvg"
+
+    def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
+        if not prefixes or not 0 < quorum <= 1:
+            raise ValueError(f"need a prefix to share and a quorum in (0, 1], got {prefixes} and {quorum}")
+        self.prefixes, self.quorum = tuple(prefixes), quorum
+
+    def allow_list(self, tensors: NamedTensors) -> AllowList:
+        """What crosses the boundary, of a module's tensors."""
+        return AllowList.of(tensors, self.prefixes)
+
+    def begin(self, tensors: NamedTensors, clients: Iterable[str]) -> ServerState:
+        """The server before the first round, with the shared ones of a module's tensors.
+
+        Raises:
+            ValueError: No clients, or an id twice.
+        """
+        ids = sorted(clients)
+        if not ids or len(set(ids)) < len(ids):
+            raise ValueError(f"a federation needs clients of different ids, got {ids}")
+        return ServerState(self.name, 0, self.allow_list(tensors).pick(tensors), ids)
+
+    def check_resumed(self, state: ServerState, tensors: NamedTensors, clients: Iterable[str]) -> None:
+        """Whether a server's state is that of this strategy, network and clients.
+
+        Raises:
+            ValueError: It is not; the message says in what.
+        """
+        if state.strategy != self.name:
+            raise ValueError(f"the server's state is of {state.strategy}, this is {self.name}: give the same strategy, or start anew")
+        ids = sorted(clients)
+        if ids != state.clients:
+            gone, new = sorted(set(state.clients) - set(ids)), sorted(set(ids) - set(state.clients))
+            raise ValueError(f"the clients are not those of the server's state: {gone} are missing, {new} are new")
+        check_alike(self.allow_list(tensors).pick(tensors), state.tensors)
+
+    def download(self, state: ServerState) -> dict[str, Tensor]:
+        """What the server sends to every client."""
+        return dict(state.tensors)
+
+    def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
+        """What a client goes on with.
+
+        Args:
+            local: The shared tensors as the client ended its last round.
+            message: What the server sent.
+        """
+        check_alike(local, message)
+        return dict(message)
+
+    def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> RoundReport:
+        """Average the replies into ``state``; replies are read one at a time, in the order in which they come.
+
+        Whoever calls gives them in the order of their clients' ids, for the sum to round alike each time. A reply with a tensor that is
+        not to be shared, of another shape, missing, or not finite is left out and named.
+
+        Raises:
+            ValueError: A client answers that is not one of the server's, or twice; or all weights are 0.
+        """
+        allowed = self.allow_list(state.tensors)
+        average, used, left_out, received = WeightedAverage(), [], {}, {}
+        for reply in replies:
+            if reply.client not in state.clients or reply.client in received:
+                raise ValueError(f"{reply.client!r} answered twice or is no client of this server, they are {state.clients}")
+            received[reply.client] = payload_bytes({name: t for name, t in reply.tensors.items() if isinstance(t, Tensor)})
+            problem = _problem(allowed, reply)
+            if problem is None:
+                average.add({name: reply.tensors[name] for name in allowed.kinds}, reply.num_images)
+                used.append(reply.client)
+            else:
+                left_out[reply.client] = problem
+        left_out |= {client: "no reply" for client in state.clients if client not in received}
+        repeat = len(used) < self.quorum * len(state.clients)
+        report = RoundReport(state.round, sorted(used), left_out, received, repeat)
+        if not repeat:
+            state.tensors = average.result()
+            state.round += 1
+        return report
+
+
+class FedPav(FedAvg):
+    """FedAvg of the backbone, classifiers stay with the clients.
+
+    Source: Zhuang et al. 2020 (arXiv:2008.11560), section 3.3. The public code averages parameters only; here batch normalisation's
+    running statistics are averaged too, since a network tested with one client's statistics and everybody's weights fits neither.
+    """
+
+    name: ClassVar[str] = "FedPav"
+
+
+class FedUReID(FedPav):
+    """FedPav with the personalised update: a client goes on with ``mu theta_k + (1 - mu) theta``.
+
+    The interpolation is done where theta_k is, at the client: the result is that of the text, where the cloud does it, and no server
+    has to hold the models of all.
+
+    Args:
+        local_share: mu, in [0, 1]; 0 is FedPav. The text gives none.
+        options: Of :class:`FedAvg`.
+
+    Source: FedUReID, "personalized update".
+    """
+
+    name: ClassVar[str] = "FedUReID"
+
+    def __init__(self, local_share: float = 0.5, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
+        super().__init__(prefixes, quorum)
+        if not 0 <= local_share <= 1:
+            raise ValueError(f"the local share of a personalised update must lie in [0, 1], got {local_share}")
+        self.local_share = local_share
+
+    def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
+        """The interpolation of both."""
+        return interpolate(local, message, self.local_share)
+
+
+class FedFR(FedAvg):
+    """FedAvg of the backbone and of the public identities' proxies; those of local people stay with the clients.
+
+    Source: thesis, section 7.3.3, eq. 7.2 and 7.4, algorithm 4. The public code never sends the averaged proxies back; here eq. 7.4 is
+    what it says.
+    """
+
+    name: ClassVar[str] = "FedFR"
+
+    def __init__(self, prefixes: tuple[str, ...] = (NETWORK, "public_proxies"), quorum: float = 0.5) -> None:
+        super().__init__(prefixes, quorum)
+
+
+def _problem(allowed: AllowList, reply: Reply) -> str | None:
+    try:
+        allowed.check(reply.tensors)
+    except ValueError as error:  # a client's mistake is told to the operator, and costs that client its round
+        return str(error)
+    if reply.num_images < 0:
+        return f"it says it trained on {reply.num_images} images"
+    broken = not_finite(reply.tensors)
+    return None if broken is None else f"{broken} is NaN or infinite"

@@ -1,0 +1,135 @@
+"""What crosses the boundary, what is refused there, and what a server makes of what arrives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_reid.federated import AllowList, FedAvg, FedFR, FedPav, FedUReID, LeakError, Reply, payload_bytes
+
+
+def client_module(value: float, people: int) -> dict[str, Tensor]:
+    """As the state dict of a client's module: a network, public and local proxies."""
+    return {
+        "network.conv.weight": torch.full((4, 3), value),
+        "network.bn.running_mean": torch.full((4,), value),
+        "network.bn.num_batches_tracked": torch.tensor(int(value)),
+        "public_proxies": torch.full((5, 4), value),
+        "local_proxies": torch.full((people, 4), value),
+    }
+
+
+def reply(strategy: FedAvg, client: str, value: float, num_images: int, people: int = 2) -> Reply:
+    module = client_module(value, people)
+    return Reply(client, strategy.allow_list(module).pick(module), num_images)
+
+
+def test_a_round_averages_what_is_shared_by_numbers_of_images():
+    strategy = FedPav()
+    state = strategy.begin(client_module(0.0, 2), ["b", "a"])
+    report = strategy.aggregate(state, [reply(strategy, "a", 1.0, 10, people=3), reply(strategy, "b", 4.0, 20, people=7)])
+    assert (report.used, report.left_out, report.repeat, state.round) == (["a", "b"], {}, False, 1)
+    assert state.tensors["network.conv.weight"].unique().tolist() == [3.0]
+    assert state.tensors["network.bn.num_batches_tracked"].item() == 4
+    assert set(state.tensors) == {"network.conv.weight", "network.bn.running_mean", "network.bn.num_batches_tracked"}
+
+
+def test_a_payload_has_the_bytes_of_the_shared_tensors_to_the_byte():
+    pav, fr, module = FedPav(), FedFR(), client_module(1.0, 1000)
+    network = 4 * 3 * 4 + 4 * 4 + 8
+    assert payload_bytes(pav.allow_list(module).pick(module)) == pav.allow_list(module).num_bytes == network
+    assert payload_bytes(fr.allow_list(module).pick(module)) == fr.allow_list(module).num_bytes == network + 5 * 4 * 4
+    state = pav.begin(module, ["a"])
+    assert pav.aggregate(state, [reply(pav, "a", 1.0, 1)]).bytes_up == {"a": network}
+    assert payload_bytes(pav.download(state)) == network
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("images", torch.zeros(2, 3, 8, 4)),
+        ("local_proxies", torch.zeros(2, 4)),
+        ("network.conv.pids", torch.zeros(9, dtype=torch.int64)),
+        ("network.conv.weight", torch.zeros(9, 3)),
+        ("network.conv.weight", torch.zeros(4, 3, dtype=torch.float64)),
+    ],
+)
+def test_a_planted_leak_is_refused_whatever_it_is_called(name, tensor):
+    strategy = FedFR()
+    state = strategy.begin(client_module(0.0, 2), ["a", "b"])
+    honest = reply(strategy, "b", 2.0, 5)
+    with pytest.raises(LeakError, match=name):
+        strategy.allow_list(state.tensors).check({**honest.tensors, name: tensor})
+    report = strategy.aggregate(state, [replace(honest, client="a", tensors={**honest.tensors, name: tensor}), honest])
+    assert report.used == ["b"]
+    assert name in report.left_out["a"]
+    assert state.tensors["network.conv.weight"].unique().tolist() == [2.0]
+
+
+def test_what_is_picked_for_sending_does_not_change_when_training_goes_on():
+    module = client_module(1.0, 2)
+    sent = FedPav().allow_list(module).pick(module)
+    module["network.conv.weight"].add_(1)
+    assert sent["network.conv.weight"].unique().tolist() == [1.0]
+
+
+def test_broken_and_missing_replies_are_left_out_by_name_and_too_few_repeat_the_round():
+    strategy = FedAvg(quorum=0.5)
+    state = strategy.begin(client_module(0.0, 2), ["a", "b", "c", "d"])
+    broken = reply(strategy, "a", 1.0, 10)
+    broken.tensors["network.conv.weight"][0, 0] = float("nan")
+    short = replace(reply(strategy, "b", 1.0, 10), tensors={"network.conv.weight": torch.zeros(4, 3)})
+    report = strategy.aggregate(state, [broken, short, reply(strategy, "c", 5.0, 1)])
+    assert report.repeat
+    assert report.left_out == {
+        "a": "network.conv.weight is NaN or infinite",
+        "b": "2 of 3 shared tensors are missing from the message, the first is network.bn.running_mean",
+        "d": "no reply",
+    }
+    assert state.round == 0
+    assert not state.tensors["network.conv.weight"].any()
+    again = strategy.aggregate(state, [reply(strategy, "c", 5.0, 1), reply(strategy, "d", 5.0, 1)])
+    assert (again.repeat, again.used, state.round) == (False, ["c", "d"], 1)
+
+
+def test_personalised_updates_keep_a_share_of_the_clients_own_model():
+    local, server = (FedPav().allow_list(client_module(v, 1)).pick(client_module(v, 1)) for v in (2.0, 4.0))
+    assert FedUReID(local_share=0.25).receive(local, server)["network.conv.weight"].unique().tolist() == [3.5]
+    assert FedUReID(local_share=0.0).receive(local, server)["network.conv.weight"].unique().tolist() == [4.0]
+    assert FedPav().receive(local, server)["network.conv.weight"].unique().tolist() == [4.0]
+
+
+def test_replies_nobody_asked_for_weights_that_are_none_and_other_networks_are_refused():
+    strategy = FedPav()
+    state = strategy.begin(client_module(0.0, 2), ["a", "b"])
+    with pytest.raises(ValueError, match="'c' answered twice or is no client of this server"):
+        strategy.aggregate(state, [reply(strategy, "c", 1.0, 1)])
+    with pytest.raises(ValueError, match="'a' answered twice"):
+        strategy.aggregate(state, [reply(strategy, "a", 1.0, 1)] * 2)
+    with pytest.raises(ValueError, match="the clients' weights sum to zero"):
+        strategy.aggregate(state, [reply(strategy, "a", 1.0, 0), reply(strategy, "b", 1.0, 0)])
+    assert state.round == 0
+    assert strategy.aggregate(state, [reply(strategy, "a", 1.0, -5), reply(strategy, "b", 1.0, 1)]).left_out == {
+        "a": "it says it trained on -5 images"
+    }
+    with pytest.raises(ValueError, match="need a prefix to share and a quorum"):
+        FedAvg(quorum=0)
+    with pytest.raises(ValueError, match="no tensor's name begins with 'backbone'"):
+        AllowList.of(client_module(0.0, 1), ["backbone"])
+    with pytest.raises(ValueError, match=r"clients of different ids, got \['a', 'a'\]"):
+        strategy.begin(client_module(0.0, 1), ["a", "a"])
+
+
+def test_a_server_does_not_go_on_with_another_strategy_network_or_other_clients():
+    state = FedUReID().begin(client_module(0.0, 2), ["a", "b"])
+    FedUReID().check_resumed(state, client_module(1.0, 9), ["b", "a"])
+    with pytest.raises(ValueError, match="the server's state is of FedUReID, this is FedPav"):
+        FedPav().check_resumed(state, client_module(0.0, 2), ["a", "b"])
+    with pytest.raises(ValueError, match=r"\['b'\] are missing, \['c'\] are new"):
+        FedUReID().check_resumed(state, client_module(0.0, 2), ["a", "c"])
+    wider = {**client_module(0.0, 2), "network.conv.weight": torch.zeros(8, 3)}
+    with pytest.raises(ValueError, match=r"network\.conv\.weight has shape \[8, 3\] in one model"):
+        FedUReID().check_resumed(state, wider, ["a", "b"])
