@@ -1,6 +1,7 @@
 """What happens before and between epochs: aligning tracklets, clustering, refinement of pseudo-labels, pruning, pictures."""
 
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
+from lightning_reid.callbacks.bottom_up_clustering import BottomUpClustering
 from lightning_reid.callbacks.caie_pruning import CAIEPruning, Importance
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
 from lightning_reid.callbacks.cpo_pruning import CPOPruning
@@ -16,6 +17,7 @@ from lightning_reid.callbacks.target_clustering import TargetClustering
 
 __all__ = [
     "AffinityPseudoLabels",
+    "BottomUpClustering",
     "CAIEPruning",
     "CPOPruning",
     "ClusterStripLogger",

@@ -97,7 +97,7 @@ class AffinityPseudoLabels(TargetClustering):
         self._probes: list[tuple[Probe, AffinityPropagation]] = []
 
     @override
-    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> FoundClusters:
+    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:
         clusters, metrics = self._guided(embeddings, labeled) if self.preference == "guided" else self._plain(embeddings)
         soft = None
         if self.labels == "soft" and len(clusters.exemplars):

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
 from lightning_reid.clustering import dbscan, eps_from_share, jaccard_distance
-from lightning_reid.records import LabeledEmbeddings
+from lightning_reid.records import LabeledEmbeddings, TargetState
 
 
 class PseudoLabelClustering(TargetClustering):
@@ -46,7 +46,7 @@ class PseudoLabelClustering(TargetClustering):
         self.eps, self.rho, self.min_samples, self.k1, self.k2 = eps, rho, min_samples, k1, k2
 
     @override
-    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> FoundClusters:
+    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:
         if self.eps is None:
             distance = jaccard_distance(embeddings, k1=self.k1, k2=self.k2)
             eps = eps_from_share(distance, rho=self.rho)

@@ -57,8 +57,12 @@ class TargetClustering(pl.Callback):
         self._with_parts = self._with_labeled = False
 
     @abstractmethod
-    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> FoundClusters:
-        """Cluster ``[N, D]`` embeddings; called on rank 0 alone."""
+    def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:
+        """Cluster ``[N, D]`` embeddings, ``previous`` being what was believed before; called on rank 0 alone."""
+
+    def is_due(self, finished_epochs: int) -> bool:
+        """Whether to cluster after so many epochs."""
+        return finished_epochs % self.every_n_epochs == 0
 
     def settle(self, found: FoundClusters) -> None:
         """Keep what later iterations need of this one; called on every rank."""
@@ -89,7 +93,7 @@ class TargetClustering(pl.Callback):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if target_data(trainer, self).target_state is None:  # a resumed run brought its labels along
-            self._cluster(trainer, pl_module)
+            self.cluster(trainer, pl_module)
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -98,10 +102,11 @@ class TargetClustering(pl.Callback):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         finished = trainer.current_epoch + 1
-        if finished % self.every_n_epochs == 0 and finished != trainer.max_epochs:
-            self._cluster(trainer, pl_module)
+        if self.is_due(finished) and finished != trainer.max_epochs:
+            self.cluster(trainer, pl_module)
 
-    def _cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Embed, cluster, publish; called on every rank."""
         data = target_data(trainer, self)
         previous = data.target_state
         embeddings, parts = embed_target(trainer, module, self.space, with_parts=self._with_parts)
@@ -109,7 +114,7 @@ class TargetClustering(pl.Callback):
         if self._with_labeled:
             assert isinstance(data, PartlyLabelledData)
             labeled = embed_labeled(trainer, module, data, self.space)
-        found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled))
+        found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled, previous))
         self.settle(found)
         num_clusters = int(found.labels.max()) + 1
         if num_clusters < 2:

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
     from lightning_reid.datamodules.semi_supervised import SemiSupervisedDataModule
+    from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
     from lightning_reid.datamodules.video_reid import VideoReIDDataModule
 
-__all__ = ["CrossDomainDataModule", "ImageReIDDataModule", "SemiSupervisedDataModule", "VideoReIDDataModule"]
+__all__ = ["CrossDomainDataModule", "ImageReIDDataModule", "SemiSupervisedDataModule", "UnlabeledDataModule", "VideoReIDDataModule"]
 
 _HOMES = {
     "CrossDomainDataModule": "cross_domain",
     "ImageReIDDataModule": "image_reid",
     "SemiSupervisedDataModule": "semi_supervised",
+    "UnlabeledDataModule": "unlabeled",
     "VideoReIDDataModule": "video_reid",
 }
 

@@ -59,6 +59,28 @@ def identity_batches(
     return torch.from_numpy(np.stack(batches))
 
 
+def shuffled_batches(num_images: int, batch_size: int, *, generator: np.random.Generator, world_size: int = 1) -> Tensor:
+    """Plan one pass over images in random order; those that fill no further step of all processes sit it out.
+
+    Args:
+        num_images: N, at least 1.
+        batch_size: B, at least 1; N // ``world_size`` where that is less.
+        generator: Source of the draws.
+        world_size: Number of processes that share the plan, at most N.
+
+    Returns:
+        ``[num_batches, B]`` int64 in ``0..N-1``, none twice; the number of batches is a multiple of ``world_size``.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    if batch_size < 1 or not 1 <= world_size <= num_images:
+        raise ValueError(f"need batch_size >= 1 and an image for each process, got {batch_size}, {num_images} images and {world_size}")
+    per_batch = min(batch_size, num_images // world_size)
+    fitting = num_images - num_images % (per_batch * world_size)
+    return torch.from_numpy(generator.permutation(num_images)[:fitting].reshape(-1, per_batch))
+
+
 def inter_camera_batches(
     pairs: InterCameraPairs, labels: Tensor, p: int, k: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1
 ) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike, interpolate
 from lightning_reid.federated.sharing import AllowList, not_finite, payload_bytes
@@ -191,6 +192,7 @@ class FedUReID(FedPav):
             raise ValueError(f"the local share of a personalised update must lie in [0, 1], got {local_share}")
         self.local_share = local_share
 
+    @override
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
         """The interpolation of both."""
         return interpolate(local, message, self.local_share)

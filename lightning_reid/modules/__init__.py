@@ -1,5 +1,6 @@
 """LightningModules: what a batch is, what is learned from it, what is logged."""
 
+from lightning_reid.modules.bottom_up import BottomUpReID
 from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillation
 from lightning_reid.modules.hsr import HSR
 from lightning_reid.modules.identity_learning import IdentityLearning
@@ -13,6 +14,7 @@ from lightning_reid.modules.video import VideoReID
 __all__ = [
     "HSR",
     "SGCDPL",
+    "BottomUpReID",
     "DistilledReID",
     "EmbeddingDistillation",
     "IdentityLearning",

@@ -1,0 +1,90 @@
+"""The DataModule of images without any labels, beside a test protocol."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.datamodules.samplers import PlannedBatches, shuffled_batches
+from lightning_reid.datamodules.target_images import TargetImagesDataModule
+from lightning_reid.records import ImageRecord
+
+
+class UnlabeledDataModule(TargetImagesDataModule):
+    """One image data set whose training identities are unknown: batches of any images, with the pseudo-labels of the moment.
+
+    Train batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` pseudo-labels in ``0..C-1``, ``camids [B]``, ``indices [B]``.
+    The true identities are used for reports only (cluster quality), never for a batch.
+
+    Args:
+        dataset: Data set with a test part: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
+        root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
+        image_size: (height, width) in pixels.
+        batch_size: Images a training batch; all of them where there are fewer.
+        crop_padding: Pixels of padding before the random crop; 0 for none.
+        erasing_probability: Chance of random erasing, in [0, 1].
+        flip_probability: Chance of mirroring left and right, in [0, 1].
+        num_workers: Worker processes a loader.
+        eval_batch_size: Images a batch of an embedding pass.
+        seed: Seed of draws and augmentations.
+        unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "market1501",
+        root: str | None = None,
+        image_size: tuple[int, int] = (256, 128),
+        batch_size: int = 16,
+        crop_padding: int = 10,
+        erasing_probability: float = 0.0,
+        flip_probability: float = 0.5,
+        num_workers: int = 2,
+        eval_batch_size: int = 128,
+        seed: int = 0,
+        unreadable: Literal["error", "skip"] = "error",
+    ) -> None:
+        super().__init__(
+            dataset=dataset,
+            root=root,
+            image_size=image_size,
+            p=batch_size,
+            k=1,
+            crop_padding=crop_padding,
+            erasing_probability=erasing_probability,
+            flip_probability=flip_probability,
+            num_workers=num_workers,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            unreadable=unreadable,
+        )
+        self.batch_size = batch_size
+
+    @override
+    def check_training_identities(self) -> None:
+        """Identities are unknown; there must be images."""
+        if len(self.dataset.train) < 2:
+            raise ValueError(f"{self.dataset_name} has {len(self.dataset.train)} training images: there is nothing to cluster")
+
+    @property
+    @override
+    def target_records(self) -> tuple[ImageRecord, ...]:
+        """The unlabelled images, in the order of the rows of the state."""
+        return self.dataset.train
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        state = self.target_state
+        if state is None:
+            raise RuntimeError("the images have no labels yet: add BottomUpClustering to the callbacks, or call set_target_state()")
+        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        rows = (state.labels >= 0).nonzero().flatten()
+        # a new fit begins at epoch 0 again, with other clusters
+        generator = np.random.default_rng([self.seed, state.iteration, epoch])
+        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=world_size)]
+        return self.training_loader(state.labels.to(torch.int64), PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)

@@ -1,0 +1,103 @@
+"""Learning from clusters that merge bottom up, without a classifier: clusters are rows of a table that images leave their mark in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.losses import repelled_loss, updated_table
+from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.protocols import TargetData
+
+
+class BottomUpReID(ImageReIDModule):
+    """Bottom-up clustering for unsupervised re-ID: the repelled loss against a table of clusters (Lin et al. 2019).
+
+    The clusters come from ``BottomUpClustering`` through the datamodule's :class:`~lightning_reid.records.TargetState`. With each new
+    state the table starts from zeros and fills with the images of its clusters as they come, on every rank with the images of all.
+
+    Batch: ``images [B, 3, H, W]``, ``pids [B]`` pseudo-labels in ``0..C-1``.
+    Logs ``train/loss`` and ``train/accuracy`` (share of a batch whose nearest row is its own cluster's) a step; the scores of
+    :class:`ReIDModule` an epoch.
+
+    Args:
+        temperature: tau of the loss (the public code: 0.1).
+        momentum: Of the table's rows (the public code: 0.5).
+        dropout: Of the normalised embeddings in training, in [0, 1) (the public code: 0.5).
+        optimizer: See :class:`ReIDModule`.
+        lr: Learning rate; ``milestones`` are counted from the start of a fit.
+        options: Further arguments of :class:`ImageReIDModule`.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(self, temperature: float = 0.1, momentum: float = 0.5, dropout: float = 0.5, **options: Any) -> None:
+        super().__init__(**options)
+        if not temperature > 0 or not 0 <= momentum < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"need temperature > 0 and momentum and dropout in [0, 1), got {temperature}, {momentum} and {dropout}",
+            )
+        self.table = torch.empty(0, 0)  # no buffer: its length changes, and DDP would send it with every batch
+        self.table_iteration = -1
+
+    def target_data(self) -> TargetData:
+        """The datamodule, which holds what is believed of the images.
+
+        Raises:
+            ValueError: It does not.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, TargetData):
+            raise ValueError(f"{type(self).__name__} is fitted on a datamodule that holds pseudo-labels, got {type(data).__name__}")
+        return data
+
+    @override
+    def on_fit_start(self) -> None:
+        self.adopt_latest_state()
+        self.table = self.table.to(self.device)
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        self.adopt_latest_state()
+
+    def adopt_latest_state(self) -> None:
+        """Start the table anew when the callbacks, whose hooks run before this one, have published a new state.
+
+        Raises:
+            RuntimeError: There is no state.
+        """
+        state = self.target_data().target_state
+        if state is None:
+            raise RuntimeError(f"{type(self).__name__} found no clusters: add BottomUpClustering to the Trainer's callbacks")
+        if state.iteration != self.table_iteration:
+            self.table = torch.zeros(state.num_clusters, self.network.num_features, device=self.device)
+            self.table_iteration = state.iteration
+
+    @override
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        pids = batch["pids"]
+        embeddings = F.dropout(F.normalize(self.embed(batch["images"]).embedding, dim=1), self.hparams["dropout"], self.training)
+        loss = repelled_loss(embeddings, pids, self.table, self.hparams["temperature"])
+        with torch.no_grad():
+            accuracy = ((embeddings.to(self.table.dtype) @ self.table.T).argmax(1) == pids).float().mean()
+        gathered, labels = self.all_gather(embeddings.detach()), self.all_gather(pids)
+        assert isinstance(gathered, Tensor)
+        assert isinstance(labels, Tensor)
+        self.table = updated_table(self.table, gathered.flatten(0, -2), labels.flatten(), self.hparams["momentum"])
+        self.log_dict({"train/loss": loss, "train/accuracy": accuracy}, batch_size=len(pids))
+        return loss
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["cluster_table"] = {"rows": self.table.cpu(), "iteration": self.table_iteration}
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.table, self.table_iteration = checkpoint["cluster_table"]["rows"], checkpoint["cluster_table"]["iteration"]
