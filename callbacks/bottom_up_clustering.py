@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -52,7 +50,6 @@ class BottomUpClustering(TargetClustering):
             )
         self.initial_epochs, self.merge_share, self.num_merges = initial_epochs, merge_share, num_merges
         self.size_penalty, self.merge_at_start = size_penalty, merge_at_start
-        self._resumed = False
 
     def merges_a_step(self, num_images: int) -> int:
         """Clusters that go at a step."""
@@ -65,9 +62,8 @@ class BottomUpClustering(TargetClustering):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         begun = target_data(trainer, self).target_state is not None
-        if not begun or (self.merge_at_start and not self._resumed):
+        if not begun or (self.merge_at_start and trainer.ckpt_path is None):  # a resumed fit has merged already
             self.cluster(trainer, pl_module)
-        self._resumed = False
 
     @override
     def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:
@@ -83,8 +79,3 @@ class BottomUpClustering(TargetClustering):
     @override
     def way_on(self, num_clusters: int) -> str:
         return "Give at least two images"
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._resumed = True

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
+    from lightning_reid.datamodules.federated import FederatedDataModule
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
     from lightning_reid.datamodules.semi_supervised import SemiSupervisedDataModule
     from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
     from lightning_reid.datamodules.video_reid import VideoReIDDataModule
 
-__all__ = ["CrossDomainDataModule", "ImageReIDDataModule", "SemiSupervisedDataModule", "UnlabeledDataModule", "VideoReIDDataModule"]
+__all__ = [
+    "CrossDomainDataModule",
+    "FederatedDataModule",
+    "ImageReIDDataModule",
+    "SemiSupervisedDataModule",
+    "UnlabeledDataModule",
+    "VideoReIDDataModule",
+]
 
 _HOMES = {
     "CrossDomainDataModule": "cross_domain",
+    "FederatedDataModule": "federated",
     "ImageReIDDataModule": "image_reid",
     "SemiSupervisedDataModule": "semi_supervised",
     "UnlabeledDataModule": "unlabeled",

@@ -85,13 +85,12 @@ class CrossDomainDataModule(TargetImagesDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
         state = self._state
         if state is None:
             raise RuntimeError(
                 "the target images have no labels yet: add PseudoLabelClustering to the callbacks, or call set_target_state()"
             )
-        rank, world_size, epoch = self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         p = min(self.p, state.num_clusters)
         if p < self.p:
             logger.warning(

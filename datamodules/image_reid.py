@@ -97,7 +97,8 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     @override
     def prepare_data(self) -> None:
-        prepare_dataset(self.dataset_name, self.root)
+        if self._dataset is None:
+            prepare_dataset(self.dataset_name, self.root)
 
     @override
     def read(self) -> ReIDDataset:
@@ -112,8 +113,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     @override
     def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
-        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         plan = identity_batches(self._labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
         return self.training_loader(self._labels, PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)
 

@@ -24,6 +24,8 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     Attributes:
         noun: What a record is called in messages, in the plural.
+        epochs_before: Epochs of earlier fits on the same data: draws and augmentations go on from there, as in a federation, which fits
+            once a round.
 
     Args:
         dataset: Name or path of the data set.
@@ -63,6 +65,7 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
         self.image_size = (image_size[0], image_size[1])
         self.num_workers, self.eval_batch_size, self.seed = num_workers, eval_batch_size, seed
+        self.epochs_before = 0
         self._dataset: Splits[Record] | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
 
@@ -73,6 +76,22 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     @abstractmethod
     def transform_text(self) -> str:
         """What the test images went through, as the stamp of a score tells it."""
+
+    def serve(self, dataset: Splits[Record]) -> None:
+        """Serve these records, in place of those that the data set's name stands for."""
+        self._dataset, self._labels = dataset, training_labels(dataset.train)
+        self.check_training_identities()
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs that were drawn before this one, those of earlier fits included.
+
+        Raises:
+            RuntimeError: There is no Trainer.
+        """
+        if self.trainer is None:
+            raise RuntimeError("training batches are drawn for a Trainer's epoch: fit with this datamodule")
+        return self.epochs_before + self.trainer.current_epoch
 
     @property
     def dataset(self) -> Splits[Record]:
@@ -90,9 +109,7 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     def setup(self, stage: str | None = None) -> None:
         if self._dataset is not None:
             return
-        self._dataset = self.read()
-        self._labels = training_labels(self._dataset.train)
-        self.check_training_identities()
+        self.serve(self.read())
 
     def check_training_identities(self) -> None:
         """Refuse fewer identities than P; say when identities have fewer than K records."""

@@ -166,8 +166,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
-        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         labels = self._labels_of_the_moment()
         plan = identity_batches(labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
         views = None

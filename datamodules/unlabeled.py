@@ -78,13 +78,11 @@ class UnlabeledDataModule(TargetImagesDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
         state = self.target_state
         if state is None:
             raise RuntimeError("the images have no labels yet: add BottomUpClustering to the callbacks, or call set_target_state()")
-        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         rows = (state.labels >= 0).nonzero().flatten()
-        # a new fit begins at epoch 0 again, with other clusters
-        generator = np.random.default_rng([self.seed, state.iteration, epoch])
+        generator = np.random.default_rng([self.seed, epoch])
         plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=world_size)]
         return self.training_loader(state.labels.to(torch.int64), PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)

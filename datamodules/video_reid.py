@@ -207,8 +207,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
 
     @override
     def train_dataloader(self) -> DataLoader:
-        assert self.trainer is not None
-        epoch, (rank, world_size) = self.trainer.current_epoch, self.rank_and_world
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         plan = identity_batches(
             self._labels,
             self.p,

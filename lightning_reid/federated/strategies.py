@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -131,11 +131,16 @@ class FedAvg:
         check_alike(local, message)
         return dict(message)
 
-    def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> RoundReport:
+    def aggregate(self, state: ServerState, replies: Iterable[Reply], absent: Mapping[str, str] | None = None) -> RoundReport:
         """Average the replies into ``state``; replies are read one at a time, in the order in which they come.
 
         Whoever calls gives them in the order of their clients' ids, for the sum to round alike each time. A reply with a tensor that is
         not to be shared, of another shape, missing, or not finite is left out and named.
+
+        Args:
+            state: Is changed where enough replies can be used, and else left as it is.
+            replies: At most one of each client.
+            absent: Client to the reason why it sent none, where that is known when the replies are through.
 
         Raises:
             ValueError: A client answers that is not one of the server's, or twice; or all weights are 0.
@@ -152,7 +157,8 @@ class FedAvg:
                 used.append(reply.client)
             else:
                 left_out[reply.client] = problem
-        left_out |= {client: "no reply" for client in state.clients if client not in received}
+        reasons = absent or {}
+        left_out |= {client: reasons.get(client, "no reply") for client in state.clients if client not in received}
         repeat = len(used) < self.quorum * len(state.clients)
         report = RoundReport(state.round, sorted(used), left_out, received, repeat)
         if not repeat:

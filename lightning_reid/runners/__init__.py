@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+    from lightning_reid.runners.federation import Client, Federation, FederationRound
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
@@ -35,8 +36,11 @@ __all__ = [
     "LOSS",
     "RANK1",
     "SCORE",
+    "Client",
     "EmbeddedImages",
     "EmbeddingPass",
+    "Federation",
+    "FederationRound",
     "Neighbour",
     "Panel",
     "ParityError",
@@ -66,6 +70,7 @@ __all__ = [
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
+    "federation": ("Client", "Federation", "FederationRound"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),

@@ -1,0 +1,333 @@
+"""A federation in one process: rounds of local fits by ordinary Trainers, averages between them, a checkpoint after each."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.federated import FedAvg, Reply, RoundReport, ServerState, check_alike, not_finite, payload_bytes
+from lightning_reid.files import write_atomically, write_json
+from lightning_reid.modules import ReIDModule
+from lightning_reid.networks.weights import read_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Client:
+    """A member of a federation: data and a module that never leave it.
+
+    Attributes:
+        id: Unlike any other's.
+        module: Is trained; only what the strategy shares is sent.
+        data: Its own images, set up.
+        callbacks: Of its local fits, the same objects in every round.
+    """
+
+    id: str
+    module: ReIDModule
+    data: ImageReIDDataModule
+    callbacks: Sequence[pl.Callback] = ()
+
+    @property
+    def num_images(self) -> int:
+        """It trains on, its weight in the average."""
+        return len(self.data.dataset.train)
+
+
+@dataclass(frozen=True)
+class FederationRound:
+    """A round as it went.
+
+    Attributes:
+        report: Who was averaged, who was left out and why, bytes up.
+        bytes_down: Of the server's message to each client.
+        seconds: Of each client's local fit.
+        steps: Training steps of each client's local fit.
+        attempt: How often the round was begun before.
+    """
+
+    report: RoundReport
+    bytes_down: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    attempt: int = 0
+
+
+class Deadline(pl.Callback):
+    """Ends a fit at the first batch that ends after so many seconds.
+
+    Attributes:
+        passed: Whether it did so.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.passed = seconds, False
+        self._began = 0.0
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        if time.monotonic() - self._began > self.seconds:
+            self.passed = trainer.should_stop = True
+
+
+class Federation:
+    """Runs the rounds of a federation in one process, client after client.
+
+    After each client and each round what is known is written to ``output``: ``server.safetensors``, ``clients/<id>.ckpt`` and
+    ``rounds.json``. A run that was killed at any point goes on with ``resume``: clients that had finished the round are not trained
+    again. Seeds depend on (seed, client, round, attempt), so that it gives what an unbroken run gives. A client whose weights are no
+    longer finite goes back to where it was before the round.
+
+    Args:
+        strategy: What is shared and how it is averaged.
+        clients: Their modules must have the same shared tensors.
+        output: Folder of the state.
+        epochs: Local epochs a round.
+        deadline: Seconds that a client's local fit may take, checked at batch ends; its reply is left out if it takes longer. ``None``
+            waits for everybody.
+        attempts: Times that a round is tried when too few clients reply.
+        resume: Go on from the state in ``output``, if there is one.
+        seed: Of all draws.
+        accelerator: Of the clients' Trainers.
+        quiet: Show no progress bars.
+
+    Raises:
+        ValueError: Clients of one id, of different networks, or without images; a number out of range; or a state in ``output`` of
+            another strategy, network or other clients.
+        FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        clients: Sequence[Client],
+        output: str | Path,
+        *,
+        epochs: int = 1,
+        deadline: float | None = None,
+        attempts: int = 3,
+        resume: bool = False,
+        seed: int = 0,
+        accelerator: str = "auto",
+        quiet: bool = False,
+    ) -> None:
+        if epochs < 1 or attempts < 1 or (deadline is not None and not deadline > 0):
+            raise ValueError(f"need epochs and attempts of at least 1 and a deadline above 0, got {epochs}, {attempts} and {deadline}")
+        self.strategy, self.output = strategy, Path(output)
+        self.clients = sorted(clients, key=lambda client: client.id)
+        self.epochs, self.deadline, self.attempts, self.seed = epochs, deadline, attempts, seed
+        self.accelerator, self.quiet = accelerator, quiet
+        for client in self.clients:
+            if not client.num_images:
+                raise ValueError(f"client {client.id} has no training images: leave it out")
+        self.rounds: list[FederationRound] = []
+        self._progress: dict[str, tuple[int, int, str]] = {}
+        self._attempt = 0
+        self.state = self._begin(resume)
+
+    @property
+    def server_file(self) -> Path:
+        """Where the server's state is kept."""
+        return self.output / "server.safetensors"
+
+    def client_file(self, client: Client) -> Path:
+        """Where a client's personal state is kept."""
+        return self.output / "clients" / f"{client.id}.ckpt"
+
+    def _begin(self, resume: bool) -> ServerState:
+        first = self.clients[0].module.state_dict()
+        fresh = self.strategy.begin(first, [client.id for client in self.clients])
+        for client in self.clients[1:]:
+            try:
+                check_alike(self.strategy.allow_list(first).pick(client.module.state_dict()), fresh.tensors)
+            except ValueError as error:
+                raise ValueError(f"client {client.id} has another network than client {self.clients[0].id}: {error}") from error
+        if not self.server_file.is_file():
+            return fresh
+        if not resume:
+            raise FileExistsError(f"{self.output} holds the state of a federation: go on from it with resume, or take another folder")
+        state = read_server_state(self.server_file)
+        self.strategy.check_resumed(state, first, fresh.clients)
+        for client in self.clients:
+            if self.client_file(client).is_file():
+                self._progress[client.id] = restore_client(client, read_checkpoint(self.client_file(client)))
+        logger.info("%s: goes on after round %d", self.output, state.round)
+        return state
+
+    def fit(self, rounds: int) -> ServerState:
+        """Run rounds until so many are done in all, those of an earlier sitting included.
+
+        Raises:
+            RuntimeError: A round found too few replies, again and again; the message names who was left out and why.
+        """
+        if not self.server_file.is_file():
+            write_server_state(self.server_file, self.state)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, transient=True, disable=self.quiet) as progress:
+            bar = progress.add_task("rounds", total=rounds, completed=self.state.round)
+            while self.state.round < rounds:
+                self._run_round(progress)
+                progress.update(bar, completed=self.state.round)
+        return self.state
+
+    def _run_round(self, progress: Progress) -> None:
+        number = self.state.round
+        for attempt in range(self.attempts):
+            self._attempt = attempt
+            going = FederationRound(RoundReport(number, []), attempt=attempt)
+            bar = progress.add_task(f"round {number}", total=len(self.clients))
+            absent: dict[str, str] = {}
+            report = self.strategy.aggregate(self.state, self._replies(going, absent, partial(progress.advance, bar)), absent)
+            progress.remove_task(bar)
+            for client, reason in report.left_out.items():
+                logger.warning("round %d: client %s is left out: %s", number, client, reason)
+            self.rounds.append(replace(going, report=report))
+            if not report.repeat:
+                write_server_state(self.server_file, self.state)
+                write_json(self.output / "rounds.json", {"rounds": [asdict(one) for one in self.rounds]})
+                return
+        left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
+        raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")
+
+    def _replies(self, going: FederationRound, absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+        """Train the clients one after another; each model is averaged before the next client begins."""
+        allowed = self.strategy.allow_list(self.state.tensors)
+        for number, client in enumerate(self.clients):
+            now = (self.state.round, self._attempt)
+            if self._progress.get(client.id, ())[:2] != now:  # else a run that was killed had trained it in this round
+                message = self.strategy.download(self.state)
+                going.bytes_down[client.id] = payload_bytes(message)
+                self._progress[client.id] = (*now, self._train_or_undo(client, number, message, going))
+            absent[client.id] = self._progress[client.id][2]
+            if not absent[client.id]:
+                yield Reply(client.id, allowed.pick(client.module.state_dict()), client.num_images)
+            advance()
+
+    def _train_or_undo(self, client: Client, number: int, message: dict[str, Tensor], going: FederationRound) -> str:
+        """A local fit, kept in the client's file; weights that are not finite go back to what they were. Gives ``_train``'s answer."""
+        file = self.client_file(client)
+        untouched = None if file.is_file() else copy.deepcopy(client.module)
+        problem = self._train(client, number, message, going)
+        if not_finite(client.module.state_dict()) is not None:
+            if untouched is not None:
+                client.module = untouched
+                return problem
+            restore_client(client, read_checkpoint(file))
+        write_client(file, client, (self.state.round, self._attempt, problem))
+        return problem
+
+    def _train(self, client: Client, number: int, message: dict[str, Tensor], going: FederationRound) -> str:
+        """A local fit from the server's message; why it cannot be used, or nothing."""
+        local = self.strategy.allow_list(client.module.state_dict()).pick(client.module.state_dict())
+        received = message if self.state.round == 0 else self.strategy.receive(local, message)
+        client.module.load_state_dict(client.module.state_dict() | received)
+        pl.seed_everything((self.seed * 1_000_003 + self.state.round * 1_009 + self._attempt) * 1_009 + number, verbose=False)
+        client.data.epochs_before = (self.state.round * self.attempts + self._attempt) * self.epochs
+        deadline = Deadline(self.deadline) if self.deadline is not None else None
+        began = time.monotonic()
+        trainer = self.trainer(client, [deadline] if deadline is not None else [])
+        try:
+            trainer.fit(client.module, client.data)
+        except Exception as error:
+            error.add_note(f"in round {self.state.round} of client {client.id}")
+            raise
+        going.seconds[client.id], going.steps[client.id] = time.monotonic() - began, trainer.global_step
+        broken = not_finite(client.module.state_dict())
+        if broken is not None:
+            return f"{broken} is NaN or infinite"
+        return f"it passed its deadline of {self.deadline:g} s" if deadline is not None and deadline.passed else ""
+
+    def trainer(self, client: Client, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
+        """A Trainer for one local fit, or for a test."""
+        return pl.Trainer(
+            accelerator=self.accelerator,
+            devices=1,
+            max_epochs=self.epochs,
+            callbacks=[*client.callbacks, *more],
+            logger=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            default_root_dir=self.output,
+        )
+
+    def test_clients(self) -> dict[str, dict[str, float]]:
+        """The scores of every client's personal model on its own test set, fractions in [0, 1]."""
+        return {client.id: self._test(client, client.module.state_dict()) for client in self.clients}
+
+    def test_server(self) -> dict[str, dict[str, float]]:
+        """The scores of the server's model on every client's test set; personal models are as before afterwards."""
+        return {client.id: self._test(client, client.module.state_dict() | self.state.tensors) for client in self.clients}
+
+    def _test(self, client: Client, tensors: dict[str, Tensor]) -> dict[str, float]:
+        personal = {name: tensor.clone() for name, tensor in client.module.state_dict().items()}
+        client.module.load_state_dict(tensors)
+        trainer = self.trainer(Client(client.id, client.module, client.data))
+        scores = trainer.test(client.module, client.data, verbose=False)[0]
+        client.module.load_state_dict(personal)
+        return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
+
+
+def write_server_state(path: Path, state: ServerState) -> None:
+    """Write a server's state as safetensors, atomically."""
+    about = {"strategy": state.strategy, "round": str(state.round), "clients": json.dumps(state.clients)}
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    write_atomically(path, lambda file: save_file(tensors, file, metadata=about))
+
+
+def read_server_state(path: Path) -> ServerState:
+    """The way back."""
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+    return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]))
+
+
+def write_client(path: Path, client: Client, progress: tuple[int, int, str]) -> None:
+    """Write a client's personal state, atomically: its module, what its data believes, its callbacks.
+
+    ``progress`` is the round, the attempt, and why the fit cannot be used, or nothing.
+    """
+    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "progress": list(progress)}
+    client.module.on_save_checkpoint(content)
+    content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def restore_client(client: Client, content: dict[str, Any]) -> tuple[int, int, str]:
+    """Put a client where its file left it; its progress."""
+    client.module.on_load_checkpoint(content)
+    client.module.load_state_dict(content["state_dict"])
+    client.data.load_state_dict(content["data"])
+    for callback in client.callbacks:
+        if callback.state_key in content["callbacks"]:
+            callback.load_state_dict(content["callbacks"][callback.state_key])
+    round_number, attempt, problem = content["progress"]
+    return int(round_number), int(attempt), str(problem)

@@ -1,0 +1,168 @@
+"""A federation in one process: what rounds give, what is left out, and runs that go on where they were killed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from typing_extensions import override
+
+from lightning_reid.callbacks import BottomUpClustering
+from lightning_reid.datamodules import FederatedDataModule
+from lightning_reid.federated import FedPav, FedUReID
+from lightning_reid.modules import BottomUpReID, SupervisedReID
+from lightning_reid.runners import Client, Federation
+
+TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
+
+
+class Trap(pl.Callback):
+    """Spoils a round of a client: ``"nan"`` in its weights, or ``"die"`` of an error."""
+
+    def __init__(self, what: str, fit: int = 0) -> None:
+        self.what, self.fit, self.fits = what, fit, -1
+
+    @override
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self.fits += 1
+
+    @override
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if self.fits == self.fit and self.what == "die":
+            raise RuntimeError("out of power")
+        if self.fits == self.fit and self.what == "nan":
+            with torch.no_grad():
+                next(pl_module.network.parameters()).fill_(torch.nan)
+
+
+def clients(folder, unlabeled: bool = False, traps: dict[str, pl.Callback] | None = None, **options) -> list[Client]:
+    sizes = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2} | ({"batch_size": 8} if unlabeled else {"p": 2, "k": 2})
+    data = FederatedDataModule([str(folder)], "identity", num_clients=3, held_out=0.4, unlabeled=unlabeled, **sizes)
+    data.setup()
+    found = []
+    for number, (name, one) in enumerate(data.clients.items()):
+        torch.manual_seed(number)
+        callbacks: list[pl.Callback] = [BottomUpClustering(initial_epochs=99, num_merges=2, merge_at_start=True)] if unlabeled else []
+        callbacks += [traps[name]] if traps and name in traps else []
+        module = BottomUpReID(**(TINY | options)) if unlabeled else SupervisedReID(**(TINY | options))
+        found.append(Client(name, module, one, callbacks))
+    return found
+
+
+def federation(members, folder, strategy=None, **options) -> Federation:
+    return Federation(strategy or FedPav(), members, folder, accelerator="cpu", quiet=True, **options)
+
+
+def test_rounds_average_networks_keep_classifiers_local_and_count_bytes(market_folder, tmp_path):
+    members = clients(market_folder)
+    run = federation(members, tmp_path, epochs=1)
+    state = run.fit(2)
+    assert state.round == 2
+    tensors = [member.module.state_dict() for member in members]
+    weights = torch.tensor([member.num_images for member in members], dtype=torch.float64)
+    for name, average in state.tensors.items():
+        assert name.startswith("network.")
+        if average.is_floating_point():
+            plain = sum(w * one[name].double() for w, one in zip(weights, tensors)) / weights.sum()
+            torch.testing.assert_close(average, plain.float(), msg=name)
+    network = sum(tensor.numel() * tensor.element_size() for name, tensor in tensors[0].items() if name.startswith("network."))
+    for one in run.rounds:
+        assert set(one.bytes_down.values()) == set(one.report.bytes_up.values()) == {network}
+        assert all(steps > 0 for steps in one.steps.values())
+    saved = json.loads((tmp_path / "rounds.json").read_text())["rounds"]
+    assert [one["report"]["used"] for one in saved] == [["client0", "client1", "client2"]] * 2
+    personal, server = run.test_clients(), run.test_server()
+    assert set(personal) == set(server) == {"client0", "client1", "client2"}
+    assert all(0 < scores["mAP"] <= 1 for scores in (*personal.values(), *server.values()))
+    for member, before in zip(members, tensors):  # testing the server's model leaves personal ones as they were
+        assert all(torch.equal(tensor, before[name]) for name, tensor in member.module.state_dict().items())
+
+
+@pytest.mark.parametrize(("unlabeled", "victim"), [(False, "client1"), (True, "client2"), (True, "client0")])
+def test_a_run_killed_within_a_round_goes_on_to_what_an_unbroken_run_gives(market_folder, tmp_path, unlabeled, victim):
+    strategy = FedUReID(0.5) if unlabeled else FedPav()
+    options = {"dropout": 0.0} if unlabeled else {}
+    whole = clients(market_folder, unlabeled, **options)
+    unbroken = federation(whole, tmp_path / "whole", strategy).fit(3)
+    with pytest.raises(RuntimeError, match="out of power") as raised:
+        federation(clients(market_folder, unlabeled, {victim: Trap("die", fit=1)}, **options), tmp_path / "killed", strategy).fit(3)
+    assert raised.value.__notes__ == [f"in round 1 of client {victim}"]
+    members = clients(market_folder, unlabeled, **options)
+    resumed = federation(members, tmp_path / "killed", strategy, resume=True).fit(3)
+    for name, tensor in unbroken.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+    for one, other in zip(whole, members):
+        assert all(torch.equal(tensor, other.module.state_dict()[name]) for name, tensor in one.module.state_dict().items())
+        if unlabeled:
+            assert torch.equal(one.data.target_state.labels, other.data.target_state.labels)
+            assert torch.equal(one.module.table, other.module.table)
+
+
+def test_personalised_updates_start_a_round_between_the_clients_model_and_the_servers(market_folder, tmp_path):
+    class Peek(pl.Callback):
+        def __init__(self):
+            self.starts = []
+
+        @override
+        def on_train_start(self, trainer, pl_module):
+            self.starts.append({name: tensor.clone() for name, tensor in pl_module.state_dict().items()})
+
+    peek = Peek()
+    members = clients(market_folder, traps={"client0": peek})
+    run = federation(members, tmp_path, FedUReID(0.25))
+    server = {name: tensor.clone() for name, tensor in run.fit(1).tensors.items()}
+    ended = {name: tensor.clone() for name, tensor in members[0].module.state_dict().items()}
+    run.fit(2)
+    for name in ("network.backbone.trunk.conv1.weight", "network.neck.running_var"):
+        torch.testing.assert_close(peek.starts[1][name], 0.25 * ended[name] + 0.75 * server[name])
+    assert torch.equal(peek.starts[1]["classifier.weight"], ended["classifier.weight"])
+
+
+def test_a_broken_reply_and_a_late_one_are_left_out_by_name(market_folder, tmp_path, monkeypatch):
+    run = federation(clients(market_folder, traps={"client1": Trap("nan")}), tmp_path / "nan", epochs=1)
+    run.fit(1)
+    report = run.rounds[0].report
+    assert report.used == ["client0", "client2"]
+    assert "is NaN or infinite" in report.left_out["client1"]
+    run.fit(2)  # it takes the server's model and is back
+    assert run.rounds[1].report.used == ["client0", "client1", "client2"]
+
+    class Slow(pl.Callback):
+        @override
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            clock[0] += 10.0
+
+    clock = [0.0]
+    monkeypatch.setattr("lightning_reid.runners.federation.time.monotonic", lambda: clock[0])
+    run = federation(clients(market_folder, traps={"client2": Slow()}), tmp_path / "late", epochs=3, deadline=5.0)
+    run.fit(1)
+    assert run.rounds[0].report.left_out == {"client2": "it passed its deadline of 5 s"}
+    assert run.rounds[0].steps["client2"] == 1
+
+
+def test_too_few_replies_repeat_the_round_and_then_say_who_failed(market_folder, tmp_path):
+    members = clients(market_folder, traps={name: Trap("nan", fit=k) for name in ("client0", "client1") for k in (0,)})
+    run = federation(members, tmp_path / "again", FedPav(quorum=0.9))
+    assert run.fit(1).round == 1
+    assert [one.report.repeat for one in run.rounds] == [True, False]
+    run = federation(clients(market_folder, traps={"client0": Trap("nan")}), tmp_path / "never", FedPav(quorum=0.9), attempts=1)
+    with pytest.raises(RuntimeError, match="round 0 found too few replies 1 times; left out: client0"):
+        run.fit(1)
+
+
+def test_federations_that_cannot_be_are_refused(market_folder, tmp_path):
+    members = clients(market_folder)
+    wide = {"backbone_options": {"channels": [8, 8, 16, 32], "layers": [1, 1, 1, 1]}}
+    with pytest.raises(ValueError, match="client client2 has another network than client client0"):
+        federation([*members[:2], clients(market_folder, **wide)[2]], tmp_path)
+    federation(members, tmp_path).fit(1)
+    with pytest.raises(FileExistsError, match="holds the state of a federation: go on from it with resume"):
+        federation(members, tmp_path)
+    with pytest.raises(ValueError, match="the server's state is of FedPav, this is FedUReID"):
+        federation(members, tmp_path, FedUReID(), resume=True)
+    with pytest.raises(ValueError, match=r"\['client2'\] are missing"):
+        federation(members[:2], tmp_path, resume=True)
+    with pytest.raises(ValueError, match="need epochs and attempts of at least 1 and a deadline above 0"):
+        federation(members, tmp_path / "x", deadline=0.0)
