@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
-from lightning_reid.clustering import merge_closest_clusters
+from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters, merges_to_reach
 from lightning_reid.records import LabeledEmbeddings, TargetState
 
 
@@ -19,14 +21,18 @@ class BottomUpClustering(TargetClustering):
     Give the Trainer ``max_epochs = initial_epochs + steps * every_n_epochs``; of ``1 / merge_share - 1`` steps the last leaves about as
     many clusters as one takes away. At least two clusters always stay.
 
-    Logs what :class:`TargetClustering` logs.
+    Logs ``cluster/merges`` (clusters that a step takes away) beside what :class:`TargetClustering` logs.
 
     Args:
         every_n_epochs: Epochs after each merging (the public code: 2 for images).
         initial_epochs: Epochs before the first (the public code: 20).
         merge_share: Clusters that go at a step, as a share of the number of images, in (0, 1).
         num_merges: Their number instead, which a client of a federation is given by its profile.
+        profile_steps: Personalised clustering (FedUReID): at the first merging, choose the number so that after so many mergings there are
+            as many clusters as DBSCAN finds in the embeddings of that moment.
         size_penalty: lambda, see ``merge_closest_clusters``.
+        eps: DBSCAN radius in Jaccard distance for the profile, in (0, 1).
+        min_samples: Smallest neighbourhood, the point included, that makes a core point in the profile.
         merge_at_start: Merge also at the start of a fit on data that has clusters already: a federation fits once a round.
 
     Raises:
@@ -39,10 +45,18 @@ class BottomUpClustering(TargetClustering):
         initial_epochs: int = 20,
         merge_share: float = 0.05,
         num_merges: int | None = None,
+        profile_steps: int | None = None,
         size_penalty: float = 0.003,
+        eps: float = 0.6,
+        min_samples: int = 4,
         merge_at_start: bool = False,
     ) -> None:
         super().__init__(every_n_epochs)
+        if not 0 < eps < 1 or min_samples < 1 or (profile_steps is not None and (profile_steps < 1 or num_merges is not None)):
+            raise ValueError(
+                "need eps in (0, 1), min_samples of at least 1, and profile_steps of at least 1 and without num_merges, got"
+                f" {eps}, {min_samples}, {profile_steps} and {num_merges}"
+            )
         if initial_epochs < 0 or not 0 < merge_share < 1 or size_penalty < 0 or (num_merges is not None and num_merges < 1):
             raise ValueError(
                 "need initial_epochs and size_penalty of at least 0, merge_share in (0, 1) and num_merges of at least 1, got"
@@ -50,6 +64,7 @@ class BottomUpClustering(TargetClustering):
             )
         self.initial_epochs, self.merge_share, self.num_merges = initial_epochs, merge_share, num_merges
         self.size_penalty, self.merge_at_start = size_penalty, merge_at_start
+        self.profile_steps, self.eps, self.min_samples = profile_steps, eps, min_samples
 
     def merges_a_step(self, num_images: int) -> int:
         """Clusters that go at a step."""
@@ -69,8 +84,22 @@ class BottomUpClustering(TargetClustering):
     def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:
         if previous is None:
             return FoundClusters(torch.arange(len(embeddings)))
-        merges = min(self.merges_a_step(len(embeddings)), max(0, previous.num_clusters - 2))
-        return FoundClusters(merge_closest_clusters(embeddings, previous.labels, merges, size_penalty=self.size_penalty))
+        profiled = self.profile_steps is not None and self.num_merges is None
+        planned = self._profile(embeddings, previous.num_clusters) if profiled else self.merges_a_step(len(embeddings))
+        merges = min(planned, max(0, previous.num_clusters - 2))
+        labels = merge_closest_clusters(embeddings, previous.labels, merges, size_penalty=self.size_penalty)
+        return FoundClusters(labels, metrics={"cluster/merges": float(planned)})
+
+    def _profile(self, embeddings: Tensor, num_clusters: int) -> int:
+        distance = jaccard_distance(embeddings, max_distance=self.eps)
+        expected = int(dbscan(distance, eps=self.eps, min_samples=self.min_samples).max()) + 1
+        assert self.profile_steps is not None
+        return merges_to_reach(num_clusters, max(2, expected), self.profile_steps)
+
+    @override
+    def settle(self, found: FoundClusters) -> None:
+        if self.profile_steps is not None and "cluster/merges" in found.metrics:
+            self.num_merges = int(found.metrics["cluster/merges"])
 
     @override
     def settings_text(self) -> str:
@@ -79,3 +108,12 @@ class BottomUpClustering(TargetClustering):
     @override
     def way_on(self, num_clusters: int) -> str:
         return "Give at least two images"
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"num_merges": self.num_merges}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.num_merges = state_dict["num_merges"]

@@ -18,14 +18,14 @@ def split_clients(
 ) -> dict[str, list[int]]:
     """Deal training images to clients.
 
-    ``"dataset"`` and ``"camera"`` make a client of each. ``"identity"`` deals whole identities, equally many to each; ``"dirichlet"``
-    deals whole identities too, in numbers that follow a Dirichlet distribution: the smaller its concentration, the more unequal, and
-    at least two to each. Identities are told apart by data set and pid, so that no person is at two clients but under ``"camera"``.
+    ``"dataset"`` and ``"camera"`` make a client of each. ``"identity"`` deals the identities of each data set, equally many to each of its
+    clients; ``"dirichlet"`` deals them in numbers that follow a Dirichlet distribution: the smaller its concentration, the more unequal,
+    and at least two to each. No person is at two clients but under ``"camera"``.
 
     Args:
         records: Training images; those without identity (pid 0 or -1) go to no client.
         by: What decides.
-        num_clients: K, for ``"identity"`` and ``"dirichlet"``; at least 2.
+        num_clients: K of each data set, for ``"identity"`` and ``"dirichlet"``; at least 2.
         concentration: alpha of the Dirichlet distribution, above 0.
         seed: Of the draws, at least 0; the same clients for the same set of identities, in whatever order the records come.
 
@@ -70,20 +70,30 @@ def _grouped(names: Iterable[str | None], records: Sequence[ImageRecord]) -> dic
 
 
 def _by_identity(records: Sequence[ImageRecord], num_clients: int, concentration: float | None, seed: int) -> list[str | None]:
-    people = sorted({(record.domain, record.pid) for record in records if record.pid > 0})
-    if len(people) < 2 * num_clients:
-        raise ValueError(f"{num_clients} clients need two people each, the images show {len(people)}: ask for fewer clients")
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(people))
+    domains = sorted({record.domain for record in records})
+    width = len(str(num_clients - 1))
+    owner: dict[tuple[str, int], str] = {}
+    for number, domain in enumerate(domains):
+        people = sorted({record.pid for record in records if record.domain == domain and record.pid > 0})
+        if len(people) < 2 * num_clients:
+            raise ValueError(
+                f"{num_clients} clients need two people each, {domain or 'the data'} shows {len(people)}: ask for fewer clients"
+            )
+        prefix = f"{domain}-client" if len(domains) > 1 else "client"
+        dealt = _deal(people, num_clients, concentration, np.random.default_rng([seed, number]))
+        owner |= {(domain, pid): f"{prefix}{client:0{width}d}" for client, pids in enumerate(dealt) for pid in pids}
+    return [owner.get((record.domain, record.pid)) for record in records]
+
+
+def _deal(people: list[int], num_clients: int, concentration: float | None, generator: np.random.Generator) -> list[list[int]]:
+    order = generator.permutation(people)
     shares = np.full(num_clients, 1 / num_clients) if concentration is None else generator.dirichlet([concentration] * num_clients)
     # two each first, the rest in proportion, what rounding leaves to the largest remainders
     wanted = shares * (len(people) - 2 * num_clients)
     counts = 2 + np.floor(wanted).astype(int)
     for client in np.argsort(np.floor(wanted) - wanted, kind="stable")[: len(people) - int(counts.sum())]:
         counts[client] += 1
-    owner = {people[person]: client for client, chunk in enumerate(np.split(order, np.cumsum(counts)[:-1])) for person in chunk}
-    width = len(str(num_clients - 1))
-    return [f"client{owner[record.domain, record.pid]:0{width}d}" if record.pid > 0 else None for record in records]
+    return [chunk.tolist() for chunk in np.split(order, np.cumsum(counts)[:-1])]
 
 
 def hold_out(records: Sequence[ImageRecord], share: float) -> tuple[list[int], list[int]]:

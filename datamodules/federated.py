@@ -28,7 +28,7 @@ class FederatedDataModule:
     Args:
         datasets: One data set or more, as in :class:`ImageReIDDataModule`.
         split: ``"dataset"``, ``"camera"``, ``"identity"`` or ``"dirichlet"``, see ``split_clients``.
-        num_clients: For ``"identity"`` and ``"dirichlet"``.
+        num_clients: Of each data set, for ``"identity"`` and ``"dirichlet"``.
         concentration: alpha of the Dirichlet distribution, above 0.
         held_out: Share of images that is held out for the personal test, in (0, 1); ``None`` for the data set's own test part.
         unlabeled: Whether clients know no identities (``UnlabeledDataModule``).

@@ -2,7 +2,7 @@
 
 from lightning_reid.clustering.affinity_propagation import AffinityPropagation, affinity_propagation
 from lightning_reid.clustering.agreement import ClusteringAgreement, clustering_agreement
-from lightning_reid.clustering.bottom_up import merge_closest_clusters
+from lightning_reid.clustering.bottom_up import merge_closest_clusters, merges_to_reach
 from lightning_reid.clustering.centroids import cluster_centroids, cluster_means, cluster_medoids
 from lightning_reid.clustering.density import dbscan, eps_from_share
 from lightning_reid.clustering.distances import median_similarity, negative_squared_distances, sampled_median_similarity
@@ -51,6 +51,7 @@ __all__ = [
     "jaccard_distance",
     "median_similarity",
     "merge_closest_clusters",
+    "merges_to_reach",
     "nearest_neighbours",
     "negative_squared_distances",
     "pair_statistics",

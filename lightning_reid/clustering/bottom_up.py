@@ -67,6 +67,19 @@ def merge_closest_clusters(embeddings: Tensor, labels: Tensor, num_merges: int, 
     return torch.from_numpy(forest.components()).to(labels.device)[labels]
 
 
+def merges_to_reach(num_clusters: int, expected: int, steps: int) -> int:
+    """How many clusters go at each of so many steps for ``expected`` to be left in the end, rounded up; at least 1.
+
+    Source: FedUReID, "personalized clustering": clients of different size reach their own number of clusters in the same round.
+
+    Raises:
+        ValueError: A number is below 1.
+    """
+    if min(num_clusters, expected, steps) < 1:
+        raise ValueError(f"numbers of clusters and steps must be at least 1, got {num_clusters}, {expected} and {steps}")
+    return max(1, -(-(num_clusters - expected) // steps))
+
+
 class Forest:
     """The first ``num_edges`` edges of the minimum spanning tree of all edges added so far, smallest first.
 

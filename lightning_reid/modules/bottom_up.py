@@ -21,8 +21,8 @@ class BottomUpReID(ImageReIDModule):
     state the table starts from zeros and fills with the images of its clusters as they come, on every rank with the images of all.
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]`` pseudo-labels in ``0..C-1``.
-    Logs ``train/loss`` and ``train/accuracy`` (share of a batch whose nearest row is its own cluster's) a step; the scores of
-    :class:`ReIDModule` an epoch.
+    Logs ``train/loss`` and ``train/accuracy`` (share of a batch whose nearest row is its own cluster's) a step; its mean
+    ``train/precision`` and the scores of :class:`ReIDModule` an epoch.
 
     Args:
         temperature: tau of the loss (the public code: 0.1).
@@ -90,6 +90,7 @@ class BottomUpReID(ImageReIDModule):
         assert isinstance(labels, Tensor)
         self.table = updated_table(self.table, gathered.flatten(0, -2), labels.flatten(), self.hparams["momentum"])
         self.log_dict({"train/loss": loss, "train/accuracy": accuracy}, batch_size=len(pids))
+        self.log("train/precision", accuracy, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(pids))
         return loss
 
     @override

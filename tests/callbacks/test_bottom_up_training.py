@@ -96,6 +96,23 @@ def test_fits_that_follow_each_other_merge_once_at_their_start(data, tmp_path, t
     assert model.table.shape[0] == images - 6
 
 
+def test_a_profile_spreads_the_mergings_over_the_steps_that_are_left(data, tmp_path, trainer_with, monkeypatch):
+    data.setup()
+    images = len(data.target_records)
+    monkeypatch.setattr("lightning_reid.callbacks.bottom_up_clustering.dbscan", lambda *_, **__: torch.arange(images) % 10)
+    clustering = BottomUpClustering(every_n_epochs=1, initial_epochs=1, profile_steps=4)
+    trainer = trainer_with(tmp_path, [clustering], max_epochs=5, limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(module(), data)
+    merges = -(-(images - 10) // 4)
+    assert data.target_state.num_clusters == max(2, images - 4 * merges)
+    assert clustering.state_dict()["num_merges"] == merges
+    again = BottomUpClustering(profile_steps=4)
+    again.load_state_dict(clustering.state_dict())
+    assert again.merges_a_step(images) == merges
+    with pytest.raises(ValueError, match="profile_steps of at least 1 and without num_merges"):
+        BottomUpClustering(profile_steps=3, num_merges=2)
+
+
 def test_merging_ends_with_two_clusters(data, tmp_path, trainer_with):
     clustering = BottomUpClustering(every_n_epochs=1, initial_epochs=1, merge_share=0.7)
     trainer_with(tmp_path, [clustering], max_epochs=4, limit_train_batches=1, limit_val_batches=0).fit(module(), data)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.clustering import merge_closest_clusters
+from lightning_reid.clustering import merge_closest_clusters, merges_to_reach
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "buc_merge.npz")
 
@@ -96,3 +96,14 @@ def test_what_cannot_be_merged_is_refused():
         merge_closest_clusters(embeddings, torch.arange(3), 1)
     with pytest.raises(ValueError, match="1 of 4 rows hold NaN"):
         merge_closest_clusters(torch.cat([embeddings[:3], torch.full((1, 3), torch.nan)]), torch.arange(4), 1)
+
+
+@given(clusters=st.integers(1, 500), expected=st.integers(1, 500), steps=st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_the_merges_of_a_profile_reach_the_expected_number_in_the_last_step_and_not_before(clusters, expected, steps):
+    merges = merges_to_reach(clusters, expected, steps)
+    assert clusters - merges * steps <= max(expected, clusters - steps)
+    if merges > 1:
+        assert clusters - (merges - 1) * steps > expected
+    with pytest.raises(ValueError, match="must be at least 1"):
+        merges_to_reach(clusters, expected, 0)

@@ -30,7 +30,7 @@ def test_identities_are_dealt_whole_to_one_client_each_in_whatever_order_records
     mine = records(people, ("a", "b"))
     how = {"by": "identity" if concentration is None else "dirichlet", "concentration": concentration or 1.0, "num_clients": clients}
     found = split_clients(mine, seed=seed, **how)
-    assert list(found) == [f"client{k}" for k in range(clients)]
+    assert list(found) == [f"{domain}-client{k}" for domain in "ab" for k in range(clients)]
     owners: dict[tuple[str, int], set[str]] = {}
     for name, rows in found.items():
         for row in rows:
@@ -40,7 +40,7 @@ def test_identities_are_dealt_whole_to_one_client_each_in_whatever_order_records
     sizes = Counter(next(iter(names)) for names in owners.values())
     assert min(sizes.values()) >= 2
     if concentration is None:
-        assert max(sizes.values()) - min(sizes.values()) <= 1
+        assert {sizes[name] for name in found} <= {people // clients, -(-people // clients)}
     backwards = split_clients(mine[::-1], seed=seed, **how)
     assert all({mine[::-1][row] for row in backwards[name]} == {mine[row] for row in rows} for name, rows in found.items())
 
@@ -98,7 +98,7 @@ def test_a_federation_has_a_datamodule_for_each_client_and_says_who_has_what(mar
 
 
 def test_splits_that_make_no_federation_are_refused():
-    with pytest.raises(ValueError, match="4 clients need two people each, the images show 7"):
+    with pytest.raises(ValueError, match="4 clients need two people each, a shows 7"):
         split_clients(records(7), "identity", num_clients=4)
     with pytest.raises(ValueError, match="need num_clients of at least 2 and concentration > 0, got None"):
         split_clients(records(7), "identity")
