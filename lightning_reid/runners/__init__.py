@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.federation import Client, Federation, FederationRound
+    from lightning_reid.runners.fedureid import Personalisation, fedureid_client
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
@@ -44,6 +45,7 @@ __all__ = [
     "Neighbour",
     "Panel",
     "ParityError",
+    "Personalisation",
     "PruningRun",
     "RedetectOptions",
     "ResultRow",
@@ -53,6 +55,7 @@ __all__ = [
     "draw_heat_map",
     "draw_search",
     "export_onnx",
+    "fedureid_client",
     "find_crops",
     "image_network_costs",
     "median_milliseconds",
@@ -71,6 +74,7 @@ _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
     "federation": ("Client", "Federation", "FederationRound"),
+    "fedureid": ("Personalisation", "fedureid_client"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -25,6 +26,7 @@ from lightning_reid.federated import FedAvg, Reply, RoundReport, ServerState, ch
 from lightning_reid.files import write_atomically, write_json
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks.weights import read_checkpoint
+from lightning_reid.runners.stages import ignore_what_nobody_can_act_on
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +246,8 @@ class Federation:
         local = self.strategy.allow_list(client.module.state_dict()).pick(client.module.state_dict())
         received = message if self.state.round == 0 else self.strategy.receive(local, message)
         client.module.load_state_dict(client.module.state_dict() | received)
-        pl.seed_everything((self.seed * 1_000_003 + self.state.round * 1_009 + self._attempt) * 1_009 + number, verbose=False)
+        draws = np.random.SeedSequence([self.seed, self.state.round, self._attempt, number])
+        pl.seed_everything(int(draws.generate_state(1)[0]), verbose=False)
         client.data.epochs_before = (self.state.round * self.attempts + self._attempt) * self.epochs
         deadline = Deadline(self.deadline) if self.deadline is not None else None
         began = time.monotonic()
@@ -262,6 +265,7 @@ class Federation:
 
     def trainer(self, client: Client, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
         """A Trainer for one local fit, or for a test."""
+        ignore_what_nobody_can_act_on()
         return pl.Trainer(
             accelerator=self.accelerator,
             devices=1,

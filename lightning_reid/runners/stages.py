@@ -100,10 +100,7 @@ class Stage:
             callbacks: Beside saving and progress bars.
             validate_every_n_epochs: Epochs between two validations; ``None`` for none, as on a source without a test part.
         """
-        # said at every stage and epoch, and nothing a user can act on: Lightning's own use of a torch function, and the logs lying in the
-        # folder of the checkpoint
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
-        warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+        ignore_what_nobody_can_act_on()
         saving = ModelCheckpoint(
             dirpath=self.folder,
             filename="last",
@@ -176,3 +173,9 @@ class Stage:
                 if isinstance(one, WandbLogger):  # the next stage is a run of its own, and W&B knows one at a time
                     one.experiment.finish()
         return row
+
+
+def ignore_what_nobody_can_act_on() -> None:
+    """Silence two warnings of every fit: Lightning's own use of a torch function, and logs lying in the folder of the checkpoint."""
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")

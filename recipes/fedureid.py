@@ -1,0 +1,170 @@
+"""Federated unsupervised re-ID (FedUReID): clients cluster their own images, a server averages their networks (Zhuang et al. 2021).
+
+Without --datasets it generates two domains of pedestrians, each dealt to clients of very different size, and trains small networks:
+minutes on two CPU cores. With them, each data set is a client, and the defaults are a ResNet-50 at 256x128.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from rich.console import Console
+from rich.table import Table
+
+from lightning_reid.callbacks import BottomUpClustering
+from lightning_reid.datamodules import FederatedDataModule, UnlabeledDataModule
+from lightning_reid.files import write_json
+from lightning_reid.modules import BottomUpReID
+from lightning_reid.runners import Federation, Personalisation, fedureid_client
+
+SMALL_RUN: dict[str, Any] = {
+    "datasets": ["market-like", "duke-like"],
+    "split": "dirichlet",
+    "num_clients": 3,
+    "data.image_size": [48, 24],
+    "data.crop_padding": 3,
+    "data.batch_size": 32,
+    "data.num_workers": 0,
+    "model.backbone": "resnet18",
+    "model.backbone_options": {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]},
+    "model.pooling": "gem",
+    "rounds": 8,
+    "epochs": 2,
+}
+STANDALONE, BASELINE, ALL = "standalone", "baseline", "all"
+ROWS = {
+    BASELINE: (False, False, False),
+    "PC": (True, False, False),
+    "PE": (False, True, False),
+    "PC and PE": (True, True, False),
+    "PU": (False, False, True),
+    ALL: (True, True, True),
+}
+"""Of the poster's ablation: personalised clustering, epoch, update."""
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(description=__doc__, prog="fedureid.py")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--output", type=str, default="runs/fedureid", help="folder of the federations, tables and the split")
+    parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
+    parser.add_argument("--root", type=str | None, default=None, help="folder that holds the data sets")
+    parser.add_argument("--split", type=str, default="dataset", help="dataset, camera, identity or dirichlet")
+    parser.add_argument("--num_clients", type=int | None, default=None, help="clients of each data set, for identity and dirichlet")
+    parser.add_argument("--concentration", type=float, default=1.0, help="of the Dirichlet split: small is unequal")
+    parser.add_argument("--rounds", type=PositiveInt, default=20, help="rounds; clusters merge at the start of every one but the first")
+    parser.add_argument("--epochs", type=PositiveInt, default=2, help="most local epochs a round")
+    parser.add_argument("--ablation", action="store_true", help="every row of the poster's second table")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, draws and the split")
+    parser.add_argument("--resume", action="store_true", help="go on with the federations in --output")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, as Lightning names them")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
+    parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
+    parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
+    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed"})
+    parser.add_class_arguments(BottomUpReID, "model")
+    skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
+    parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)
+    parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01})
+    cfg = parser.parse_args(argv)
+    if cfg.datasets is None:
+        parser.set_defaults(SMALL_RUN)
+        cfg = parser.parse_args(argv)
+        print("no data sets named (--datasets): generating two small ones and training small networks on their clients")
+    return cfg
+
+
+def personalisation(cfg: Namespace, row: str) -> Personalisation:
+    """The switches of a row; a client that goes on with its own model alone is not in a federation."""
+    precision = cfg.personalisation.precision
+    if row == STANDALONE:
+        return Personalisation(clustering=False, epoch=False, update=True, local_share=1.0)
+    return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
+
+
+def run_row(cfg: Namespace, data: FederatedDataModule, row: str) -> dict[str, Any]:
+    """One federation: every client's scores with its personal model, and what the rounds cost."""
+    for client in data.clients.values():
+        assert isinstance(client, UnlabeledDataModule)
+        client.forget_target_state()
+    personal = personalisation(cfg, row)
+    options: dict[str, Any] = {"rounds": cfg.rounds, "clustering": cfg.clustering.as_dict(), "model": cfg.model.as_dict(), "seed": cfg.seed}
+    members = [
+        fedureid_client(name, client, personal, **options)
+        for name, client in data.clients.items()
+        if isinstance(client, UnlabeledDataModule)
+    ]
+    federation = Federation(
+        personal.strategy(),
+        members,
+        Path(cfg.output) / row.replace(" ", "-"),
+        epochs=cfg.epochs,
+        resume=cfg.resume,
+        seed=cfg.seed,
+        accelerator=cfg.accelerator,
+        quiet=cfg.quiet,
+    )
+    federation.fit(cfg.rounds)
+    scores = federation.test_clients()
+    clusters = {
+        one.id: one.data.target_state.num_clusters for one in members if isinstance(one.data, UnlabeledDataModule) and one.data.target_state
+    }
+    going = [one for one in federation.rounds if not one.report.repeat]
+    payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
+    return {
+        "scores": scores,
+        "clusters": clusters,
+        "steps": sum(sum(one.steps.values()) for one in federation.rounds),
+        "payload_bytes": payload,
+    }
+
+
+def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
+    """Rank-1 and mAP of each client by row, the means, and what was trained and sent."""
+    names = list(next(iter(found.values()))["scores"])
+    table = Table(title=title, caption="R1 / mAP in per cent of each client's personal model; MB are one way, a client and round")
+    table.add_column("client")
+    for row in found:
+        table.add_column(row, justify="right")
+    for name in names:
+        table.add_row(name, *(_cell(one["scores"][name]) for one in found.values()))
+    means = [{key: mean(scores[key] for scores in one["scores"].values()) for key in ("R1", "mAP")} for one in found.values()]
+    table.add_section()
+    table.add_row("mean", *map(_cell, means))
+    table.add_row("local steps", *(f"{one['steps']:,}" for one in found.values()))
+    table.add_row("MB", *(f"{one['payload_bytes'] / 1e6:.2f}" for one in found.values()))
+    Console(width=max(Console().width, 120)).print(table)
+
+
+def _cell(scores: dict[str, float]) -> str:
+    return f"{100 * scores['R1']:.1f} / {100 * scores['mAP']:.1f}"
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    cfg = parse(argv)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
+    began = time.monotonic()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    split = {"split": cfg.split, "num_clients": cfg.num_clients, "concentration": cfg.concentration}
+    data = FederatedDataModule(cfg.datasets, unlabeled=True, root=cfg.root, seed=cfg.seed, **split, **cfg.data)
+    data.prepare_data()
+    data.setup()
+    data.print()
+    data.save(Path(cfg.output) / "clients.json")
+    rows = [STANDALONE, *ROWS] if cfg.ablation else [BASELINE, ALL]
+    found = {row: run_row(cfg, data, row) for row in rows}
+    write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+    print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
+    return found
+
+
+if __name__ == "__main__":
+    main()

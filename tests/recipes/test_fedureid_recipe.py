@@ -1,0 +1,40 @@
+"""The recipe of FedUReID, run as a user runs it, on a small generated folder."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "fedureid.py"
+TINY = [
+    "--split=identity",
+    "--num_clients=2",
+    "--rounds=2",
+    "--epochs=2",
+    "--data.image_size=[64,32]",
+    "--data.batch_size=8",
+    "--data.num_workers=0",
+    "--model.backbone=resnet18",
+    '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}',
+    "--clustering.min_samples=2",
+    "--personalisation.precision=0.001",
+    "--accelerator=cpu",
+    "--quiet",
+]
+
+
+def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
+    found = runpy.run_path(str(RECIPE))["main"]([f'--datasets=["{market_folder}"]', f"--output={tmp_path}", *TINY])
+    assert list(found) == ["baseline", "all"]
+    for row in found.values():
+        assert set(row["scores"]) == {"client0", "client1"}
+        assert all(0 < scores["mAP"] <= 1 for scores in row["scores"].values())
+    assert found["all"]["steps"] < found["baseline"]["steps"]  # so low a precision is soon reached
+    assert found["all"]["clusters"] != found["baseline"]["clusters"]
+    assert found["all"]["payload_bytes"] == found["baseline"]["payload_bytes"] > 0
+    printed = capsys.readouterr().out
+    assert "2 clients by identity, seed 0" in printed
+    assert "local steps" in printed
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == found
+    assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"
