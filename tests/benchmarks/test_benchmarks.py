@@ -157,3 +157,11 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys):
         assert -1 <= row["correlation"]["all"] <= 1
     assert "| constraint-aware - loss |" in capsys.readouterr().out
     assert run("pruning_ordering", "--seeds", "0", "1", "--output", str(tmp_path), *short) == found  # read back
+
+
+@pytest.mark.slow
+def test_a_federations_overhead_is_measured_beside_its_fits():
+    found = run("federation_costs", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")
+    assert found["resnet18"]["fit"] > 0
+    assert found["resnet18"]["overhead"] > 0
+    assert found["resnet18"]["payload MB"] > 0.1
