@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
 from lightning_reid.networks import ChannelGroup
-from lightning_reid.pruning import CPOSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
+from lightning_reid.pruning import CPOSearch, FilterSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
 
 SearchName = Literal["layer by layer", "uniform"]
 
@@ -60,7 +60,7 @@ class CPOPruning(FilterPruning):
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
         self.reference, self.ignored = reference, tuple(ignored)
         self.search_name: SearchName = search
-        self.search: CPOSearch | UniformSearch | None = None
+        self.search: FilterSearch | None = None
         self._search_state: dict[str, Any] = {}
         self._kept: dict[str, Tensor] = {}
         self._kept_channels: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.losses import repelled_loss, updated_table
 from lightning_reid.modules.image_module import ImageReIDModule
-from lightning_reid.protocols import TargetData
+from lightning_reid.modules.pseudo_identities import fitted_target_data
 
 
 class BottomUpReID(ImageReIDModule):
@@ -45,17 +45,6 @@ class BottomUpReID(ImageReIDModule):
         self.table = torch.empty(0, 0)  # no buffer: its length changes, and DDP would send it with every batch
         self.table_iteration = -1
 
-    def target_data(self) -> TargetData:
-        """The datamodule, which holds what is believed of the images.
-
-        Raises:
-            ValueError: It does not.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, TargetData):
-            raise ValueError(f"{type(self).__name__} is fitted on a datamodule that holds pseudo-labels, got {type(data).__name__}")
-        return data
-
     @override
     def on_fit_start(self) -> None:
         self.adopt_latest_state()
@@ -71,7 +60,7 @@ class BottomUpReID(ImageReIDModule):
         Raises:
             RuntimeError: There is no state.
         """
-        state = self.target_data().target_state
+        state = fitted_target_data(self).target_state
         if state is None:
             raise RuntimeError(f"{type(self).__name__} found no clusters: add BottomUpClustering to the Trainer's callbacks")
         if state.iteration != self.table_iteration:

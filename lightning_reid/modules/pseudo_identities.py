@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,10 +68,7 @@ class PseudoIdentityLearning(ImageReIDModule):
         Raises:
             ValueError: It does not.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, TargetData):
-            raise ValueError(f"{type(self).__name__} is fitted on a datamodule that holds pseudo-labels, got {type(data).__name__}")
-        return data
+        return fitted_target_data(self)
 
     @override
     def on_fit_start(self) -> None:
@@ -117,3 +115,15 @@ class PseudoIdentityLearning(ImageReIDModule):
         rows = F.normalize(neck.eval()(means), dim=1)
         neck.train(was_training)
         return rows
+
+
+def fitted_target_data(module: pl.LightningModule) -> TargetData:
+    """The datamodule that a module is fitted on, which holds what is believed of the target images.
+
+    Raises:
+        ValueError: It does not.
+    """
+    data = getattr(module.trainer, "datamodule", None)
+    if not isinstance(data, TargetData):
+        raise ValueError(f"{type(module).__name__} is fitted on a datamodule that holds pseudo-labels, got {type(data).__name__}")
+    return data

@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from typing_extensions import override
+
+from lightning_reid.pruning.filter_search import PROBE, FilterSearch, PrunableLayer, Trial, Verdict, filters_removed
 from lightning_reid.pruning.sensitivity import performance_sensitivity
 
-PROBE = 0.5
-"""The reducing factor that every layer is probed with (section 5.3.5)."""
 
-Verdict = Literal["keep", "undo"]
-
-
-@dataclass(frozen=True)
-class PrunableLayer:
-    """A layer, or a group of coupled ones, as the search sees it.
-
-    Attributes:
-        name: Of the layer.
-        filters: N, at least 1.
-        filter_size: ``W H C`` of a filter, summed over coupled layers.
-        feeds: Layers that read its channels, and how many weights of a filter of theirs (``W H``) hang on each channel.
-    """
-
-    name: str
-    filters: int
-    filter_size: int
-    feeds: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is to be tried next: prune ``layer`` to the reducing factor ``factor``, retrain, measure the drop."""
-
-    layer: str
-    factor: float
-
-
-def filters_removed(filters: int, factor: float) -> int:
-    """Filters of a layer that a factor removes: ``N r`` rounded down, one of them always stays."""
-    return min(int(filters * factor), filters - 1)
-
-
-class CPOSearch:
-    """Algorithm 2 of the thesis as a state machine: it says what to try, and is told the drop that came of it.
+class CPOSearch(FilterSearch):
+    """Algorithm 2 of the thesis.
 
     First every layer is probed at r = 0.5, alone. Then, least sensitive layer first, r grows along 0.5, 0.75, 0.875... until the drop is
     intolerable, or the layer's sensitivity passes the runner-up's, or no further filter would go. In the first two cases r goes back,
     half way to the last one that was kept and again until the drop is tolerable; where half way is less than a filter, to that one.
-
-    Whoever tries starts each trial from the weights of the last one whose verdict was ``"keep"``.
 
     Args:
         layers: In the network's order.
         expected_drop: Largest tolerable drop, in units of the metric, at least 0.
 
     Attributes:
-        trial: What is to be tried; ``None`` when the search is over.
         factors: Reducing factor of every layer that was pruned, as kept.
         sensitivities: PS of every layer that is still to be pruned.
 
@@ -69,21 +33,16 @@ class CPOSearch:
     """
 
     def __init__(self, layers: Sequence[PrunableLayer], expected_drop: float) -> None:
-        if not layers or not expected_drop >= 0:
-            raise ValueError(f"need at least one layer to prune and expected_drop of at least 0, got {len(layers)} and {expected_drop}")
-        self.layers = {layer.name: layer for layer in layers}
-        self.expected_drop = expected_drop
+        super().__init__(layers, expected_drop, next((layer.name for layer in layers), ""))
         self.filter_sizes = {layer.name: layer.filter_size for layer in layers}
         self.sensitivities: dict[str, float] = {}
         self.factors: dict[str, float] = {}
-        self.drop = 0.0  # of what is kept
         self._to_probe = list(self.layers)
         self._stepping_back = False
-        self.trial: Trial | None = Trial(self._to_probe[0], PROBE)
 
     @property
+    @override
     def probing(self) -> bool:
-        """Whether the trial only tells a sensitivity."""
         return bool(self._to_probe)
 
     def removed(self, layer: str, factor: float) -> int:
@@ -91,28 +50,13 @@ class CPOSearch:
         return filters_removed(self.layers[layer].filters, factor)
 
     @property
+    @override
     def removals(self) -> dict[str, int]:
-        """Filters of the layer that are gone in the trial; empty when the search is over."""
         return {} if self.trial is None else {self.trial.layer: self.removed(self.trial.layer, self.trial.factor)}
 
-    def report(self, drop: float) -> Verdict:
-        """Take in the drop of the trial and choose the next.
-
-        Args:
-            drop: Of the metric against the whole network, in its units; below 0 where the pruned network is better.
-
-        Returns:
-            Whether the trial's pruning and weights are kept, or undone.
-
-        Raises:
-            ValueError: The drop is NaN.
-            RuntimeError: The search is over.
-        """
-        if self.trial is None:
-            raise RuntimeError("the search is over")
-        if drop != drop:
-            raise ValueError(f"the drop after pruning {self.trial.layer} is NaN: the metric was not computed, or the network diverged")
-        return self._probe(drop) if self.probing else self._prune(drop)
+    @override
+    def judge(self, trial: Trial, drop: float) -> Verdict:
+        return self._probe(drop) if self.probing else self._prune(trial, drop)
 
     def _probe(self, drop: float) -> Verdict:
         layer = self._to_probe.pop(0)
@@ -123,9 +67,8 @@ class CPOSearch:
             self._next_layer()
         return "undo"
 
-    def _prune(self, drop: float) -> Verdict:
-        assert self.trial is not None
-        layer, factor, kept = self.trial.layer, self.trial.factor, self.factors.get(self.trial.layer, 0.0)
+    def _prune(self, trial: Trial, drop: float) -> Verdict:
+        layer, factor, kept = trial.layer, trial.factor, self.factors.get(trial.layer, 0.0)
         tolerable = drop <= self.expected_drop
         if self._stepping_back:
             if tolerable:
@@ -180,21 +123,19 @@ class CPOSearch:
             del self.sensitivities[layer]  # a single filter
         self.trial = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """All that changes, as plain values."""
-        return {
+        return super().state_dict() | {
             "filter_sizes": dict(self.filter_sizes),
             "sensitivities": dict(self.sensitivities),
             "factors": dict(self.factors),
-            "drop": self.drop,
             "to_probe": list(self._to_probe),
             "stepping_back": self._stepping_back,
-            "trial": None if self.trial is None else asdict(self.trial),
         }
 
+    @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The way back."""
+        super().load_state_dict(state)
         self.filter_sizes, self.sensitivities = dict(state["filter_sizes"]), dict(state["sensitivities"])
-        self.factors, self.drop = dict(state["factors"]), float(state["drop"])
+        self.factors = dict(state["factors"])
         self._to_probe, self._stepping_back = list(state["to_probe"]), bool(state["stepping_back"])
-        self.trial = None if state["trial"] is None else Trial(**state["trial"])

@@ -41,9 +41,11 @@ def test_it_goes_on_from_its_state_anywhere():
 
 
 def test_what_it_cannot_work_with_is_refused():
-    for arguments in (([], 0.1), (LAYERS, -0.1), (LAYERS, 0.1, 0.0)):
-        with pytest.raises(ValueError, match="need at least one layer to prune, expected_drop of at least 0 and resolution"):
+    for arguments in (([], 0.1), (LAYERS, -0.1)):
+        with pytest.raises(ValueError, match="need at least one layer to prune and expected_drop of at least 0"):
             UniformSearch(*arguments)
+    with pytest.raises(ValueError, match=r"the resolution of a reducing factor must lie in \(0, 1\], got 0"):
+        UniformSearch(LAYERS, 0.1, 0.0)
     search = UniformSearch(LAYERS, 0.1, resolution=1.0)
     with pytest.raises(ValueError, match="the drop after pruning all layers is NaN"):
         search.report(math.nan)
