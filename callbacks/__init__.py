@@ -7,6 +7,7 @@ from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
 from lightning_reid.callbacks.cpo_pruning import CPOPruning
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
 from lightning_reid.callbacks.filter_pruning import FilterPruning
+from lightning_reid.callbacks.hard_negatives import HardNegativeSampling
 from lightning_reid.callbacks.nmi import NMILogger
 from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
 from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
@@ -23,6 +24,7 @@ __all__ = [
     "ClusterStripLogger",
     "EmbeddingProjector",
     "FilterPruning",
+    "HardNegativeSampling",
     "Importance",
     "InterCameraMining",
     "NMILogger",

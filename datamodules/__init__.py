@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
     from lightning_reid.datamodules.federated import FederatedDataModule
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+    from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
     from lightning_reid.datamodules.semi_supervised import SemiSupervisedDataModule
     from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
     from lightning_reid.datamodules.video_reid import VideoReIDDataModule
@@ -20,6 +21,7 @@ __all__ = [
     "CrossDomainDataModule",
     "FederatedDataModule",
     "ImageReIDDataModule",
+    "PublicAndLocalDataModule",
     "SemiSupervisedDataModule",
     "UnlabeledDataModule",
     "VideoReIDDataModule",
@@ -29,6 +31,7 @@ _HOMES = {
     "CrossDomainDataModule": "cross_domain",
     "FederatedDataModule": "federated",
     "ImageReIDDataModule": "image_reid",
+    "PublicAndLocalDataModule": "public_and_local",
     "SemiSupervisedDataModule": "semi_supervised",
     "UnlabeledDataModule": "unlabeled",
     "VideoReIDDataModule": "video_reid",

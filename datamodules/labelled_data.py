@@ -101,6 +101,11 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         return self._dataset
 
     @property
+    def num_images(self) -> int:
+        """Training records: the weight of these data in a federation."""
+        return len(self.dataset.train)
+
+    @property
     def num_classes(self) -> int:
         """Number of training identities."""
         return max(0, int(self._labels.max()) + 1) if len(self._labels) else 0

@@ -97,6 +97,30 @@ class PartlyLabelledData(TargetData, Protocol):
 
 
 @runtime_checkable
+class PublicAndLocalData(Protocol):
+    """A datamodule of a client's own images, beside public ones of which it may use any part.
+
+    Attributes:
+        chosen_public: ``[N_g]`` bool, the public images that take part.
+    """
+
+    chosen_public: Tensor
+
+    @property
+    def local_labels(self) -> Tensor:
+        """``[N_l]`` int64 in ``0..K_l-1``."""
+
+    def choose_public(self, chosen: Tensor) -> None:
+        """Which public images take part from the next epoch on, ``[N_g]`` bool."""
+
+    def local_dataloader(self) -> DataLoader:
+        """This rank's share of the client's own images in the test-time transform; batches hold ``images`` and ``indices``."""
+
+    def public_dataloader(self) -> DataLoader:
+        """This rank's share of the public images, likewise."""
+
+
+@runtime_checkable
 class TrackletData(Protocol):
     """A datamodule of tracklets whose frames can be replaced by processed ones.
 

@@ -2,6 +2,7 @@
 
 from lightning_reid.modules.bottom_up import BottomUpReID
 from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillation
+from lightning_reid.modules.fedfr import FedFRClient
 from lightning_reid.modules.hsr import HSR
 from lightning_reid.modules.identity_learning import IdentityLearning
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -17,6 +18,7 @@ __all__ = [
     "BottomUpReID",
     "DistilledReID",
     "EmbeddingDistillation",
+    "FedFRClient",
     "IdentityLearning",
     "ImageReIDModule",
     "PseudoIdentityLearning",

@@ -50,7 +50,7 @@ class Client:
     @property
     def num_images(self) -> int:
         """It trains on, its weight in the average."""
-        return len(self.data.dataset.train)
+        return self.data.num_images
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Which public images a client trains on: those that its network takes for its own people."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.callbacks.across_ranks import once_for_all_ranks
+from lightning_reid.callbacks.embedding_pass import embed_images
+from lightning_reid.clustering import cluster_means
+from lightning_reid.protocols import PublicAndLocalData
+from lightning_reid.records import AT_TEST_TIME
+
+ROWS_AT_A_TIME = 4096
+
+
+class HardNegativeSampling(pl.Callback):
+    """At the start of a fit, keep the public images whose cosine to any local image exceeds a threshold (thesis, section 7.3.3).
+
+    The network that decides is the one the fit begins with: the global model of the round. On the first fit it also gives the module the
+    mean embeddings of the client's people to start its proxies from, where it takes them.
+
+    Attributes:
+        share: Of the public images that was kept last, in [0, 1].
+
+    Args:
+        threshold: t_HN, a cosine in [-1, 1]; the text takes the margin of the loss.
+
+    Raises:
+        ValueError: The threshold is no cosine (here); the datamodule has no public images (when a fit begins).
+    """
+
+    def __init__(self, threshold: float = 0.4) -> None:
+        if not -1 <= threshold <= 1:
+            raise ValueError(f"the threshold of hard negatives is a cosine in [-1, 1], got {threshold}")
+        self.threshold, self.share, self.begun = threshold, 1.0, False
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, PublicAndLocalData):
+            raise ValueError(f"HardNegativeSampling wants a datamodule with public images, got {type(data).__name__}")
+        if trainer.ckpt_path is not None:  # the fit that goes on began with other weights, and its choice came along
+            return
+        local, _ = embed_images(trainer, pl_module, data.local_dataloader(), len(data.local_labels), AT_TEST_TIME, "local")
+        public, _ = embed_images(trainer, pl_module, data.public_dataloader(), len(data.chosen_public), AT_TEST_TIME, "public")
+        chosen = once_for_all_ranks(trainer, lambda: hard_negatives(local, public, self.threshold))
+        data.choose_public(chosen)
+        self.share = float(chosen.float().mean())
+        start = getattr(pl_module, "start_from_means", None)
+        if start is not None and not self.begun:
+            start(cluster_means(local, data.local_labels).to(pl_module.device))
+        self.begun = True
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log("train/hard_negatives", self.share, on_step=False, on_epoch=True, batch_size=1)
+
+    @override
+    def state_dict(self) -> dict[str, float | bool]:
+        return {"share": self.share, "begun": self.begun}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, float | bool]) -> None:
+        self.share, self.begun = float(state_dict["share"]), bool(state_dict["begun"])
+
+
+def hard_negatives(local: Tensor, public: Tensor, threshold: float) -> Tensor:
+    """``[N_g]`` bool: whether a public embedding's cosine to any of the local ones exceeds the threshold; both of length 1."""
+    return torch.cat([(rows @ local.T).amax(1) > threshold for rows in public.split(ROWS_AT_A_TIME)])

@@ -1,0 +1,100 @@
+"""The DataModule of a client that trains on its own people and on chosen images of a public data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_reid.datamodules.image_reid import ImageReIDDataModule
+from lightning_reid.datamodules.labelled_data import training_labels
+from lightning_reid.datamodules.samplers import PlannedBatches, shuffled_batches
+from lightning_reid.records import ReIDDataset
+
+
+class PublicAndLocalDataModule(ImageReIDDataModule):
+    """A client's own labelled images, and a public data set of other people of which it may use any part (FedFR).
+
+    Train batch: ``images [B, 3, H, W]``, ``camids [B]``, ``indices [B]`` and ``pids [B]``: local identities are ``0..K_l-1``, public ones
+    ``K_l..K_l+K_g-1``. Batches are any images of both; which public ones take part says ``choose_public``, all of them to begin with.
+    It is tested on the client's own queries and gallery.
+
+    Args:
+        local: The client's data set.
+        public: Its training images are used.
+        batch_size: Images a training batch.
+        options: Further arguments of :class:`ImageReIDDataModule`; ``p`` and ``k`` do not matter.
+
+    Raises:
+        ValueError: The public data set shows nobody.
+    """
+
+    def __init__(self, local: ReIDDataset, public: ReIDDataset, batch_size: int = 64, **options: Any) -> None:
+        super().__init__(local.name, **(options | {"p": 1, "k": 1}))
+        self.batch_size = batch_size
+        self.num_local = len({record.pid for record in local.train if record.pid > 0})
+        self._num_local_images, public_labels = len(local.train), training_labels(public.train)
+        self.num_public = max(0, int(public_labels.max()) + 1) if len(public_labels) else 0
+        if not self.num_public:
+            raise ValueError(f"the public data set {public.name} has no training identities")
+        self.serve(ReIDDataset(local.name, (*local.train, *public.train), local.query, local.gallery, local.notes))
+        self._labels = torch.cat([training_labels(local.train), torch.where(public_labels >= 0, public_labels + self.num_local, -1)])
+        self.choose_public(torch.ones(len(public.train), dtype=torch.bool))
+
+    @override
+    def check_training_identities(self) -> None:
+        """Batches are of any images: there is no P to reach."""
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        """K_l + K_g, local and public identities."""
+        return self.num_local + self.num_public
+
+    @property
+    @override
+    def num_images(self) -> int:
+        """N_l, the client's own images: their number is its weight in a federation."""
+        return self._num_local_images
+
+    @property
+    def local_labels(self) -> Tensor:
+        """``[N_l]`` int64 in ``0..K_l-1``."""
+        return self._labels[: self._num_local_images]
+
+    def choose_public(self, chosen: Tensor) -> None:
+        """Which public images take part from the next epoch on.
+
+        Args:
+            chosen: ``[N_g]`` bool.
+        """
+        self.chosen_public = chosen
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"chosen_public": self.chosen_public}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.choose_public(state_dict["chosen_public"])
+
+    def local_dataloader(self) -> DataLoader:
+        """This rank's share of the client's own images in the test-time transform."""
+        return self.embedding_loader(self.dataset.train[: self._num_local_images])
+
+    def public_dataloader(self) -> DataLoader:
+        """This rank's share of the public images in the test-time transform."""
+        return self.embedding_loader(self.dataset.train[self._num_local_images :])
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
+        used = torch.cat([torch.ones(self._num_local_images, dtype=torch.bool), self.chosen_public]) & (self._labels >= 0)
+        rows = used.nonzero().flatten()
+        generator = np.random.default_rng([self.seed, epoch])
+        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=world_size)]
+        return self.training_loader(self._labels, PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)

@@ -1,0 +1,153 @@
+"""A client of FedFR: a shared network for everybody, and a transformation of its embeddings for the client's own people."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
+from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput
+
+
+class FedFRClient(ImageReIDModule):
+    """``a1 L_cos + a2 L_con + a3 L_BCE`` over local and public identities (thesis, eq. 7.7, algorithm 4).
+
+    CosFace over public and local proxies; the embeddings are held near the global model's and away from those of this client's previous
+    round; a decoupled branch transforms them and knows each local identity from everybody else. The server averages ``network`` and
+    ``public_proxies``; ``local_proxies``, ``transform``, ``heads`` and ``head_bias`` never leave the client.
+
+    The global model is the network as a fit begins, the previous one as the last fit ended; in a client's first fit the contrastive term
+    is off, as there is no previous model. A fit begins with the global model: set the network before.
+
+    Batch: ``images [B, 3, H, W]``, ``pids [B]``, local identities ``0..K_l-1``, public ones ``K_l..K_l+K_g-1``.
+    Logs ``train/loss``, ``train/loss_cosface``, ``train/loss_contrastive``, ``train/loss_one_vs_all`` a step; the scores of
+    :class:`ReIDModule` an epoch, of the personalised embeddings ``transform(network(images))`` with ``personal_embeddings``.
+
+    Args:
+        num_local: K_l.
+        num_public: K_g.
+        weights_of_losses: a1, a2 and a3, at least 0; a loss of weight 0 is not computed.
+        scale: s and s' of both losses.
+        margin: m and m'.
+        temperature: tau of the contrastive loss.
+        positive_share: lambda of the binary loss, in (0, 1).
+        exponent: t'.
+        personal_embeddings: Whether evaluation and ``forward`` give the transformed embeddings.
+        options: Arguments of :class:`ImageReIDModule`.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        num_local: int,
+        num_public: int,
+        weights_of_losses: tuple[float, float, float] = (1.0, 5.0, 10.0),
+        scale: float = 30.0,
+        margin: float = 0.4,
+        temperature: float = 0.5,
+        positive_share: float = 0.7,
+        exponent: float = 3.0,
+        personal_embeddings: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if num_local < 1 or num_public < 0 or len(weights_of_losses) != 3 or min(weights_of_losses) < 0:
+            raise ValueError(
+                "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, got"
+                f" {num_local}, {num_public} and {weights_of_losses}"
+            )
+        width = self.network.num_features
+        self.local_proxies = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
+        self.public_proxies = nn.Parameter(torch.empty(num_public, width).normal_(std=0.01))
+        self.transform = nn.Linear(width, width)
+        nn.init.eye_(self.transform.weight)
+        nn.init.zeros_(self.transform.bias)
+        self.heads = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
+        self.head_bias = nn.Parameter(torch.zeros(num_local))
+        self.personal_embeddings = personal_embeddings
+        self._global: tuple[EmbeddingNetwork, ...] = ()  # in tuples torch does not find them: they are no part of the state dict
+        self._previous: tuple[EmbeddingNetwork, ...] = ()
+
+    @torch.no_grad()
+    def start_from_means(self, local_means: Tensor) -> None:
+        """Fill local proxies and heads with the mean embeddings ``[K_l, D]`` of the client's people."""
+        self.local_proxies.copy_(F.normalize(local_means, dim=1))
+        self.heads.copy_(F.normalize(local_means, dim=1))
+
+    @override
+    def on_fit_start(self) -> None:
+        if not self._global:  # else the fit goes on from a checkpoint within it
+            self._global = (_frozen(self.network),)
+        self._global, self._previous = (tuple(network.to(self.device) for network in some) for some in (self._global, self._previous))
+
+    @override
+    def on_train_end(self) -> None:
+        self._previous, self._global = (_frozen(self.network),), ()
+
+    @override
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        images, pids = batch["images"], batch["pids"]
+        of_cosface, of_contrastive, of_heads = self.hparams["weights_of_losses"]
+        options = {"scale": self.hparams["scale"], "margin": self.hparams["margin"]}
+        embeddings = self.embed(images).embedding
+        losses: dict[str, tuple[float, Tensor]] = {}
+        if of_cosface:
+            proxies = torch.cat([self.local_proxies, self.public_proxies])
+            losses["cosface"] = of_cosface, cosface_loss(_cosines(embeddings, proxies), pids, **options)
+        if of_contrastive and self._previous:
+            with torch.no_grad():
+                of_global, of_previous = self._global[0](images).embedding, self._previous[0](images).embedding
+            contrastive = model_contrastive_loss(embeddings, of_global, of_previous, self.hparams["temperature"])
+            losses["contrastive"] = of_contrastive, contrastive
+        if of_heads:
+            cosines = _cosines(self.transform(embeddings), self.heads)
+            more = {"share": self.hparams["positive_share"], "exponent": self.hparams["exponent"]}
+            losses["one_vs_all"] = of_heads, one_vs_all_loss(cosines, self.head_bias, pids, **options, **more)
+        loss = torch.stack([weight * value for weight, value in losses.values()]).sum()
+        logged = {f"train/loss_{name}": value for name, (_, value) in losses.items()}
+        self.log_dict({"train/loss": loss, **logged}, batch_size=len(pids))
+        return loss
+
+    @override
+    def embed_batch(self, batch: dict[str, Tensor]) -> EmbeddingOutput:
+        output = self.embed(batch["images"])
+        if not self.personal_embeddings:
+            return output
+        return EmbeddingOutput(output.before_bnneck, self.transform(output.embedding), output.parts)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Test-time embeddings ``[B, D]``, personalised where asked for."""
+        return self.embed_batch({"images": images}).embedding
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["other_networks"] = [[network.state_dict() for network in some] for some in (self._global, self._previous)]
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in checkpoint["other_networks"])
+
+    def _copy(self, tensors: dict[str, Tensor]) -> EmbeddingNetwork:
+        network: EmbeddingNetwork = _frozen(self.network)
+        network.load_state_dict(tensors)
+        return network
+
+
+def _cosines(embeddings: Tensor, proxies: Tensor) -> Tensor:
+    return F.normalize(embeddings, dim=1) @ F.normalize(proxies, dim=1).T
+
+
+def _frozen(network: nn.Module) -> Any:
+    """A copy that learns nothing, in evaluation mode."""
+    return copy.deepcopy(network).requires_grad_(False).eval()

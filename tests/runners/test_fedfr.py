@@ -1,0 +1,153 @@
+"""FedFR's clients in a federation: hard negatives, three losses, what is sent and what never is."""
+
+from __future__ import annotations
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from typing_extensions import override
+
+from lightning_reid.callbacks import HardNegativeSampling
+from lightning_reid.callbacks.hard_negatives import hard_negatives
+from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
+from lightning_reid.federated import FedFR
+from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
+from lightning_reid.modules import FedFRClient, SupervisedReID
+from lightning_reid.runners import Client, Federation
+
+TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
+
+
+@pytest.fixture
+def data(market_folder) -> dict[str, PublicAndLocalDataModule]:
+    """Two clients, and as public data the people of a third."""
+    sizes = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2}
+    dealt = FederatedDataModule([str(market_folder)], "identity", num_clients=3, held_out=0.4, **sizes)
+    dealt.setup()
+    public = dealt.clients.pop("client2").dataset
+    return {name: PublicAndLocalDataModule(one.dataset, public, batch_size=8, **sizes) for name, one in dealt.clients.items()}
+
+
+def client(name: str, data: PublicAndLocalDataModule, threshold: float = 0.4, **options) -> Client:
+    torch.manual_seed(0)
+    module = FedFRClient(data.num_local, data.num_public, **(TINY | options))
+    return Client(name, module, data, [HardNegativeSampling(threshold)])
+
+
+def federation(data, folder, **options) -> Federation:
+    resume = options.pop("resume", False)
+    members = [client(name, one, **options) for name, one in data.items()]
+    return Federation(FedFR(), members, folder, accelerator="cpu", quiet=True, resume=resume)
+
+
+class Batches(pl.Callback):
+    def __init__(self) -> None:
+        self.batches: list[dict] = []
+        self.losses: list[dict[str, float]] = []
+
+    @override
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.batches.append(batch)
+        self.losses.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def test_hard_negatives_are_public_images_near_any_local_one():
+    local, public = (F.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(n)), dim=1) for n in (5, 40))
+    found = hard_negatives(local, public, 0.9)
+    assert found.tolist() == [any(float(a @ b) > 0.9 for a in local) for b in public]
+    assert 0 < found.sum() < 40
+
+
+def test_batches_are_local_images_and_chosen_public_ones_with_labels_that_do_not_meet(data, tmp_path):
+    one, seen = data["client0"], Batches()
+    chosen = torch.zeros(len(one.chosen_public), dtype=torch.bool)
+    chosen[:5] = True
+    one.choose_public(chosen)
+    run = Client("client0", client("client0", one).module, one, [seen])
+    Federation(FedFR(), [run], tmp_path, accelerator="cpu", quiet=True).fit(1)
+    drawn = torch.cat([batch["indices"] for batch in seen.batches])
+    pids = torch.cat([batch["pids"] for batch in seen.batches])
+    assert len(drawn.unique()) == len(drawn)
+    local = drawn < one.num_images
+    assert set((drawn[~local] - one.num_images).tolist()) <= set(range(5))
+    assert pids[local].max() < one.num_local <= pids[~local].min()
+    assert one.num_classes == one.num_local + one.num_public
+
+
+def test_the_loss_is_eq_7_7_of_its_three_parts(data, tmp_path):
+    run = federation({"client0": data["client0"]}, tmp_path, threshold=-1.0)
+    run.fit(1)
+    module = run.clients[0].module
+    batch = {
+        "images": torch.randn(6, 3, 64, 32),
+        "pids": torch.tensor([0, 1, 0, module.hparams["num_local"], 1, module.hparams["num_local"]]),
+    }
+    previous = module._previous[0]
+    module.on_fit_start()
+    module.train()
+    module.log_dict = lambda *_, **__: None
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    loss = module.training_step(batch, 0)
+    module.load_state_dict(state)  # the statistics of the batch norms moved
+    embeddings = module.network(batch["images"]).embedding
+    proxies = F.normalize(torch.cat([module.local_proxies, module.public_proxies]), dim=1)
+    cosface = cosface_loss(F.normalize(embeddings, dim=1) @ proxies.T, batch["pids"])
+    module.load_state_dict(state)
+    others = [network(batch["images"]).embedding for network in (module._global[0], previous)]
+    heads = F.normalize(module.transform(embeddings), dim=1) @ F.normalize(module.heads, dim=1).T
+    parts = cosface, model_contrastive_loss(embeddings, *others), one_vs_all_loss(heads, module.head_bias, batch["pids"])
+    torch.testing.assert_close(loss, parts[0] + 5 * parts[1] + 10 * parts[2])
+
+
+def test_network_and_public_proxies_are_averaged_and_nothing_local_is_sent(data, tmp_path):
+    run = federation(data, tmp_path)
+    seen = [Batches() for _ in run.clients]
+    for member, callback in zip(run.clients, seen):
+        member.callbacks = [*member.callbacks, callback]
+    state = run.fit(2)
+    assert {name.split(".")[0] for name in state.tensors} == {"network", "public_proxies"}
+    modules, weights = [member.module for member in run.clients], [float(member.num_images) for member in run.clients]
+    plain = sum(w * module.public_proxies.double() for w, module in zip(weights, modules)) / sum(weights)
+    torch.testing.assert_close(state.tensors["public_proxies"], plain.float().detach())
+    sent = sum(
+        t.numel() * t.element_size() for name, t in modules[0].state_dict().items() if name.startswith(("network.", "public_proxies"))
+    )
+    assert set(run.rounds[1].report.bytes_up.values()) == {sent}
+    for callback in seen:  # no previous model in the first round
+        steps = len(callback.losses) // 2
+        assert all("train/loss_contrastive" not in losses for losses in callback.losses[:1])
+        assert "train/loss_contrastive" in callback.losses[steps]
+    personal = modules[0].state_dict()
+    assert not torch.equal(personal["transform.weight"], torch.eye(16))
+    assert not torch.equal(personal["local_proxies"], modules[1].state_dict()["local_proxies"][: len(personal["local_proxies"])])
+    module, images = modules[0].eval(), torch.randn(3, 3, 64, 32)
+    generic = module(images)
+    module.personal_embeddings = True
+    torch.testing.assert_close(module(images), module.transform(generic))
+    assert set(run.test_clients()["client0"]) == {"mAP", "R1", "R5", "R10", "mINP"}
+
+
+def test_a_run_that_goes_on_after_a_round_gives_what_an_unbroken_one_does(data, tmp_path):
+    unbroken = federation(data, tmp_path / "whole")
+    unbroken.fit(2)
+    federation(data, tmp_path / "part").fit(1)
+    resumed = federation(data, tmp_path / "part", resume=True)
+    resumed.fit(2)
+    for one, other in zip(unbroken.clients, resumed.clients):
+        for name, tensor in one.module.state_dict().items():
+            assert torch.equal(tensor, other.module.state_dict()[name]), name
+
+
+def test_what_cannot_be_a_client_is_refused(data, market_folder, tmp_path):
+    with pytest.raises(ValueError, match="need num_local of at least 1"):
+        FedFRClient(0, 3, **TINY)
+    with pytest.raises(ValueError, match=r"a cosine in \[-1, 1\], got 2"):
+        HardNegativeSampling(2)
+    empty = type(data["client0"].dataset)("nobody", ())
+    with pytest.raises(ValueError, match="the public data set nobody has no training identities"):
+        PublicAndLocalDataModule(data["client0"].dataset, empty)
+    labelled = ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=2, k=2, num_workers=0)
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[HardNegativeSampling()], logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="wants a datamodule with public images, got ImageReIDDataModule"):
+        trainer.fit(SupervisedReID(**TINY), labelled)
