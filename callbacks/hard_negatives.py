@@ -26,16 +26,16 @@ class HardNegativeSampling(pl.Callback):
         share: Of the public images that was kept last, in [0, 1].
 
     Args:
-        threshold: t_HN, a cosine in [-1, 1]; the text takes the margin of the loss.
+        threshold: t_HN, a cosine in [-1, 1]; the text takes the margin of the loss. ``None`` takes no public image at all.
 
     Raises:
         ValueError: The threshold is no cosine (here); the datamodule has no public images (when a fit begins).
     """
 
-    def __init__(self, threshold: float = 0.4) -> None:
-        if not -1 <= threshold <= 1:
+    def __init__(self, threshold: float | None = 0.4) -> None:
+        if threshold is not None and not -1 <= threshold <= 1:
             raise ValueError(f"the threshold of hard negatives is a cosine in [-1, 1], got {threshold}")
-        self.threshold, self.share, self.begun = threshold, 1.0, False
+        self.threshold, self.share, self.begun = threshold, 0.0, False
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -45,8 +45,11 @@ class HardNegativeSampling(pl.Callback):
         if trainer.ckpt_path is not None:  # the fit that goes on began with other weights, and its choice came along
             return
         local, _ = embed_images(trainer, pl_module, data.local_dataloader(), len(data.local_labels), AT_TEST_TIME, "local")
-        public, _ = embed_images(trainer, pl_module, data.public_dataloader(), len(data.chosen_public), AT_TEST_TIME, "public")
-        chosen = once_for_all_ranks(trainer, lambda: hard_negatives(local, public, self.threshold))
+        chosen = torch.zeros_like(data.chosen_public)
+        if self.threshold is not None:
+            threshold = self.threshold
+            public, _ = embed_images(trainer, pl_module, data.public_dataloader(), len(chosen), AT_TEST_TIME, "public")
+            chosen = once_for_all_ranks(trainer, lambda: hard_negatives(local, public, threshold))
         data.choose_public(chosen)
         self.share = float(chosen.float().mean())
         start = getattr(pl_module, "start_from_means", None)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.federation import Client, Federation, FederationRound
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
+    from lightning_reid.runners.open_set import generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
     from lightning_reid.runners.report import (
@@ -57,11 +58,13 @@ __all__ = [
     "export_onnx",
     "fedureid_client",
     "find_crops",
+    "generic_scores",
     "image_network_costs",
     "median_milliseconds",
     "nearest_images",
     "network_costs",
     "onnx_milliseconds",
+    "personal_scores",
     "print_neighbours",
     "print_table",
     "seed_comparison",
@@ -76,6 +79,7 @@ _MODULES = {
     "federation": ("Client", "Federation", "FederationRound"),
     "fedureid": ("Personalisation", "fedureid_client"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
+    "open_set": ("generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),

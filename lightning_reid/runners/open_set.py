@@ -1,0 +1,98 @@
+"""Scores of a federation's models: retrieval and verification on people nobody trained on, and on every client's own people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_reid.clustering import cluster_means
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.metrics import identification_rates, retrieval_scores, verification_rates
+from lightning_reid.modules import ReIDModule
+from lightning_reid.records import ImageRecord
+
+
+@torch.no_grad()
+def embed_records(module: ReIDModule, data: ImageReIDDataModule, records: Sequence[ImageRecord]) -> Tensor:
+    """``[N, D]`` float32 test-time embeddings of some records, on the CPU; in one process."""
+    was_training = module.training
+    module.eval()
+    rows = []
+    for batch in data.embedding_loader(tuple(records)):
+        batch = data.on_after_batch_transfer(batch, 0)
+        rows.append(module.embed_batch({"images": batch["images"].to(module.device)}).embedding.float().cpu())
+    module.train(was_training)
+    return torch.cat(rows)
+
+
+def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequence[float], fpir: Sequence[float]) -> dict[str, float]:
+    """mAP, R1, TAR at FAR and TPIR at FPIR on a data set's queries and gallery, fractions in [0, 1].
+
+    Verification pairs queries with gallery images. For identification the people with an even pid are enrolled, by the mean of their
+    gallery images, and the others are strangers.
+
+    Raises:
+        ValueError: A rate that so few pairs or strangers cannot show.
+    """
+    query, gallery = data.evaluation_records()
+    gallery = tuple(record for record in gallery if record.pid > 0)
+    left, right = embed_records(module, data, query), embed_records(module, data, gallery)
+    left_pids, right_pids = pids_of(query), pids_of(gallery)
+    cameras = [torch.tensor([record.camid for record in records]) for records in (query, gallery)]
+    retrieval = retrieval_scores(left, right, left_pids, right_pids, *cameras)
+    enrolled = right_pids % 2 == 0
+    templates, template_pids = mean_templates(right[enrolled], right_pids[enrolled])
+    return {
+        "mAP": retrieval.mAP,
+        "R1": float(retrieval.cmc[0]),
+        **_rates("TAR@FAR", verification_rates(left, left_pids, right, right_pids, far=far).true, far),
+        **_rates("TPIR@FPIR", identification_rates(left, left_pids, templates, template_pids, fpir=fpir).true, fpir),
+    }
+
+
+def personal_scores(
+    module: ReIDModule, name: str, clients: Mapping[str, ImageReIDDataModule], *, far: Sequence[float], fpir: Sequence[float]
+) -> dict[str, float]:
+    """TAR at FAR and TPIR at FPIR of a client's own people against those of all others, fractions in [0, 1].
+
+    Each person of the client is enrolled by the mean of their training images; the held-out images of all clients are probes.
+
+    Source: thesis, section 7.4.1, where impostors are drawn; here they are all.
+
+    Args:
+        module: Is asked for embeddings.
+        name: Of the client.
+        clients: Data of all clients; pids are unlike across them.
+        far: False accept rates of pairs.
+        fpir: False positive identification rates of strangers' probes.
+
+    Raises:
+        ValueError: A rate that so few pairs or strangers cannot show.
+    """
+    mine = clients[name]
+    enrolled = [record for record in mine.dataset.train[: mine.num_images] if record.pid > 0]
+    templates, template_pids = mean_templates(embed_records(module, mine, enrolled), pids_of(enrolled))
+    probes = [record for one in clients.values() for part in (one.dataset.query, one.dataset.gallery) for record in part]
+    embeddings, pids = embed_records(module, mine, probes), pids_of(probes)
+    return {
+        **_rates("TAR@FAR", verification_rates(embeddings, pids, templates, template_pids, far=far).true, far),
+        **_rates("TPIR@FPIR", identification_rates(embeddings, pids, templates, template_pids, fpir=fpir).true, fpir),
+    }
+
+
+def mean_templates(embeddings: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
+    """One template a person: the mean of their normalised embeddings ``[N, D]``; and the pids, ascending."""
+    people, labels = torch.unique(pids, return_inverse=True)
+    return cluster_means(F.normalize(embeddings, dim=1), labels, len(people)), people
+
+
+def pids_of(records: Sequence[ImageRecord]) -> Tensor:
+    """``[N]`` int64."""
+    return torch.tensor([record.pid for record in records], dtype=torch.int64)
+
+
+def _rates(name: str, values: Tensor, bounds: Sequence[float]) -> dict[str, float]:
+    return {f"{name}={bound:g}": float(value) for bound, value in zip(bounds, values, strict=True)}

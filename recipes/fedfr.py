@@ -1,0 +1,228 @@
+"""Federated re-ID, generic and personal at once (FedFR, thesis chapter 7): Tables 7.1 and 7.3 on re-ID data.
+
+Without --public or --clients it generates a public domain and another one that is dealt to clients, and trains small networks: minutes on
+two CPU cores. With them, the defaults are a ResNet-50 at 256x128, 30 rounds of 4 epochs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+from rich.console import Console
+from rich.table import Table
+
+from lightning_reid.callbacks import HardNegativeSampling
+from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
+from lightning_reid.federated import FedAvg, FedFR
+from lightning_reid.files import write_json
+from lightning_reid.modules import FedFRClient
+from lightning_reid.runners import Client, Federation, RunOptions, Stage, generic_scores, personal_scores
+
+SMALL_RUN: dict[str, Any] = {
+    "public": "duke-like",
+    "clients": ["market-like"],
+    "split": "dirichlet",
+    "num_clients": 4,
+    "data.image_size": [48, 24],
+    "data.crop_padding": 3,
+    "data.erasing_probability": 0.0,
+    "data.num_workers": 0,
+    "model.backbone": "resnet18",
+    "model.backbone_options": {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]},
+    "model.pooling": "gem",
+    "model.lr": 0.01,
+    "pretraining_epochs": 20,
+    "rounds": 5,
+    "epochs": 2,
+}
+
+
+class Method(NamedTuple):
+    """A row of Table 7.1: what is used of the public data, and the weights of the three losses."""
+
+    public: bool
+    weights: tuple[float, float, float]
+
+
+PRETRAINED, FEDAVG, FEDFR = "pre-trained", "FedAvg", "FedFR"
+METHODS = {
+    FEDAVG: Method(False, (1.0, 0.0, 0.0)),
+    "hard negatives": Method(True, (1.0, 0.0, 0.0)),
+    "and contrastive": Method(True, (1.0, 5.0, 0.0)),
+    FEDFR: Method(True, (1.0, 5.0, 10.0)),
+}
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
+"""Of Fig. 7.3."""
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(description=__doc__, prog="fedfr.py")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--output", type=str, default="runs/fedfr", help="folder of the federations, tables and the split")
+    parser.add_argument("--public", type=str | None, default=None, help="labelled data set that the server was trained on and shares")
+    parser.add_argument("--clients", type=list[str] | None, default=None, help="data sets of the clients")
+    parser.add_argument("--root", type=str | None, default=None, help="folder that holds the data sets")
+    parser.add_argument("--split", type=str, default="dataset", help="dataset, camera, identity or dirichlet")
+    parser.add_argument("--num_clients", type=int | None, default=None, help="clients of each data set, for identity and dirichlet")
+    parser.add_argument("--concentration", type=float, default=1.0, help="of the Dirichlet split: small is unequal")
+    parser.add_argument("--held_out", type=float, default=0.4, help="share of a client's images that it is tested on, in (0, 1)")
+    parser.add_argument("--pretraining_epochs", type=PositiveInt, default=60, help="passes over the public data before the first round")
+    parser.add_argument("--rounds", type=PositiveInt, default=30, help="rounds of the federation")
+    parser.add_argument("--epochs", type=PositiveInt, default=4, help="local epochs a round")
+    parser.add_argument("--threshold", type=float, default=0.4, help="t_HN: public images of a larger cosine to a local one are used")
+    parser.add_argument("--ablation", action="store_true", help="every row of Table 7.1")
+    parser.add_argument("--sweep", action="store_true", help="also other thresholds of hard negatives (Fig. 7.3)")
+    parser.add_argument("--far", type=list[float], default=[1e-3, 1e-2], help="false accept rates, each in (0, 1]")
+    parser.add_argument("--fpir", type=list[float], default=[1e-2, 1e-1], help="false positive identification rates, each in (0, 1]")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, draws and the split")
+    parser.add_argument("--resume", action="store_true", help="go on with what is in --output")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, as Lightning names them")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images of a client's training batch")
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test"})
+    skipped = {"num_local", "num_public", "weights_of_losses", "personal_embeddings"}
+    parser.add_class_arguments(FedFRClient, "model", skip=skipped)
+    parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})
+    cfg = parser.parse_args(argv)
+    if cfg.public is None and cfg.clients is None:
+        parser.set_defaults(SMALL_RUN)
+        cfg = parser.parse_args(argv)
+        print("no data sets named (--public, --clients): generating two domains and training small networks on them")
+    return cfg
+
+
+class Experiment:
+    """Public data, clients, unseen people, and the pre-trained server; runs one federation after another on them."""
+
+    def __init__(self, cfg: Namespace) -> None:
+        self.cfg, self.output = cfg, Path(cfg.output)
+        shared = cfg.data.as_dict()
+        split = {"split": cfg.split, "num_clients": cfg.num_clients, "concentration": cfg.concentration, "held_out": cfg.held_out}
+        self.public = ImageReIDDataModule(cfg.public, cfg.root, seed=cfg.seed, needs_test=False, **shared)
+        self.unseen = ImageReIDDataModule(cfg.clients[0], cfg.root, seed=cfg.seed, **shared)
+        self.dealt = FederatedDataModule(cfg.clients, root=cfg.root, seed=cfg.seed, **split, **shared)
+        for data in (self.public, self.unseen, self.dealt):  # a missing folder is found now, not after the server was trained
+            data.prepare_data()
+            data.setup()
+        public, options = self.public.dataset, {"seed": cfg.seed, "batch_size": cfg.batch_size, **shared}
+        self.clients = {name: PublicAndLocalDataModule(one.dataset, public, **options) for name, one in self.dealt.clients.items()}
+        self.rates = {"far": cfg.far, "fpir": cfg.fpir}
+        self.server = self._pretrained()
+
+    def _pretrained(self) -> FedFRClient:
+        """A network and the public proxies, by CosFace on the public data."""
+        cfg = self.cfg
+        run = RunOptions(output=cfg.output, accelerator=cfg.accelerator, seed=cfg.seed, resume=cfg.resume, quiet=cfg.quiet)
+        stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
+        adam: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "milestones": [epochs // 2, epochs * 3 // 4]}
+        model = self.module(self.public.num_classes, 0, (1.0, 0.0, 0.0), **adam)
+        stage.trainer(epochs, [], validate_every_n_epochs=None).fit(model, self.public, ckpt_path=stage.resume_from(), weights_only=True)
+        return model
+
+    def module(self, num_local: int, num_public: int, weights: tuple[float, float, float], **options: Any) -> FedFRClient:
+        """Of the same first weights each time."""
+        pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
+        return FedFRClient(num_local, num_public, weights, **(self.cfg.model.as_dict() | options))
+
+    def client(self, name: str, method: Method, threshold: float) -> Client:
+        """A client that starts from the server's network and proxies."""
+        data = self.clients[name]
+        module = self.module(data.num_local, data.num_public if method.public else 0, method.weights)
+        module.network.load_state_dict(self.server.network.state_dict())
+        if method.public:
+            module.public_proxies.data.copy_(self.server.local_proxies.data)
+        return Client(name, module, data, [HardNegativeSampling(threshold if method.public else None)])
+
+    def generic(self, module: FedFRClient) -> dict[str, float]:
+        """Scores on people that nobody trained on."""
+        return generic_scores(module, self.unseen, **self.rates)
+
+    def personal(self, modules: dict[str, FedFRClient]) -> dict[str, float]:
+        """Means over the clients of the scores on their own people."""
+        found = [personal_scores(module, name, self.clients, **self.rates) for name, module in modules.items()]
+        return {score: mean(one[score] for one in found) for score in found[0]}
+
+    def run(self, row: str, method: Method, threshold: float) -> dict[str, Any]:
+        """One federation: the server's generic scores, the clients' personal ones with each of three models, and what it cost."""
+        cfg, strategy = self.cfg, FedFR() if method.public else FedAvg()
+        members = [self.client(name, method, threshold) for name in self.clients]
+        folder = self.output / row.replace(" ", "-")
+        options = {"epochs": cfg.epochs, "resume": cfg.resume, "seed": cfg.seed, "accelerator": cfg.accelerator, "quiet": cfg.quiet}
+        federation = Federation(strategy, members, folder, **options)
+        state = federation.fit(cfg.rounds)
+        server = self.module(1, 0, method.weights)
+        server.network.load_state_dict(
+            {name.removeprefix("network."): t for name, t in state.tensors.items() if name.startswith("network.")}
+        )
+        modules = {one.id: one.module for one in members if isinstance(one.module, FedFRClient)}
+        personal = {"server's": self.personal(dict.fromkeys(modules, server)), "client's": self.personal(modules)}
+        if method.weights[2] > 0:
+            for module in modules.values():
+                module.personal_embeddings = True
+            personal["client's, transformed"] = self.personal(modules)
+        sampling = [callback for one in members for callback in one.callbacks if isinstance(callback, HardNegativeSampling)]
+        return {
+            "generic": self.generic(server),
+            "personal": personal,
+            "steps": sum(sum(one.steps.values()) for one in federation.rounds),
+            "public share": mean(one.share for one in sampling) if method.public else 0.0,
+            "payload_bytes": sum(tensor.numel() * tensor.element_size() for tensor in state.tensors.values()),
+        }
+
+
+def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
+    """Table 7.1: generic scores of the server, personal ones of the clients' best model, and what was trained and sent."""
+    generic, personal = (list(scores) for scores in (found[PRETRAINED]["generic"], found[PRETRAINED]["personal"]["server's"]))
+    table = Table(
+        title=title, caption="per cent; generic: people nobody trained on; personal: a client's own people, mean over the clients"
+    )
+    for heading in ("method", *(f"generic {name}" for name in generic), *(f"personal {name}" for name in personal), "steps", "MB"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row, one in found.items():
+        best = list(one["personal"].values())[-1]
+        scores = [f"{100 * value:.1f}" for value in (*one["generic"].values(), *best.values())]
+        table.add_row(row, *scores, f"{one['steps']:,}", f"{one['payload_bytes'] / 1e6:.2f}")
+    Console(width=max(Console().width, 160)).print(table)
+
+
+def print_models(personal: dict[str, dict[str, float]]) -> None:
+    """Table 7.3: which of FedFR's models serves a client best."""
+    table = Table(title="FedFR, personal scores by the model that is asked")
+    for heading in ("model", *next(iter(personal.values()))):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for model, scores in personal.items():
+        table.add_row(model, *(f"{100 * value:.1f}" for value in scores.values()))
+    Console(width=max(Console().width, 100)).print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    cfg = parse(argv)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
+    began = time.monotonic()
+    experiment = Experiment(cfg)
+    experiment.dealt.print()
+    experiment.dealt.save(experiment.output / "clients.json")
+    before = experiment.personal(dict.fromkeys(experiment.clients, experiment.server))
+    found: dict[str, dict[str, Any]] = {
+        PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {"server's": before}, "steps": 0, "payload_bytes": 0}
+    }
+    rows = [*METHODS] if cfg.ablation else [FEDAVG, FEDFR]
+    found |= {row: experiment.run(row, METHODS[row], cfg.threshold) for row in rows}
+    if cfg.sweep:
+        found |= {f"FedFR, t_HN={t:g}": experiment.run(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
+    write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+    print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
+    print_models(found[FEDFR]["personal"])
+    return found
+
+
+if __name__ == "__main__":
+    main()

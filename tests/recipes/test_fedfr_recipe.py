@@ -1,0 +1,44 @@
+"""The recipe of FedFR, run as a user runs it, on small generated folders."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "fedfr.py"
+TINY = [
+    "--split=identity",
+    "--num_clients=2",
+    "--pretraining_epochs=1",
+    "--rounds=2",
+    "--epochs=1",
+    "--far=[0.1]",
+    "--fpir=[0.5]",
+    "--data.image_size=[64,32]",
+    "--batch_size=8",
+    "--data.p=4",
+    "--data.num_workers=0",
+    "--model.backbone=resnet18",
+    '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}',
+    "--accelerator=cpu",
+    "--quiet",
+]
+
+
+def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models(market_folder, tmp_path, capsys):
+    found = runpy.run_path(str(RECIPE))["main"](
+        [f"--public={market_folder}", f'--clients=["{market_folder}"]', f"--output={tmp_path}", "--seed=1", *TINY]
+    )
+    assert list(found) == ["pre-trained", "FedAvg", "FedFR"]
+    for row in found.values():
+        assert set(row["generic"]) == {"mAP", "R1", "TAR@FAR=0.1", "TPIR@FPIR=0.5"}
+        assert all(0 <= value <= 1 for value in row["generic"].values())
+    assert list(found["FedFR"]["personal"]) == ["server's", "client's", "client's, transformed"]
+    assert set(found["FedFR"]["personal"]["client's"]) == {"TAR@FAR=0.1", "TPIR@FPIR=0.5"}
+    assert found["FedFR"]["payload_bytes"] > found["FedAvg"]["payload_bytes"]  # the public proxies
+    assert found["FedAvg"]["public share"] == 0 < found["FedFR"]["public share"] <= 1
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == found
+    printed = capsys.readouterr().out
+    assert "2 clients by identity, seed 1" in printed
+    assert "personal scores by the model that is asked" in printed
