@@ -77,6 +77,9 @@ class Deadline(pl.Callback):
 
     Attributes:
         passed: Whether it did so.
+
+    Args:
+        seconds: Above 0.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -110,7 +113,7 @@ class Federation:
         epochs: Local epochs a round.
         deadline: Seconds that a client's local fit may take, checked at batch ends; its reply is left out if it takes longer. ``None``
             waits for everybody.
-        attempts: Times that a round is tried when too few clients reply.
+        attempts: Times that a round is tried when too few clients reply; clients that trained in it go on from where they were then.
         resume: Go on from the state in ``output``, if there is one.
         seed: Of all draws.
         accelerator: Of the clients' Trainers.
@@ -142,10 +145,13 @@ class Federation:
         self.clients = sorted(clients, key=lambda client: client.id)
         self.epochs, self.deadline, self.attempts, self.seed = epochs, deadline, attempts, seed
         self.accelerator, self.quiet = accelerator, quiet
+        if not self.clients:
+            raise ValueError("a federation needs clients")
         for client in self.clients:
             if not client.num_images:
                 raise ValueError(f"client {client.id} has no training images: leave it out")
         self.rounds: list[FederationRound] = []
+        self._earlier_rounds: list[dict[str, Any]] = []
         self._progress: dict[str, tuple[int, int, str]] = {}
         self._attempt = 0
         self.state = self._begin(resume)
@@ -154,6 +160,11 @@ class Federation:
     def server_file(self) -> Path:
         """Where the server's state is kept."""
         return self.output / "server.safetensors"
+
+    @property
+    def rounds_file(self) -> Path:
+        """Where it is told how the rounds went, those of earlier sittings too."""
+        return self.output / "rounds.json"
 
     def client_file(self, client: Client) -> Path:
         """Where a client's personal state is kept."""
@@ -176,6 +187,8 @@ class Federation:
         for client in self.clients:
             if self.client_file(client).is_file():
                 self._progress[client.id] = restore_client(client, read_checkpoint(self.client_file(client)))
+        if self.rounds_file.is_file():
+            self._earlier_rounds = json.loads(self.rounds_file.read_text(encoding="utf-8"))["rounds"]
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
@@ -209,7 +222,7 @@ class Federation:
             self.rounds.append(replace(going, report=report))
             if not report.repeat:
                 write_server_state(self.server_file, self.state)
-                write_json(self.output / "rounds.json", {"rounds": [asdict(one) for one in self.rounds]})
+                write_json(self.rounds_file, {"rounds": [*self._earlier_rounds, *map(asdict, self.rounds)]})
                 return
         left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
         raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")

@@ -165,3 +165,12 @@ def test_a_federations_overhead_is_measured_beside_its_fits():
     assert found["resnet18"]["fit"] > 0
     assert found["resnet18"]["overhead"] > 0
     assert found["resnet18"]["payload MB"] > 0.1
+
+
+@pytest.mark.slow
+def test_estimation_and_a_run_of_pruning_are_timed():
+    short = ["--batch", "4", "--steps", "3", "--rounds", "1", "--filters_per_step", "4000", "--batches_per_step", "1"]
+    found = run("pruning_costs", "--measures", "estimation", "run", *short)
+    assert set(found["estimation"]) == {"plain", "estimating"}
+    assert found["run"]["flops"] <= 0.5
+    assert found["run"]["seconds"] > 0

@@ -91,6 +91,8 @@ def test_a_run_killed_within_a_round_goes_on_to_what_an_unbroken_run_gives(marke
     assert raised.value.__notes__ == [f"in round 1 of client {victim}"]
     members = clients(market_folder, unlabeled, **options)
     resumed = federation(members, tmp_path / "killed", strategy, resume=True).fit(3)
+    saved = json.loads((tmp_path / "killed" / "rounds.json").read_text())["rounds"]
+    assert [one["report"]["round"] for one in saved] == [0, 1, 2]
     for name, tensor in unbroken.tensors.items():
         assert torch.equal(tensor, resumed.tensors[name]), name
     for one, other in zip(whole, members):
@@ -164,5 +166,7 @@ def test_federations_that_cannot_be_are_refused(market_folder, tmp_path):
         federation(members, tmp_path, FedUReID(), resume=True)
     with pytest.raises(ValueError, match=r"\['client2'\] are missing"):
         federation(members[:2], tmp_path, resume=True)
+    with pytest.raises(ValueError, match="a federation needs clients"):
+        federation([], tmp_path / "x")
     with pytest.raises(ValueError, match="need epochs and attempts of at least 1 and a deadline above 0"):
         federation(members, tmp_path / "x", deadline=0.0)
