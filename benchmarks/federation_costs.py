@@ -3,7 +3,7 @@
     python benchmarks/federation_costs.py
 
 Overhead is the wall time of the rounds without the clients' own fits: sending, averaging, and writing the states of the server and of the
-clients. Memory is the peak of a process of its own that averages ResNet-50 states as they come, beside that of a process that makes one.
+clients. Memory is what a process of its own holds most, over what it held before, while it averages ResNet-50 states as they come (Linux).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lightning_reid.datamodules import FederatedDataModule
 from lightning_reid.federated import FedPav, Reply, payload_bytes
@@ -35,11 +35,12 @@ def overhead(backbone: str, num_clients: int, rounds: int, steps: int) -> dict[s
     data.prepare_data()
     data.setup()
     options = {"backbone_options": SMALL} if backbone == "resnet18" else {}
-    members = [Client(name, SupervisedReID(backbone, **options), one) for name, one in data.clients.items()]
+    members = [Client(name, SupervisedReID(backbone=backbone, **options), one) for name, one in data.clients.items()]
     for member in members:
         records = member.data.dataset
-        people = sorted({record.pid for record in records.train})[: member.data.p]
-        kept = [record for record in records.train if record.pid in people][: member.data.p * member.data.k * steps]
+        p, each = member.data.p, member.data.k * steps
+        people = sorted({record.pid for record in records.train})[:p]
+        kept = [record for pid in people for record in [one for one in records.train if one.pid == pid][:each]]
         member.data.serve(type(records)(records.name, tuple(kept), records.query, records.gallery))
     with tempfile.TemporaryDirectory() as folder:
         federation = Federation(FedPav(), members, folder, accelerator="cpu", quiet=True)
@@ -52,37 +53,39 @@ def overhead(backbone: str, num_clients: int, rounds: int, steps: int) -> dict[s
     return {"fit": own / turns, "overhead": (total - own) / turns, "payload MB": payload / 1e6}
 
 
-def resnet50_state(value: float) -> dict[str, Tensor]:
-    """A client's network, filled with a number."""
-    network = EmbeddingNetwork(build_backbone("resnet50"))
-    return {f"network.{name}": torch.full_like(tensor, value) for name, tensor in network.state_dict().items()}
+def resident_mb() -> float:
+    """Memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 def averaged(num_clients: int, pipe: Connection) -> None:
-    """Average so many states, made one after another; sends the peak in MB."""
-    strategy = FedPav()
-    first = resnet50_state(0.0)
-    if num_clients:
-        state = strategy.begin(first, [f"{k:03d}" for k in range(num_clients)])
+    """Average so many ResNet-50 states, made one after another; sends what was held most, over before, and a state's size, in MB."""
+    network = EmbeddingNetwork(build_backbone("resnet50"))
+    first = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    strategy, held = FedPav(), []
+    state = strategy.begin(first, [f"{k:03d}" for k in range(num_clients)])
+    before = resident_mb()
 
-        def replies() -> Iterator[Reply]:
-            for k in range(num_clients):
-                yield Reply(f"{k:03d}", resnet50_state(float(k)), 100)
+    def replies() -> Iterator[Reply]:
+        for k in range(num_clients):
+            yield Reply(f"{k:03d}", {name: torch.full_like(tensor, float(k)) for name, tensor in first.items()}, 100)
+            held.append(resident_mb())
 
-        strategy.aggregate(state, replies())
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, payload_bytes(first) / 1e6))
+    strategy.aggregate(state, replies())
+    pipe.send((max(*held, resident_mb()) - before, payload_bytes(first) / 1e6))
 
 
 def memory(counts: tuple[int, ...]) -> tuple[dict[int, float], float]:
-    """MB over a process that makes one state, by number of clients; MB of a state."""
-    peaks = {}
-    for count in (0, *counts):
+    """MB held while averaging, by number of clients, each in a process of its own; MB of a state."""
+    more, size = {}, 0.0
+    for count in counts:
         here, there = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=averaged, args=(count, there))
         process.start()
-        peaks[count], size = here.recv()
+        more[count], size = here.recv()
         process.join()
-    return {count: peaks[count] - peaks[0] for count in counts}, size
+    return more, size
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:
@@ -103,7 +106,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
         more, size = memory(tuple(arguments.states))
         found["memory"] = more
         text = ", ".join(f"{count} clients {extra:.0f} MB" for count, extra in more.items())
-        print(f"averaging ResNet-50 states of {size:.0f} MB: {text} more than holding one")
+        print(f"averaging ResNet-50 states of {size:.0f} MB: {text} more than before")
     return found
 
 

@@ -49,7 +49,7 @@ class WeightedAverage:
                 wide = torch.float64 if tensor.is_floating_point() else tensor.dtype
                 self._sums[name] = torch.zeros_like(tensor, dtype=wide) if tensor.is_floating_point() else tensor.clone()
             if tensor.is_floating_point():
-                self._sums[name].add_(tensor.to(torch.float64), alpha=weight)
+                self._sums[name].add_(tensor, alpha=weight)
             else:
                 self._sums[name] = torch.maximum(self._sums[name], tensor)
         self.total += weight

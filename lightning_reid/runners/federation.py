@@ -256,9 +256,10 @@ class Federation:
 
     def _train(self, client: Client, number: int, message: dict[str, Tensor], going: FederationRound) -> str:
         """A local fit from the server's message; why it cannot be used, or nothing."""
-        local = self.strategy.allow_list(client.module.state_dict()).pick(client.module.state_dict())
+        own = client.module.state_dict()
+        local = {name: own[name].cpu() for name in message}
         received = message if self.state.round == 0 else self.strategy.receive(local, message)
-        client.module.load_state_dict(client.module.state_dict() | received)
+        client.module.load_state_dict(own | received)
         draws = np.random.SeedSequence([self.seed, self.state.round, self._attempt, number])
         pl.seed_everything(int(draws.generate_state(1)[0]), verbose=False)
         client.data.epochs_before = (self.state.round * self.attempts + self._attempt) * self.epochs
