@@ -67,10 +67,11 @@ def test_a_teacher_that_was_trained_before_is_scored_and_not_trained_again(ran, 
 def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
     cfg = recipe().parse([])
     assert "generating a small one" in capsys.readouterr().out
-    assert (cfg.data.dataset, cfg.model.temperature, cfg.model.alpha) == ("market-like", 5, 0.1)
+    assert (cfg.data.dataset, cfg.model.temperature, cfg.model.alpha, cfg.teacher.label_smoothing) == ("market-like", 5, 0.5, 0)
     cfg = recipe().parse(["--data.root=/data/reid"])
     assert capsys.readouterr().out == ""
     assert (cfg.teacher.backbone, cfg.model.student, cfg.epochs) == ("resnet50", "mobilenetv2_100", 60)
+    assert (cfg.model.temperature, cfg.model.alpha, cfg.teacher.label_smoothing) == (5, 0.1, 0)
 
 
 def test_the_comparison_over_seeds_reads_what_the_recipe_leaves(ran):
