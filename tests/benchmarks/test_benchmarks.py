@@ -148,7 +148,8 @@ def test_a_teacher_costs_an_inference_without_a_graph():
 
 
 @pytest.mark.slow
-def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys):
+def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the generated set goes
     module = loaded("pruning_ordering")
     module.IMAGE, module.CLASSES, module.STEPS_AN_EPOCH = (32, 16), 10, 1
     module.STEP = {"filters_per_step": 40, "batches_per_step": 1}
@@ -167,7 +168,8 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_federations_overhead_is_measured_beside_its_fits():
+def test_a_federations_overhead_is_measured_beside_its_fits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the generated set goes
     found = run("federation_costs", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")
     assert found["resnet18"]["fit"] > 0
     assert found["resnet18"]["overhead"] > 0
