@@ -33,7 +33,8 @@ class BottomUpClustering(TargetClustering):
         size_penalty: lambda, see ``merge_closest_clusters``.
         eps: DBSCAN radius in Jaccard distance for the profile, in (0, 1).
         min_samples: Smallest neighbourhood, the point included, that makes a core point in the profile.
-        merge_at_start: Merge also at the start of a fit on data that has clusters already: a federation fits once a round.
+        merge_at_start: Merge at the start of every fit on data that has clusters already, and after no epoch: a federation fits once a
+            round.
 
     Raises:
         ValueError: An argument is out of range.
@@ -72,6 +73,8 @@ class BottomUpClustering(TargetClustering):
 
     @override
     def is_due(self, finished_epochs: int) -> bool:
+        if self.merge_at_start:
+            return False
         return finished_epochs >= max(1, self.initial_epochs) and (finished_epochs - self.initial_epochs) % self.every_n_epochs == 0
 
     @override
@@ -88,7 +91,7 @@ class BottomUpClustering(TargetClustering):
         planned = self._profile(embeddings, previous.num_clusters) if profiled else self.merges_a_step(len(embeddings))
         merges = min(planned, max(0, previous.num_clusters - 2))
         labels = merge_closest_clusters(embeddings, previous.labels, merges, size_penalty=self.size_penalty)
-        return FoundClusters(labels, metrics={"cluster/merges": float(planned)})
+        return FoundClusters(labels, metrics={"cluster/merges": float(merges)})
 
     def _profile(self, embeddings: Tensor, num_clusters: int) -> int:
         distance = jaccard_distance(embeddings, max_distance=self.eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_reid.datamodules.catalog import prepare_dataset, read_prepared
+from lightning_reid.datamodules.catalog import prepare_dataset
 from lightning_reid.datamodules.client_splits import ClientSplit, hold_out, split_clients, split_table
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
 from lightning_reid.files import write_json
 from lightning_reid.records import ImageRecord, ReIDDataset
+
+logger = logging.getLogger(__name__)
 
 ClientData = ImageReIDDataModule | UnlabeledDataModule
 
@@ -34,7 +37,7 @@ class FederatedDataModule:
         unlabeled: Whether clients know no identities (``UnlabeledDataModule``).
         root: Folder that holds the named data sets; ``None`` is ``./data``.
         seed: Of the split, and of the clients' draws.
-        options: Of the clients' DataModules; those with fewer people than P get batches of all their people.
+        options: Of the clients' DataModules; those with fewer people than P get batches of all their people, which is said.
 
     Attributes:
         clients: Name to DataModule; empty before ``setup``.
@@ -45,7 +48,7 @@ class FederatedDataModule:
 
     def __init__(
         self,
-        datasets: Sequence[str] = ("market1501", "dukemtmc-reid", "cuhk03", "msmt17"),
+        datasets: Sequence[str] = ("market1501", "dukemtmc-reid", "cuhk03-np-detected", "msmt17-v1"),
         split: ClientSplit = "dataset",
         num_clients: int | None = None,
         concentration: float = 0.5,
@@ -70,7 +73,9 @@ class FederatedDataModule:
 
     def setup(self) -> None:
         """Read, split, and make the clients' DataModules."""
-        read = [read_prepared(dataset, self.root, needs_test=self.held_out is None) for dataset in self.datasets]
+        unreadable = self.options.get("unreadable", "error")
+        asked = {"root": self.root, "needs_test": self.held_out is None, "unreadable": unreadable}
+        read = [ImageReIDDataModule(dataset, **asked).read() for dataset in self.datasets]
         records = [record for dataset in read for record in dataset.train]
         members = split_clients(records, self.split, num_clients=self.num_clients, concentration=self.concentration, seed=self.seed)
         self._rows = split_table(records, members)
@@ -91,8 +96,11 @@ class FederatedDataModule:
         if self.unlabeled:
             data: ClientData = UnlabeledDataModule(**options)
         else:
+            data = ImageReIDDataModule(**options)
             people = len({record.pid for record in dataset.train})
-            data = ImageReIDDataModule(**(options | {"p": min(people, options.get("p", 16))}))
+            if people < data.p:
+                logger.warning("%s has %d people: its batches hold P=%d instead of %d", name, people, people, data.p)
+                data.p = people
         data.serve(dataset)
         return data
 

@@ -92,7 +92,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_class_arguments(FedFRClient, "model", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})
     cfg = parser.parse_args(argv)
-    if cfg.public is None and cfg.clients is None:
+    if (cfg.public is None) != (cfg.clients is None):
+        parser.error("--public and --clients go together: the server's data set, and those of the clients")
+    if cfg.public is None:
         parser.set_defaults(SMALL_RUN)
         cfg = parser.parse_args(argv)
         print("no data sets named (--public, --clients): generating two domains and training small networks on them")

@@ -44,7 +44,7 @@ class WeightedAverage:
             check_alike(tensors, self._sums)
         for name, tensor in tensors.items():
             tensor = tensor.detach()
-            if not self._dtypes or name not in self._dtypes:
+            if name not in self._dtypes:
                 self._dtypes[name] = tensor.dtype
                 wide = torch.float64 if tensor.is_floating_point() else tensor.dtype
                 self._sums[name] = torch.zeros_like(tensor, dtype=wide) if tensor.is_floating_point() else tensor.clone()

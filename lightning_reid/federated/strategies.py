@@ -168,7 +168,7 @@ class FedAvg:
 
 
 class FedPav(FedAvg):
-    """FedAvg of the backbone, classifiers stay with the clients.
+    """FedAvg of the backbone, classifiers stay with the clients: what :class:`FedAvg` does here unless told otherwise.
 
     Source: Zhuang et al. 2020 (arXiv:2008.11560), section 3.3. The public code averages parameters only; here batch normalisation's
     running statistics are averaged too, since a network tested with one client's statistics and everybody's weights fits neither.
@@ -185,7 +185,8 @@ class FedUReID(FedPav):
 
     Args:
         local_share: mu, in [0, 1]; 0 is FedPav. The text gives none.
-        options: Of :class:`FedAvg`.
+        prefixes: See :class:`FedAvg`.
+        quorum: See :class:`FedAvg`.
 
     Source: FedUReID, "personalized update".
     """

@@ -32,7 +32,7 @@ class FedFRClient(ImageReIDModule):
     Args:
         num_local: K_l.
         num_public: K_g.
-        weights_of_losses: a1, a2 and a3, at least 0; a loss of weight 0 is not computed.
+        weights_of_losses: a1, a2 and a3, at least 0, one of them above; a loss of weight 0 is not computed.
         scale: s and s' of both losses.
         margin: m and m'.
         temperature: tau of the contrastive loss.
@@ -59,9 +59,9 @@ class FedFRClient(ImageReIDModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if num_local < 1 or num_public < 0 or len(weights_of_losses) != 3 or min(weights_of_losses) < 0:
+        if num_local < 1 or num_public < 0 or len(weights_of_losses) != 3 or min(weights_of_losses) < 0 or not any(weights_of_losses):
             raise ValueError(
-                "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, got"
+                "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, not all of them 0, got"
                 f" {num_local}, {num_public} and {weights_of_losses}"
             )
         width = self.network.num_features
@@ -72,6 +72,12 @@ class FedFRClient(ImageReIDModule):
         nn.init.zeros_(self.transform.bias)
         self.heads = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
         self.head_bias = nn.Parameter(torch.zeros(num_local))
+        if not weights_of_losses[2]:  # DDP would wait for their gradients
+            for unused in (*self.transform.parameters(), self.heads, self.head_bias):
+                unused.requires_grad_(False)
+        if not weights_of_losses[0]:
+            self.local_proxies.requires_grad_(False)
+            self.public_proxies.requires_grad_(False)
         self.personal_embeddings = personal_embeddings
         self._global: tuple[EmbeddingNetwork, ...] = ()  # in tuples torch does not find them: they are no part of the state dict
         self._previous: tuple[EmbeddingNetwork, ...] = ()

@@ -15,6 +15,9 @@ from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.modules import BottomUpReID
 from lightning_reid.runners.federation import Client
 
+FOR_EVER = 10**9
+"""Epochs without progress that a fit may have: only the threshold ends it."""
+
 
 @dataclass(frozen=True)
 class Personalisation:
@@ -34,9 +37,9 @@ class Personalisation:
     precision: float = 0.95
     local_share: float = 0.5
 
-    def strategy(self, quorum: float = 0.5) -> FedPav:
+    def strategy(self) -> FedPav:
         """The server's part."""
-        return FedUReID(self.local_share, quorum=quorum) if self.update else FedPav(quorum=quorum)
+        return FedUReID(self.local_share) if self.update else FedPav()
 
 
 def fedureid_client(
@@ -62,16 +65,14 @@ def fedureid_client(
     """
     torch.manual_seed(seed)
     profile = {"profile_steps": max(1, rounds - 1)} if personalisation.clustering else {}
-    never = 10**9
-    merging = BottomUpClustering(every_n_epochs=never, initial_epochs=never, merge_at_start=True, **(clustering | profile))
-    callbacks: list[pl.Callback] = [merging]
+    callbacks: list[pl.Callback] = [BottomUpClustering(merge_at_start=True, **(clustering | profile))]
     if personalisation.epoch:
         callbacks.append(
             EarlyStopping(
                 "train/precision",
                 mode="max",
                 stopping_threshold=personalisation.precision,
-                patience=never,
+                patience=FOR_EVER,
                 check_on_train_epoch_end=True,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
+from lightning_reid.datamodules.catalog import FOLDERS
 from lightning_reid.datamodules.client_splits import hold_out, split_clients, split_table
+from lightning_reid.datamodules.images import CorruptImageError
 from lightning_reid.records import ImageRecord
 
 
@@ -95,6 +98,19 @@ def test_a_federation_has_a_datamodule_for_each_client_and_says_who_has_what(mar
     unlabeled = FederatedDataModule([str(market_folder)], "camera", unlabeled=True, image_size=(64, 32), num_workers=0)
     unlabeled.setup()
     assert all(isinstance(client, UnlabeledDataModule) for client in unlabeled.clients.values())
+
+
+def test_the_data_sets_that_are_clients_by_default_are_ones_the_house_reads():
+    assert set(FederatedDataModule().datasets) <= set(FOLDERS)
+
+
+def test_an_image_that_cannot_be_read_is_said_when_a_federation_is_set_up(market_folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(market_folder, broken)
+    victim = sorted((broken / "bounding_box_train").glob("*.jpg"))[3]
+    victim.write_bytes(b"")
+    with pytest.raises(CorruptImageError, match=victim.name):
+        FederatedDataModule([str(broken)], "identity", num_clients=2, num_workers=0).setup()
 
 
 def test_splits_that_make_no_federation_are_refused():

@@ -6,6 +6,8 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "fedfr.py"
 TINY = [
     "--split=identity",
@@ -42,3 +44,9 @@ def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models
     printed = capsys.readouterr().out
     assert "2 clients by identity, seed 1" in printed
     assert "personal scores by the model that is asked" in printed
+
+
+def test_public_data_without_clients_is_refused_before_anything_is_read(capsys):
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(RECIPE))["main"](["--public=market1501"])
+    assert "--public and --clients go together" in capsys.readouterr().err

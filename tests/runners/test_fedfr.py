@@ -142,6 +142,8 @@ def test_a_run_that_goes_on_after_a_round_gives_what_an_unbroken_one_does(data, 
 def test_what_cannot_be_a_client_is_refused(data, market_folder, tmp_path):
     with pytest.raises(ValueError, match="need num_local of at least 1"):
         FedFRClient(0, 3, **TINY)
+    with pytest.raises(ValueError, match="not all of them 0"):
+        FedFRClient(2, 3, (0.0, 0.0, 0.0), **TINY)
     with pytest.raises(ValueError, match=r"a cosine in \[-1, 1\], got 2"):
         HardNegativeSampling(2)
     empty = type(data["client0"].dataset)("nobody", ())
