@@ -6,8 +6,8 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,22 +54,57 @@ class Client:
 
 
 @dataclass(frozen=True)
+class LocalFit:
+    """A client's fit in a round, as its file tells it.
+
+    Attributes:
+        round: Of the federation, from 0.
+        attempt: How often the round was begun before.
+        problem: Why it cannot be used; empty where it can.
+        bytes_down: Of the server's message.
+        seconds: It took.
+        steps: Training steps.
+    """
+
+    round: int
+    attempt: int
+    problem: str
+    bytes_down: int
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class FederationRound:
     """A round as it went.
 
     Attributes:
         report: Who was averaged, who was left out and why, bytes up.
-        bytes_down: Of the server's message to each client.
-        seconds: Of each client's local fit.
-        steps: Training steps of each client's local fit.
-        attempt: How often the round was begun before.
+        fits: Each client's local fit.
     """
 
     report: RoundReport
-    bytes_down: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-    attempt: int = 0
+    fits: dict[str, LocalFit]
+
+    @property
+    def bytes_down(self) -> dict[str, int]:
+        """Of the server's message to each client."""
+        return {client: fit.bytes_down for client, fit in self.fits.items()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each client's local fit."""
+        return {client: fit.seconds for client, fit in self.fits.items()}
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Training steps of each client's local fit."""
+        return {client: fit.steps for client, fit in self.fits.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FederationRound:
+        """What ``dataclasses.asdict`` made of one."""
+        return cls(RoundReport(**content["report"]), {client: LocalFit(**fit) for client, fit in content["fits"].items()})
 
 
 class Deadline(pl.Callback):
@@ -151,8 +186,7 @@ class Federation:
             if not client.num_images:
                 raise ValueError(f"client {client.id} has no training images: leave it out")
         self.rounds: list[FederationRound] = []
-        self._earlier_rounds: list[dict[str, Any]] = []
-        self._progress: dict[str, tuple[int, int, str]] = {}
+        self._latest: dict[str, LocalFit] = {}
         self._attempt = 0
         self.state = self._begin(resume)
 
@@ -186,9 +220,10 @@ class Federation:
         self.strategy.check_resumed(state, first, fresh.clients)
         for client in self.clients:
             if self.client_file(client).is_file():
-                self._progress[client.id] = restore_client(client, read_checkpoint(self.client_file(client)))
+                self._latest[client.id] = restore_client(client, read_checkpoint(self.client_file(client)))
         if self.rounds_file.is_file():
-            self._earlier_rounds = json.loads(self.rounds_file.read_text(encoding="utf-8"))["rounds"]
+            told = json.loads(self.rounds_file.read_text(encoding="utf-8"))["rounds"]
+            self.rounds = [FederationRound.from_json(one) for one in told if one["report"]["round"] < state.round]
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
@@ -212,50 +247,49 @@ class Federation:
         number = self.state.round
         for attempt in range(self.attempts):
             self._attempt = attempt
-            going = FederationRound(RoundReport(number, []), attempt=attempt)
             bar = progress.add_task(f"round {number}", total=len(self.clients))
             absent: dict[str, str] = {}
-            report = self.strategy.aggregate(self.state, self._replies(going, absent, partial(progress.advance, bar)), absent)
+            report = self.strategy.aggregate(self.state, self._replies(absent, partial(progress.advance, bar)), absent)
             progress.remove_task(bar)
             for client, reason in report.left_out.items():
                 logger.warning("round %d: client %s is left out: %s", number, client, reason)
-            self.rounds.append(replace(going, report=report))
+            self.rounds.append(FederationRound(report, dict(self._latest)))
             if not report.repeat:
+                # first what is told: a round is over when the server's file says so
+                write_json(self.rounds_file, {"rounds": [*map(asdict, self.rounds)]})
                 write_server_state(self.server_file, self.state)
-                write_json(self.rounds_file, {"rounds": [*self._earlier_rounds, *map(asdict, self.rounds)]})
                 return
         left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
         raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")
 
-    def _replies(self, going: FederationRound, absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+    def _replies(self, absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
         """Train the clients one after another; each model is averaged before the next client begins."""
         allowed = self.strategy.allow_list(self.state.tensors)
         for number, client in enumerate(self.clients):
-            now = (self.state.round, self._attempt)
-            if self._progress.get(client.id, ())[:2] != now:  # else a run that was killed had trained it in this round
-                message = self.strategy.download(self.state)
-                going.bytes_down[client.id] = payload_bytes(message)
-                self._progress[client.id] = (*now, self._train_or_undo(client, number, message, going))
-            absent[client.id] = self._progress[client.id][2]
-            if not absent[client.id]:
+            latest = self._latest.get(client.id)
+            if latest is None or (latest.round, latest.attempt) != (self.state.round, self._attempt):
+                latest = self._latest[client.id] = self._train_or_undo(client, number)
+            # else a run that was killed had trained it in this round
+            absent[client.id] = latest.problem
+            if not latest.problem:
                 yield Reply(client.id, allowed.pick(client.module.state_dict()), client.num_images)
             advance()
 
-    def _train_or_undo(self, client: Client, number: int, message: dict[str, Tensor], going: FederationRound) -> str:
-        """A local fit, kept in the client's file; weights that are not finite go back to what they were. Gives ``_train``'s answer."""
+    def _train_or_undo(self, client: Client, number: int) -> LocalFit:
+        """A local fit, kept in the client's file; weights that are not finite go back to what they were."""
         file = self.client_file(client)
         untouched = None if file.is_file() else copy.deepcopy(client.module)
-        problem = self._train(client, number, message, going)
+        fit = self._train(client, number, self.strategy.download(self.state))
         if not_finite(client.module.state_dict()) is not None:
             if untouched is not None:
                 client.module = untouched
-                return problem
+                return fit
             restore_client(client, read_checkpoint(file))
-        write_client(file, client, (self.state.round, self._attempt, problem))
-        return problem
+        write_client(file, client, fit)
+        return fit
 
-    def _train(self, client: Client, number: int, message: dict[str, Tensor], going: FederationRound) -> str:
-        """A local fit from the server's message; why it cannot be used, or nothing."""
+    def _train(self, client: Client, number: int, message: dict[str, Tensor]) -> LocalFit:
+        """A local fit from the server's message."""
         own = client.module.state_dict()
         local = {name: own[name].cpu() for name in message}
         received = message if self.state.round == 0 else self.strategy.receive(local, message)
@@ -271,11 +305,13 @@ class Federation:
         except Exception as error:
             error.add_note(f"in round {self.state.round} of client {client.id}")
             raise
-        going.seconds[client.id], going.steps[client.id] = time.monotonic() - began, trainer.global_step
+        seconds, problem = time.monotonic() - began, ""
         broken = not_finite(client.module.state_dict())
         if broken is not None:
-            return f"{broken} is NaN or infinite"
-        return f"it passed its deadline of {self.deadline:g} s" if deadline is not None and deadline.passed else ""
+            problem = f"{broken} is NaN or infinite"
+        elif deadline is not None and deadline.passed:
+            problem = f"it passed its deadline of {self.deadline:g} s"
+        return LocalFit(self.state.round, self._attempt, problem, payload_bytes(message), seconds, trainer.global_step)
 
     def trainer(self, client: Client, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
         """A Trainer for one local fit, or for a test."""
@@ -328,24 +364,20 @@ def read_server_state(path: Path) -> ServerState:
     return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]))
 
 
-def write_client(path: Path, client: Client, progress: tuple[int, int, str]) -> None:
-    """Write a client's personal state, atomically: its module, what its data believes, its callbacks.
-
-    ``progress`` is the round, the attempt, and why the fit cannot be used, or nothing.
-    """
-    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "progress": list(progress)}
+def write_client(path: Path, client: Client, fit: LocalFit) -> None:
+    """Write a client's personal state, atomically: its module, what its data believes, its callbacks, and how its fit went."""
+    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit)}
     client.module.on_save_checkpoint(content)
     content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
     write_atomically(path, lambda file: torch.save(content, file))
 
 
-def restore_client(client: Client, content: dict[str, Any]) -> tuple[int, int, str]:
-    """Put a client where its file left it; its progress."""
+def restore_client(client: Client, content: dict[str, Any]) -> LocalFit:
+    """Put a client where its file left it; how its fit went."""
     client.module.on_load_checkpoint(content)
     client.module.load_state_dict(content["state_dict"])
     client.data.load_state_dict(content["data"])
     for callback in client.callbacks:
         if callback.state_key in content["callbacks"]:
             callback.load_state_dict(content["callbacks"][callback.state_key])
-    round_number, attempt, problem = content["progress"]
-    return int(round_number), int(attempt), str(problem)
+    return LocalFit(**content["fit"])

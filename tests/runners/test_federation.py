@@ -93,6 +93,8 @@ def test_a_run_killed_within_a_round_goes_on_to_what_an_unbroken_run_gives(marke
     resumed = federation(members, tmp_path / "killed", strategy, resume=True).fit(3)
     saved = json.loads((tmp_path / "killed" / "rounds.json").read_text())["rounds"]
     assert [one["report"]["round"] for one in saved] == [0, 1, 2]
+    assert all(fit["steps"] > 0 and fit["bytes_down"] > 0 for one in saved for fit in one["fits"].values())
+    assert [sorted(one["fits"]) for one in saved] == [["client0", "client1", "client2"]] * 3
     for name, tensor in unbroken.tensors.items():
         assert torch.equal(tensor, resumed.tensors[name]), name
     for one, other in zip(whole, members):
