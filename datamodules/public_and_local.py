@@ -27,14 +27,14 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
         local: The client's data set.
         public: Its training images are used.
         batch_size: Images a training batch.
-        options: Further arguments of :class:`ImageReIDDataModule`; ``p`` and ``k`` do not matter.
+        options: Further arguments of :class:`ImageReIDDataModule`; identities and their images, ``p`` and ``k``, are not drawn.
 
     Raises:
         ValueError: The public data set shows nobody.
     """
 
     def __init__(self, local: ReIDDataset, public: ReIDDataset, batch_size: int = 64, **options: Any) -> None:
-        super().__init__(local.name, **(options | {"p": 1, "k": 1}))
+        super().__init__(local.name, p=batch_size, k=1, **options)
         self.batch_size = batch_size
         self.num_local = len({record.pid for record in local.train if record.pid > 0})
         self._num_local_images, public_labels = len(local.train), training_labels(public.train)

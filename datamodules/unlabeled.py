@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,46 +22,13 @@ class UnlabeledDataModule(TargetImagesDataModule):
 
     Args:
         dataset: Data set with a test part: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
-        root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
-        image_size: (height, width) in pixels.
         batch_size: Images a training batch; all of them where there are fewer.
-        crop_padding: Pixels of padding before the random crop; 0 for none.
-        erasing_probability: Chance of random erasing, in [0, 1].
-        flip_probability: Chance of mirroring left and right, in [0, 1].
-        num_workers: Worker processes a loader.
-        eval_batch_size: Images a batch of an embedding pass.
-        seed: Seed of draws and augmentations.
-        unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
+        erasing_probability: Chance of random erasing, in [0, 1]; BUC's public code has none.
+        options: Further arguments of :class:`ImageReIDDataModule`; identities and their images, ``p`` and ``k``, are not drawn.
     """
 
-    def __init__(
-        self,
-        dataset: str = "market1501",
-        root: str | None = None,
-        image_size: tuple[int, int] = (256, 128),
-        batch_size: int = 16,
-        crop_padding: int = 10,
-        erasing_probability: float = 0.0,
-        flip_probability: float = 0.5,
-        num_workers: int = 2,
-        eval_batch_size: int = 128,
-        seed: int = 0,
-        unreadable: Literal["error", "skip"] = "error",
-    ) -> None:
-        super().__init__(
-            dataset=dataset,
-            root=root,
-            image_size=image_size,
-            p=batch_size,
-            k=1,
-            crop_padding=crop_padding,
-            erasing_probability=erasing_probability,
-            flip_probability=flip_probability,
-            num_workers=num_workers,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            unreadable=unreadable,
-        )
+    def __init__(self, dataset: str = "market1501", *, batch_size: int = 16, erasing_probability: float = 0.0, **options: Any) -> None:
+        super().__init__(dataset=dataset, p=batch_size, k=1, erasing_probability=erasing_probability, **options)
         self.batch_size = batch_size
 
     @override

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +24,7 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule,
 from lightning_reid.federated import FedAvg, FedFR
 from lightning_reid.files import write_json
 from lightning_reid.modules import FedFRClient
-from lightning_reid.runners import Client, Federation, RunOptions, Stage, generic_scores, personal_scores
+from lightning_reid.runners import Client, FederationOptions, RunOptions, Stage, generic_scores, personal_scores
 
 SMALL_RUN: dict[str, Any] = {
     "public": "duke-like",
@@ -66,26 +66,16 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedfr.py")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    parser.add_argument("--output", type=str, default="runs/fedfr", help="folder of the federations, tables and the split")
+    FederationOptions.add_to(parser, output="runs/fedfr")
     parser.add_argument("--public", type=str | None, default=None, help="labelled data set that the server was trained on and shares")
     parser.add_argument("--clients", type=list[str] | None, default=None, help="data sets of the clients")
-    parser.add_argument("--root", type=str | None, default=None, help="folder that holds the data sets")
-    parser.add_argument("--split", type=str, default="dataset", help="dataset, camera, identity or dirichlet")
-    parser.add_argument("--num_clients", type=int | None, default=None, help="clients of each data set, for identity and dirichlet")
-    parser.add_argument("--concentration", type=float, default=1.0, help="of the Dirichlet split: small is unequal")
     parser.add_argument("--held_out", type=float, default=0.4, help="share of a client's images that it is tested on, in (0, 1)")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=60, help="passes over the public data before the first round")
-    parser.add_argument("--rounds", type=PositiveInt, default=30, help="rounds of the federation")
-    parser.add_argument("--epochs", type=PositiveInt, default=4, help="local epochs a round")
     parser.add_argument("--threshold", type=float, default=0.4, help="t_HN: public images of a larger cosine to a local one are used")
     parser.add_argument("--ablation", action="store_true", help="every row of Table 7.1")
     parser.add_argument("--sweep", action="store_true", help="also other thresholds of hard negatives (Fig. 7.3)")
     parser.add_argument("--far", type=list[float], default=[1e-3, 1e-2], help="false accept rates, each in (0, 1]")
     parser.add_argument("--fpir", type=list[float], default=[1e-2, 1e-1], help="false positive identification rates, each in (0, 1]")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, draws and the split")
-    parser.add_argument("--resume", action="store_true", help="go on with what is in --output")
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, as Lightning names them")
-    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images of a client's training batch")
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test"})
     skipped = {"num_local", "num_public", "weights_of_losses", "personal_embeddings"}
@@ -105,16 +95,19 @@ class Experiment:
     """Public data, clients, unseen people, and the pre-trained server; runs one federation after another on them."""
 
     def __init__(self, cfg: Namespace) -> None:
-        self.cfg, self.output = cfg, Path(cfg.output)
+        self.cfg, self.run, self.output = cfg, FederationOptions.of(cfg), Path(cfg.output)
         shared = cfg.data.as_dict()
-        split = {"split": cfg.split, "num_clients": cfg.num_clients, "concentration": cfg.concentration, "held_out": cfg.held_out}
         self.public = ImageReIDDataModule(cfg.public, cfg.root, seed=cfg.seed, needs_test=False, **shared)
         self.unseen = ImageReIDDataModule(cfg.clients[0], cfg.root, seed=cfg.seed, **shared)
-        self.dealt = FederatedDataModule(cfg.clients, root=cfg.root, seed=cfg.seed, **split, **shared)
+        self.dealt = FederatedDataModule(cfg.clients, held_out=cfg.held_out, **self.run.split_arguments(), **shared)
         for data in (self.public, self.unseen, self.dealt):  # a missing folder is found now, not after the server was trained
             data.prepare_data()
             data.setup()
-        public, options = self.public.dataset, {"seed": cfg.seed, "batch_size": cfg.batch_size, **shared}
+        public = self.public.dataset
+        options = {name: value for name, value in shared.items() if name not in ("p", "k")} | {
+            "seed": cfg.seed,
+            "batch_size": cfg.batch_size,
+        }
         self.clients = {name: PublicAndLocalDataModule(one.dataset, public, **options) for name, one in self.dealt.clients.items()}
         self.rates = {"far": cfg.far, "fpir": cfg.fpir}
         self.server = self._pretrained()
@@ -152,14 +145,12 @@ class Experiment:
         found = [personal_scores(module, name, self.clients, **self.rates) for name, module in modules.items()]
         return {score: mean(one[score] for one in found) for score in found[0]}
 
-    def run(self, row: str, method: Method, threshold: float) -> dict[str, Any]:
+    def federate(self, row: str, method: Method, threshold: float) -> dict[str, Any]:
         """One federation: the server's generic scores, the clients' personal ones with each of three models, and what it cost."""
-        cfg, strategy = self.cfg, FedFR() if method.public else FedAvg()
+        strategy = FedFR() if method.public else FedAvg()
         members = [self.client(name, method, threshold) for name in self.clients]
-        folder = self.output / row.replace(" ", "-")
-        options = {"epochs": cfg.epochs, "resume": cfg.resume, "seed": cfg.seed, "accelerator": cfg.accelerator, "quiet": cfg.quiet}
-        federation = Federation(strategy, members, folder, **options)
-        state = federation.fit(cfg.rounds)
+        federation = self.run.federation(row, strategy, members)
+        state = federation.fit(self.run.rounds)
         server = self.module(1, 0, method.weights)
         server.network.load_state_dict(
             {name.removeprefix("network."): t for name, t in state.tensors.items() if name.startswith("network.")}
@@ -217,9 +208,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {"server's": before}, "steps": 0, "payload_bytes": 0}
     }
     rows = [*METHODS] if cfg.ablation else [FEDAVG, FEDFR]
-    found |= {row: experiment.run(row, METHODS[row], cfg.threshold) for row in rows}
+    found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
     if cfg.sweep:
-        found |= {f"FedFR, t_HN={t:g}": experiment.run(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
+        found |= {f"FedFR, t_HN={t:g}": experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
     write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
     print_models(found[FEDFR]["personal"])

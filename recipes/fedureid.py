@@ -15,7 +15,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +22,7 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule, UnlabeledDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import Federation, Personalisation, fedureid_client
+from lightning_reid.runners import FederationOptions, Personalisation, fedureid_client
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like", "duke-like"],
@@ -54,19 +53,9 @@ ROWS = {
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedureid.py")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    parser.add_argument("--output", type=str, default="runs/fedureid", help="folder of the federations, tables and the split")
+    FederationOptions.add_to(parser, output="runs/fedureid", rounds=20, epochs=2)
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
-    parser.add_argument("--root", type=str | None, default=None, help="folder that holds the data sets")
-    parser.add_argument("--split", type=str, default="dataset", help="dataset, camera, identity or dirichlet")
-    parser.add_argument("--num_clients", type=int | None, default=None, help="clients of each data set, for identity and dirichlet")
-    parser.add_argument("--concentration", type=float, default=1.0, help="of the Dirichlet split: small is unequal")
-    parser.add_argument("--rounds", type=PositiveInt, default=20, help="rounds; clusters merge at the start of every one but the first")
-    parser.add_argument("--epochs", type=PositiveInt, default=2, help="most local epochs a round")
     parser.add_argument("--ablation", action="store_true", help="every row of the poster's second table")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, draws and the split")
-    parser.add_argument("--resume", action="store_true", help="go on with the federations in --output")
-    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, as Lightning names them")
-    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
     parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed"})
@@ -90,7 +79,7 @@ def personalisation(cfg: Namespace, row: str) -> Personalisation:
     return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
 
 
-def run_row(cfg: Namespace, data: FederatedDataModule, row: str) -> dict[str, Any]:
+def run_row(cfg: Namespace, run: FederationOptions, data: FederatedDataModule, row: str) -> dict[str, Any]:
     """One federation: every client's scores with its personal model, and what the rounds cost."""
     for client in data.clients.values():
         assert isinstance(client, UnlabeledDataModule)
@@ -102,16 +91,7 @@ def run_row(cfg: Namespace, data: FederatedDataModule, row: str) -> dict[str, An
         for name, client in data.clients.items()
         if isinstance(client, UnlabeledDataModule)
     ]
-    federation = Federation(
-        personal.strategy(),
-        members,
-        Path(cfg.output) / row.replace(" ", "-"),
-        epochs=cfg.epochs,
-        resume=cfg.resume,
-        seed=cfg.seed,
-        accelerator=cfg.accelerator,
-        quiet=cfg.quiet,
-    )
+    federation = run.federation(row, personal.strategy(), members)
     federation.fit(cfg.rounds)
     scores = federation.test_clients()
     clusters = {
@@ -153,14 +133,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    split = {"split": cfg.split, "num_clients": cfg.num_clients, "concentration": cfg.concentration}
-    data = FederatedDataModule(cfg.datasets, unlabeled=True, root=cfg.root, seed=cfg.seed, **split, **cfg.data)
+    run = FederationOptions.of(cfg)
+    data = FederatedDataModule(cfg.datasets, unlabeled=True, **run.split_arguments(), **cfg.data)
     data.prepare_data()
     data.setup()
     data.print()
     data.save(Path(cfg.output) / "clients.json")
     rows = [STANDALONE, *ROWS] if cfg.ablation else [BASELINE, ALL]
-    found = {row: run_row(cfg, data, row) for row in rows}
+    found = {row: run_row(cfg, run, data, row) for row in rows}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
     return found

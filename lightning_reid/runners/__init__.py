@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.federation import Client, Federation, FederationRound
+    from lightning_reid.runners.federation_options import FederationOptions
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.open_set import generic_scores, personal_scores
@@ -42,6 +43,7 @@ __all__ = [
     "EmbeddedImages",
     "EmbeddingPass",
     "Federation",
+    "FederationOptions",
     "FederationRound",
     "Neighbour",
     "Panel",
@@ -77,6 +79,7 @@ _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
     "federation": ("Client", "Federation", "FederationRound"),
+    "federation_options": ("FederationOptions",),
     "fedureid": ("Personalisation", "fedureid_client"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "open_set": ("generic_scores", "personal_scores"),
