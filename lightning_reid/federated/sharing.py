@@ -96,7 +96,9 @@ def payload_bytes(message: NamedTensors) -> int:
 
 def not_finite(message: NamedTensors) -> str | None:
     """The name of the first tensor that holds NaN or infinity."""
-    return next((name for name, tensor in message.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None)
+    # one NaN or infinity spoils the sum, which is far cheaper than a mask; finite numbers may overflow in it too, hence the second look
+    suspects = (name for name, tensor in message.items() if tensor.is_floating_point() and not bool(tensor.sum().isfinite()))
+    return next((name for name in suspects if not bool(message[name].isfinite().all())), None)
 
 
 def _describe(value: Any) -> str:

@@ -280,7 +280,7 @@ class Federation:
         file = self.client_file(client)
         untouched = None if file.is_file() else copy.deepcopy(client.module)
         fit = self._train(client, number, self.strategy.download(self.state))
-        if not_finite(client.module.state_dict()) is not None:
+        if fit.problem and not_finite(client.module.state_dict()) is not None:
             if untouched is not None:
                 client.module = untouched
                 return fit

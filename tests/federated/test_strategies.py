@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.federated import AllowList, FedAvg, FedFR, FedPav, FedUReID, LeakError, Reply, payload_bytes
+from lightning_reid.federated import AllowList, FedAvg, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
 
 
 def client_module(value: float, people: int) -> dict[str, Tensor]:
@@ -93,6 +93,14 @@ def test_broken_and_missing_replies_are_left_out_by_name_and_too_few_repeat_the_
     assert not state.tensors["network.conv.weight"].any()
     again = strategy.aggregate(state, [reply(strategy, "c", 5.0, 1), reply(strategy, "d", 5.0, 1)])
     assert (again.repeat, again.used, state.round) == (False, ["c", "d"], 1)
+
+
+def test_numbers_that_overflow_in_their_sum_are_finite_and_a_single_nan_or_infinity_is_not():
+    huge = torch.full((9,), 3e38)
+    assert not_finite({"network.huge": huge, "count": torch.tensor(3)}) is None
+    for broken in (float("nan"), float("inf"), -float("inf")):
+        tensors = {"network.huge": huge, "network.bad": torch.tensor([1.0, broken, -broken, 2.0])}
+        assert not_finite(tensors) == "network.bad"
 
 
 def test_personalised_updates_keep_a_share_of_the_clients_own_model():
