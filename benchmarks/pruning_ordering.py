@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 from typing_extensions import override
 
-from lightning_reid.callbacks import CAIEPruning, CPOPruning
-from lightning_reid.callbacks.filter_pruning import FilterPruning
+from lightning_reid.callbacks import CAIEPruning, CPOPruning, FilterPruning, Importance, SearchName
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
@@ -46,14 +45,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet": {"backbone": "resnet18", "backbone_options": {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}},
 }
 TASKS = ("classification", "retrieval")
-METHODS = ("constraint-aware", "loss", "l1", "uniform")
+METHODS: tuple[Importance, ...] = ("constraint-aware", "loss", "l1", "uniform")
 PAIRS = tuple(("constraint-aware", other) for other in METHODS[1:])
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
 STEP = {"filters_per_step": 8, "batches_per_step": 5}
 TWO_CONSTRAINTS = {"vgg": {"flops": 0.5, "params": 0.4}, "resnet": {"flops": 0.5, "params": 0.2}}
 """Parameters as CAIE left them on seed 100 under the first constraint alone, so that neither of the two follows from the other."""
 EXPECTED_DROP = 0.02
-RETRAIN_EPOCHS = {"layer by layer": 1, "uniform": 4}
+RETRAIN_EPOCHS: dict[SearchName, int] = {"layer by layer": 1, "uniform": 4}
 """So that both take about as many in all."""
 
 
@@ -174,19 +173,19 @@ class Experiment:
         model.materialise(pruning.plan)
         return model
 
-    def compare(self, weights: Mapping[str, Tensor], method: str) -> dict[str, float]:
+    def compare(self, weights: Mapping[str, Tensor], method: Importance) -> dict[str, float]:
         """Scores at ``flops`` left, before and after fine-tuning; what the last step took too much."""
-        pruning = CAIEPruning({"flops": self.protocol.flops}, importance=method, **STEP)  # type: ignore[arg-type]
+        pruning = CAIEPruning({"flops": self.protocol.flops}, importance=method, **STEP)
         model = self.pruned(weights, pruning, **SGD)
         found = {"pruned": self.score(model)} | {name: pruning.history[-1][name] for name in ("flops", "params", "step")}
         model.hparams["milestones"] = [self.protocol.tuning_epochs // 2]
         self.trainer(self.protocol.tuning_epochs).fit(model, self.data)
         return found | {"tuned": self.score(model)}
 
-    def overshoot(self, weights: Mapping[str, Tensor], method: str) -> dict[str, float]:
+    def overshoot(self, weights: Mapping[str, Tensor], method: Importance) -> dict[str, float]:
         """By how much each of two constraints is passed, and the mean step in it."""
         constraints = TWO_CONSTRAINTS[self.network]
-        pruning = CAIEPruning(constraints, importance=method, **STEP)  # type: ignore[arg-type]
+        pruning = CAIEPruning(constraints, importance=method, **STEP)
         model = self.pruned(weights, pruning, **SGD)
         found = {"pruned": self.score(model)}
         for name, share in constraints.items():
@@ -195,10 +194,10 @@ class Experiment:
             found[f"{name} step"] = (1 - left[-1]) / (len(left) - 1)
         return found
 
-    def search(self, weights: Mapping[str, Tensor], name: str) -> dict[str, float]:
+    def search(self, weights: Mapping[str, Tensor], name: SearchName) -> dict[str, float]:
         """What is left at a drop that was tolerable, and the drop; the few trials of uniform removal retrain longer."""
         whole, epochs = self.score(self.model(weights)), RETRAIN_EPOCHS[name]
-        pruning = CPOPruning(EXPECTED_DROP, f"val/{self.metric}", epochs, whole, search=name)  # type: ignore[arg-type]
+        pruning = CPOPruning(EXPECTED_DROP, f"val/{self.metric}", epochs, whole, search=name)
         model = self.pruned(weights, pruning, optimizer="adam", lr=3e-4)
         kept = [row for row in pruning.history if row["verdict"] == "keep"]
         last = kept[-1] if kept else {"flops": 1.0, "params": 1.0, "drop": 0.0}
@@ -223,7 +222,7 @@ class Experiment:
         whole = loss()
         whole.backward()
         norms = {gate.name: model.network.get_submodule(gate.name) for group in groups for gate in group.gates}
-        scores = {name: batch_norm_score(norm.weight, norm.bias, norm.weight.grad, norm.bias.grad) for name, norm in norms.items()}  # type: ignore[arg-type]
+        scores = {name: batch_norm_score(norm.weight, norm.bias, norm.weight.grad, norm.bias.grad) for name, norm in norms.items()}
         impacts, changes = [], []
         masks = ChannelMasks(model.network, groups)
         for group in groups:

@@ -4,7 +4,7 @@ from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
 from lightning_reid.callbacks.bottom_up_clustering import BottomUpClustering
 from lightning_reid.callbacks.caie_pruning import CAIEPruning, Importance
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
-from lightning_reid.callbacks.cpo_pruning import CPOPruning
+from lightning_reid.callbacks.cpo_pruning import CPOPruning, SearchName
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.callbacks.hard_negatives import HardNegativeSampling
@@ -33,5 +33,6 @@ __all__ = [
     "PseudoLabelClustering",
     "RankListLogger",
     "RedetectAndLink",
+    "SearchName",
     "TargetClustering",
 ]
