@@ -22,11 +22,14 @@ from lightning_reid.records import ReIDDataset, TrackletDataset
 GENERATED = {
     "duke-like": GeneratedPedestrians("duke-like"),
     "market-like": GeneratedPedestrians("market-like", num_train_pids=300, num_test_pids=120, images_per_camera=8, num_distractors=150),
+    "duke-like-small": GeneratedPedestrians("duke-like", seed=1, num_train_pids=60, num_test_pids=60, num_distractors=40),
+    "market-like-small": GeneratedPedestrians("market-like", seed=1, num_train_pids=60, num_test_pids=60, num_distractors=40),
 }
 """Generated data sets, made on first use.
 
 The first is small, as labelled data are; the second has Market-1501's 17 images an identity, which neighbour lists of 20 images and
-mining 10 images of other cameras take for granted.
+mining 10 images of other cameras take for granted. The small ones show other people at other places, for federations: their clients
+share one machine.
 """
 
 FOLDERS = {

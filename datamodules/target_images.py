@@ -71,6 +71,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if not state_dict:
+            self.forget_target_state()
             return
         kept = dict(state_dict)
         neighbours = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual")) if "ranked" in kept else None

@@ -15,17 +15,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from lightning_reid.callbacks import BottomUpClustering
-from lightning_reid.datamodules import FederatedDataModule, UnlabeledDataModule
+from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.files import write_json
-from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import FederationOptions, Personalisation, fedureid_client
+from lightning_reid.modules import BottomUpReID, SupervisedReID
+from lightning_reid.runners import FederationOptions, Personalisation, RunOptions, Stage, fedureid_client
 
 SMALL_RUN: dict[str, Any] = {
-    "datasets": ["market-like", "duke-like"],
+    "datasets": ["market-like-small", "duke-like-small"],
+    "pretraining": "duke-like",
     "split": "dirichlet",
     "num_clients": 3,
     "data.image_size": [48, 24],
@@ -35,7 +38,6 @@ SMALL_RUN: dict[str, Any] = {
     "model.backbone": "resnet18",
     "model.backbone_options": {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
-    "rounds": 8,
     "epochs": 2,
 }
 STANDALONE, BASELINE, ALL = "standalone", "baseline", "all"
@@ -55,6 +57,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     FederationOptions.add_to(parser, output="runs/fedureid", rounds=20, epochs=2)
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
+    parser.add_argument("--pretraining", type=str | None, default=None, help="labelled data set on which the first network is trained")
+    parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
     parser.add_argument("--ablation", action="store_true", help="every row of the poster's second table")
     parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
@@ -79,7 +83,21 @@ def personalisation(cfg: Namespace, row: str) -> Personalisation:
     return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
 
 
-def run_row(cfg: Namespace, run: FederationOptions, data: FederatedDataModule, row: str) -> dict[str, Any]:
+def first_network(cfg: Namespace) -> dict[str, Tensor]:
+    """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
+    run = RunOptions(output=cfg.output, accelerator=cfg.accelerator, seed=cfg.seed, resume=cfg.resume, quiet=cfg.quiet)
+    stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
+    sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
+    data = ImageReIDDataModule(cfg.pretraining, cfg.root, seed=cfg.seed, needs_test=False, **sizes)
+    data.prepare_data()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    names = ("backbone", "backbone_options", "pretrained", "weights", "pooling")
+    module = SupervisedReID(**{name: cfg.model[name] for name in names}, lr=1e-3, milestones=[epochs // 2, epochs * 3 // 4])
+    stage.trainer(epochs, [], validate_every_n_epochs=None).fit(module, data, ckpt_path=stage.resume_from(), weights_only=True)
+    return module.network.state_dict()
+
+
+def run_row(cfg: Namespace, run: FederationOptions, data: FederatedDataModule, row: str, start: dict[str, Tensor] | None) -> dict[str, Any]:
     """One federation: every client's scores with its personal model, and what the rounds cost."""
     for client in data.clients.values():
         assert isinstance(client, UnlabeledDataModule)
@@ -91,6 +109,9 @@ def run_row(cfg: Namespace, run: FederationOptions, data: FederatedDataModule, r
         for name, client in data.clients.items()
         if isinstance(client, UnlabeledDataModule)
     ]
+    for member in members:
+        if start is not None:
+            member.module.network.load_state_dict(start)
     federation = run.federation(row, personal.strategy(), members)
     federation.fit(cfg.rounds)
     scores = federation.test_clients()
@@ -140,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     data.print()
     data.save(Path(cfg.output) / "clients.json")
     rows = [STANDALONE, *ROWS] if cfg.ablation else [BASELINE, ALL]
-    found = {row: run_row(cfg, run, data, row) for row in rows}
+    start = None if cfg.pretraining is None else first_network(cfg)
+    found = {row: run_row(cfg, run, data, row, start) for row in rows}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
     return found

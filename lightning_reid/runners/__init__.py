@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
-    from lightning_reid.runners.federation import Client, Federation, FederationRound
+    from lightning_reid.runners.federation import Federation, FederationRound, FederationServer
     from lightning_reid.runners.federation_options import FederationOptions
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
+    from lightning_reid.runners.local_training import Client, LocalFit, LocalRound, LocalTraining
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.open_set import generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
@@ -45,6 +46,10 @@ __all__ = [
     "Federation",
     "FederationOptions",
     "FederationRound",
+    "FederationServer",
+    "LocalFit",
+    "LocalRound",
+    "LocalTraining",
     "Neighbour",
     "Panel",
     "ParityError",
@@ -78,9 +83,10 @@ __all__ = [
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
-    "federation": ("Client", "Federation", "FederationRound"),
+    "federation": ("Federation", "FederationRound", "FederationServer"),
     "federation_options": ("FederationOptions",),
     "fedureid": ("Personalisation", "fedureid_client"),
+    "local_training": ("Client", "LocalFit", "LocalRound", "LocalTraining"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "open_set": ("generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),

@@ -11,7 +11,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.datamodules.client_splits import ClientSplit
 from lightning_reid.federated import FedAvg
-from lightning_reid.runners.federation import Client, Federation
+from lightning_reid.runners.federation import Federation
+from lightning_reid.runners.local_training import Client
 
 
 @dataclass

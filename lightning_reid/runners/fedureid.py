@@ -13,7 +13,7 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners.federation import Client
+from lightning_reid.runners.local_training import Client
 
 FOR_EVER = 10**9
 """Epochs without progress that a fit may have: only the threshold ends it."""

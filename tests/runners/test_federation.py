@@ -139,7 +139,7 @@ def test_a_broken_reply_and_a_late_one_are_left_out_by_name(market_folder, tmp_p
             clock[0] += 10.0
 
     clock = [0.0]
-    monkeypatch.setattr("lightning_reid.runners.federation.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("lightning_reid.runners.local_training.time.monotonic", lambda: clock[0])
     run = federation(clients(market_folder, traps={"client2": Slow()}), tmp_path / "late", epochs=3, deadline=5.0)
     run.fit(1)
     assert run.rounds[0].report.left_out == {"client2": "it passed its deadline of 5 s"}
@@ -170,5 +170,19 @@ def test_federations_that_cannot_be_are_refused(market_folder, tmp_path):
         federation(members[:2], tmp_path, resume=True)
     with pytest.raises(ValueError, match="a federation needs clients"):
         federation([], tmp_path / "x")
-    with pytest.raises(ValueError, match="need epochs and attempts of at least 1 and a deadline above 0"):
+    with pytest.raises(ValueError, match="need epochs of at least 1 and a deadline above 0"):
         federation(members, tmp_path / "x", deadline=0.0)
+
+
+@pytest.mark.parametrize("rounds_before", [0, 1])
+def test_a_repeated_round_begins_where_its_first_attempt_began(market_folder, tmp_path, rounds_before):
+    """Were it to go on from there, bottom-up clustering would merge twice in a round."""
+    traps = {"client0": Trap("nan", fit=rounds_before)}
+    members = clients(market_folder, unlabeled=True, traps=traps)
+    run = federation(members, tmp_path, FedUReID(quorum=0.9))
+    run.fit(rounds_before + 1)
+    assert [one.report.repeat for one in run.rounds] == [False] * rounds_before + [True, False]
+    for member in members:
+        state = member.data.target_state
+        assert state is not None
+        assert (state.iteration, state.num_clusters) == (rounds_before, member.num_images - 2 * rounds_before), member.id

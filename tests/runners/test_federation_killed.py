@@ -73,4 +73,4 @@ def test_a_process_that_is_killed_in_the_second_round_goes_on_to_what_an_unbroke
     assert resumed == whole
     assert len(whole["steps"]) == 3
     left = {file.name for file in (tmp_path / "killed" / "clients").iterdir()}
-    assert left == {"client0.ckpt", "client1.ckpt", "client2.ckpt"}
+    assert left == {f"client{number}{when}.ckpt" for number in range(3) for when in ("", ".before")}

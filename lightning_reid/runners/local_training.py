@@ -1,0 +1,292 @@
+"""What a client of a federation does in a round: an ordinary Trainer's fit, and a file from which it can always go on."""
+
+from __future__ import annotations
+
+import copy
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.federated import FedAvg, Reply, not_finite, payload_bytes
+from lightning_reid.files import write_atomically
+from lightning_reid.modules import ReIDModule
+from lightning_reid.networks.weights import read_checkpoint
+from lightning_reid.runners.stages import ignore_what_nobody_can_act_on
+
+
+@dataclass
+class Client:
+    """A member of a federation: data and a module that never leave it.
+
+    Attributes:
+        id: Unlike any other's.
+        module: Is trained; only what the strategy shares is sent.
+        data: Its own images, set up.
+        callbacks: Of its local fits, the same objects in every round.
+    """
+
+    id: str
+    module: ReIDModule
+    data: ImageReIDDataModule
+    callbacks: Sequence[pl.Callback] = ()
+
+    @property
+    def num_images(self) -> int:
+        """It trains on, its weight in the average."""
+        return self.data.num_images
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What a server asks of its clients beside sending the model.
+
+    Attributes:
+        round: Of the federation, from 0.
+        attempt: How often the round was begun before.
+        attempts: Most that there may be, so that no two fits draw alike.
+        epochs: Of the fit, at least 1.
+        seed: Of the federation.
+        deadline: Seconds of a fit, checked at batch ends; 0 for none.
+    """
+
+    round: int
+    attempt: int = 0
+    attempts: int = 3
+    epochs: int = 1
+    seed: int = 0
+    deadline: float = 0.0
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """A client's fit in a round, as its file tells it.
+
+    Attributes:
+        round: Of the federation, from 0.
+        attempt: How often the round was begun before.
+        problem: Why it cannot be used; empty where it can.
+        bytes_down: Of the server's message.
+        seconds: It took.
+        steps: Training steps.
+    """
+
+    round: int
+    attempt: int
+    problem: str
+    bytes_down: int
+    seconds: float
+    steps: int
+
+
+class Deadline(pl.Callback):
+    """Ends a fit at the first batch that ends after so many seconds.
+
+    Attributes:
+        passed: Whether it did so.
+
+    Args:
+        seconds: Above 0.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.passed = seconds, False
+        self._began = 0.0
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        if time.monotonic() - self._began > self.seconds:
+            self.passed = trainer.should_stop = True
+
+
+class LocalTraining:
+    """The part of a federation that runs where the images are, in one process with the server or far from it.
+
+    After every fit the client's state is in its file: its module, what its data believes, its callbacks, and how the fit went. A new
+    process goes on from there. A client whose weights are no longer finite goes back to where it was before the round.
+
+    Args:
+        client: With its data set up.
+        strategy: What is shared, and what becomes of the server's message.
+        file: Of its state; need not be there yet.
+        accelerator: Of its Trainers.
+
+    Attributes:
+        latest: How its latest fit went; ``None`` before the first.
+        learnt: Whether any fit has changed its weights.
+
+    Raises:
+        ValueError: It has no images.
+    """
+
+    def __init__(self, client: Client, strategy: FedAvg, file: str | Path, accelerator: str = "auto") -> None:
+        if not client.num_images:
+            raise ValueError(f"client {client.id} has no training images: leave it out")
+        self.client, self.strategy, self.file, self.accelerator = client, strategy, Path(file), accelerator
+        self.latest: LocalFit | None = None
+        self.learnt = False
+        self._untouched: tuple[ReIDModule, dict[str, Any], list[dict[str, Any]]] | None = None
+
+    @property
+    def before(self) -> Path:
+        """The client as it began the round."""
+        return self.file.with_suffix(".before.ckpt")
+
+    def restore(self) -> None:
+        """Go on from the files, if there are any."""
+        if self.file.is_file():
+            if not self.before.is_file():
+                self._keep_untouched()
+            self._go_to(self.file)
+        elif self.before.is_file():
+            self._go_to(self.before)
+
+    def fit(self, asked: LocalRound, message: dict[str, Tensor]) -> LocalFit:
+        """A local fit from the server's message.
+
+        One that was done before, for a server that was killed since, is not done again; a round's next attempt begins where its first did.
+        """
+        latest = self.latest
+        if latest is not None and (latest.round, latest.attempt) == (asked.round, asked.attempt):
+            return latest
+        if latest is not None and latest.round == asked.round:
+            self._go_back()
+        elif self.file.is_file():
+            self.file.replace(self.before)
+            self._untouched = None
+        elif not self.before.is_file():
+            self._keep_untouched()
+        fit = self._train(asked, message)
+        if fit.problem and not_finite(self.client.module.state_dict()) is not None:
+            self._go_back()
+        else:
+            self.learnt = True
+        if self.learnt:
+            write_client(self.file, self.client, fit)
+        self.latest = fit
+        return fit
+
+    def _keep_untouched(self) -> None:
+        """A client that never trained has no file to go back to: modules have no state to save before their first fit."""
+        callbacks = [one.state_dict() for one in self.client.callbacks]
+        self._untouched = copy.deepcopy((self.client.module, self.client.data.state_dict(), callbacks))
+
+    def _go_back(self) -> None:
+        """To the beginning of the round."""
+        if self.before.is_file():
+            self._go_to(self.before)
+            return
+        assert self._untouched is not None
+        self.client.module, data, callbacks = copy.deepcopy(self._untouched)
+        self.client.data.load_state_dict(data)
+        for callback, state in zip(self.client.callbacks, callbacks, strict=True):
+            callback.load_state_dict(state)
+        self.file.unlink(missing_ok=True)
+        self.learnt = False
+
+    def _go_to(self, file: Path) -> None:
+        self.latest = restore_client(self.client, read_checkpoint(file))
+        self.learnt = True
+
+    def reply(self) -> Reply:
+        """What goes back to the server.
+
+        Raises:
+            LeakError: A shared tensor has become another shape or dtype.
+        """
+        tensors = self.client.module.state_dict()
+        return Reply(self.client.id, self.strategy.allow_list(tensors).pick(tensors), self.client.num_images)
+
+    def _train(self, asked: LocalRound, message: dict[str, Tensor]) -> LocalFit:
+        client = self.client
+        own = client.module.state_dict()
+        local = {name: own[name].cpu() for name in self.strategy.allow_list(own).kinds}
+        # first weights are not worth keeping a share of
+        received = self.strategy.receive(local, message) if self.learnt else dict(message)
+        client.module.load_state_dict(own | received)
+        draws = np.random.SeedSequence([asked.seed, asked.round, asked.attempt, zlib.crc32(client.id.encode())])
+        pl.seed_everything(int(draws.generate_state(1)[0]), verbose=False)
+        client.data.epochs_before = (asked.round * asked.attempts + asked.attempt) * asked.epochs
+        deadline = Deadline(asked.deadline) if asked.deadline else None
+        began = time.monotonic()
+        trainer = local_trainer(client, asked.epochs, self.accelerator, self.file.parent, [deadline] if deadline is not None else [])
+        try:
+            trainer.fit(client.module, client.data)
+        except Exception as error:
+            error.add_note(f"in round {asked.round} of client {client.id}")
+            raise
+        seconds, problem = time.monotonic() - began, ""
+        broken = not_finite(client.module.state_dict())
+        if broken is not None:
+            problem = f"{broken} is NaN or infinite"
+        elif deadline is not None and deadline.passed:
+            problem = f"it passed its deadline of {asked.deadline:g} s"
+        return LocalFit(asked.round, asked.attempt, problem, payload_bytes(message), seconds, trainer.global_step)
+
+    def test(self, tensors: dict[str, Tensor] | None = None) -> dict[str, float]:
+        """Scores on the client's own test set, fractions in [0, 1].
+
+        Args:
+            tensors: Of another network, in place of its own for the moment; ``None`` tests the personal model.
+        """
+        module = self.client.module
+        personal = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        module.load_state_dict(personal | (tensors or {}))
+        trainer = local_trainer(Client(self.client.id, module, self.client.data), 1, self.accelerator, self.file.parent)
+        scores = trainer.test(module, self.client.data, verbose=False)[0]
+        module.load_state_dict(personal)
+        return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
+
+
+def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """A Trainer for one local fit, or for a test."""
+    ignore_what_nobody_can_act_on()
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=epochs,
+        callbacks=[*client.callbacks, *more],
+        logger=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        default_root_dir=folder,
+    )
+
+
+def write_client(path: Path, client: Client, fit: LocalFit) -> None:
+    """Write a client's personal state, atomically: its module, what its data believes, its callbacks, and how its fit went."""
+    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit)}
+    client.module.on_save_checkpoint(content)
+    content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def restore_client(client: Client, content: dict[str, Any]) -> LocalFit:
+    """Put a client where its file left it; how its fit went."""
+    client.module.on_load_checkpoint(content)
+    client.module.load_state_dict(content["state_dict"])
+    client.data.load_state_dict(content["data"])
+    for callback in client.callbacks:
+        if callback.state_key in content["callbacks"]:
+            callback.load_state_dict(content["callbacks"][callback.state_key])
+    return LocalFit(**content["fit"])
