@@ -33,6 +33,8 @@ class BottomUpClustering(TargetClustering):
         size_penalty: lambda, see ``merge_closest_clusters``.
         eps: DBSCAN radius in Jaccard distance for the profile, in (0, 1).
         min_samples: Smallest neighbourhood, the point included, that makes a core point in the profile.
+        k1: Length of the profile's neighbour lists; more than a person has images makes people one cluster.
+        k2: Neighbours that the profile averages in query expansion, at most k1.
         merge_at_start: Merge at the start of every fit on data that has clusters already, and after no epoch: a federation fits once a
             round.
 
@@ -50,6 +52,8 @@ class BottomUpClustering(TargetClustering):
         size_penalty: float = 0.003,
         eps: float = 0.6,
         min_samples: int = 4,
+        k1: int = 30,
+        k2: int = 6,
         merge_at_start: bool = False,
     ) -> None:
         super().__init__(every_n_epochs)
@@ -58,6 +62,8 @@ class BottomUpClustering(TargetClustering):
                 "need eps in (0, 1), min_samples of at least 1, and profile_steps of at least 1 and without num_merges, got"
                 f" {eps}, {min_samples}, {profile_steps} and {num_merges}"
             )
+        if not 1 <= k2 <= k1:
+            raise ValueError(f"query expansion averages the first k2 of k1 neighbours, got k1={k1} and k2={k2}")
         if initial_epochs < 0 or not 0 < merge_share < 1 or size_penalty < 0 or (num_merges is not None and num_merges < 1):
             raise ValueError(
                 "need initial_epochs and size_penalty of at least 0, merge_share in (0, 1) and num_merges of at least 1, got"
@@ -65,7 +71,7 @@ class BottomUpClustering(TargetClustering):
             )
         self.initial_epochs, self.merge_share, self.num_merges = initial_epochs, merge_share, num_merges
         self.size_penalty, self.merge_at_start = size_penalty, merge_at_start
-        self.profile_steps, self.eps, self.min_samples = profile_steps, eps, min_samples
+        self.profile_steps, self.eps, self.min_samples, self.k1, self.k2 = profile_steps, eps, min_samples, k1, k2
 
     def merges_a_step(self, num_images: int) -> int:
         """Clusters that go at a step."""
@@ -94,7 +100,7 @@ class BottomUpClustering(TargetClustering):
         return FoundClusters(labels, metrics={"cluster/merges": float(merges)})
 
     def _profile(self, embeddings: Tensor, num_clusters: int) -> int:
-        distance = jaccard_distance(embeddings, max_distance=self.eps)
+        distance = jaccard_distance(embeddings, k1=self.k1, k2=self.k2, max_distance=self.eps)
         expected = int(dbscan(distance, eps=self.eps, min_samples=self.min_samples).max()) + 1
         assert self.profile_steps is not None
         return merges_to_reach(num_clusters, max(2, expected), self.profile_steps)

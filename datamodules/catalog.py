@@ -22,8 +22,8 @@ from lightning_reid.records import ReIDDataset, TrackletDataset
 GENERATED = {
     "duke-like": GeneratedPedestrians("duke-like"),
     "market-like": GeneratedPedestrians("market-like", num_train_pids=300, num_test_pids=120, images_per_camera=8, num_distractors=150),
-    "duke-like-small": GeneratedPedestrians("duke-like", seed=1, num_train_pids=60, num_test_pids=60, num_distractors=40),
-    "market-like-small": GeneratedPedestrians("market-like", seed=1, num_train_pids=60, num_test_pids=60, num_distractors=40),
+    "duke-like-small": GeneratedPedestrians("duke-like", seed=1, num_train_pids=40, num_test_pids=40, num_distractors=30),
+    "market-like-small": GeneratedPedestrians("market-like", seed=1, num_train_pids=40, num_test_pids=40, num_distractors=30),
 }
 """Generated data sets, made on first use.
 

@@ -24,13 +24,22 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule,
 from lightning_reid.federated import FedAvg, FedFR
 from lightning_reid.files import write_json
 from lightning_reid.modules import FedFRClient
-from lightning_reid.runners import Client, FederationOptions, RunOptions, Stage, generic_scores, personal_scores
+from lightning_reid.runners import (
+    Client,
+    FederationOptions,
+    RunOptions,
+    Stage,
+    check_generic_rates,
+    check_personal_rates,
+    generic_scores,
+    personal_scores,
+)
 
 SMALL_RUN: dict[str, Any] = {
     "public": "duke-like",
-    "clients": ["market-like"],
+    "clients": ["market-like-small", "duke-like-small"],
     "split": "dirichlet",
-    "num_clients": 4,
+    "num_clients": 2,
     "data.image_size": [48, 24],
     "data.crop_padding": 3,
     "data.erasing_probability": 0.0,
@@ -40,8 +49,9 @@ SMALL_RUN: dict[str, Any] = {
     "model.pooling": "gem",
     "model.lr": 0.01,
     "pretraining_epochs": 20,
-    "rounds": 5,
-    "epochs": 2,
+    "fpir": [0.1],
+    "rounds": 6,
+    "epochs": 4,
 }
 
 
@@ -110,6 +120,8 @@ class Experiment:
         }
         self.clients = {name: PublicAndLocalDataModule(one.dataset, public, **options) for name, one in self.dealt.clients.items()}
         self.rates = {"far": cfg.far, "fpir": cfg.fpir}
+        check_generic_rates(self.unseen, **self.rates)
+        check_personal_rates(self.clients, **self.rates)
         self.server = self._pretrained()
 
     def _pretrained(self) -> FedFRClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import ClassVar
 
 from torch import Tensor
@@ -40,12 +41,14 @@ class ServerState:
         round: Rounds that are done.
         tensors: The shared model.
         clients: Ids of the clients, sorted.
+        federation: Tells it from any other; a client that has learnt in another one has a state that does not belong here.
     """
 
     strategy: str
     round: int
     tensors: dict[str, Tensor]
     clients: list[str]
+    federation: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,10 @@ class FedAvg:
         check_alike(local, message)
         return dict(message)
 
+    def enough(self, state: ServerState) -> int:
+        """Replies that a round needs."""
+        return ceil(self.quorum * len(state.clients))
+
     def aggregate(self, state: ServerState, replies: Iterable[Reply], absent: Mapping[str, str] | None = None) -> RoundReport:
         """Average the replies into ``state``; replies are read one at a time, in the order in which they come.
 
@@ -159,7 +166,7 @@ class FedAvg:
                 left_out[reply.client] = problem
         reasons = absent or {}
         left_out |= {client: reasons.get(client, "no reply") for client in state.clients if client not in received}
-        repeat = len(used) < self.quorum * len(state.clients)
+        repeat = len(used) < self.enough(state)
         report = RoundReport(state.round, sorted(used), left_out, received, repeat)
         if not repeat:
             state.tensors = average.result()

@@ -9,7 +9,7 @@ from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores
 from lightning_reid.metrics.similarity import MetricName
 from lightning_reid.metrics.stamp import ProtocolStamp
-from lightning_reid.metrics.verification import OpenSetRates, identification_rates, rates_from_scores, verification_rates
+from lightning_reid.metrics.verification import OpenSetRates, check_bounds, identification_rates, rates_from_scores, verification_rates
 
 __all__ = [
     "AveragePrecisionRule",
@@ -21,6 +21,7 @@ __all__ = [
     "RetrievalMetrics",
     "RetrievalScores",
     "bootstrap_interval",
+    "check_bounds",
     "clustering_nmi",
     "identification_rates",
     "k_reciprocal_rerank",

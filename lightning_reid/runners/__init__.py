@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
     from lightning_reid.runners.local_training import Client, LocalFit, LocalRound, LocalTraining
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
-    from lightning_reid.runners.open_set import generic_scores, personal_scores
+    from lightning_reid.runners.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
     from lightning_reid.runners.report import (
@@ -59,6 +59,8 @@ __all__ = [
     "ResultRow",
     "RunOptions",
     "Stage",
+    "check_generic_rates",
+    "check_personal_rates",
     "draw_curves",
     "draw_heat_map",
     "draw_search",
@@ -88,7 +90,7 @@ _MODULES = {
     "fedureid": ("Personalisation", "fedureid_client"),
     "local_training": ("Client", "LocalFit", "LocalRound", "LocalTraining"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
-    "open_set": ("generic_scores", "personal_scores"),
+    "open_set": ("check_generic_rates", "check_personal_rates", "generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import safe_open
@@ -105,6 +106,7 @@ class FederationServer(ABC):
 
     def _begin(self, tensors: NamedTensors, clients: Sequence[str], resume: bool) -> ServerState:
         fresh = self.strategy.begin(tensors, clients)
+        fresh.federation = uuid4().hex
         if not self.server_file.is_file():
             return fresh
         if not resume:
@@ -232,7 +234,7 @@ class Federation(FederationServer):
     @override
     def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
         """Train the clients one after another; each model is averaged before the next client begins."""
-        asked = LocalRound(self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
+        asked = LocalRound(self.state.federation, self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
         for member in self.members:
             fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state))
             absent[member.client.id] = fit.problem
@@ -251,7 +253,12 @@ class Federation(FederationServer):
 
 def write_server_state(path: Path, state: ServerState) -> None:
     """Write a server's state as safetensors, atomically."""
-    about = {"strategy": state.strategy, "round": str(state.round), "clients": json.dumps(state.clients)}
+    about = {
+        "strategy": state.strategy,
+        "round": str(state.round),
+        "clients": json.dumps(state.clients),
+        "federation": state.federation,
+    }
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     write_atomically(path, lambda file: save_file(tensors, file, metadata=about))
 
@@ -261,4 +268,4 @@ def read_server_state(path: Path) -> ServerState:
     with safe_open(path, framework="pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
-    return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]))
+    return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])

@@ -51,6 +51,7 @@ class LocalRound:
     """What a server asks of its clients beside sending the model.
 
     Attributes:
+        federation: Which one, see ``ServerState``.
         round: Of the federation, from 0.
         attempt: How often the round was begun before.
         attempts: Most that there may be, so that no two fits draw alike.
@@ -59,6 +60,7 @@ class LocalRound:
         deadline: Seconds of a fit, checked at batch ends; 0 for none.
     """
 
+    federation: str
     round: int
     attempt: int = 0
     attempts: int = 3
@@ -129,6 +131,7 @@ class LocalTraining:
     Attributes:
         latest: How its latest fit went; ``None`` before the first.
         learnt: Whether any fit has changed its weights.
+        federation: Which one it has learnt in; empty before the first fit.
 
     Raises:
         ValueError: It has no images.
@@ -139,7 +142,7 @@ class LocalTraining:
             raise ValueError(f"client {client.id} has no training images: leave it out")
         self.client, self.strategy, self.file, self.accelerator = client, strategy, Path(file), accelerator
         self.latest: LocalFit | None = None
-        self.learnt = False
+        self.learnt, self.federation = False, ""
         self._untouched: tuple[ReIDModule, dict[str, Any], list[dict[str, Any]]] | None = None
 
     @property
@@ -160,8 +163,15 @@ class LocalTraining:
         """A local fit from the server's message.
 
         One that was done before, for a server that was killed since, is not done again; a round's next attempt begins where its first did.
+
+        Raises:
+            ValueError: The client's file is of another federation.
         """
-        latest = self.latest
+        if self.federation not in ("", asked.federation):
+            raise ValueError(
+                f"{self.file} holds what client {self.client.id} learnt in another federation: remove it, or give another place for states"
+            )
+        self.federation, latest = asked.federation, self.latest
         if latest is not None and (latest.round, latest.attempt) == (asked.round, asked.attempt):
             return latest
         if latest is not None and latest.round == asked.round:
@@ -177,7 +187,7 @@ class LocalTraining:
         else:
             self.learnt = True
         if self.learnt:
-            write_client(self.file, self.client, fit)
+            write_client(self.file, self.client, fit, self.federation)
         self.latest = fit
         return fit
 
@@ -200,7 +210,8 @@ class LocalTraining:
         self.learnt = False
 
     def _go_to(self, file: Path) -> None:
-        self.latest = restore_client(self.client, read_checkpoint(file))
+        content = read_checkpoint(file)
+        self.latest, self.federation = restore_client(self.client, content), content["federation"]
         self.learnt = True
 
     def reply(self) -> Reply:
@@ -273,9 +284,9 @@ def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, m
     )
 
 
-def write_client(path: Path, client: Client, fit: LocalFit) -> None:
+def write_client(path: Path, client: Client, fit: LocalFit, federation: str) -> None:
     """Write a client's personal state, atomically: its module, what its data believes, its callbacks, and how its fit went."""
-    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit)}
+    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit), "federation": federation}
     client.module.on_save_checkpoint(content)
     content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
     write_atomically(path, lambda file: torch.save(content, file))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_reid.clustering import cluster_means
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.metrics import identification_rates, retrieval_scores, verification_rates
+from lightning_reid.metrics import check_bounds, identification_rates, retrieval_scores, verification_rates
 from lightning_reid.modules import ReIDModule
 from lightning_reid.records import ImageRecord
 
@@ -81,6 +81,39 @@ def personal_scores(
         **_rates("TAR@FAR", verification_rates(embeddings, pids, templates, template_pids, far=far).true, far),
         **_rates("TPIR@FPIR", identification_rates(embeddings, pids, templates, template_pids, fpir=fpir).true, fpir),
     }
+
+
+def check_generic_rates(data: ImageReIDDataModule, *, far: Sequence[float], fpir: Sequence[float]) -> None:
+    """Refuse, before anything is trained, rates that ``generic_scores`` could not show.
+
+    Raises:
+        ValueError: A rate that so few pairs or strangers cannot show.
+    """
+    query, gallery = (pids_of([record for record in part if record.pid > 0]) for part in data.evaluation_records())
+    check_bounds(far, _impostor_pairs(query, gallery))
+    check_bounds(fpir, int((query % 2 == 1).sum()))
+
+
+def check_personal_rates(clients: Mapping[str, ImageReIDDataModule], *, far: Sequence[float], fpir: Sequence[float]) -> None:
+    """Refuse, before anything is trained, rates that ``personal_scores`` of some client could not show.
+
+    Raises:
+        ValueError: A rate that so few pairs or strangers cannot show; the message names the client.
+    """
+    probes = pids_of([record for one in clients.values() for part in (one.dataset.query, one.dataset.gallery) for record in part])
+    for name, mine in clients.items():
+        people = pids_of([record for record in mine.dataset.train[: mine.num_images] if record.pid > 0]).unique()
+        try:
+            check_bounds(far, _impostor_pairs(probes, people))
+            check_bounds(fpir, int((~torch.isin(probes, people)).sum()))
+        except ValueError as error:
+            raise ValueError(f"client {name}: {error}") from error
+
+
+def _impostor_pairs(left: Tensor, right: Tensor) -> int:
+    people, counts = torch.unique(right, return_counts=True)
+    own = {int(pid): int(count) for pid, count in zip(people, counts, strict=True)}
+    return len(left) * len(right) - sum(own.get(int(pid), 0) for pid in left)
 
 
 def mean_templates(embeddings: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:

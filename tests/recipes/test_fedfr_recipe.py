@@ -50,3 +50,10 @@ def test_public_data_without_clients_is_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(RECIPE))["main"](["--public=market1501"])
     assert "--public and --clients go together" in capsys.readouterr().err
+
+
+def test_a_rate_that_so_few_images_cannot_show_is_refused_before_the_server_is_trained(market_folder, tmp_path):
+    arguments = [f"--public={market_folder}", f'--clients=["{market_folder}"]', f"--output={tmp_path}", *TINY, "--far=[1e-9]"]
+    with pytest.raises(ValueError, match="a rate of 1e-09 cannot be measured"):
+        runpy.run_path(str(RECIPE))["main"](arguments)
+    assert not (tmp_path / "pretraining").exists()

@@ -14,7 +14,7 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule,
 from lightning_reid.federated import FedFR
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.modules import FedFRClient, SupervisedReID
-from lightning_reid.runners import Client, Federation
+from lightning_reid.runners import Client, Federation, check_personal_rates
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -153,3 +153,16 @@ def test_what_cannot_be_a_client_is_refused(data, market_folder, tmp_path):
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[HardNegativeSampling()], logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match="wants a datamodule with public images, got ImageReIDDataModule"):
         trainer.fit(SupervisedReID(**TINY), labelled)
+
+
+def test_rates_are_refused_as_the_scores_would_refuse_them_without_a_network(data):
+    """The smallest rate that the images can show passes, half of it does not, and it says for which client."""
+    probes = [record.pid for one in data.values() for part in (one.dataset.query, one.dataset.gallery) for record in part]
+    people = {name: {record.pid for record in one.dataset.train[: one.num_images]} for name, one in data.items()}
+    fewest, with_fewest = min((sum(pid not in mine for pid in probes), name) for name, mine in people.items())
+    pairs, with_pairs = min((sum(len(mine - {pid}) for pid in probes), name) for name, mine in people.items())
+    check_personal_rates(data, far=[1 / pairs], fpir=[1 / fewest])
+    with pytest.raises(ValueError, match=f"client {with_fewest}: a rate of .* cannot be measured with {fewest} impostors"):
+        check_personal_rates({with_fewest: data[with_fewest]} | data, far=[1 / pairs], fpir=[0.99 / fewest])
+    with pytest.raises(ValueError, match=f"client {with_pairs}: a rate of .* cannot be measured with {pairs} impostors"):
+        check_personal_rates({with_pairs: data[with_pairs]} | data, far=[0.99 / pairs], fpir=[1 / fewest])

@@ -1,0 +1,86 @@
+"""FedUReID over Flower: ``flwr run recipes/flower`` sends this file to the server and to every client.
+
+The README says how to set them up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
+from rich.table import Table
+
+from lightning_reid.datamodules import UnlabeledDataModule
+from lightning_reid.files import write_json
+from lightning_reid.modules import BottomUpReID
+from lightning_reid.runners import LocalTraining, Personalisation, fedureid_client
+from lightning_reid.runners.flower import FlowerFederation, client_app
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+Config = dict[str, Any]
+
+
+def personalisation(cfg: Config) -> Personalisation:
+    """The switches of a run."""
+    switches = [bool(cfg[f"personal-{name}"]) for name in ("clustering", "epoch", "update")]
+    return Personalisation(*switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
+
+
+def local_training(context: Context) -> LocalTraining:
+    """The client that a node's configuration names, on its own images."""
+    cfg, node = dict(context.run_config), dict(context.node_config)
+    missing = [name for name in ("client", "dataset", "state") if name not in node]
+    if missing:
+        raise ValueError(
+            f"""this SuperNode's --node-config lacks {", ".join(missing)}: e.g. 'client="a" dataset="market1501" state="/var/reid"'"""
+        )
+    root = str(node["root"]) if "root" in node else None
+    data = UnlabeledDataModule(str(node["dataset"]), root=root, seed=cfg["seed"], **json.loads(cfg["data"]))
+    data.setup()
+    personal = personalisation(cfg)
+    options: Config = {name: json.loads(cfg[name]) for name in ("clustering", "model")}
+    member = fedureid_client(str(node["client"]), data, personal, rounds=cfg["rounds"], seed=cfg["seed"], **options)
+    file = Path(str(node["state"])) / str(cfg["run"]) / f"{member.id}.ckpt"
+    return LocalTraining(member, personal.strategy(), file, cfg["accelerator"])
+
+
+client = client_app(local_training)
+server = ServerApp()
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """All rounds, then every client's scores with its personal model."""
+    cfg = dict(context.run_config)
+    clients = [name.strip() for name in str(cfg["clients"]).split(",") if name.strip()]
+    if not clients:
+        raise ValueError("""no clients: name them, e.g. --run-config 'clients="a,b,c"'""")
+    torch.manual_seed(int(cfg["seed"]))
+    module = BottomUpReID(**json.loads(cfg["model"]))
+    strategy = personalisation(cfg).strategy()
+    strategy.quorum = float(cfg["quorum"])
+    output = Path(cfg["output"]) / str(cfg["run"])
+    federation = FlowerFederation(
+        grid,
+        strategy,
+        module.state_dict(),
+        clients,
+        output,
+        deadline=float(cfg["deadline"]) or None,
+        **{name: cfg[name] for name in ("epochs", "patience", "resume", "seed")},
+    )
+    federation.fit(int(cfg["rounds"]))
+    scores = federation.test_clients()
+    write_json(output / "results.json", {"scores": scores})
+    table = Table(title=f"FedUReID over Flower, {len(clients)} clients, {cfg['rounds']} rounds")
+    for heading in ("client", "R1", "mAP"):
+        table.add_column(heading, justify="left" if heading == "client" else "right")
+    for name, one in scores.items():
+        table.add_row(name, *(f"{100 * one[score]:.1f}" for score in ("R1", "mAP")))
+    Console().print(table)
