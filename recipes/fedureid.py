@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
@@ -24,7 +24,7 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.runners import FederationOptions, Personalisation, RunOptions, Stage, fedureid_client
+from lightning_reid.runners import Client, FederationOptions, LocalTraining, Personalisation, RunOptions, Stage, fedureid_client
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -40,8 +40,9 @@ SMALL_RUN: dict[str, Any] = {
     "model.pooling": "gem",
     "epochs": 2,
 }
-STANDALONE, BASELINE, ALL = "standalone", "baseline", "all"
-ROWS = {
+Row = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all"]
+START, STANDALONE, BASELINE, ALL = "first network", "standalone", "baseline", "all"
+ROWS: dict[str, tuple[bool, bool, bool]] = {
     BASELINE: (False, False, False),
     "PC": (True, False, False),
     "PE": (False, True, False),
@@ -59,7 +60,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--pretraining", type=str | None, default=None, help="labelled data set on which the first network is trained")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
-    parser.add_argument("--ablation", action="store_true", help="every row of the poster's second table")
+    parser.add_argument("--rows", type=list[Row], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
+    parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed"})
@@ -97,35 +99,53 @@ def first_network(cfg: Namespace) -> dict[str, Tensor]:
     return module.network.state_dict()
 
 
-def run_row(cfg: Namespace, run: FederationOptions, data: FederatedDataModule, row: str, start: dict[str, Tensor] | None) -> dict[str, Any]:
-    """One federation: every client's scores with its personal model, and what the rounds cost."""
-    for client in data.clients.values():
-        assert isinstance(client, UnlabeledDataModule)
-        client.forget_target_state()
-    personal = personalisation(cfg, row)
-    options: dict[str, Any] = {"rounds": cfg.rounds, "clustering": cfg.clustering.as_dict(), "model": cfg.model.as_dict(), "seed": cfg.seed}
-    members = [
-        fedureid_client(name, client, personal, **options)
-        for name, client in data.clients.items()
-        if isinstance(client, UnlabeledDataModule)
-    ]
-    for member in members:
-        if start is not None:
-            member.module.network.load_state_dict(start)
-    federation = run.federation(row, personal.strategy(), members)
-    federation.fit(cfg.rounds)
-    scores = federation.test_clients()
-    clusters = {
-        one.id: one.data.target_state.num_clusters for one in members if isinstance(one.data, UnlabeledDataModule) and one.data.target_state
-    }
-    going = [one for one in federation.rounds if not one.report.repeat]
-    payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
-    return {
-        "scores": scores,
-        "clusters": clusters,
-        "steps": sum(sum(one.steps.values()) for one in federation.rounds),
-        "payload_bytes": payload,
-    }
+class Experiment:
+    """Clients' images and the network they start from; runs one federation after another on them."""
+
+    def __init__(self, cfg: Namespace) -> None:
+        self.cfg, self.run = cfg, FederationOptions.of(cfg)
+        self.data = FederatedDataModule(cfg.datasets, unlabeled=True, **self.run.split_arguments(), **cfg.data)
+        self.data.prepare_data()
+        self.data.setup()
+        self.start = None if cfg.pretraining is None else first_network(cfg)
+
+    def clients(self, personal: Personalisation) -> list[Client]:
+        """All of them, as if nothing had been run."""
+        cfg, found = self.cfg, []
+        options: dict[str, Any] = {name: cfg[name].as_dict() for name in ("clustering", "model")}
+        for name, images in self.data.clients.items():
+            assert isinstance(images, UnlabeledDataModule)
+            images.forget_target_state()
+            member = fedureid_client(name, images, personal, rounds=cfg.rounds, seed=cfg.seed, **options)
+            if self.start is not None:
+                member.module.network.load_state_dict(self.start)
+            found.append(member)
+        return found
+
+    def before(self) -> dict[str, Any]:
+        """Scores of the network that all clients start from."""
+        personal, folder = personalisation(self.cfg, BASELINE), Path(self.cfg.output)
+        trainings = [
+            LocalTraining(one, personal.strategy(), folder / f"{one.id}.ckpt", self.cfg.accelerator) for one in self.clients(personal)
+        ]
+        return {"scores": {one.client.id: one.test() for one in trainings}, "clusters": {}, "steps": 0, "payload_bytes": 0}
+
+    def federate(self, row: str) -> dict[str, Any]:
+        """One federation: every client's scores with its personal model, and what the rounds cost."""
+        personal = personalisation(self.cfg, row)
+        members = self.clients(personal)
+        federation = self.run.federation(row, personal.strategy(), members)
+        federation.fit(self.cfg.rounds)
+        scores = federation.test_clients()
+        states = {one.id: one.data.target_state for one in members if isinstance(one.data, UnlabeledDataModule)}
+        going = [one for one in federation.rounds if not one.report.repeat]
+        payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
+        return {
+            "scores": scores,
+            "clusters": {name: state.num_clusters for name, state in states.items() if state is not None},
+            "steps": sum(sum(one.steps.values()) for one in federation.rounds),
+            "payload_bytes": payload,
+        }
 
 
 def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
@@ -154,15 +174,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    run = FederationOptions.of(cfg)
-    data = FederatedDataModule(cfg.datasets, unlabeled=True, **run.split_arguments(), **cfg.data)
-    data.prepare_data()
-    data.setup()
+    experiment = Experiment(cfg)
+    data = experiment.data
     data.print()
     data.save(Path(cfg.output) / "clients.json")
-    rows = [STANDALONE, *ROWS] if cfg.ablation else [BASELINE, ALL]
-    start = None if cfg.pretraining is None else first_network(cfg)
-    found = {row: run_row(cfg, run, data, row, start) for row in rows}
+    rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
+    found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
     return found

@@ -26,11 +26,12 @@ TINY = [
 
 def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
     found = runpy.run_path(str(RECIPE))["main"]([f'--datasets=["{market_folder}"]', f"--output={tmp_path}", *TINY])
-    assert list(found) == ["baseline", "all"]
+    assert list(found) == ["first network", "baseline", "all"]
     for row in found.values():
         assert set(row["scores"]) == {"client0", "client1"}
         assert all(0 < scores["mAP"] <= 1 for scores in row["scores"].values())
     assert found["all"]["steps"] < found["baseline"]["steps"]  # so low a precision is soon reached
+    assert found["first network"]["steps"] == 0
     assert found["all"]["clusters"] != found["baseline"]["clusters"]
     assert found["all"]["payload_bytes"] == found["baseline"]["payload_bytes"] > 0
     printed = capsys.readouterr().out
