@@ -1,4 +1,4 @@
-"""Federated re-ID, generic and personal at once (FedFR, thesis chapter 7): Tables 7.1 and 7.3 on re-ID data.
+"""Federated re-ID, generic and personal at once (FedFR, thesis chapter 7): Tables 7.1 to 7.3 on re-ID data.
 
 Without --public or --clients it generates a public domain and another one that is dealt to clients, and trains small networks: minutes on
 two CPU cores. With them, the defaults are a ResNet-50 at 256x128, 30 rounds of 4 epochs.
@@ -6,12 +6,13 @@ two CPU cores. With them, the defaults are a ResNet-50 at 256x128, 30 rounds of 
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from lightning_reid.callbacks import HardNegativeSampling
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
-from lightning_reid.federated import FedAvg, FedFR
+from lightning_reid.federated import FedAvg, FedFR, ServerState
 from lightning_reid.files import write_json
 from lightning_reid.modules import FedFRClient
 from lightning_reid.runners import (
@@ -32,6 +33,7 @@ from lightning_reid.runners import (
     check_generic_rates,
     check_personal_rates,
     generic_scores,
+    local_trainer,
     personal_scores,
 )
 
@@ -49,26 +51,34 @@ SMALL_RUN: dict[str, Any] = {
     "model.pooling": "gem",
     "model.lr": 0.01,
     "pretraining_epochs": 20,
+    "tuning_epochs": 2,
+    "held_out": 0.5,
+    "far": [0.01],
     "fpir": [0.1],
-    "rounds": 6,
-    "epochs": 4,
+    "rounds": 5,
+    "epochs": 2,
 }
 
 
 class Method(NamedTuple):
-    """A row of Table 7.1: what is used of the public data, and the weights of the three losses."""
+    """A row of Table 7.1 or 7.2: what is used of the public data, the weights of the three losses, and the loss of the branch."""
 
     public: bool
     weights: tuple[float, float, float]
+    branch: Literal["one-vs-all", "cosface"] = "one-vs-all"
 
 
-PRETRAINED, FEDAVG, FEDFR = "pre-trained", "FedAvg", "FedFR"
+PRETRAINED, FEDAVG, CONTRASTIVE, COSFACE, FEDFR = "pre-trained", "FedAvg", "and contrastive", "FedFR, CosFace branch", "FedFR"
 METHODS = {
     FEDAVG: Method(False, (1.0, 0.0, 0.0)),
     "hard negatives": Method(True, (1.0, 0.0, 0.0)),
-    "and contrastive": Method(True, (1.0, 5.0, 0.0)),
+    CONTRASTIVE: Method(True, (1.0, 5.0, 0.0)),
+    COSFACE: Method(True, (1.0, 5.0, 1.0), "cosface"),
     FEDFR: Method(True, (1.0, 5.0, 10.0)),
 }
+ADAPTATIONS = {"fine-tuning": 0.0, "distillation": 1.0}
+"""Of Table 7.2: weight of the global model's logits in each client's own training after the last round."""
+SERVER, OWN, TRANSFORMED = "server's", "client's", "client's, transformed"
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 """Of Fig. 7.3."""
 
@@ -82,13 +92,14 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--held_out", type=float, default=0.4, help="share of a client's images that it is tested on, in (0, 1)")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=60, help="passes over the public data before the first round")
     parser.add_argument("--threshold", type=float, default=0.4, help="t_HN: public images of a larger cosine to a local one are used")
-    parser.add_argument("--ablation", action="store_true", help="every row of Table 7.1")
+    parser.add_argument("--tuning_epochs", type=PositiveInt, default=4, help="of a client's own training in two rows of Table 7.2")
+    parser.add_argument("--ablation", action="store_true", help="every row of Tables 7.1 and 7.2")
     parser.add_argument("--sweep", action="store_true", help="also other thresholds of hard negatives (Fig. 7.3)")
     parser.add_argument("--far", type=list[float], default=[1e-3, 1e-2], help="false accept rates, each in (0, 1]")
     parser.add_argument("--fpir", type=list[float], default=[1e-2, 1e-1], help="false positive identification rates, each in (0, 1]")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images of a client's training batch")
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test"})
-    skipped = {"num_local", "num_public", "weights_of_losses", "personal_embeddings"}
+    skipped = {"num_local", "num_public", "weights_of_losses", "personal_embeddings", "branch", "distillation"}
     parser.add_class_arguments(FedFRClient, "model", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})
     cfg = parser.parse_args(argv)
@@ -142,7 +153,7 @@ class Experiment:
     def client(self, name: str, method: Method, threshold: float) -> Client:
         """A client that starts from the server's network and proxies."""
         data = self.clients[name]
-        module = self.module(data.num_local, data.num_public if method.public else 0, method.weights)
+        module = self.module(data.num_local, data.num_public if method.public else 0, method.weights, branch=method.branch)
         module.network.load_state_dict(self.server.network.state_dict())
         if method.public:
             module.public_proxies.data.copy_(self.server.local_proxies.data)
@@ -168,11 +179,13 @@ class Experiment:
             {name.removeprefix("network."): t for name, t in state.tensors.items() if name.startswith("network.")}
         )
         modules = {one.id: one.module for one in members if isinstance(one.module, FedFRClient)}
-        personal = {"server's": self.personal(dict.fromkeys(modules, server)), "client's": self.personal(modules)}
+        personal = {SERVER: self.personal(dict.fromkeys(modules, server)), OWN: self.personal(modules)}
         if method.weights[2] > 0:
             for module in modules.values():
                 module.personal_embeddings = True
-            personal["client's, transformed"] = self.personal(modules)
+            personal[TRANSFORMED] = self.personal(modules)
+        if row == CONTRASTIVE:
+            personal |= {name: self.personal(self.adapted(members, state, weight)) for name, weight in ADAPTATIONS.items()}
         sampling = [callback for one in members for callback in one.callbacks if isinstance(callback, HardNegativeSampling)]
         return {
             "generic": self.generic(server),
@@ -182,25 +195,46 @@ class Experiment:
             "payload_bytes": sum(tensor.numel() * tensor.element_size() for tensor in state.tensors.values()),
         }
 
+    def adapted(self, members: Sequence[Client], state: ServerState, distillation: float) -> dict[str, FedFRClient]:
+        """Each client's network after training on its own from the server's model, with its local and sampled public images."""
+        found = {}
+        for member in members:
+            module = copy.deepcopy(member.module)
+            assert isinstance(module, FedFRClient)
+            module.load_state_dict(module.state_dict() | state.tensors)
+            module.hparams["weights_of_losses"], module.hparams["distillation"] = (1.0, 0.0, 0.0), distillation
+            pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
+            alone = Client(member.id, module, member.data, member.callbacks)
+            local_trainer(alone, self.cfg.tuning_epochs, self.cfg.accelerator, self.output).fit(module, member.data)
+            found[member.id] = module
+        return found
+
 
 def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
     """Table 7.1: generic scores of the server, personal ones of the clients' best model, and what was trained and sent."""
-    generic, personal = (list(scores) for scores in (found[PRETRAINED]["generic"], found[PRETRAINED]["personal"]["server's"]))
+    generic, personal = (list(scores) for scores in (found[PRETRAINED]["generic"], found[PRETRAINED]["personal"][SERVER]))
     table = Table(
         title=title, caption="per cent; generic: people nobody trained on; personal: a client's own people, mean over the clients"
     )
     for heading in ("method", *(f"generic {name}" for name in generic), *(f"personal {name}" for name in personal), "steps", "MB"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row, one in found.items():
-        best = list(one["personal"].values())[-1]
+        best = one["personal"].get(TRANSFORMED, one["personal"].get(OWN, one["personal"][SERVER]))
         scores = [f"{100 * value:.1f}" for value in (*one["generic"].values(), *best.values())]
         table.add_row(row, *scores, f"{one['steps']:,}", f"{one['payload_bytes'] / 1e6:.2f}")
     Console(width=max(Console().width, 160)).print(table)
 
 
-def print_models(personal: dict[str, dict[str, float]]) -> None:
-    """Table 7.3: which of FedFR's models serves a client best."""
-    table = Table(title="FedFR, personal scores by the model that is asked")
+def print_adaptations(found: dict[str, dict[str, Any]]) -> None:
+    """Table 7.2: ways to a personal model."""
+    rows = {name: found[CONTRASTIVE]["personal"][name] for name in ADAPTATIONS}
+    rows |= {"CosFace branch": found[COSFACE]["personal"][TRANSFORMED], "one-vs-all branch": found[FEDFR]["personal"][TRANSFORMED]}
+    print_models(rows, "Table 7.2: personal scores by the way to a personal model")
+
+
+def print_models(personal: dict[str, dict[str, float]], title: str) -> None:
+    """Personal scores, a row a model."""
+    table = Table(title=title)
     for heading in ("model", *next(iter(personal.values()))):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for model, scores in personal.items():
@@ -217,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     experiment.dealt.save(experiment.output / "clients.json")
     before = experiment.personal(dict.fromkeys(experiment.clients, experiment.server))
     found: dict[str, dict[str, Any]] = {
-        PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {"server's": before}, "steps": 0, "payload_bytes": 0}
+        PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {SERVER: before}, "steps": 0, "payload_bytes": 0}
     }
     rows = [*METHODS] if cfg.ablation else [FEDAVG, FEDFR]
     found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
@@ -225,7 +259,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         found |= {f"FedFR, t_HN={t:g}": experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
     write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
-    print_models(found[FEDFR]["personal"])
+    print_models(found[FEDFR]["personal"], "Table 7.3: FedFR, personal scores by the model that is asked")
+    if cfg.ablation:
+        print_adaptations(found)
     return found
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
+from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss, softened_divergence
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput
 
 
 class FedFRClient(ImageReIDModule):
-    """``a1 L_cos + a2 L_con + a3 L_BCE`` over local and public identities (thesis, eq. 7.7, algorithm 4).
+    """``a1 L_cos + a2 L_con + a3 L_BCE`` over local and public identities (thesis, eq. 7.7, algorithm 4), and the variants of Table 7.2.
 
     CosFace over public and local proxies; the embeddings are held near the global model's and away from those of this client's previous
     round; a decoupled branch transforms them and knows each local identity from everybody else. The server averages ``network`` and
@@ -26,8 +26,8 @@ class FedFRClient(ImageReIDModule):
     is off, as there is no previous model. A fit begins with the global model: set the network before.
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]``, local identities ``0..K_l-1``, public ones ``K_l..K_l+K_g-1``.
-    Logs ``train/loss``, ``train/loss_cosface``, ``train/loss_contrastive``, ``train/loss_one_vs_all`` a step; the scores of
-    :class:`ReIDModule` an epoch, of the personalised embeddings ``transform(network(images))`` with ``personal_embeddings``.
+    Logs ``train/loss`` and, where computed, ``train/loss_<name>`` of ``cosface``, ``contrastive``, ``branch`` and ``distillation`` a step;
+    the scores of :class:`ReIDModule` an epoch, of the personalised embeddings ``transform(network(images))`` with ``personal_embeddings``.
 
     Args:
         num_local: K_l.
@@ -39,6 +39,10 @@ class FedFRClient(ImageReIDModule):
         positive_share: lambda of the binary loss, in (0, 1).
         exponent: t'.
         personal_embeddings: Whether evaluation and ``forward`` give the transformed embeddings.
+        branch: Loss of the decoupled branch: ``"one-vs-all"`` (eq. 7.6), or ``"cosface"`` over the local identities, which has no use for
+            public images.
+        distillation: Weight of ``KL(global || local)`` between the scaled cosines to all proxies, the global model's to those that it came
+            with; 0 for none. For local adaptation after the last round.
         options: Arguments of :class:`ImageReIDModule`.
 
     Raises:
@@ -56,9 +60,15 @@ class FedFRClient(ImageReIDModule):
         positive_share: float = 0.7,
         exponent: float = 3.0,
         personal_embeddings: bool = False,
+        branch: Literal["one-vs-all", "cosface"] = "one-vs-all",
+        distillation: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if branch not in ("one-vs-all", "cosface") or not 0 <= distillation < float("inf"):
+            raise ValueError(
+                f"the branch is one-vs-all or cosface, and the weight of distillation at least 0, got {branch!r} and {distillation}"
+            )
         if num_local < 1 or num_public < 0 or len(weights_of_losses) != 3 or min(weights_of_losses) < 0 or not any(weights_of_losses):
             raise ValueError(
                 "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, not all of them 0, got"
@@ -73,14 +83,17 @@ class FedFRClient(ImageReIDModule):
         self.heads = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
         self.head_bias = nn.Parameter(torch.zeros(num_local))
         if not weights_of_losses[2]:  # DDP would wait for their gradients
-            for unused in (*self.transform.parameters(), self.heads, self.head_bias):
+            for unused in (*self.transform.parameters(), self.heads):
                 unused.requires_grad_(False)
-        if not weights_of_losses[0]:
+        if not weights_of_losses[2] or branch == "cosface":
+            self.head_bias.requires_grad_(False)
+        if not weights_of_losses[0] and not distillation:
             self.local_proxies.requires_grad_(False)
             self.public_proxies.requires_grad_(False)
         self.personal_embeddings = personal_embeddings
         self._global: tuple[EmbeddingNetwork, ...] = ()  # in tuples torch does not find them: they are no part of the state dict
         self._previous: tuple[EmbeddingNetwork, ...] = ()
+        self._global_proxies: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
     def start_from_means(self, local_means: Tensor) -> None:
@@ -92,11 +105,17 @@ class FedFRClient(ImageReIDModule):
     def on_fit_start(self) -> None:
         if not self._global:  # else the fit goes on from a checkpoint within it
             self._global = (_frozen(self.network),)
+            self._global_proxies = (self._proxies().detach().clone(),)
+        self._global_proxies = tuple(proxies.to(self.device) for proxies in self._global_proxies)
         self._global, self._previous = (tuple(network.to(self.device) for network in some) for some in (self._global, self._previous))
 
     @override
     def on_train_end(self) -> None:
-        self._previous, self._global = (_frozen(self.network),), ()
+        self._previous, self._global, self._global_proxies = (_frozen(self.network),), (), ()
+
+    def _proxies(self) -> Tensor:
+        """``[K_l + K_g, D]``, in the order of the labels."""
+        return torch.cat([self.local_proxies, self.public_proxies])
 
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -105,22 +124,37 @@ class FedFRClient(ImageReIDModule):
         options = {"scale": self.hparams["scale"], "margin": self.hparams["margin"]}
         embeddings = self.embed(images).embedding
         losses: dict[str, tuple[float, Tensor]] = {}
+        of_distillation = self.hparams["distillation"]
+        cosines = _cosines(embeddings, self._proxies())
         if of_cosface:
-            proxies = torch.cat([self.local_proxies, self.public_proxies])
-            losses["cosface"] = of_cosface, cosface_loss(_cosines(embeddings, proxies), pids, **options)
+            losses["cosface"] = of_cosface, cosface_loss(cosines, pids, **options)
+        if of_distillation or (of_contrastive and self._previous):
+            with torch.no_grad():
+                of_global = self._global[0](images).embedding
         if of_contrastive and self._previous:
             with torch.no_grad():
-                of_global, of_previous = self._global[0](images).embedding, self._previous[0](images).embedding
+                of_previous = self._previous[0](images).embedding
             contrastive = model_contrastive_loss(embeddings, of_global, of_previous, self.hparams["temperature"])
             losses["contrastive"] = of_contrastive, contrastive
+        if of_distillation:
+            target, scale = _cosines(of_global, self._global_proxies[0]), self.hparams["scale"]
+            losses["distillation"] = of_distillation, softened_divergence(scale * cosines, scale * target, 1.0)
         if of_heads:
-            cosines = _cosines(self.transform(embeddings), self.heads)
-            more = {"share": self.hparams["positive_share"], "exponent": self.hparams["exponent"]}
-            losses["one_vs_all"] = of_heads, one_vs_all_loss(cosines, self.head_bias, pids, **options, **more)
+            losses["branch"] = of_heads, self._branch_loss(_cosines(self.transform(embeddings), self.heads), pids)
         loss = torch.stack([weight * value for weight, value in losses.values()]).sum()
         logged = {f"train/loss_{name}": value for name, (_, value) in losses.items()}
         self.log_dict({"train/loss": loss, **logged}, batch_size=len(pids))
         return loss
+
+    def _branch_loss(self, cosines: Tensor, pids: Tensor) -> Tensor:
+        scale, margin = self.hparams["scale"], self.hparams["margin"]
+        if self.hparams["branch"] == "one-vs-all":
+            share, exponent = self.hparams["positive_share"], self.hparams["exponent"]
+            return one_vs_all_loss(cosines, self.head_bias, pids, scale=scale, margin=margin, share=share, exponent=exponent)
+        local = pids < len(self.heads)
+        if not local.any():
+            return cosines.sum() * 0
+        return cosface_loss(cosines[local], pids[local], scale=scale, margin=margin)
 
     @override
     def embed_batch(self, batch: dict[str, Tensor]) -> EmbeddingOutput:
@@ -138,11 +172,13 @@ class FedFRClient(ImageReIDModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["other_networks"] = [[network.state_dict() for network in some] for some in (self._global, self._previous)]
+        checkpoint["global_proxies"] = list(self._global_proxies)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in checkpoint["other_networks"])
+        self._global_proxies = tuple(checkpoint["global_proxies"])
 
     def _copy(self, tensors: dict[str, Tensor]) -> EmbeddingNetwork:
         network: EmbeddingNetwork = _frozen(self.network)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.federation import Federation, FederationRound, FederationServer
     from lightning_reid.runners.federation_options import FederationOptions
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
-    from lightning_reid.runners.local_training import Client, LocalFit, LocalRound, LocalTraining
+    from lightning_reid.runners.local_training import Client, LocalFit, LocalRound, LocalTraining, local_trainer
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
@@ -69,6 +69,7 @@ __all__ = [
     "find_crops",
     "generic_scores",
     "image_network_costs",
+    "local_trainer",
     "median_milliseconds",
     "nearest_images",
     "network_costs",
@@ -88,7 +89,7 @@ _MODULES = {
     "federation": ("Federation", "FederationRound", "FederationServer"),
     "federation_options": ("FederationOptions",),
     "fedureid": ("Personalisation", "fedureid_client"),
-    "local_training": ("Client", "LocalFit", "LocalRound", "LocalTraining"),
+    "local_training": ("Client", "LocalFit", "LocalRound", "LocalTraining", "local_trainer"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "open_set": ("check_generic_rates", "check_personal_rates", "generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),

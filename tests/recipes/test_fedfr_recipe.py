@@ -43,7 +43,27 @@ def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == found
     printed = capsys.readouterr().out
     assert "2 clients by identity, seed 1" in printed
-    assert "personal scores by the model that is asked" in printed
+    assert "Table 7.3" in printed
+
+
+def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
+    found = runpy.run_path(str(RECIPE))["main"](
+        [
+            f"--public={market_folder}",
+            f'--clients=["{market_folder}"]',
+            f"--output={tmp_path}",
+            *TINY,
+            "--rounds=1",
+            "--tuning_epochs=1",
+            "--ablation",
+        ]
+    )
+    assert list(found) == ["pre-trained", "FedAvg", "hard negatives", "and contrastive", "FedFR, CosFace branch", "FedFR"]
+    ways = found["and contrastive"]["personal"]
+    assert list(ways) == ["server's", "client's", "fine-tuning", "distillation"]
+    assert all(0 <= score <= 1 for way in ways.values() for score in way.values())
+    printed = capsys.readouterr().out
+    assert all(row in printed for row in ("Table 7.2", "Table 7.3", "fine-tuning", "distillation", "CosFace branch", "one-vs-all branch"))
 
 
 def test_public_data_without_clients_is_refused_before_anything_is_read(capsys):

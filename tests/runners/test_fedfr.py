@@ -75,16 +75,18 @@ def test_batches_are_local_images_and_chosen_public_ones_with_labels_that_do_not
     assert one.num_classes == one.num_local + one.num_public
 
 
-def test_the_loss_is_eq_7_7_of_its_three_parts(data, tmp_path):
-    run = federation({"client0": data["client0"]}, tmp_path, threshold=-1.0)
+@pytest.mark.parametrize("options", [{}, {"branch": "cosface", "distillation": 2.0}], ids=["eq 7.7", "variants of table 7.2"])
+def test_the_loss_is_that_of_its_parts(data, tmp_path, options):
+    run = federation({"client0": data["client0"]}, tmp_path, threshold=-1.0, **options)
     run.fit(1)
     module = run.clients[0].module
-    batch = {
-        "images": torch.randn(6, 3, 64, 32),
-        "pids": torch.tensor([0, 1, 0, module.hparams["num_local"], 1, module.hparams["num_local"]]),
-    }
+    num_local = module.hparams["num_local"]
+    batch = {"images": torch.randn(6, 3, 64, 32), "pids": torch.tensor([0, 1, 0, num_local, 1, num_local])}
     previous = module._previous[0]
     module.on_fit_start()
+    with torch.no_grad():  # the global model's proxies are those that the fit began with
+        began_with = F.normalize(torch.cat([module.local_proxies, module.public_proxies]), dim=1)
+        module.local_proxies.add_(torch.randn_like(module.local_proxies))
     module.train()
     module.log_dict = lambda *_, **__: None
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -92,12 +94,26 @@ def test_the_loss_is_eq_7_7_of_its_three_parts(data, tmp_path):
     module.load_state_dict(state)  # the statistics of the batch norms moved
     embeddings = module.network(batch["images"]).embedding
     proxies = F.normalize(torch.cat([module.local_proxies, module.public_proxies]), dim=1)
-    cosface = cosface_loss(F.normalize(embeddings, dim=1) @ proxies.T, batch["pids"])
+    cosines = F.normalize(embeddings, dim=1) @ proxies.T
     module.load_state_dict(state)
     others = [network(batch["images"]).embedding for network in (module._global[0], previous)]
     heads = F.normalize(module.transform(embeddings), dim=1) @ F.normalize(module.heads, dim=1).T
-    parts = cosface, model_contrastive_loss(embeddings, *others), one_vs_all_loss(heads, module.head_bias, batch["pids"])
-    torch.testing.assert_close(loss, parts[0] + 5 * parts[1] + 10 * parts[2])
+    expected = cosface_loss(cosines, batch["pids"]) + 5 * model_contrastive_loss(embeddings, *others)
+    if options:
+        local = batch["pids"] < num_local
+        teacher = torch.softmax(30 * F.normalize(others[0], dim=1) @ began_with.T, dim=1)
+        divergence = (teacher * (teacher.log() - torch.log_softmax(30 * cosines, dim=1))).sum(1).mean()
+        expected = expected + 10 * cosface_loss(heads[local], batch["pids"][local]) + 2 * divergence
+    else:
+        expected = expected + 10 * one_vs_all_loss(heads, module.head_bias, batch["pids"])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_cosface_branch_has_nothing_to_learn_from_public_images_alone():
+    module = FedFRClient(3, 4, branch="cosface", **TINY)
+    assert float(module._branch_loss(torch.rand(2, 3), torch.tensor([3, 5]))) == 0
+    with pytest.raises(ValueError, match="the branch is one-vs-all or cosface"):
+        FedFRClient(3, 4, branch="softmax", **TINY)
 
 
 def test_network_and_public_proxies_are_averaged_and_nothing_local_is_sent(data, tmp_path):
