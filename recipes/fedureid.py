@@ -51,6 +51,7 @@ ROWS: dict[str, tuple[bool, bool, bool]] = {
     ALL: (True, True, True),
 }
 """Of the poster's ablation: personalised clustering, epoch, update."""
+FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
@@ -165,6 +166,20 @@ def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
     Console(width=max(Console().width, 120)).print(table)
 
 
+def print_methods(found: dict[str, dict[str, Any]]) -> None:
+    """The poster's first table: four scores of each client, a row a method."""
+    table = Table(title="every client's personal model, per cent")
+    for heading in ("client", "method", *FOUR_SCORES):
+        table.add_column(heading, justify="left" if heading in ("client", "method") else "right")
+    methods = [row for row in (STANDALONE, BASELINE, ALL) if row in found]
+    for name in next(iter(found.values()))["scores"]:
+        for number, row in enumerate(methods):
+            scores = found[row]["scores"][name]
+            table.add_row(name if number == 0 else "", row, *(f"{100 * scores[score]:.1f}" for score in FOUR_SCORES))
+        table.add_section()
+    Console(width=max(Console().width, 100)).print(table)
+
+
 def _cell(scores: dict[str, float]) -> str:
     return f"{100 * scores['R1']:.1f} / {100 * scores['mAP']:.1f}"
 
@@ -181,6 +196,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
     found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+    print_methods(found)
     print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
     return found
 
