@@ -17,13 +17,14 @@ from typing import Any, Literal, NamedTuple
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from lightning_reid.callbacks import HardNegativeSampling
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
 from lightning_reid.federated import FedAvg, FedFR, ServerState
-from lightning_reid.files import write_json
+from lightning_reid.files import write_atomically, write_json
 from lightning_reid.modules import FedFRClient
 from lightning_reid.runners import (
     Client,
@@ -225,6 +226,22 @@ def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
     Console(width=max(Console().width, 160)).print(table)
 
 
+def draw_sweep(path: Path, rows: dict[float, dict[str, Any]]) -> None:
+    """Fig. 7.3: generic scores and training steps by the threshold of hard negatives."""
+    thresholds = sorted(rows)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(thresholds, [100 * rows[t]["generic"]["mAP"] for t in thresholds], marker="o", label="generic mAP, %")
+    steps = axes.twinx()
+    steps.plot(thresholds, [rows[t]["steps"] for t in thresholds], marker="s", color="tab:orange", label="training steps")
+    axes.set_xlabel("t_HN, cosine")
+    axes.set_ylabel("generic mAP, %")
+    steps.set_ylabel("training steps of all clients")
+    steps.set_ylim(bottom=0)
+    figure.legend(loc="outside upper center", ncols=2)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
+
+
 def print_adaptations(found: dict[str, dict[str, Any]]) -> None:
     """Table 7.2: ways to a personal model."""
     rows = {name: found[CONTRASTIVE]["personal"][name] for name in ADAPTATIONS}
@@ -256,7 +273,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     rows = [*METHODS] if cfg.ablation else [FEDAVG, FEDFR]
     found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
     if cfg.sweep:
-        found |= {f"FedFR, t_HN={t:g}": experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
+        others = {t: experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
+        draw_sweep(experiment.output / "sweep.png", {cfg.threshold: found[FEDFR]} | others)
+        found |= {f"FedFR, t_HN={t:g}": row for t, row in others.items()}
     write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
     print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
     print_models(found[FEDFR]["personal"], "Table 7.3: FedFR, personal scores by the model that is asked")

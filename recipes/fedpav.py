@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
 from lightning_reid.federated import FedAvg, FedPav, FedUReID
 from lightning_reid.files import write_json
 from lightning_reid.modules import ReIDModule, SupervisedReID
-from lightning_reid.runners import Client, FederationOptions, local_trainer
+from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, local_trainer, print_rounds
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -46,6 +47,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     FederationOptions.add_to(parser, output="runs/fedpav", rounds=30, epochs=4)
     parser.add_argument("--datasets", type=list[str] | None, default=None, help="data sets of the clients; none: generate two")
+    parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     parser.add_argument("--unseen", type=list[str], default=[], help="data sets with a test part that the server's model is scored on")
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
@@ -76,8 +78,10 @@ class Experiment:
             pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
             members.append(Client(name, SupervisedReID(**self.cfg.model), images))
         federation = self.run.federation(row, strategy, members)
-        state = federation.fit(self.cfg.rounds)
-        found: dict[str, Any] = {"clients": federation.test_clients(), "server": federation.test_server(), "unseen": {}}
+        scores = RoundScores(federation, self.cfg.test_every_n_rounds)
+        state = federation.fit(self.cfg.rounds, scores)
+        found: dict[str, Any] = {"clients": scores.test(), "server": federation.test_server(), "unseen": {}}
+        found["mAP by round"] = scores.means("mAP")
         module = members[0].module
         module.load_state_dict(module.state_dict() | state.tensors)
         if row == FEDAVG:
@@ -113,6 +117,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     # a client that keeps all of its own model is not in a federation, and trains as often
     found = {LOCAL: experiment.federate(LOCAL, FedUReID(local_share=1.0)), FEDAVG: experiment.federate(FEDAVG, FedPav())}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+    curves = {row: one["mAP by round"] for row, one in found.items()}
+    draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
+    print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
     personal = {
         LOCAL: found[LOCAL]["clients"],
         f"{FEDAVG}, client's": found[FEDAVG]["clients"],

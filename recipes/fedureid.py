@@ -24,7 +24,18 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.runners import Client, FederationOptions, LocalTraining, Personalisation, RunOptions, Stage, fedureid_client
+from lightning_reid.runners import (
+    Client,
+    FederationOptions,
+    LocalTraining,
+    Personalisation,
+    RoundScores,
+    RunOptions,
+    Stage,
+    draw_rounds,
+    fedureid_client,
+    print_rounds,
+)
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -63,6 +74,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
     parser.add_argument("--rows", type=list[Row], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
+    parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed"})
@@ -136,13 +148,14 @@ class Experiment:
         personal = personalisation(self.cfg, row)
         members = self.clients(personal)
         federation = self.run.federation(row, personal.strategy(), members)
-        federation.fit(self.cfg.rounds)
-        scores = federation.test_clients()
+        scores = RoundScores(federation, self.cfg.test_every_n_rounds)
+        federation.fit(self.cfg.rounds, scores)
         states = {one.id: one.data.target_state for one in members if isinstance(one.data, UnlabeledDataModule)}
         going = [one for one in federation.rounds if not one.report.repeat]
         payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
         return {
-            "scores": scores,
+            "scores": scores.test(),
+            "mAP by round": scores.means("mAP"),
             "clusters": {name: state.num_clusters for name, state in states.items() if state is not None},
             "steps": sum(sum(one.steps.values()) for one in federation.rounds),
             "payload_bytes": payload,
@@ -196,6 +209,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
     found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
     write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+    curves = {row: found[row]["mAP by round"] for row in rows}
+    draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
+    print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
     print_methods(found)
     print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
     return found

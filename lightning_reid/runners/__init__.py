@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         print_table,
         write_report,
     )
+    from lightning_reid.runners.round_scores import RoundScores, draw_rounds, print_rounds
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
     from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
@@ -57,12 +58,14 @@ __all__ = [
     "PruningRun",
     "RedetectOptions",
     "ResultRow",
+    "RoundScores",
     "RunOptions",
     "Stage",
     "check_generic_rates",
     "check_personal_rates",
     "draw_curves",
     "draw_heat_map",
+    "draw_rounds",
     "draw_search",
     "export_onnx",
     "fedureid_client",
@@ -76,6 +79,7 @@ __all__ = [
     "onnx_milliseconds",
     "personal_scores",
     "print_neighbours",
+    "print_rounds",
     "print_table",
     "seed_comparison",
     "write_embeddings",
@@ -95,6 +99,7 @@ _MODULES = {
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
+    "round_scores": ("RoundScores", "draw_rounds", "print_rounds"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
     "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),

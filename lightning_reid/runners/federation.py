@@ -119,8 +119,12 @@ class FederationServer(ABC):
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
-    def fit(self, rounds: int) -> ServerState:
+    def fit(self, rounds: int, after_round: Callable[[int], object] | None = None) -> ServerState:
         """Run rounds until so many are done in all, those of an earlier sitting included.
+
+        Args:
+            rounds: In all.
+            after_round: Called with the number of rounds that are done, after each.
 
         Raises:
             RuntimeError: A round found too few replies, again and again; the message names who was left out and why.
@@ -133,6 +137,8 @@ class FederationServer(ABC):
             while self.state.round < rounds:
                 self._run_round(progress)
                 progress.update(bar, completed=self.state.round)
+                if after_round is not None:
+                    after_round(self.state.round)
         return self.state
 
     def _run_round(self, progress: Progress) -> None:

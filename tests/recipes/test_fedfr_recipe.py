@@ -46,6 +46,7 @@ def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models
     assert "Table 7.3" in printed
 
 
+@pytest.mark.slow
 def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
     found = runpy.run_path(str(RECIPE))["main"](
         [
@@ -56,9 +57,14 @@ def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
             "--rounds=1",
             "--tuning_epochs=1",
             "--ablation",
+            "--sweep",
         ]
     )
-    assert list(found) == ["pre-trained", "FedAvg", "hard negatives", "and contrastive", "FedFR, CosFace branch", "FedFR"]
+    sweep = [f"FedFR, t_HN={threshold}" for threshold in (0.2, 0.3, 0.5, 0.6)]
+    assert list(found) == ["pre-trained", "FedAvg", "hard negatives", "and contrastive", "FedFR, CosFace branch", "FedFR", *sweep]
+    shares = [found[row]["public share"] for row in sorted([*sweep, "FedFR"], key=lambda row: float(row[-3:]) if "=" in row else 0.4)]
+    assert shares == sorted(shares, reverse=True)  # the higher the threshold, the fewer public images
+    assert (tmp_path / "sweep.png").stat().st_size > 0
     ways = found["and contrastive"]["personal"]
     assert list(ways) == ["server's", "client's", "fine-tuning", "distillation"]
     assert all(0 <= score <= 1 for way in ways.values() for score in way.values())

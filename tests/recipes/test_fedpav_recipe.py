@@ -34,4 +34,5 @@ def test_two_data_sets_are_two_clients_and_a_third_that_nobody_saw_is_scored(mar
     assert local["unseen"] == {}
     printed = capsys.readouterr().out
     assert "Table 7.5: unseen data sets" in printed
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == found
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == json.loads(json.dumps(found))
+    assert (tmp_path / "curves.png").stat().st_size > 0

@@ -38,5 +38,7 @@ def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trai
     assert "2 clients by identity, seed 0" in printed
     assert "local steps" in printed
     assert all(column in printed for column in ("every client's personal model", "R5", "R10"))
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == found
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == json.loads(json.dumps(found))
+    assert list(found["all"]["mAP by round"]) == [1, 2]
+    assert (tmp_path / "curves.png").stat().st_size > 0
     assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"

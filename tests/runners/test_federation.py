@@ -13,7 +13,7 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule
 from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.runners import Client, Federation
+from lightning_reid.runners import Client, Federation, RoundScores, print_rounds
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -186,3 +186,19 @@ def test_a_repeated_round_begins_where_its_first_attempt_began(market_folder, tm
         state = member.data.target_state
         assert state is not None
         assert (state.iteration, state.num_clusters) == (rounds_before, member.num_images - 2 * rounds_before), member.id
+
+
+def test_scores_by_round_are_kept_and_a_resumed_run_goes_on_with_them(market_folder, tmp_path, capsys):
+    run = federation(clients(market_folder), tmp_path)
+    scores = RoundScores(run, every_n_rounds=2)
+    run.fit(3, scores)
+    assert list(scores.rounds) == [2]
+    assert scores.test() == run.test_clients()
+    assert list(scores.means("mAP")) == [2, 3]
+    assert scores.means("mAP")[3] == pytest.approx(sum(one["mAP"] for one in run.test_clients().values()) / 3)
+    again = RoundScores(federation(clients(market_folder), tmp_path, resume=True))
+    assert again.rounds == scores.rounds
+    print_rounds({"a": again.means("mAP"), "b": {1: 0.5}}, "by round")
+    assert "50.0" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="n at least 1"):
+        RoundScores(run, 0)

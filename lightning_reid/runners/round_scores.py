@@ -1,0 +1,82 @@
+"""Scores of a federation round by round: a table and a curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.table import Table
+
+from lightning_reid.files import write_atomically, write_json
+from lightning_reid.runners.federation import Federation
+
+
+class RoundScores:
+    """Tests every client's personal model after every n rounds, for ``Federation.fit``; kept in the federation's ``scores.json``.
+
+    Attributes:
+        rounds: Number of rounds that are done, to the clients' scores.
+
+    Args:
+        federation: Whose clients.
+        every_n_rounds: At least 1.
+
+    Raises:
+        ValueError: ``every_n_rounds`` is below 1.
+    """
+
+    def __init__(self, federation: Federation, every_n_rounds: int = 1) -> None:
+        if every_n_rounds < 1:
+            raise ValueError(f"clients are tested after every n rounds, n at least 1, got {every_n_rounds}")
+        self.federation, self.every_n_rounds = federation, every_n_rounds
+        self.file = federation.output / "scores.json"
+        self.rounds: dict[int, dict[str, dict[str, float]]] = {}
+        if self.file.is_file():
+            told = json.loads(self.file.read_text(encoding="utf-8"))["rounds"]
+            self.rounds = {int(number): scores for number, scores in told.items() if int(number) <= federation.state.round}
+
+    def __call__(self, rounds_done: int) -> None:
+        """After a round."""
+        if rounds_done % self.every_n_rounds == 0:
+            self.test()
+
+    def test(self) -> dict[str, dict[str, float]]:
+        """The clients' scores at this moment."""
+        done = self.federation.state.round
+        if done not in self.rounds:
+            self.rounds[done] = self.federation.test_clients()
+            write_json(self.file, {"rounds": {str(number): scores for number, scores in sorted(self.rounds.items())}})
+        return self.rounds[done]
+
+    def means(self, score: str) -> dict[int, float]:
+        """Rounds done to the mean of a score over the clients."""
+        return {number: mean(one[score] for one in scores.values()) for number, scores in sorted(self.rounds.items())}
+
+
+def print_rounds(curves: Mapping[str, Mapping[int, float]], title: str) -> None:
+    """A table with a row a round and a column a method; scores are fractions, shown in per cent."""
+    table = Table(title=title)
+    for heading in ("rounds", *curves):
+        table.add_column(heading, justify="right")
+    for number in sorted({number for curve in curves.values() for number in curve}):
+        table.add_row(str(number), *(f"{100 * curve[number]:.1f}" if number in curve else "" for curve in curves.values()))
+    Console(width=max(Console().width, 100)).print(table)
+
+
+def draw_rounds(path: Path, curves: Mapping[str, Mapping[int, float]], label: str) -> None:
+    """Draw scores, fractions, over the rounds, a line a method."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(list(curve), [100 * value for value in curve.values()], marker="o", markersize=3, label=name)
+    axes.set_xlabel("rounds")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
