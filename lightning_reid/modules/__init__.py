@@ -3,6 +3,7 @@
 from lightning_reid.modules.bottom_up import BottomUpReID
 from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillation
 from lightning_reid.modules.fedfr import FedFRClient
+from lightning_reid.modules.fedureid import FedUReIDClient
 from lightning_reid.modules.hsr import HSR
 from lightning_reid.modules.identity_learning import IdentityLearning
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -19,6 +20,7 @@ __all__ = [
     "DistilledReID",
     "EmbeddingDistillation",
     "FedFRClient",
+    "FedUReIDClient",
     "IdentityLearning",
     "ImageReIDModule",
     "PseudoIdentityLearning",

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
-from lightning_reid.modules import BottomUpReID
+from lightning_reid.modules import FedUReIDClient
 from lightning_reid.runners.local_training import Client
-
-FOR_EVER = 10**9
-"""Epochs without progress that a fit may have: only the threshold ends it."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +55,10 @@ def fedureid_client(
         personalisation: What is personal about it.
         rounds: Of the whole federation, for the profile.
         clustering: Of ``BottomUpClustering``.
-        model: Of ``BottomUpReID``.
+        model: Of ``BottomUpReID``, which a ``FedUReIDClient`` is.
         seed: Of its first weights: the same for all clients of a federation.
     """
     torch.manual_seed(seed)
     profile = {"profile_steps": max(1, rounds - 1)} if personalisation.clustering else {}
-    callbacks: list[pl.Callback] = [BottomUpClustering(merge_at_start=True, **(clustering | profile))]
-    if personalisation.epoch:
-        callbacks.append(
-            EarlyStopping(
-                "train/precision",
-                mode="max",
-                stopping_threshold=personalisation.precision,
-                patience=FOR_EVER,
-                check_on_train_epoch_end=True,
-            )
-        )
-    return Client(name, BottomUpReID(**model), data, callbacks)
+    module = FedUReIDClient(personalisation.precision if personalisation.epoch else None, **model)
+    return Client(name, module, data, [BottomUpClustering(merge_at_start=True, **(clustering | profile))])

@@ -183,3 +183,24 @@ def test_estimation_and_a_run_of_pruning_are_timed():
     assert set(found["estimation"]) == {"plain", "estimating"}
     assert found["run"]["flops"] <= 0.5
     assert found["run"]["seconds"] > 0
+
+
+def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back(tmp_path, capsys):
+    bench = loaded("federated_ordering")
+    for seed in (0, 1):
+        rows = {
+            row: {"scores": {name: {"mAP": mAP + client, "R1": 0.5} for name, client in (("a", 0.0), ("b", 0.1 * seed))}, "steps": steps}
+            for row, mAP, steps in (("first network", 0.1, 0), ("baseline", 0.2, 100), ("PE", 0.25, 60), ("all", 0.4, 50))
+        }
+        bench.write_json(tmp_path / f"fedureid-seed{seed}" / "results.json", {"rows": rows})
+    weights = tmp_path / "weights"
+    weights.touch()
+    found = bench.main(["--method=fedureid", "--seeds", "0", "1", f"--output={tmp_path}", f"--weights={weights}"])
+    assert found["mAP"][1]["all"] == pytest.approx(0.45)
+    assert found["steps"][0] == {"first network": 0.0, "baseline": 1.0, "PE": 0.6, "all": 0.5}
+    printed = capsys.readouterr().out
+    assert "| all - baseline | +20.0 | +20.0 to +20.0 | yes |" in printed
+    assert "| all - PE | +15.0 | +15.0 to +15.0 | yes |" in printed
+    with pytest.raises(SystemExit):
+        bench.main(["--method=fedureid", f"--output={tmp_path}"])
+    assert "give --weights FILE" in capsys.readouterr().err

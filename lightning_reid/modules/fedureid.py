@@ -1,0 +1,37 @@
+"""A client of FedUReID: bottom-up clustering that stops a round's training when it has learnt its clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_reid.modules.bottom_up import BottomUpReID
+
+
+class FedUReIDClient(BottomUpReID):
+    """``BottomUpReID`` with the personalised epoch of FedUReID (Zhuang et al. 2021): a fit ends with the epoch that is precise enough.
+
+    The other two optimisations are not the module's: personalised clustering is ``BottomUpClustering(profile_steps=...)``, the personalised
+    update is the strategy ``FedUReID``. ``runners.fedureid_client`` puts them together, each on a switch.
+
+    Args:
+        stop_at_precision: PE, ``train/precision`` of an epoch (share of images whose nearest cluster is their own, in (0, 1]) that ends the
+            fit; ``None`` trains all epochs.
+        options: Arguments of :class:`BottomUpReID`.
+
+    Raises:
+        ValueError: The precision is out of range.
+    """
+
+    def __init__(self, stop_at_precision: float | None = 0.95, **options: Any) -> None:
+        super().__init__(**options)
+        if stop_at_precision is not None and not 0 < stop_at_precision <= 1:
+            raise ValueError(f"the precision that ends a fit lies in (0, 1], got {stop_at_precision}")
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        enough = self.hparams["stop_at_precision"]
+        if enough is not None and float(self.trainer.callback_metrics["train/precision"]) >= enough:
+            self.trainer.should_stop = True
