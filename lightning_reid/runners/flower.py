@@ -7,6 +7,7 @@ join is Flower's affair. Nothing but what the strategy shares, a few numbers and
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 MODEL, ASKED, FIT, CLIENT, SCORES = "model", "asked", "fit", "client", "scores"
 """Names of the records in a message."""
 SECONDS_BETWEEN_LOOKS = 0.2
+REPLIES = "replies-"
+"""Begins the name of the folder that a round's replies are kept in."""
 
 
 def client_app(build: Callable[[Context], LocalTraining]) -> ClientApp:
@@ -118,6 +121,8 @@ class FlowerFederation(FederationServer):
         super().__init__(strategy, tensors, clients, output, attempts=attempts, resume=resume, quiet=quiet)
         self.grid, self.epochs, self.deadline, self.patience, self.seed = grid, epochs, deadline, patience, seed
         self._client_of: dict[int, str] = {}
+        for left in self.output.glob(f"{REPLIES}*"):  # by a server that was killed
+            shutil.rmtree(left)
 
     @override
     def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
@@ -125,7 +130,7 @@ class FlowerFederation(FederationServer):
         asked = LocalRound(self.state.federation, self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
         content = RecordDict({MODEL: ArrayRecord(self.strategy.download(self.state)), ASKED: ConfigRecord(asdict(asked))})
         nodes = self._connected(self.strategy.enough(self.state) if self._client_of else len(self.state.clients))
-        with tempfile.TemporaryDirectory(dir=self.output, prefix="replies-") as folder:
+        with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:
             images: dict[str, int] = {}
             said: Counter[str] = Counter()
             for message in self._answers(content, MessageType.TRAIN, nodes, absent):
@@ -133,6 +138,9 @@ class FlowerFederation(FederationServer):
                 node = message.metadata.src_node_id
                 try:
                     client, num_images, fit = self._read(message)
+                    if not fit.problem:
+                        tensors = message.content.array_records[MODEL].to_torch_state_dict(keep_input=False)
+                        save_file(dict(tensors), Path(folder) / f"{self.state.clients.index(client)}.safetensors")
                 except (KeyError, TypeError, ValueError) as error:  # what a stranger sends is told, and must not stop the others
                     self._lost(node, f"its reply cannot be read: {error!r}", absent)
                     continue
@@ -140,8 +148,6 @@ class FlowerFederation(FederationServer):
                 self._client_of[node], fits[client], absent[client] = client, fit, fit.problem
                 if not fit.problem:
                     images[client] = num_images
-                    tensors = message.content.array_records[MODEL].to_torch_state_dict(keep_input=False)
-                    save_file(dict(tensors), Path(folder) / f"{self.state.clients.index(client)}.safetensors")
             for client in [client for client, times in said.items() if times > 1]:
                 absent[client] = f"{said[client]} nodes say that they are it"
                 images.pop(client, None)
