@@ -20,7 +20,7 @@ from lightning_reid.modules import BottomUpReID
 from lightning_reid.runners import CLUSTERS, LOSS, SCORE, ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
 
 SMALL_RUN: dict[str, Any] = {
-    "data.dataset": "market-like",
+    "data.dataset": "duke-like",
     "data.image_size": [64, 32],
     "data.crop_padding": 4,
     "data.batch_size": 32,
@@ -28,9 +28,10 @@ SMALL_RUN: dict[str, Any] = {
     "model.backbone": "resnet18",
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
-    "clustering.initial_epochs": 5,
+    "clustering.initial_epochs": 8,
     "clustering.every_n_epochs": 1,
-    "steps": 15,
+    "clustering.merge_share": 0.1,
+    "steps": 5,
 }
 UNTRAINED, BUC = "untrained network", "BUC"
 
