@@ -15,6 +15,7 @@ from lightning_reid.losses.margin_softmax import cosface_loss, one_vs_all_loss
 from lightning_reid.losses.model_contrastive import model_contrastive_loss
 from lightning_reid.losses.repelled import repelled_loss, updated_table
 from lightning_reid.losses.soft_targets import soft_target_cross_entropy
+from lightning_reid.losses.spread_out import spread_out_loss
 from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weighted_triplet_loss, weighted_triplet_loss
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "repelled_loss",
     "soft_target_cross_entropy",
     "softened_divergence",
+    "spread_out_loss",
     "updated_table",
     "weighted_triplet_loss",
 ]

@@ -222,9 +222,10 @@ class Federation(FederationServer):
         members = sorted(clients, key=lambda client: client.id)
         self.members = [LocalTraining(one, strategy, folder / f"{one.id}.ckpt", accelerator) for one in members]
         first = members[0].module.state_dict()
+        shared = strategy.begin(first, [members[0].id]).tensors
         for client in members[1:]:
             try:
-                check_alike(strategy.allow_list(first).pick(client.module.state_dict()), strategy.allow_list(first).pick(first))
+                check_alike(strategy.begin(client.module.state_dict(), [client.id]).tensors, shared)
             except ValueError as error:
                 raise ValueError(f"client {client.id} has another network than client {members[0].id}: {error}") from error
         super().__init__(strategy, first, [one.id for one in members], output, attempts=attempts, resume=resume, quiet=quiet)
@@ -242,7 +243,7 @@ class Federation(FederationServer):
         """Train the clients one after another; each model is averaged before the next client begins."""
         asked = LocalRound(self.state.federation, self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
         for member in self.members:
-            fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state))
+            fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state, member.client.id))
             absent[member.client.id] = fit.problem
             if not fit.problem:
                 yield member.reply()

@@ -253,11 +253,11 @@ class LocalTraining:
         """Scores on the client's own test set, fractions in [0, 1].
 
         Args:
-            tensors: Of another network, in place of its own for the moment; ``None`` tests the personal model.
+            tensors: Of another network, in place of its own of the same names for the moment; ``None`` tests the personal model.
         """
         module = self.client.module
         personal = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        module.load_state_dict(personal | (tensors or {}))
+        module.load_state_dict(personal | {name: tensor for name, tensor in (tensors or {}).items() if name in personal})
         trainer = local_trainer(Client(self.client.id, module, self.client.data), 1, self.accelerator, self.file.parent)
         scores = trainer.test(module, self.client.data, verbose=False)[0]
         module.load_state_dict(personal)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.federated import AllowList, FedAvg, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
+from lightning_reid.federated import AllowList, FedAvg, FedFace, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
 
 
 def client_module(value: float, people: int) -> dict[str, Tensor]:
@@ -141,3 +141,43 @@ def test_a_server_does_not_go_on_with_another_strategy_network_or_other_clients(
     wider = {**client_module(0.0, 2), "network.conv.weight": torch.zeros(8, 3)}
     with pytest.raises(ValueError, match=r"network\.conv\.weight has shape \[8, 3\] in one model"):
         FedUReID().check_resumed(state, wider, ["a", "b"])
+
+
+def test_fedface_averages_networks_spreads_the_proxies_of_all_and_gives_each_client_its_own_back():
+    strategy = FedFace(margin=1.0, rate=0.05)
+    modules = {"a": client_module(1.0, 2), "b": client_module(3.0, 1)}
+    modules["a"]["local_proxies"] = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    modules["b"]["local_proxies"] = torch.tensor([[0.9, 0.1, 0.0, 0.0]])
+    state = strategy.begin(modules["a"], ["a", "b"])
+    assert "local_proxies" not in strategy.download(state, "a")  # the server knows none yet
+    replies = [Reply(client, strategy.allow_list(module).pick(module), 10) for client, module in modules.items()]
+    report = strategy.aggregate(state, replies)
+    assert (report.used, state.round) == (["a", "b"], 1)
+    assert state.tensors["network.conv.weight"].unique().tolist() == [2.0]
+    assert report.bytes_up["a"] - report.bytes_up["b"] == 4 * 4  # a row of four floats more
+    back = {client: strategy.download(state, client) for client in modules}
+    assert {client: tuple(message["local_proxies"].shape) for client, message in back.items()} == {"a": (2, 4), "b": (1, 4)}
+
+    def cosine(left: Tensor, right: Tensor) -> float:
+        return float(torch.cosine_similarity(left, right, dim=0))
+
+    before = cosine(modules["a"]["local_proxies"][0], modules["b"]["local_proxies"][0])
+    assert cosine(back["a"]["local_proxies"][0], back["b"]["local_proxies"][0]) < before
+    torch.testing.assert_close(back["a"]["local_proxies"][1, :2] @ torch.tensor([0.0, 1.0]), torch.tensor(1.0), atol=0.02, rtol=0)
+    received = strategy.receive(strategy.allow_list(modules["a"]).pick(modules["a"]), back["a"])
+    assert torch.equal(received["local_proxies"], back["a"]["local_proxies"])
+    strategy.check_resumed(state, modules["b"], ["a", "b"])
+
+
+def test_fedface_refuses_proxies_that_are_none_and_does_not_answer_strangers():
+    strategy = FedFace(quorum=0.5)
+    state = strategy.begin(client_module(0.0, 2), ["a", "b"])
+    good, bad = (Reply(client, strategy.allow_list(client_module(1.0, 2)).pick(client_module(1.0, 2)), 1) for client in ("a", "b"))
+    bad = replace(bad, tensors={**bad.tensors, "local_proxies": torch.full((2, 7), 1.0)})
+    report = strategy.aggregate(state, [good, bad])
+    assert report.used == ["a"]
+    assert "local_proxies, torch.float32 of shape [2, 7], is not on the list" in report.left_out["b"]
+    with pytest.raises(ValueError, match="must know whom it asks"):
+        strategy.download(state)
+    with pytest.raises(ValueError, match=r"a margin in \(0, 2\) and a rate above 0"):
+        FedFace(rate=0.0)

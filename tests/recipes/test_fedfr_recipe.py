@@ -61,10 +61,12 @@ def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
         ]
     )
     sweep = [f"FedFR, t_HN={threshold}" for threshold in (0.2, 0.3, 0.5, 0.6)]
-    assert list(found) == ["pre-trained", "FedAvg", "hard negatives", "and contrastive", "FedFR, CosFace branch", "FedFR", *sweep]
+    rows = ["pre-trained", "FedAvg", "FedFace", "hard negatives", "and contrastive", "FedFR, CosFace branch", "FedFR"]
+    assert list(found) == [*rows, *sweep]
     shares = [found[row]["public share"] for row in sorted([*sweep, "FedFR"], key=lambda row: float(row[-3:]) if "=" in row else 0.4)]
     assert shares == sorted(shares, reverse=True)  # the higher the threshold, the fewer public images
     assert (tmp_path / "sweep.png").stat().st_size > 0
+    assert found["FedFace"]["payload_bytes"] > found["FedAvg"]["payload_bytes"]  # it gives away the proxies of local people
     ways = found["and contrastive"]["personal"]
     assert list(ways) == ["server's", "client's", "fine-tuning", "distillation"]
     assert all(0 <= score <= 1 for way in ways.values() for score in way.values())
