@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,8 @@ from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
 from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters, merges_to_reach
 from lightning_reid.records import LabeledEmbeddings, TargetState
+
+logger = logging.getLogger(__name__)
 
 
 class BottomUpClustering(TargetClustering):
@@ -29,7 +32,7 @@ class BottomUpClustering(TargetClustering):
         merge_share: Clusters that go at a step, as a share of the number of images, in (0, 1).
         num_merges: Their number instead, which a client of a federation is given by its profile.
         profile_steps: Personalised clustering (FedUReID): at the first merging, choose the number so that after so many mergings there are
-            as many clusters as DBSCAN finds in the embeddings of that moment.
+            as many clusters as DBSCAN finds in the embeddings of that moment; where it finds none or one, ``merge_share`` decides.
         size_penalty: lambda, see ``merge_closest_clusters``.
         eps: DBSCAN radius in Jaccard distance for the profile, in (0, 1).
         min_samples: Smallest neighbourhood, the point included, that makes a core point in the profile.
@@ -103,7 +106,15 @@ class BottomUpClustering(TargetClustering):
         distance = jaccard_distance(embeddings, k1=self.k1, k2=self.k2, max_distance=self.eps)
         expected = int(dbscan(distance, eps=self.eps, min_samples=self.min_samples).max()) + 1
         assert self.profile_steps is not None
-        return merges_to_reach(num_clusters, max(2, expected), self.profile_steps)
+        if expected < 2:
+            logger.warning(
+                "the profile finds %d clusters among %d images, which says nothing of how many people there are: merge_share decides;"
+                " a smaller k1 or another eps may help",
+                expected,
+                len(embeddings),
+            )
+            return self.merges_a_step(len(embeddings))
+        return merges_to_reach(num_clusters, expected, self.profile_steps)
 
     @override
     def settle(self, found: FoundClusters) -> None:

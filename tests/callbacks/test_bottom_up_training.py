@@ -11,6 +11,7 @@ from typing_extensions import override
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.modules import BottomUpReID
+from lightning_reid.records import TargetState
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -131,3 +132,12 @@ def test_what_cannot_work_is_said_before_anything_is_trained(data, market_folder
     for wrong in ({"temperature": 0.0}, {"momentum": 1.0}, {"dropout": 1.0}):
         with pytest.raises(ValueError, match="need temperature > 0 and momentum and dropout"):
             module(**wrong)
+
+
+@pytest.mark.parametrize(("embeddings", "clusters"), [(torch.eye(40), 0), (torch.ones(40, 4), 1)], ids=["all noise", "all the same"])
+def test_a_profile_that_finds_no_people_says_so_and_leaves_it_to_the_share(embeddings, clusters, caplog):
+    clustering = BottomUpClustering(profile_steps=2, merge_share=0.1, k1=4, k2=1)
+    first = clustering.find_clusters(embeddings, None, None)
+    state = TargetState(0, first.labels, torch.zeros(40, dtype=torch.int64), embeddings)
+    assert clustering.find_clusters(embeddings, None, state).metrics["cluster/merges"] == 4
+    assert f"the profile finds {clusters} clusters among 40 images" in caplog.text
