@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
-    from lightning_reid.runners.federation import Federation, FederationRound, FederationServer
+    from lightning_reid.runners.federation import Federation
+    from lightning_reid.runners.federation_client import Client, LocalFit, LocalRound
     from lightning_reid.runners.federation_options import FederationOptions
+    from lightning_reid.runners.federation_server import FederationRound, FederationServer
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
-    from lightning_reid.runners.local_training import Client, LocalFit, LocalRound, LocalTraining, local_trainer
+    from lightning_reid.runners.local_training import LocalTraining, local_trainer
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
@@ -90,10 +92,12 @@ __all__ = [
 _MODULES = {
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
-    "federation": ("Federation", "FederationRound", "FederationServer"),
+    "federation": ("Federation",),
+    "federation_client": ("Client", "LocalFit", "LocalRound"),
     "federation_options": ("FederationOptions",),
+    "federation_server": ("FederationRound", "FederationServer"),
     "fedureid": ("Personalisation", "fedureid_client"),
-    "local_training": ("Client", "LocalFit", "LocalRound", "LocalTraining", "local_trainer"),
+    "local_training": ("LocalTraining", "local_trainer"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "open_set": ("check_generic_rates", "check_personal_rates", "generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),

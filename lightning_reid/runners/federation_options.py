@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning_reid.datamodules.client_splits import ClientSplit
 from lightning_reid.federated import FedAvg
 from lightning_reid.runners.federation import Federation
-from lightning_reid.runners.local_training import Client
+from lightning_reid.runners.federation_client import Client
 
 
 @dataclass

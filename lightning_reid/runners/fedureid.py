@@ -11,7 +11,7 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.modules import FedUReIDClient
-from lightning_reid.runners.local_training import Client
+from lightning_reid.runners.federation_client import Client
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from typing_extensions import override
 
 from lightning_reid.federated import FedAvg, NamedTensors, Reply
-from lightning_reid.runners.federation import FederationServer
-from lightning_reid.runners.local_training import LocalFit, LocalRound, LocalTraining
+from lightning_reid.runners.federation_client import LocalFit, LocalRound
+from lightning_reid.runners.federation_server import FederationServer
+from lightning_reid.runners.local_training import LocalTraining
 
 logger = logging.getLogger(__name__)
 

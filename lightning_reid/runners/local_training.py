@@ -6,88 +6,19 @@ import copy
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.federated import FedAvg, Reply, not_finite, payload_bytes
-from lightning_reid.files import write_atomically
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks.weights import read_checkpoint
+from lightning_reid.runners.federation_client import Client, LocalFit, LocalRound, restore_client, write_client
 from lightning_reid.runners.stages import ignore_what_nobody_can_act_on
-
-
-@dataclass
-class Client:
-    """A member of a federation: data and a module that never leave it.
-
-    Attributes:
-        id: Unlike any other's.
-        module: Is trained; only what the strategy shares is sent.
-        data: Its own images, set up.
-        callbacks: Of its local fits, the same objects in every round.
-    """
-
-    id: str
-    module: ReIDModule
-    data: ImageReIDDataModule
-    callbacks: Sequence[pl.Callback] = ()
-
-    @property
-    def num_images(self) -> int:
-        """It trains on, its weight in the average."""
-        return self.data.num_images
-
-
-@dataclass(frozen=True)
-class LocalRound:
-    """What a server asks of its clients beside sending the model.
-
-    Attributes:
-        federation: Which one, see ``ServerState``.
-        round: Of the federation, from 0.
-        attempt: How often the round was begun before.
-        attempts: Most that there may be, so that no two fits draw alike.
-        epochs: Of the fit, at least 1.
-        seed: Of the federation.
-        deadline: Seconds of a fit, checked at batch ends; 0 for none.
-    """
-
-    federation: str
-    round: int
-    attempt: int = 0
-    attempts: int = 3
-    epochs: int = 1
-    seed: int = 0
-    deadline: float = 0.0
-
-
-@dataclass(frozen=True)
-class LocalFit:
-    """A client's fit in a round, as its file tells it.
-
-    Attributes:
-        round: Of the federation, from 0.
-        attempt: How often the round was begun before.
-        problem: Why it cannot be used; empty where it can.
-        bytes_down: Of the server's message.
-        seconds: It took.
-        steps: Training steps.
-    """
-
-    round: int
-    attempt: int
-    problem: str
-    bytes_down: int
-    seconds: float
-    steps: int
 
 
 class Deadline(pl.Callback):
@@ -282,22 +213,3 @@ def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, m
         enable_progress_bar=False,
         default_root_dir=folder,
     )
-
-
-def write_client(path: Path, client: Client, fit: LocalFit, federation: str) -> None:
-    """Write a client's personal state, atomically: its module, what its data believes, its callbacks, and how its fit went."""
-    content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit), "federation": federation}
-    client.module.on_save_checkpoint(content)
-    content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
-    write_atomically(path, lambda file: torch.save(content, file))
-
-
-def restore_client(client: Client, content: dict[str, Any]) -> LocalFit:
-    """Put a client where its file left it; how its fit went."""
-    client.module.on_load_checkpoint(content)
-    client.module.load_state_dict(content["state_dict"])
-    client.data.load_state_dict(content["data"])
-    for callback in client.callbacks:
-        if callback.state_key in content["callbacks"]:
-            callback.load_state_dict(content["callbacks"][callback.state_key])
-    return LocalFit(**content["fit"])

@@ -1,0 +1,192 @@
+"""The server's side of a federation: rounds, averages between them, a checkpoint after each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
+from lightning_reid.files import write_atomically, write_json
+from lightning_reid.runners.federation_client import LocalFit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FederationRound:
+    """A round as it went.
+
+    Attributes:
+        report: Who was averaged, who was left out and why, bytes up.
+        fits: Each client's local fit.
+    """
+
+    report: RoundReport
+    fits: dict[str, LocalFit]
+
+    @property
+    def bytes_down(self) -> dict[str, int]:
+        """Of the server's message to each client."""
+        return {client: fit.bytes_down for client, fit in self.fits.items()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each client's local fit."""
+        return {client: fit.seconds for client, fit in self.fits.items()}
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Training steps of each client's local fit."""
+        return {client: fit.steps for client, fit in self.fits.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FederationRound:
+        """What ``dataclasses.asdict`` made of one."""
+        return cls(RoundReport(**content["report"]), {client: LocalFit(**fit) for client, fit in content["fits"].items()})
+
+
+class FederationServer(ABC):
+    """Rounds until there are enough, whoever the clients are and however they are reached.
+
+    After each round the state and how it went are written to ``output``: ``server.safetensors`` and ``rounds.json``. A server that was
+    killed at any point goes on with ``resume``.
+
+    Args:
+        strategy: What is shared and how it is averaged.
+        tensors: Of a client's module before the first round.
+        clients: Ids of the clients.
+        output: Folder of the state.
+        attempts: Times that a round is tried when too few clients reply; a new one begins where the first did, with other draws.
+        resume: Go on from the state in ``output``, if there is one.
+        quiet: Show no progress bars.
+
+    Raises:
+        ValueError: No clients, two of one id, or a state in ``output`` of another strategy, network or other clients.
+        FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        tensors: NamedTensors,
+        clients: Sequence[str],
+        output: str | Path,
+        *,
+        attempts: int = 3,
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        if attempts < 1:
+            raise ValueError(f"need attempts of at least 1, got {attempts}")
+        self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
+        self.rounds: list[FederationRound] = []
+        self.state = self._begin(tensors, clients, resume)
+
+    @property
+    def server_file(self) -> Path:
+        """Where the server's state is kept."""
+        return self.output / "server.safetensors"
+
+    @property
+    def rounds_file(self) -> Path:
+        """Where it is told how the rounds went, those of earlier sittings too."""
+        return self.output / "rounds.json"
+
+    def _begin(self, tensors: NamedTensors, clients: Sequence[str], resume: bool) -> ServerState:
+        fresh = self.strategy.begin(tensors, clients)
+        fresh.federation = uuid4().hex
+        if not self.server_file.is_file():
+            return fresh
+        if not resume:
+            raise FileExistsError(f"{self.output} holds the state of a federation: go on from it with resume, or take another folder")
+        state = read_server_state(self.server_file)
+        self.strategy.check_resumed(state, tensors, fresh.clients)
+        if self.rounds_file.is_file():
+            told = json.loads(self.rounds_file.read_text(encoding="utf-8"))["rounds"]
+            self.rounds = [FederationRound.from_json(one) for one in told if one["report"]["round"] < state.round]
+        logger.info("%s: goes on after round %d", self.output, state.round)
+        return state
+
+    def fit(self, rounds: int, after_round: Callable[[int], object] | None = None) -> ServerState:
+        """Run rounds until so many are done in all, those of an earlier sitting included.
+
+        Args:
+            rounds: In all.
+            after_round: Called with the number of rounds that are done, after each.
+
+        Raises:
+            RuntimeError: A round found too few replies, again and again; the message names who was left out and why.
+        """
+        if not self.server_file.is_file():
+            write_server_state(self.server_file, self.state)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, transient=True, disable=self.quiet) as progress:
+            bar = progress.add_task("rounds", total=rounds, completed=self.state.round)
+            while self.state.round < rounds:
+                self._run_round(progress)
+                progress.update(bar, completed=self.state.round)
+                if after_round is not None:
+                    after_round(self.state.round)
+        return self.state
+
+    def _run_round(self, progress: Progress) -> None:
+        number = self.state.round
+        for attempt in range(self.attempts):
+            bar = progress.add_task(f"round {number}", total=len(self.state.clients))
+            absent: dict[str, str] = {}
+            fits: dict[str, LocalFit] = {}
+            replies = self.replies(attempt, fits, absent, partial(progress.advance, bar))
+            report = self.strategy.aggregate(self.state, replies, absent)
+            progress.remove_task(bar)
+            for client, reason in report.left_out.items():
+                logger.warning("round %d: client %s is left out: %s", number, client, reason)
+            self.rounds.append(FederationRound(report, fits))
+            if not report.repeat:
+                # first what is told: a round is over when the server's file says so
+                write_json(self.rounds_file, {"rounds": [*map(asdict, self.rounds)]})
+                write_server_state(self.server_file, self.state)
+                return
+        left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
+        raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")
+
+    @abstractmethod
+    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+        """What the clients send in the round that ``state`` is at, one at a time, in the order of their ids.
+
+        Args:
+            attempt: How often the round was begun before.
+            fits: Is given each client's fit.
+            absent: Is given the reason why a client sends nothing.
+            advance: To be called when a client is done with.
+        """
+
+
+def write_server_state(path: Path, state: ServerState) -> None:
+    """Write a server's state as safetensors, atomically."""
+    about = {
+        "strategy": state.strategy,
+        "round": str(state.round),
+        "clients": json.dumps(state.clients),
+        "federation": state.federation,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    write_atomically(path, lambda file: save_file(tensors, file, metadata=about))
+
+
+def read_server_state(path: Path) -> ServerState:
+    """The way back."""
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+    return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])
