@@ -178,7 +178,7 @@ def test_a_slow_client_misses_its_deadline_and_killed_ones_and_a_killed_server_g
     deployment.superlink()
     for name in folders:
         deployment.supernode(name, folders[name], "slow=1" if name == "client2" else "")
-    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "quorum": 0.3, "deadline": 90.0, "patience": 60.0}
+    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "quorum": 0.3, "deadline": 90.0, "patience": 120.0}
     deployment.run(**run)
     deployment.wait_for("the first round", deployment.server / "rounds.json")
     first = deployment.rounds()[0]["report"]
