@@ -110,6 +110,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     cfg = parser.parse_args(argv)
     if (cfg.public is None) != (cfg.clients is None):
         parser.error("--public and --clients go together: the server's data set, and those of the clients")
+    if cfg.sweep and not cfg.ablation and FEDFR not in cfg.rows:
+        parser.error("--sweep compares thresholds of FedFR: name it among --rows")
     if cfg.public is None:
         parser.set_defaults(SMALL_RUN)
         cfg = parser.parse_args(argv)
@@ -189,14 +191,15 @@ class Experiment:
             for module in modules.values():
                 module.personal_embeddings = True
             personal[TRANSFORMED] = self.personal(modules)
+        sampling = [callback for one in members for callback in one.callbacks if isinstance(callback, HardNegativeSampling)]
+        share = mean(one.share for one in sampling) if method.public else 0.0  # of the last round: adapting samples once more
         if row == CONTRASTIVE:
             personal |= {name: self.personal(self.adapted(members, state, weight)) for name, weight in ADAPTATIONS.items()}
-        sampling = [callback for one in members for callback in one.callbacks if isinstance(callback, HardNegativeSampling)]
         return {
             "generic": self.generic(server),
             "personal": personal,
             "steps": sum(sum(one.steps.values()) for one in federation.rounds),
-            "public share": mean(one.share for one in sampling) if method.public else 0.0,
+            "public share": share,
             "payload_bytes": max(size for one in federation.rounds for size in one.report.bytes_up.values()),
         }
 
@@ -276,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     }
     rows = [*METHODS] if cfg.ablation else cfg.rows
     found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
-    if cfg.sweep and FEDFR in found:
+    if cfg.sweep:
         others = {t: experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
         draw_sweep(experiment.output / "sweep.png", {cfg.threshold: found[FEDFR]} | others)
         found |= {f"FedFR, t_HN={t:g}": row for t, row in others.items()}

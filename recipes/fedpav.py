@@ -21,8 +21,8 @@ from rich.table import Table
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
 from lightning_reid.federated import FedAvg, FedPav, FedUReID
 from lightning_reid.files import write_json
-from lightning_reid.modules import ReIDModule, SupervisedReID
-from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, local_trainer, print_rounds
+from lightning_reid.modules import SupervisedReID
+from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, print_rounds, score_client
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -85,15 +85,11 @@ class Experiment:
         module = members[0].module
         module.load_state_dict(module.state_dict() | state.tensors)
         if row == FEDAVG:
-            found["unseen"] = {name: self.score(module, data) for name, data in self.unseen.items()}
+            folder = Path(self.cfg.output)
+            for name, data in self.unseen.items():
+                found["unseen"][name] = score_client(Client(name, module, data), self.cfg.accelerator, folder)
         found["payload_bytes"] = sum(tensor.numel() * tensor.element_size() for tensor in state.tensors.values())
         return found
-
-    def score(self, module: ReIDModule, data: ImageReIDDataModule) -> dict[str, float]:
-        """On a set of which nobody has trained."""
-        trainer = local_trainer(Client("unseen", module, data), 1, self.cfg.accelerator, Path(self.cfg.output))
-        scores = trainer.test(module, data, verbose=False)[0]
-        return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
 
 
 def print_scores(title: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> None:

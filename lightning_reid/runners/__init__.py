@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.federation_options import FederationOptions
     from lightning_reid.runners.federation_server import FederationRound, FederationServer
     from lightning_reid.runners.fedureid import Personalisation, fedureid_client
-    from lightning_reid.runners.local_training import LocalTraining, local_trainer
+    from lightning_reid.runners.local_training import LocalTraining, local_trainer, score_client
     from lightning_reid.runners.onnx_export import ParityError, export_onnx, onnx_milliseconds
     from lightning_reid.runners.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
@@ -83,6 +83,7 @@ __all__ = [
     "print_neighbours",
     "print_rounds",
     "print_table",
+    "score_client",
     "seed_comparison",
     "write_embeddings",
     "write_neighbours",
@@ -97,7 +98,7 @@ _MODULES = {
     "federation_options": ("FederationOptions",),
     "federation_server": ("FederationRound", "FederationServer"),
     "fedureid": ("Personalisation", "fedureid_client"),
-    "local_training": ("LocalTraining", "local_trainer"),
+    "local_training": ("LocalTraining", "local_trainer", "score_client"),
     "onnx_export": ("ParityError", "export_onnx", "onnx_milliseconds"),
     "open_set": ("check_generic_rates", "check_personal_rates", "generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),

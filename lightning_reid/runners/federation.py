@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
 from lightning_reid.federated import FedAvg, Reply, check_alike
-from lightning_reid.runners.federation_client import Client, LocalFit, LocalRound
+from lightning_reid.runners.federation_client import Client, LocalFit
 from lightning_reid.runners.federation_server import FederationServer
 from lightning_reid.runners.local_training import LocalTraining
 
@@ -24,14 +25,8 @@ class Federation(FederationServer):
         strategy: What is shared and how it is averaged.
         clients: Their modules must have the same shared tensors.
         output: Folder of the state.
-        epochs: Local epochs a round.
-        deadline: Seconds that a client's local fit may take, checked at batch ends; its reply is left out if it takes longer. ``None``
-            waits for everybody.
-        attempts: See :class:`FederationServer`.
-        resume: Go on from the state in ``output``, if there is one.
-        seed: Of all draws.
         accelerator: Of the clients' Trainers.
-        quiet: Show no progress bars.
+        options: Further arguments of :class:`FederationServer`. The deadline is checked at batch ends.
 
     Raises:
         ValueError: Clients of one id, of different networks, or without images; a number out of range; or a state in ``output`` of
@@ -45,19 +40,11 @@ class Federation(FederationServer):
         clients: Sequence[Client],
         output: str | Path,
         *,
-        epochs: int = 1,
-        deadline: float | None = None,
-        attempts: int = 3,
-        resume: bool = False,
-        seed: int = 0,
         accelerator: str = "auto",
-        quiet: bool = False,
+        **options: Any,
     ) -> None:
-        if epochs < 1 or (deadline is not None and not deadline > 0):
-            raise ValueError(f"need epochs of at least 1 and a deadline above 0, got {epochs} and {deadline}")
         if not clients:
             raise ValueError("a federation needs clients")
-        self.epochs, self.deadline, self.seed = epochs, deadline, seed
         folder = Path(output) / "clients"
         members = sorted(clients, key=lambda client: client.id)
         self.members = [LocalTraining(one, strategy, folder / f"{one.id}.ckpt", accelerator) for one in members]
@@ -68,8 +55,8 @@ class Federation(FederationServer):
                 check_alike(strategy.begin(client.module.state_dict(), [client.id]).tensors, shared)
             except ValueError as error:
                 raise ValueError(f"client {client.id} has another network than client {members[0].id}: {error}") from error
-        super().__init__(strategy, first, [one.id for one in members], output, attempts=attempts, resume=resume, quiet=quiet)
-        if resume:
+        super().__init__(strategy, first, [one.id for one in members], output, **options)
+        if options.get("resume"):
             for member in self.members:
                 member.restore()
 
@@ -81,7 +68,7 @@ class Federation(FederationServer):
     @override
     def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
         """Train the clients one after another; each model is averaged before the next client begins."""
-        asked = LocalRound(self.state.federation, self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
+        asked = self.local_round(attempt)
         for member in self.members:
             fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state, member.client.id))
             absent[member.client.id] = fit.problem

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
 from lightning_reid.files import write_atomically, write_json
-from lightning_reid.runners.federation_client import LocalFit
+from lightning_reid.runners.federation_client import LocalFit, LocalRound
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +67,16 @@ class FederationServer(ABC):
         tensors: Of a client's module before the first round.
         clients: Ids of the clients.
         output: Folder of the state.
+        epochs: Local epochs a round.
+        deadline: Seconds that a client may take a round; ``None`` waits for everybody.
+        seed: Of all draws.
         attempts: Times that a round is tried when too few clients reply; a new one begins where the first did, with other draws.
         resume: Go on from the state in ``output``, if there is one.
         quiet: Show no progress bars.
 
     Raises:
-        ValueError: No clients, two of one id, or a state in ``output`` of another strategy, network or other clients.
+        ValueError: A number is out of range; no clients, two of one id, or a state in ``output`` of another strategy, network or
+            other clients.
         FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
     """
 
@@ -83,12 +87,16 @@ class FederationServer(ABC):
         clients: Sequence[str],
         output: str | Path,
         *,
+        epochs: int = 1,
+        deadline: float | None = None,
+        seed: int = 0,
         attempts: int = 3,
         resume: bool = False,
         quiet: bool = False,
     ) -> None:
-        if attempts < 1:
-            raise ValueError(f"need attempts of at least 1, got {attempts}")
+        if epochs < 1 or attempts < 1 or (deadline is not None and not deadline > 0):
+            raise ValueError(f"need epochs and attempts of at least 1 and a deadline above 0, got {epochs}, {attempts} and {deadline}")
+        self.epochs, self.deadline, self.seed = epochs, deadline, seed
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []
         self.state = self._begin(tensors, clients, resume)
@@ -159,6 +167,11 @@ class FederationServer(ABC):
                 return
         left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
         raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")
+
+    def local_round(self, attempt: int) -> LocalRound:
+        """What clients are asked in the round that ``state`` is at."""
+        state, deadline = self.state, self.deadline or 0.0
+        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline)
 
     @abstractmethod
     def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:

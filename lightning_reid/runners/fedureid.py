@@ -32,9 +32,9 @@ class Personalisation:
     precision: float = 0.95
     local_share: float = 0.5
 
-    def strategy(self) -> FedPav:
-        """The server's part."""
-        return FedUReID(self.local_share) if self.update else FedPav()
+    def strategy(self, quorum: float = 0.5) -> FedPav:
+        """The server's part; ``quorum`` is the share of the clients that a round needs, in (0, 1]."""
+        return FedUReID(self.local_share, quorum=quorum) if self.update else FedPav(quorum=quorum)
 
 
 def fedureid_client(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
@@ -85,14 +86,9 @@ class FlowerFederation(FederationServer):
         tensors: Of a client's module before the first round.
         clients: Ids of the clients.
         output: Folder of the server's state.
-        epochs: Local epochs a round.
-        deadline: Seconds from the server's asking after which it waits for no further reply; clients end their fits then too. ``None``
-            waits for all.
         patience: Seconds to wait, at the start of each round, for enough nodes to be connected: all in the first, a quorum in later ones.
-        attempts: See :class:`FederationServer`.
-        resume: Go on from the state in ``output``, if there is one.
-        seed: Of all draws.
-        quiet: Show no progress bars.
+        options: Further arguments of :class:`FederationServer`. The deadline counts from the server's asking; clients end
+            their fits then too.
 
     Raises:
         ValueError: See :class:`FederationServer`; or a number is out of range.
@@ -107,20 +103,13 @@ class FlowerFederation(FederationServer):
         clients: Sequence[str],
         output: str | Path,
         *,
-        epochs: int = 1,
-        deadline: float | None = None,
         patience: float = 600.0,
-        attempts: int = 3,
-        resume: bool = False,
-        seed: int = 0,
-        quiet: bool = False,
+        **options: Any,
     ) -> None:
-        if epochs < 1 or (deadline is not None and not deadline > 0) or patience < 0:
-            raise ValueError(
-                f"need epochs of at least 1, a deadline above 0 and a patience of at least 0, got {epochs}, {deadline}, {patience}"
-            )
-        super().__init__(strategy, tensors, clients, output, attempts=attempts, resume=resume, quiet=quiet)
-        self.grid, self.epochs, self.deadline, self.patience, self.seed = grid, epochs, deadline, patience, seed
+        if patience < 0:
+            raise ValueError(f"nodes are waited for 0 seconds or more, got {patience}")
+        super().__init__(strategy, tensors, clients, output, **options)
+        self.grid, self.patience = grid, patience
         self._client_of: dict[int, str] = {}
         for left in self.output.glob(f"{REPLIES}*"):  # by a server that was killed
             shutil.rmtree(left)
@@ -128,7 +117,7 @@ class FlowerFederation(FederationServer):
     @override
     def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
         """Ask every node for a fit, and give what has come when all have answered or the deadline has passed."""
-        asked = LocalRound(self.state.federation, self.state.round, attempt, self.attempts, self.epochs, self.seed, self.deadline or 0.0)
+        asked = self.local_round(attempt)
         content = RecordDict({MODEL: ArrayRecord(self.strategy.download(self.state)), ASKED: ConfigRecord(asdict(asked))})
         nodes = self._connected(self.strategy.enough(self.state) if self._client_of else len(self.state.clients))
         with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:

@@ -189,10 +189,16 @@ class LocalTraining:
         module = self.client.module
         personal = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         module.load_state_dict(personal | {name: tensor for name, tensor in (tensors or {}).items() if name in personal})
-        trainer = local_trainer(Client(self.client.id, module, self.client.data), 1, self.accelerator, self.file.parent)
-        scores = trainer.test(module, self.client.data, verbose=False)[0]
+        scores = score_client(self.client, self.accelerator, self.file.parent)
         module.load_state_dict(personal)
-        return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
+        return scores
+
+
+def score_client(client: Client, accelerator: str, folder: Path) -> dict[str, float]:
+    """Scores of a module on its data's test part, fractions in [0, 1]; the client's callbacks are asked nothing."""
+    trainer = local_trainer(Client(client.id, client.module, client.data), 1, accelerator, folder)
+    scores = trainer.test(client.module, client.data, verbose=False)[0]
+    return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
 
 
 def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, more: Sequence[pl.Callback] = ()) -> pl.Trainer:

@@ -63,8 +63,7 @@ def main(grid: Grid, context: Context) -> None:
         raise ValueError("""no clients: name them, e.g. --run-config 'clients="a,b,c"'""")
     torch.manual_seed(int(cfg["seed"]))
     module = BottomUpReID(**json.loads(cfg["model"]))
-    strategy = personalisation(cfg).strategy()
-    strategy.quorum = float(cfg["quorum"])
+    strategy = personalisation(cfg).strategy(float(cfg["quorum"]))
     output = Path(cfg["output"]) / str(cfg["run"])
     federation = FlowerFederation(
         grid,

@@ -78,6 +78,9 @@ def test_public_data_without_clients_is_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(RECIPE))["main"](["--public=market1501"])
     assert "--public and --clients go together" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(RECIPE))["main"](["--sweep", '--rows=["FedAvg"]'])
+    assert "name it among --rows" in capsys.readouterr().err
 
 
 def test_a_rate_that_so_few_images_cannot_show_is_refused_before_the_server_is_trained(market_folder, tmp_path):
