@@ -63,8 +63,7 @@ def usual_pipeline(records: list[TrackletRecord], size: tuple[int, int], clip_le
 
 
 def our_pipeline(records: list[TrackletRecord], reader: FrameReader, clip_length: int) -> MakeBatch:
-    labels = torch.tensor([record.pid for record in records])
-    clips = TrainClips(records, labels, reader, clip_length=clip_length, erasing_probability=0.0, seed=0, epoch=0)
+    clips = TrainClips(records, reader, clip_length=clip_length, erasing_probability=0.0, seed=0)
     return lambda rows: collate_train_clips([clips[Draw(row, row)] for row in rows])["clips"]
 
 

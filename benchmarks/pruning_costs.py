@@ -62,7 +62,7 @@ def fit(batch: int, callbacks: list[pl.Callback], max_steps: int) -> SupervisedR
     torch.manual_seed(0)
     model = SupervisedReID(batch, backbone="resnet50", optimizer="sgd", lr=1e-3, weight_decay=1e-4)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=max_steps, callbacks=callbacks, use_distributed_sampler=False, **quiet)
+    trainer = pl.Trainer(accelerator="cpu", max_steps=max_steps, callbacks=callbacks, **quiet)
     trainer.fit(model, DataLoader(RandomBatches(batch), batch_size=None))
     return model
 

@@ -150,7 +150,7 @@ class Experiment:
         pl.seed_everything(self.seed, verbose=False)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         batches: dict[str, Any] = {"limit_train_batches": STEPS_AN_EPOCH, "limit_val_batches": 1.0 if validate_every else 0}
-        ours = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "num_sanity_val_steps": 0}
+        ours = {"num_sanity_val_steps": 0}
         batches["check_val_every_n_epoch"] = validate_every or 1
         return pl.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=list(callbacks), **quiet, **batches, **ours)
 

@@ -95,8 +95,6 @@ def new_trainer(folder: Path, steps: int) -> pl.Trainer:
         limit_val_batches=0,
         logger=CSVLogger(folder, name="logs", flush_logs_every_n_steps=10),
         log_every_n_steps=10,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -62,7 +62,7 @@ class EvaluationRows(pl.Callback):
             return
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"{type(self).__name__} wants a datamodule with queries and a gallery, got {type(data).__name__}")
-        query, gallery = data.evaluation_records()
+        query, gallery = data.evaluation_records("test" if stage == "test" else "val")
         parts = [EmbeddedRecords(part, _by_index(rows, is_query, len(part))) for is_query, part in ((True, query), (False, gallery))]
         self.use(trainer, pl_module, stage, *parts)
 

@@ -49,7 +49,7 @@ class RedetectAndLink(pl.Callback):
             the datamodule's.
         cache: Folder for processed tracklets, of any data and settings: each finds only its own.
         every_n_epochs: Link again after every n-th epoch but the last, with the network under training as the extractor; ``None`` never
-            does. It needs ``Trainer(reload_dataloaders_every_n_epochs=1)`` and a datamodule with ``clip_length``.
+            does. It needs a datamodule with ``clip_length``, and has the Trainer ask for loaders anew after every epoch.
         alpha: Share of the old running embedding, eq. 2.2, in [0, 1].
         padding: Grey border on every side of a frame before it goes to the detector, as a share of its height; 0 for none. Detectors are
             trained on scenes and miss people who fill the whole image.
@@ -182,13 +182,9 @@ class RedetectAndLink(pl.Callback):
 
 
 def _require_relinking(trainer: pl.Trainer, data: TrackletData) -> None:
-    every = getattr(trainer, "reload_dataloaders_every_n_epochs")  # noqa: B009  (the attribute is set dynamically)
-    if every != 1:
-        raise ValueError(
-            "linking again between epochs needs Trainer(reload_dataloaders_every_n_epochs=1): loaders that live on would go on serving "
-            f"the old tracklets; it is {every}"
-        )
     _clip_length(data)
+    # loaders that live on would go on serving the old tracklets
+    setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010  (the attribute is set dynamically)
 
 
 def _clip_length(data: TrackletData) -> int:

@@ -64,6 +64,9 @@ VIDEO_FOLDERS = {
 SETS_WITH_SPLITS = ("ilids-vid", "prid2011-video")
 """Video sets whose score is the mean over ten splits."""
 
+IMAGE_SETS_WITH_SPLITS = ("cuhk01", "viper", "prid2011", "grid", "ilids", "3dpes")
+"""Image sets of which that is usual too."""
+
 
 def data_folder(
     dataset: str, root: str | None, folders: Mapping[str, str] = FOLDERS, generated: Collection[str] = tuple(GENERATED)
@@ -97,21 +100,24 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
         GENERATED[dataset].write(folder)
 
 
-def read_prepared(dataset: str, root: str | None, *, needs_test: bool = True) -> ReIDDataset:
+def read_prepared(dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True) -> ReIDDataset:
     """Read a data set's records.
 
     Args:
         dataset: Name, preset, folder in the Market naming, or CSV/Parquet table.
         root: Data root of named sets.
+        split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own folder must have queries and a gallery.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
-        ValueError: A file name does not parse, or the layout is another.
+        ValueError: A file name does not parse, the layout is another, or ``split`` is given for a set of one split.
     """
     folder = data_folder(dataset, root)
     if dataset in FOLDERS and dataset in get_args(DatasetName):
-        return read_dataset(cast(DatasetName, dataset), folder)
+        return read_dataset(cast(DatasetName, dataset), folder, split=split)
+    if split != 0:
+        raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
     if folder.is_file():

@@ -95,38 +95,35 @@ class TrainClips(Dataset[dict[str, Tensor]]):
 
     An item is ``{"clips": [T, 3, H, W] uint8, "pid", "camid", "index"}``, with ``"pictures": [T, 4] int32`` where the reader's frames are
     padded. The whole clip is mirrored or none of it; whether and where a rectangle is erased is drawn for each frame by itself, as in the
-    released code of CF-AAN. Frames and augmentation depend on (seed, epoch, position) alone, so a resumed run sees the same pixels.
+    released code of CF-AAN. Frames and augmentation depend on (seed, the draw's epoch and position) alone, so a resumed run sees the same
+    pixels.
 
     Args:
         records: Training tracklets.
-        labels: ``[N]`` int64 classes.
         reader: Gives their frames.
         clip_length: T.
         erasing_probability: Chance of erasing a rectangle of a frame, in [0, 1].
         seed: Of the run.
-        epoch: Number of the epoch.
     """
 
     def __init__(
         self,
         records: Sequence[TrackletRecord],
-        labels: Tensor,
         reader: FrameReader,
         *,
         clip_length: int,
         erasing_probability: float,
         seed: int,
-        epoch: int,
     ) -> None:
-        self.records, self.labels, self.reader = records, labels.tolist(), reader
-        self.clip_length, self.erasing_probability, self.seed, self.epoch = clip_length, erasing_probability, seed, epoch
+        self.records, self.reader = records, reader
+        self.clip_length, self.erasing_probability, self.seed = clip_length, erasing_probability, seed
 
     def __len__(self) -> int:
         return len(self.records)
 
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        record, key = self.records[draw.row], (self.seed, self.epoch, draw.position)
+        record, key = self.records[draw.row], (self.seed, draw.epoch, draw.position)
         generator = np.random.default_rng(key)
         clip = self.reader(record, rrs_train_frames(len(record.paths), self.clip_length, generator))
         if generator.random() < 0.5:
@@ -134,7 +131,7 @@ class TrainClips(Dataset[dict[str, Tensor]]):
         if self.erasing_probability > 0:
             with seeded(*key):
                 _erase_rectangles(clip.pixels, self.erasing_probability)
-        numbers = {"pid": self.labels[draw.row], "camid": record.camid, "index": draw.row}
+        numbers = {"pid": draw.label, "camid": record.camid, "index": draw.row}
         return _pixels_and_pictures(clip, self.reader) | {name: torch.tensor(value) for name, value in numbers.items()}
 
 

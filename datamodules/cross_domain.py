@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.clustering import inter_camera_masks
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
-from lightning_reid.datamodules.images import collate_images
-from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, inter_camera_batches
+from lightning_reid.datamodules.images import collate_parts
+from lightning_reid.datamodules.loaders import Collate
+from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, inter_camera_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.records import ImageRecord, InterCameraPairs
@@ -46,6 +47,7 @@ class CrossDomainDataModule(TargetImagesDataModule):
         eval_batch_size: Images a batch of an embedding pass.
         seed: Seed of draws and augmentations.
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
+        split: Which of the target's ten splits, where it has so many.
     """
 
     def __init__(
@@ -63,13 +65,15 @@ class CrossDomainDataModule(TargetImagesDataModule):
         eval_batch_size: int = 128,
         seed: int = 0,
         unreadable: Literal["error", "skip"] = "error",
+        split: int = 0,
     ) -> None:
         shared: dict[str, Any] = dict(
             root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
         )
         shared |= dict(num_workers=num_workers, eval_batch_size=eval_batch_size, seed=seed, unreadable=unreadable)
-        super().__init__(dataset=target, p=p, **shared)
-        self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, **shared)
+        super().__init__(dataset=target, p=p, split=split, **shared)
+        # nothing is selected on the source: its model is its last one
+        self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, val_identities=0, **shared)
 
     @override
     def check_training_identities(self) -> None:
@@ -83,14 +87,18 @@ class CrossDomainDataModule(TargetImagesDataModule):
         """The unlabelled images, in the order of the rows of the state."""
         return self.dataset.train
 
+    @property
     @override
-    def train_dataloader(self) -> DataLoader:
-        state = self._state
+    def training_collate(self) -> Collate:
+        return partial(collate_parts, name="icm")
+
+    @override
+    def plan_epoch(self, epoch: int) -> EpochPlan:
+        state, world_size = self._state, self.rank_and_world[1]
         if state is None:
             raise RuntimeError(
                 "the target images have no labels yet: add PseudoLabelClustering to the callbacks, or call set_target_state()"
             )
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         p = min(self.p, state.num_clusters)
         if p < self.p:
             logger.warning(
@@ -102,13 +110,12 @@ class CrossDomainDataModule(TargetImagesDataModule):
             )
         generator = np.random.default_rng([self.seed, epoch])
         labelled = identity_batches(state.labels, p, self.k, generator=generator, world_size=world_size)
-        mined = None
-        if state.neighbours is not None:
-            mined = inter_camera_batches(
-                state.neighbours, state.labels, self.p, self.k, num_batches=len(labelled), generator=generator, world_size=world_size
-            )
-        batches = PlannedBatches(labelled, mined, rank=rank, world_size=world_size)
-        return self.training_loader(state.labels, batches, epoch=epoch, collate=TargetCollate(state.labels, state.neighbours))
+        if state.neighbours is None:
+            return EpochPlan(labelled, state.labels, epoch)
+        mined = inter_camera_batches(
+            state.neighbours, state.labels, self.p, self.k, num_batches=len(labelled), generator=generator, world_size=world_size
+        )
+        return EpochPlan(labelled, state.labels, epoch, mined, partial(add_masks, labels=state.labels, pairs=state.neighbours))
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
@@ -118,18 +125,11 @@ class CrossDomainDataModule(TargetImagesDataModule):
         return batch
 
 
-class TargetCollate:
-    """Stack a planned batch; images drawn for inter-camera mining go to ``batch["icm"]`` with their masks."""
-
-    def __init__(self, labels: Tensor, pairs: InterCameraPairs | None) -> None:
-        self.labels, self.pairs = labels, pairs
-
-    def __call__(self, items: list[dict[str, Tensor]]) -> dict[str, Any]:
-        """Stack the items of one planned batch."""
-        batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
-        mined = [item for item in items if item["part"] == 1]
-        if mined and self.pairs is not None:
-            icm = collate_images(mined)
-            positives, negatives = inter_camera_masks(icm["indices"], self.labels, self.pairs)
-            batch["icm"] = {"images": icm["images"], "anchors": torch.arange(len(mined)), "positives": positives, "negatives": negatives}
+def add_masks(batch: dict[str, Any], labels: Tensor, pairs: InterCameraPairs) -> dict[str, Any]:
+    """Tell which of the images that were drawn for inter-camera mining are positives and negatives, by the labels of the moment."""
+    if "icm" not in batch:
         return batch
+    mined = batch["icm"]
+    positives, negatives = inter_camera_masks(mined["indices"], labels, pairs)
+    anchors = torch.arange(len(mined["indices"]))
+    return batch | {"icm": {"images": mined["images"], "anchors": anchors, "positives": positives, "negatives": negatives}}

@@ -74,7 +74,7 @@ class FederatedDataModule:
     def setup(self) -> None:
         """Read, split, and make the clients' DataModules."""
         unreadable = self.options.get("unreadable", "error")
-        asked = {"root": self.root, "needs_test": self.held_out is None, "unreadable": unreadable}
+        asked = {"root": self.root, "needs_test": self.held_out is None, "unreadable": unreadable, "val_identities": 0}
         read = [ImageReIDDataModule(dataset, **asked).read() for dataset in self.datasets]
         records = [record for dataset in read for record in dataset.train]
         members = split_clients(records, self.split, num_clients=self.num_clients, concentration=self.concentration, seed=self.seed)
@@ -92,7 +92,7 @@ class FederatedDataModule:
         else:
             train, held = hold_out(records, self.held_out)
             dataset = personal_test(name, [records[row] for row in train], [records[row] for row in held])
-        options: dict[str, Any] = {"dataset": name, "seed": self.seed} | self.options
+        options: dict[str, Any] = {"dataset": name, "seed": self.seed, "val_identities": 0} | self.options
         if self.unlabeled:
             data: ClientData = UnlabeledDataModule(**options)
         else:

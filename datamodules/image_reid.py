@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.datamodules.catalog import prepare_dataset, read_prepared
+from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.images import (
     EvaluationImages,
     TrainImages,
@@ -19,8 +20,10 @@ from lightning_reid.datamodules.images import (
     without_unreadable,
 )
 from lightning_reid.datamodules.labelled_data import LabelledDataModule
-from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, shard_rows
+from lightning_reid.datamodules.loaders import Collate, PlannedLoader, fixed_loader
+from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, shard_rows
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
+from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 
@@ -29,9 +32,6 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     Train batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
     Evaluation batch: the same with the data set's own pids, and ``is_query [B]``; ``indices`` count queries and gallery apart.
-
-    Give the ``Trainer`` ``use_distributed_sampler=False`` (the batches are dealt to the ranks here) and
-    ``reload_dataloaders_every_n_epochs=1`` (each epoch's plan is a loader of its own).
 
     Args:
         dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.FOLDERS``), ``"duke-like"`` or ``"market-like"`` for a
@@ -48,9 +48,13 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
         seed: Seed of the draws, the augmentations and of generated data's splits.
         unreadable: ``"error"``, or ``"skip"`` to decode every image once beforehand and leave out those that fail, with a count.
         needs_test: Whether a user's own folder must have queries and a gallery.
+        split: Which of the ten splits of CUHK01, VIPeR, PRID-2011, GRID, i-LIDS and 3DPeS; 0 for other sets.
+        val_identities: People held out of training to validate on: a share of the training identities or their number, drawn by seed
+            among those that two cameras have seen; 0 trains on all and validates on the test part, as papers do.
 
     Raises:
-        ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P (``setup``).
+        ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P, too few people to hold out,
+            or a Trainer that draws for itself (``setup``).
     """
 
     noun: ClassVar[str] = "images"
@@ -70,6 +74,8 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
         seed: int = 0,
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
+        split: int = 0,
+        val_identities: int | float = 0.1,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -80,6 +86,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
             num_workers=num_workers,
             eval_batch_size=eval_batch_size,
             seed=seed,
+            val_identities=val_identities,
         )
         chances = (erasing_probability, flip_probability)
         if crop_padding < 0 or not all(0 <= chance <= 1 for chance in chances):
@@ -88,7 +95,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
                 f" got {crop_padding}, {erasing_probability} and {flip_probability}"
             )
         self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
-        self.unreadable, self.needs_test = unreadable, needs_test
+        self.unreadable, self.needs_test, self.split = unreadable, needs_test, split
 
     @property
     def repeats_images(self) -> bool:
@@ -102,7 +109,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     @override
     def read(self) -> ReIDDataset:
-        dataset = read_prepared(self.dataset_name, self.root, needs_test=self.needs_test)
+        dataset = read_prepared(self.dataset_name, self.root, split=self.split, needs_test=self.needs_test)
         if self.unreadable == "error":
             require_readable([*dataset.train, *dataset.query, *dataset.gallery])
             return dataset
@@ -111,26 +118,37 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
         notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
         return ReIDDataset(dataset.name, train, query, gallery, notes)
 
-    @override
-    def train_dataloader(self) -> DataLoader:
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
-        plan = identity_batches(self._labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
-        return self.training_loader(self._labels, PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)
+    @property
+    def training_collate(self) -> Collate:
+        """Items of a planned batch to a batch, in a worker."""
+        return collate_images
 
-    def training_loader(self, labels: Tensor, batches: PlannedBatches, *, epoch: int, collate: Any = collate_images) -> DataLoader:
-        """A loader over augmented training images that follows a plan."""
-        images = TrainImages(self.dataset.train, labels, self.train_transform, seed=self.seed, epoch=epoch)
-        return DataLoader(images, batch_sampler=batches, collate_fn=collate, **self.worker_options())
+    @override
+    def plan_epoch(self, epoch: int) -> EpochPlan:
+        generator = np.random.default_rng([self.seed, epoch])
+        rows = identity_batches(self._labels, self.p, self.k, generator=generator, world_size=self.rank_and_world[1])
+        return EpochPlan(rows, self._labels, epoch)
+
+    @override
+    def training_loader(self, plan: Callable[[int], EpochPlan], **options: Any) -> PlannedLoader:
+        images = TrainImages(self.dataset.train, self.train_transform, seed=self.seed)
+        return PlannedLoader(images, plan, collate=self.training_collate, **options)
 
     @override
     def embedding_loader(self, query: tuple[ImageRecord, ...], gallery: tuple[ImageRecord, ...] = ()) -> DataLoader:
-        images = EvaluationImages(query, gallery, EvaluationTransform(self.image_size))
-        rows = shard_rows(len(images), *self.rank_and_world)
-        return DataLoader(images, batch_size=self.eval_batch_size, sampler=rows, collate_fn=collate_images, **self.worker_options())
+        images, (rank, world_size) = EvaluationImages(query, gallery, EvaluationTransform(self.image_size)), self.rank_and_world
+        rows, size = shard_rows(len(images), rank, world_size), self.eval_batch_size
+        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+        return fixed_loader(images, batches, collate=collate_images, rank=rank, world_size=world_size, **self.worker_options())
 
     @override
     def transform_text(self) -> str:
         return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalisation"
+
+    @override
+    def protocol_stamp(self) -> ProtocolStamp:
+        stamp = super().protocol_stamp()
+        return replace(stamp, dataset=f"{stamp.dataset}, split {self.split}") if self.dataset_name in IMAGE_SETS_WITH_SPLITS else stamp
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -76,31 +76,35 @@ def require_readable(records: Sequence[ImageRecord]) -> None:
 
 
 class Draw(NamedTuple):
-    """One image drawn into a training batch.
+    """One record drawn into a training batch, with all that changes from epoch to epoch: a worker that lives on knows nothing else of it.
 
     Attributes:
         row: Of the training records.
         position: Place among all draws of the epoch; with (seed, epoch) it determines the augmentation.
-        part: Which loss the image is for: 0 the labelled batch, 1 inter-camera mining.
+        part: Which loss the record is for: 0 the labelled batch, 1 what comes beside it (inter-camera mining, pairs of views).
+        label: Identity of the moment, -1 for none.
+        epoch: Epochs that were drawn before, those of earlier fits included.
     """
 
     row: int
     position: int
     part: int = 0
+    label: int = -1
+    epoch: int = 0
 
 
 class TrainImages(Dataset[dict[str, Tensor]]):
     """Augmented training crops, addressed by :class:`Draw`.
 
-    An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "part"}``. The augmentation depends on (seed, epoch, position)
-    alone: neither on how often an iterator was made nor on the worker that makes it, so a resumed run sees the same pixels.
+    An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "part"}``, ``pid`` being the draw's label. The augmentation depends
+    on (seed, the draw's epoch and position) alone: neither on how often an iterator was made nor on the worker that makes it, so a
+    resumed run sees the same pixels.
     """
 
-    def __init__(self, records: Sequence[ImageRecord], labels: Tensor, transform: ImageTransform, *, seed: int, epoch: int) -> None:
+    def __init__(self, records: Sequence[ImageRecord], transform: ImageTransform, *, seed: int) -> None:
         self.paths = [record.path for record in records]
         self.camids = [record.camid for record in records]
-        self.labels = labels.tolist()
-        self.transform, self.seed, self.epoch = transform, seed, epoch
+        self.transform, self.seed = transform, seed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -108,9 +112,9 @@ class TrainImages(Dataset[dict[str, Tensor]]):
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         image = load_image(self.paths[draw.row])
-        with seeded(self.seed, self.epoch, draw.position):
+        with seeded(self.seed, draw.epoch, draw.position):
             image = self.transform(image)
-        numbers = {"pid": self.labels[draw.row], "camid": self.camids[draw.row], "index": draw.row, "part": draw.part}
+        numbers = {"pid": draw.label, "camid": self.camids[draw.row], "index": draw.row, "part": draw.part}
         return {"image": image} | {name: torch.tensor(value) for name, value in numbers.items()}
 
 
@@ -140,9 +144,14 @@ class EvaluationImages(Dataset[dict[str, Tensor]]):
 
 _PLURALS = {"image": "images", "pid": "pids", "camid": "camids", "index": "indices", "is_query": "is_query", "part": "parts"}
 
-Collate = Callable[[list[dict[str, Tensor]]], dict[str, Tensor]]
-
 
 def collate_images(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Stack items into ``images [B, 3, H, W]`` uint8, ``pids``, ``camids``, ``indices`` ``[B]`` int64, and ``is_query`` bool if given."""
     return {plural: torch.stack([item[name] for item in items]) for name, plural in _PLURALS.items() if name in items[0]}
+
+
+def collate_parts(items: list[dict[str, Tensor]], name: str) -> dict[str, Any]:
+    """Stack a planned batch as ``collate_images`` does, what comes beside it (part 1) in a dict of its own under ``name``."""
+    beside = [item for item in items if item["part"] == 1]
+    batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
+    return batch | ({name: collate_images(beside)} if beside else {})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Generic
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,14 +14,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.datamodules.loaders import PlannedLoader
+from lightning_reid.datamodules.samplers import EpochPlan
+from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.records import JUNK_PID, Record, Splits
 
 logger = logging.getLogger(__name__)
 
+Part = Literal["val", "test"]
+
 
 class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     """One labelled data set with a test protocol; its children say how records are read and what they become in a batch.
+
+    An ordinary ``Trainer`` is enough: a loader's epochs are planned when they begin, from (seed, epoch, labels of the moment), and dealt
+    to the processes here, whatever ``use_distributed_sampler`` says. ``overfit_batches`` is refused.
+
+    Validation is on people held out of training, so that what is selected by ``val/...`` is selected on others than the test's.
 
     Attributes:
         noun: What a record is called in messages, in the plural.
@@ -36,12 +47,19 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         num_workers: Worker processes a loader.
         eval_batch_size: Size of an evaluation batch.
         seed: Seed of whatever is drawn.
+        val_identities: People held out of training to validate on: a share of the training identities or their number; 0 validates on
+            the test part, as papers do.
 
     Raises:
-        ValueError: A size is below 1, or ``num_workers`` below 0.
+        ValueError: A size is below 1, ``num_workers`` below 0 or ``val_identities`` no share or number (here); the Trainer does what
+            cannot be right, or too few people can be held out (``setup``).
     """
 
     noun: ClassVar[str] = "records"
+    can_hold_out: ClassVar[bool] = True
+    """Whether identities are known of whom some could be held out."""
+    labels_change: ClassVar[bool] = False
+    """Whether an epoch's length may change within a fit, with the labels."""
 
     def __init__(
         self,
@@ -54,8 +72,10 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         num_workers: int,
         eval_batch_size: int,
         seed: int,
+        val_identities: int | float,
     ) -> None:
         super().__init__()
+        check_val_identities(val_identities)
         if p < 1 or k < 1 or min(image_size) < 1 or eval_batch_size < 1:
             raise ValueError(
                 f"need p, k, image_size and eval_batch_size of at least 1, got p={p}, k={k}, image_size={image_size}, {eval_batch_size}"
@@ -65,9 +85,13 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
         self.image_size = (image_size[0], image_size[1])
         self.num_workers, self.eval_batch_size, self.seed = num_workers, eval_batch_size, seed
-        self.epochs_before = 0
+        self.epochs_before, self.val_identities = 0, val_identities
         self._dataset: Splits[Record] | None = None
+        self._validation: Validation[Record] | None = None
         self._labels = torch.empty(0, dtype=torch.int64)
+        self._loaders: dict[tuple[Any, ...], DataLoader] = {}
+        self._planned: tuple[tuple[Any, ...], EpochPlan] | None = None
+        self._label_version = 0
 
     @abstractmethod
     def read(self) -> Splits[Record]:
@@ -78,20 +102,62 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         """What the test images went through, as the stamp of a score tells it."""
 
     def serve(self, dataset: Splits[Record]) -> None:
-        """Serve these records, in place of those that the data set's name stands for."""
-        self._dataset, self._labels = dataset, training_labels(dataset.train)
+        """Serve these records, in place of those that the data set's name stands for; people to validate on are held out of them."""
+        self._validation = hold_out_people(dataset, self.val_identities, seed=self.seed, unit=self.noun) if self.val_identities else None
+        self._dataset = dataset if self._validation is None else replace(dataset, train=self._validation.train)
+        self._labels = training_labels(self._dataset.train)
+        self.labels_changed()
+        self.forget_loaders()
         self.check_training_identities()
+
+    def labels_changed(self) -> None:
+        """Epochs that were not begun are to be planned anew."""
+        self._label_version += 1
+
+    def forget_loaders(self) -> None:
+        """Make loaders anew when they are next asked for: what they read has changed."""
+        self._loaders = {}
+
+    @property
+    def epoch_of_the_fit(self) -> int:
+        """The Trainer's epoch; 0 outside a Trainer."""
+        return 0 if self.trainer is None else self.trainer.current_epoch
 
     @property
     def current_epoch(self) -> int:
-        """Epochs that were drawn before this one, those of earlier fits included.
+        """Epochs that were drawn before this one, those of earlier fits included."""
+        return self.epochs_before + self.epoch_of_the_fit
 
-        Raises:
-            RuntimeError: There is no Trainer.
-        """
-        if self.trainer is None:
-            raise RuntimeError("training batches are drawn for a Trainer's epoch: fit with this datamodule")
-        return self.epochs_before + self.trainer.current_epoch
+    @abstractmethod
+    def plan_epoch(self, epoch: int) -> EpochPlan:
+        """Plan an epoch for all processes, by what is believed at the moment; ``epoch`` counts those of earlier fits too."""
+
+    @abstractmethod
+    def training_loader(self, plan: Callable[[int], EpochPlan], **options: Any) -> PlannedLoader:
+        """A loader over augmented training records; ``options`` are those of ``PlannedLoader`` that are the same for all data."""
+
+    def planned(self, epoch: int) -> EpochPlan:
+        """``plan_epoch`` of an epoch of the fit, made once as long as the labels are the same."""
+        key = (self.epochs_before + epoch, self._label_version, self.p, self.k, self.rank_and_world[1])
+        if self._planned is None or self._planned[0] != key:
+            self._planned = (key, self.plan_epoch(self.epochs_before + epoch))
+        return self._planned[1]
+
+    @override
+    def train_dataloader(self) -> DataLoader:
+        rank, world_size = self.rank_and_world
+        options = {"epoch": self.epoch_of_the_fit, "rank": rank, "world_size": world_size, **self.worker_options()}
+        loader = self.kept_loader("train", lambda: self.training_loader(self.planned, **options))
+        assert isinstance(loader, PlannedLoader)
+        loader.epoch_batches.set_epoch(self.epoch_of_the_fit)
+        return loader
+
+    def kept_loader(self, name: str, make: Callable[[], DataLoader]) -> DataLoader:
+        """A loader that is made once a fit: asked for again, it comes with its workers."""
+        key = (name, self.rank_and_world, self.num_workers, self.eval_batch_size)
+        if key not in self._loaders:
+            self._loaders[key] = make()
+        return self._loaders[key]
 
     @property
     def dataset(self) -> Splits[Record]:
@@ -112,16 +178,40 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     @override
     def setup(self, stage: str | None = None) -> None:
-        if self._dataset is not None:
-            return
-        self.serve(self.read())
+        if self._dataset is None:
+            self.serve(self.read())
+        self.forget_loaders()
+        if stage == "fit" and self.trainer is not None:
+            self._set_up_fit(self.trainer)
+
+    def _set_up_fit(self, trainer: pl.Trainer) -> None:
+        overfit = getattr(trainer, "overfit_batches")  # noqa: B009  (the attribute is set dynamically)
+        if overfit:
+            raise ValueError(
+                f"Trainer(overfit_batches={overfit}) replaces the sampler that draws P identities x K {self.noun}, and would train on"
+                f" batches without a positive pair: give Trainer(limit_train_batches={overfit}) instead"
+            )
+        if self.labels_change:
+            # an epoch is as long as the labels of the moment make it; asked anew, the loader is the same, with its workers
+            setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010
+        if self._validation is None and trainer.limit_val_batches and self.dataset.query and trainer.is_global_zero:
+            logger.warning(
+                "val/ scores are those of %s's test part (%s): select nothing by them",
+                self.dataset_name,
+                "the papers' protocol, val_identities=0" if self.can_hold_out else "who its training images show is not known",
+            )
+
+    @override
+    def teardown(self, stage: str) -> None:
+        self.forget_loaders()
 
     def check_training_identities(self) -> None:
         """Refuse fewer identities than P; say when identities have fewer than K records."""
         sizes = torch.bincount(self._labels[self._labels >= 0])
         if len(sizes) < self.p:
             raise ValueError(
-                f"{self.dataset_name} has {len(sizes)} training identities, but a batch wants P={self.p}: lower p to {len(sizes)} or less"
+                f"{self.dataset_name} has {len(sizes)} training identities{self._held_out_text()}, but a batch wants P={self.p}:"
+                f" lower p to {len(sizes)} or less"
             )
         few = int((sizes < self.k).sum())
         if few:
@@ -141,7 +231,8 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     def worker_options(self) -> dict[str, Any]:
         """What every loader is made with."""
-        return {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+        workers = {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+        return workers | {"pin_memory": torch.cuda.is_available()}
 
     @abstractmethod
     def embedding_loader(self, query: tuple[Record, ...], gallery: tuple[Record, ...] = ()) -> DataLoader:
@@ -149,18 +240,20 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     @override
     def val_dataloader(self) -> DataLoader:
-        return self.embedding_loader(*self.evaluation_records())
+        return self.kept_loader("val", lambda: self.embedding_loader(*self.evaluation_records("val")))
 
     @override
     def test_dataloader(self) -> DataLoader:
-        return self.val_dataloader()
+        return self.kept_loader("test", lambda: self.embedding_loader(*self.evaluation_records("test")))
 
-    def evaluation_records(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-        """Query and gallery records.
+    def evaluation_records(self, part: Part = "test") -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+        """Query and gallery records of the test part, or of the people that validation is on (the test part, where none are held out).
 
         Raises:
             ValueError: The data set has no queries or no gallery (it can be trained on, not scored).
         """
+        if part == "val" and self._validation is not None:
+            return self._validation.query, self._validation.gallery
         query, gallery = self.dataset.query, self.dataset.gallery
         if not query or not gallery:
             raise ValueError(
@@ -169,8 +262,13 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
             )
         return query, gallery
 
+    def _held_out_text(self) -> str:
+        if self._validation is None:
+            return ""
+        return f" beside {self._validation.num_people} that are held out for validation (val_identities={self.val_identities})"
+
     def protocol_stamp(self) -> ProtocolStamp:
-        """What scores on this data must be read with."""
+        """What scores on the test part must be read with."""
         query, gallery = self.evaluation_records()
         return ProtocolStamp(
             dataset=self.dataset.name,
@@ -180,6 +278,7 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
             transform=self.transform_text(),
             seed=self.seed,
             unit=self.noun,
+            num_val_ids=0 if self._validation is None else self._validation.num_people,
         )
 
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.labelled_data import training_labels
-from lightning_reid.datamodules.samplers import PlannedBatches, shuffled_batches
+from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
 from lightning_reid.records import ReIDDataset
 
 
@@ -34,7 +34,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
     """
 
     def __init__(self, local: ReIDDataset, public: ReIDDataset, batch_size: int = 64, **options: Any) -> None:
-        super().__init__(local.name, p=batch_size, k=1, **options)
+        super().__init__(local.name, p=batch_size, k=1, **({"val_identities": 0} | options))
         self.batch_size = batch_size
         self.num_local = len({record.pid for record in local.train if record.pid > 0})
         self._num_local_images, public_labels = len(local.train), training_labels(public.train)
@@ -73,6 +73,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
             chosen: ``[N_g]`` bool.
         """
         self.chosen_public = chosen
+        self.labels_changed()
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -84,17 +85,16 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     def local_dataloader(self) -> DataLoader:
         """This rank's share of the client's own images in the test-time transform."""
-        return self.embedding_loader(self.dataset.train[: self._num_local_images])
+        return self.kept_loader("local", lambda: self.embedding_loader(self.dataset.train[: self._num_local_images]))
 
     def public_dataloader(self) -> DataLoader:
         """This rank's share of the public images in the test-time transform."""
-        return self.embedding_loader(self.dataset.train[self._num_local_images :])
+        return self.kept_loader("public", lambda: self.embedding_loader(self.dataset.train[self._num_local_images :]))
 
     @override
-    def train_dataloader(self) -> DataLoader:
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
+    def plan_epoch(self, epoch: int) -> EpochPlan:
         used = torch.cat([torch.ones(self._num_local_images, dtype=torch.bool), self.chosen_public]) & (self._labels >= 0)
         rows = used.nonzero().flatten()
         generator = np.random.default_rng([self.seed, epoch])
-        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=world_size)]
-        return self.training_loader(self._labels, PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)
+        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=self.rank_and_world[1])]
+        return EpochPlan(plan, self._labels, epoch)

@@ -1,4 +1,4 @@
-"""Which images make up the batches: P x K identity draws, inter-camera draws, and the shares of several processes.
+"""Which records make up the batches: P x K identity draws, inter-camera draws, and the shares of several processes.
 
 The draws of an epoch are a function of (labels, P, K, seed, epoch). Every process plans the whole epoch and takes whole batches
 of the plan in turn, so W processes with batches of B see in one step what one process with a batch of W x B sees.
@@ -6,14 +6,13 @@ of the plan in turn, so W processes with batches of B see in one step what one p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
-from typing_extensions import override
 
 from lightning_reid.datamodules.images import Draw
 from lightning_reid.records import InterCameraPairs
@@ -147,30 +146,37 @@ class _Deck:
         return dealt
 
 
-class PlannedBatches(Sampler[list[Draw]]):
-    """This rank's batches of an epoch's plan; iterating twice gives the same draws twice.
+@dataclass(frozen=True)
+class EpochPlan:
+    """What one epoch trains on, as all processes know it.
 
-    Args:
-        labelled: ``[num_batches, B]`` int64 rows for the pseudo-label losses.
-        inter_camera: ``[num_batches, B']`` int64 rows for the inter-camera loss, or ``None``.
-        rank: This process.
-        world_size: Number of processes; ``num_batches`` is a multiple of it.
+    Attributes:
+        labelled: ``[num_batches, B]`` int64 rows for the losses of (pseudo-)identities.
+        labels: ``[N]`` int64 identities of the moment, -1 for none.
+        epoch: Epochs that were drawn before, those of earlier fits included: what augmentations depend on.
+        beside: ``[num_batches, B']`` int64 rows that come beside them (inter-camera mining, pairs of views); ``None`` for none.
+        finish: What is added to a loaded batch by what is believed at the moment; it runs in the main process.
     """
 
-    def __init__(self, labelled: Tensor, inter_camera: Tensor | None = None, *, rank: int = 0, world_size: int = 1) -> None:
-        self.labelled, self.inter_camera, self.rank, self.world_size = labelled, inter_camera, rank, world_size
+    labelled: Tensor
+    labels: Tensor
+    epoch: int
+    beside: Tensor | None = None
+    finish: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
-    def __len__(self) -> int:
-        return len(self.labelled) // self.world_size
+    def length(self, world_size: int) -> int:
+        """Batches of each process; ``num_batches`` is a multiple of ``world_size``."""
+        return len(self.labelled) // world_size
 
-    @override
-    def __iter__(self) -> Iterator[list[Draw]]:
-        parts = [part for part in (self.labelled, self.inter_camera) if part is not None]
-        for step in range(self.rank, len(self) * self.world_size, self.world_size):
+    def batches(self, rank: int, world_size: int, start: int = 0) -> Iterator[list[Draw]]:
+        """The batches of one process, the first ``start`` of them left out."""
+        parts = [part for part in (self.labelled, self.beside) if part is not None]
+        labels = self.labels.tolist()
+        for step in range(rank + start * world_size, self.length(world_size) * world_size, world_size):
             batch, before = [], 0
             for number, part in enumerate(parts):
                 first = before + step * part.shape[1]
-                batch += [Draw(row, first + place, number) for place, row in enumerate(part[step].tolist())]
+                batch += [Draw(row, first + place, number, labels[row], self.epoch) for place, row in enumerate(part[step].tolist())]
                 before += part.numel()
             yield batch
 

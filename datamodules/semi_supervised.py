@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.datamodules.identity_split import identity_split, labeled_share
-from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches
+from lightning_reid.datamodules.loaders import Collate
+from lightning_reid.datamodules.samplers import EpochPlan, identity_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.datamodules.transforms import normalize_images
-from lightning_reid.datamodules.unlabeled_views import SemiSupervisedCollate, view_batches
+from lightning_reid.datamodules.unlabeled_views import add_soft_labels, collate_with_views, view_batches
 from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset, TargetState
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         split_seed: Seed of the choice of labelled identities; ``None`` takes ``seed``.
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         needs_test: Whether a user's own folder must have queries and a gallery.
+        split: Which of ten splits, as in :class:`ImageReIDDataModule`.
 
     Raises:
         ValueError: An argument is out of range (here); fewer than two labelled identities, fewer than P, more than there are, or no
@@ -77,6 +80,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         split_seed: int | None = None,
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
+        split: int = 0,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -91,6 +95,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
             seed=seed,
             unreadable=unreadable,
             needs_test=needs_test,
+            split=split,
         )
         labeled_share(labeled)
         if unlabeled_per_batch < 0:
@@ -162,25 +167,31 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     def labeled_dataloader(self) -> DataLoader:
         """This rank's share of the labelled images in the test-time transform; ``indices`` are rows of ``labeled_records``."""
-        return self.embedding_loader(self.labeled_records)
+        return self.kept_loader("labeled", lambda: self.embedding_loader(self.labeled_records))
+
+    @property
+    @override
+    def training_collate(self) -> Collate:
+        return partial(collate_with_views, num_labeled=self._num_labeled)
 
     @override
-    def train_dataloader(self) -> DataLoader:
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
-        labels = self._labels_of_the_moment()
+    def plan_epoch(self, epoch: int) -> EpochPlan:
+        world_size, labels = self.rank_and_world[1], self._labels_of_the_moment()
         plan = identity_batches(labels, self.p, self.k, generator=np.random.default_rng([self.seed, epoch]), world_size=world_size)
-        views = None
-        if self._state is None and self.unlabeled_per_batch:
-            views = self._num_labeled + view_batches(
-                len(self.target_records),
-                min(self.unlabeled_per_batch, len(self.target_records)),
-                num_batches=len(plan),
-                generator=np.random.default_rng([self.seed, epoch, 1]),
-                world_size=world_size,
-            )
-        batches = PlannedBatches(plan, views, rank=rank, world_size=world_size)
-        collate = SemiSupervisedCollate(self._num_labeled, None if self._state is None else self._state.soft_labels)
-        return self.training_loader(labels, batches, epoch=epoch, collate=collate)
+        if self._state is not None:
+            soft_labels = self._state.soft_labels
+            finish = None if soft_labels is None else partial(add_soft_labels, soft_labels=soft_labels)
+            return EpochPlan(plan, labels, epoch, finish=finish)
+        if not self.unlabeled_per_batch:
+            return EpochPlan(plan, labels, epoch)
+        views = self._num_labeled + view_batches(
+            len(self.target_records),
+            min(self.unlabeled_per_batch, len(self.target_records)),
+            num_batches=len(plan),
+            generator=np.random.default_rng([self.seed, epoch, 1]),
+            world_size=world_size,
+        )
+        return EpochPlan(plan, labels, epoch, views)
 
     def _labels_of_the_moment(self) -> Tensor:
         """``[N_l + N_u]``: labelled identities, then ``C_l + c`` or -1."""

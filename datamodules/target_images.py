@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +19,22 @@ _MADE_ANEW = ("embeddings", "parts", "labeled", "space")
 
 
 class TargetImagesDataModule(ImageReIDDataModule):
-    """Images of which some, the target images, are known by the pseudo-labels of the moment; arguments of :class:`ImageReIDDataModule`."""
+    """Images of which some, the target images, are known by the pseudo-labels of the moment; arguments of :class:`ImageReIDDataModule`.
 
+    Validation is on the test part: who the target images show is not known, and nobody can be held out of them.
+    """
+
+    labels_change: ClassVar[bool] = True
+    can_hold_out: ClassVar[bool] = False
     _state: TargetState | None = None
+
+    def __init__(self, **options: Any) -> None:
+        if options.setdefault("val_identities", 0):
+            raise ValueError(
+                f"{type(self).__name__} does not know who its target images show, and can hold nobody out to validate on: leave"
+                f" val_identities at 0, got {options['val_identities']}"
+            )
+        super().__init__(**options)
 
     @property
     @abstractmethod
@@ -38,7 +51,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
         return self._state
 
     def set_target_state(self, state: TargetState) -> None:
-        """Publish a state; the next train loader draws from it.
+        """Publish a state; the next epoch draws from it.
 
         Raises:
             ValueError: The state is of another number of images.
@@ -48,14 +61,16 @@ class TargetImagesDataModule(ImageReIDDataModule):
                 f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} unlabelled images"
             )
         self._state = state
+        self.labels_changed()
 
     def forget_target_state(self) -> None:
         """Start over without labels, as another method's run on the same data must."""
         self._state = None
+        self.labels_changed()
 
     def target_dataloader(self) -> DataLoader:
         """This rank's share of the target images in the test-time transform; ``indices`` are their rows."""
-        return self.embedding_loader(self.target_records)
+        return self.kept_loader("target", lambda: self.embedding_loader(self.target_records))
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.datamodules.samplers import PlannedBatches, shuffled_batches
+from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.records import ImageRecord
 
@@ -44,12 +43,11 @@ class UnlabeledDataModule(TargetImagesDataModule):
         return self.dataset.train
 
     @override
-    def train_dataloader(self) -> DataLoader:
+    def plan_epoch(self, epoch: int) -> EpochPlan:
         state = self.target_state
         if state is None:
             raise RuntimeError("the images have no labels yet: add BottomUpClustering to the callbacks, or call set_target_state()")
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
         rows = (state.labels >= 0).nonzero().flatten()
         generator = np.random.default_rng([self.seed, epoch])
-        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=world_size)]
-        return self.training_loader(state.labels.to(torch.int64), PlannedBatches(plan, rank=rank, world_size=world_size), epoch=epoch)
+        plan = rows[shuffled_batches(len(rows), self.batch_size, generator=generator, world_size=self.rank_and_world[1])]
+        return EpochPlan(plan, state.labels.to(torch.int64), epoch)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_reid.datamodules.images import collate_images
+from lightning_reid.datamodules.images import collate_parts
 
 
 def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1) -> Tensor:
@@ -40,29 +40,25 @@ def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator
     return torch.from_numpy(np.repeat(planned, 2, axis=1))
 
 
-class SemiSupervisedCollate:
-    """Stack a planned batch over labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``.
+def collate_with_views(items: list[dict[str, Tensor]], num_labeled: int) -> dict[str, Any]:
+    """Stack a planned batch over N_l labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``.
 
-    Args:
-        num_labeled: N_l.
-        soft_labels: ``[N_u, C]`` float; then ``batch["soft_labels"] [B, C]`` holds those of the unlabelled images, zeros for labelled ones.
+    Rows of the unlabelled images are added, ``rows [B]`` int64, -1 for a labelled one.
     """
+    batch = collate_parts(items, "unlabeled")
+    del batch["parts"]
+    batch["rows"] = _target_rows(batch["indices"], num_labeled)
+    if "unlabeled" in batch:
+        views = batch["unlabeled"]
+        batch["unlabeled"] = {"images": views["images"], "rows": _target_rows(views["indices"], num_labeled)}
+    return batch
 
-    def __init__(self, num_labeled: int, soft_labels: Tensor | None = None) -> None:
-        self.num_labeled, self.soft_labels = num_labeled, soft_labels
 
-    def __call__(self, items: list[dict[str, Tensor]]) -> dict[str, Any]:
-        """Stack the items of one planned batch."""
-        batch: dict[str, Any] = collate_images([item for item in items if item["part"] == 0])
-        del batch["parts"]
-        batch["rows"] = self._target_rows(batch["indices"])
-        if self.soft_labels is not None:
-            batch["soft_labels"] = self.soft_labels[batch["rows"].clamp(min=0)].masked_fill((batch["rows"] < 0)[:, None], 0)
-        views = [item for item in items if item["part"] == 1]
-        if views:
-            stacked = collate_images(views)
-            batch["unlabeled"] = {"images": stacked["images"], "rows": self._target_rows(stacked["indices"])}
-        return batch
+def add_soft_labels(batch: dict[str, Any], soft_labels: Tensor) -> dict[str, Any]:
+    """Add ``soft_labels [B, C]``: of ``soft_labels [N_u, C]`` those of the batch's unlabelled images, zeros for labelled ones."""
+    rows = batch["rows"]
+    return batch | {"soft_labels": soft_labels[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], 0)}
 
-    def _target_rows(self, indices: Tensor) -> Tensor:
-        return (indices - self.num_labeled).clamp(min=-1)
+
+def _target_rows(indices: Tensor, num_labeled: int) -> Tensor:
+    return (indices - num_labeled).clamp(min=-1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,9 +24,10 @@ from lightning_reid.datamodules.clips import (
 )
 from lightning_reid.datamodules.images import load_image
 from lightning_reid.datamodules.labelled_data import LabelledDataModule
+from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.datamodules.readers import corrected, read_corrections
-from lightning_reid.datamodules.samplers import PlannedBatches, evaluation_batches, identity_batches
+from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches
 from lightning_reid.datamodules.sparse_tracklets import one_tracklet_per_person
 from lightning_reid.datamodules.tracklet_check import require_readable_frames, without_unreadable_frames
 from lightning_reid.datamodules.transforms import normalize_images
@@ -51,9 +52,6 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
 
     Training clips are drawn by restricted random sampling (RRS): one random frame of each of T equal chunks. Shorter tracklets repeat their
     last frame.
-
-    Give the ``Trainer`` ``use_distributed_sampler=False`` (the batches are dealt to the ranks here) and
-    ``reload_dataloaders_every_n_epochs=1`` (each epoch's plan is a loader of its own).
 
     Args:
         dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.VIDEO_FOLDERS``), ``"mars-like"`` or ``"dukev-like"`` for
@@ -80,9 +78,11 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
             ``"jpeg"``, about a twelfth of that, which spares opening files and resizing but not decoding, and changes pixels slightly.
         unreadable: ``"error"``, or ``"skip"`` to decode every frame once beforehand and leave out those that fail, with a count.
         needs_test: Whether a user's own table must have queries and a gallery.
+        val_identities: People held out of training to validate on, as in :class:`ImageReIDDataModule`.
 
     Raises:
-        ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets (``setup``).
+        ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets, too few
+            people to hold out, or a Trainer that draws for itself (``setup``).
     """
 
     noun: ClassVar[str] = "tracklets"
@@ -108,6 +108,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
         packed_encoding: Encoding = "raw",
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
+        val_identities: int | float = 0.1,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -118,6 +119,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
             num_workers=num_workers,
             eval_batch_size=eval_batch_size,
             seed=seed,
+            val_identities=val_identities,
         )
         if clip_length < 1 or not 0 <= erasing_probability <= 1:
             raise ValueError(f"need clip_length >= 1 and 0 <= erasing_probability <= 1, got {clip_length} and {erasing_probability}")
@@ -170,8 +172,9 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
         return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, (*dataset.notes, note))
 
     def tracklet_records(self) -> tuple[TrackletRecord, ...]:
-        """Training, query and gallery tracklets; one that is in several of them comes once."""
-        records = (record for _, split in self.dataset.splits() for record in split)
+        """Training, validation, query and gallery tracklets; one that is in several of them comes once."""
+        held_out = [] if self._validation is None else [self._validation.query, self._validation.gallery]
+        records = (record for split in (*(split for _, split in self.dataset.splits()), *held_out) for record in split)
         return tuple({record.paths: record for record in records}.values())
 
     def read_frames(self, record: TrackletRecord) -> list[Tensor]:
@@ -183,7 +186,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
         return [load_image(path) for path in record.paths]
 
     def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
-        """Serve packed tracklets in the place of the original frames, with masks; loaders that exist already are not affected.
+        """Serve packed tracklets in the place of the original frames, with masks; loaders that a Trainer holds already are not affected.
 
         Args:
             files: By the ``paths`` of the records, for all of ``tracklet_records()``; ``None`` for the originals again.
@@ -199,6 +202,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
                     f"begins with {missing[0].paths[0]}: process all of tracklet_records()"
                 )
         self._processed = files
+        self.forget_loaders()
 
     def _reader(self) -> FrameReader:
         if self._processed is not None:
@@ -206,33 +210,36 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
         return FrameReader(self.image_size, self._packed)
 
     @override
-    def train_dataloader(self) -> DataLoader:
-        epoch, (rank, world_size) = self.current_epoch, self.rank_and_world
-        plan = identity_batches(
+    def plan_epoch(self, epoch: int) -> EpochPlan:
+        rows = identity_batches(
             self._labels,
             self.p,
             self.k,
             generator=np.random.default_rng([self.seed, epoch]),
-            world_size=world_size,
+            world_size=self.rank_and_world[1],
             epoch="identities" if self.epoch == "identities" else "records",
         )
+        return EpochPlan(rows, self._labels, epoch)
+
+    @override
+    def training_loader(self, plan: Callable[[int], EpochPlan], **options: Any) -> PlannedLoader:
         clips = TrainClips(
             self.dataset.train,
-            self._labels,
             self._reader(),
             clip_length=self.clip_length,
             erasing_probability=self.erasing_probability,
             seed=self.seed,
-            epoch=epoch,
         )
-        batches = PlannedBatches(plan, rank=rank, world_size=world_size)
-        return DataLoader(clips, batch_sampler=batches, collate_fn=collate_train_clips, **self.worker_options())
+        return PlannedLoader(clips, plan, collate=collate_train_clips, **options)
 
     @override
     def embedding_loader(self, query: tuple[TrackletRecord, ...], gallery: tuple[TrackletRecord, ...] = ()) -> DataLoader:
-        clips = EvaluationClips(query, gallery, self._reader(), clip_length=self.clip_length, clips=self.test_clips)
-        batches = evaluation_batches(clips.num_clips(), self.eval_batch_size, *self.rank_and_world)
-        return DataLoader(clips, batch_sampler=batches, collate_fn=collate_evaluation_clips, **self.worker_options())
+        clips, (rank, world_size) = self._evaluation_clips(query, gallery), self.rank_and_world
+        batches = evaluation_batches(clips.num_clips(), self.eval_batch_size, rank, world_size)
+        return fixed_loader(clips, batches, collate=collate_evaluation_clips, rank=rank, world_size=world_size, **self.worker_options())
+
+    def _evaluation_clips(self, query: tuple[TrackletRecord, ...], gallery: tuple[TrackletRecord, ...]) -> EvaluationClips:
+        return EvaluationClips(query, gallery, self._reader(), clip_length=self.clip_length, clips=self.test_clips)
 
     @override
     def transform_text(self) -> str:

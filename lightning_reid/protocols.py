@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -47,8 +47,8 @@ class RepeatedImages(Protocol):
 class EvaluatedData(Protocol):
     """A datamodule with queries and a gallery."""
 
-    def evaluation_records(self) -> tuple[tuple[AnyRecord, ...], tuple[AnyRecord, ...]]:
-        """Query and gallery records; row i of each is what a batch calls ``indices == i``."""
+    def evaluation_records(self, part: Literal["val", "test"] = "test") -> tuple[tuple[AnyRecord, ...], tuple[AnyRecord, ...]]:
+        """Query and gallery records that a validation or a test is on; row i of each is what a batch calls ``indices == i``."""
 
     def protocol_stamp(self) -> ProtocolStamp:
         """What a score measured on this data must be read with."""
@@ -70,7 +70,7 @@ class TargetData(Protocol):
         """The latest published state; ``None`` before the first clustering."""
 
     def set_target_state(self, state: TargetState) -> None:
-        """Publish a state; the next train loader draws from it."""
+        """Publish a state; the next epoch draws from it. Call it in ``on_fit_start`` or ``on_train_epoch_end``."""
 
     def target_dataloader(self) -> DataLoader:
         """This rank's share of the target images in the test-time transform; batches hold ``images`` and ``indices``."""

@@ -23,6 +23,7 @@ class ProtocolStamp:
         seed: Seed of the run; ``None`` where nothing was drawn.
         reranked: Whether k-reciprocal re-ranking was applied.
         unit: What the gallery consists of, ``"images"`` or ``"tracklets"``.
+        num_val_ids: Training identities that were held out to select by; 0 where validation, if any, was on the test part.
     """
 
     dataset: str
@@ -36,6 +37,7 @@ class ProtocolStamp:
     seed: int | None = None
     reranked: bool = False
     unit: str = "images"
+    num_val_ids: int = 0
 
     @override
     def __str__(self) -> str:
@@ -46,6 +48,7 @@ class ProtocolStamp:
                 f"protocol {self.protocol}, AP by {self.ap}, {self.metric}, {'re-ranked' if self.reranked else 'not re-ranked'}",
                 self.transform or "transform not stated",
                 "no seed" if self.seed is None else f"seed {self.seed}",
+                *([f"validated on {self.num_val_ids:,} training ids"] if self.num_val_ids else []),
             ]
         )
 

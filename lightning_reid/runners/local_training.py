@@ -212,8 +212,6 @@ def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, m
         logger=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=1,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,

@@ -27,8 +27,6 @@ def trainer_with() -> Callable[..., pl.Trainer]:
             max_epochs=max_epochs,
             callbacks=callbacks,
             default_root_dir=folder,
-            use_distributed_sampler=False,
-            reload_dataloaders_every_n_epochs=1,
             **(quiet | options),
         )
 

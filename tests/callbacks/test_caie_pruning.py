@@ -17,7 +17,7 @@ STEPS = {"filters_per_step": 16, "batches_per_step": 2}
 
 @pytest.fixture
 def data(market_folder) -> ImageReIDDataModule:
-    return ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=4, num_workers=0)
+    return ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=4, num_workers=0, val_identities=0)
 
 
 def module(**options) -> SupervisedReID:
@@ -27,7 +27,7 @@ def module(**options) -> SupervisedReID:
 
 def quiet_trainer(folder, callbacks, **options) -> pl.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    loading = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
+    loading = {"limit_val_batches": 0}
     return pl.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, callbacks=callbacks, **(quiet | loading | options))
 
 

@@ -18,12 +18,12 @@ SCRIPT = textwrap.dedent(
     pl.seed_everything(0, verbose=False)
     network = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
     model = SupervisedReID(**network, num_classes=10, bn_group=8, optimizer="sgd", lr=1e-3)
-    data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0)
+    data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0, val_identities=0)
     pruning = CAIEPruning({"flops": 0.8, "params": 0.7}, filters_per_step=6, batches_per_step=2)
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=10, limit_val_batches=0,
         callbacks=[pruning], logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, default_root_dir=output,
+        default_root_dir=output,
     )
     trainer.fit(model, data)
     keep = {name: mask.tolist() for name, mask in pruning.plan.keep.items()}

@@ -294,7 +294,7 @@ def test_a_detector_that_answers_nonsense_is_named_with_the_frame(data, tmp_path
 def test_a_fit_links_again_with_the_module_under_training(data, tmp_path):
     detector = ColourBlobs()
     callback = RedetectAndLink(detector, extractor(), tmp_path / "cache", every_n_epochs=2)
-    runner = trainer(tmp_path, callback, max_epochs=4, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+    runner = trainer(tmp_path, callback, max_epochs=4, limit_val_batches=0)
     module = Brightness()
     runner.fit(module, data)
     assert len(data.published) == 2, "before the fit and after epoch 2; after the last epoch nobody would look"
@@ -307,7 +307,7 @@ def test_a_fit_links_again_with_the_module_under_training(data, tmp_path):
 def test_a_new_fit_begins_with_the_extractor_again(data, tmp_path):
     callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
     for _ in range(2):
-        runner = trainer(tmp_path, callback, max_epochs=2, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+        runner = trainer(tmp_path, callback, max_epochs=2, limit_val_batches=0)
         runner.fit(Brightness(), data)
     first, linked, again, _ = data.batches_drawn_from
     assert first == again != linked
@@ -315,7 +315,7 @@ def test_a_new_fit_begins_with_the_extractor_again(data, tmp_path):
 
 def test_progress_bars_of_linking_and_of_the_trainer_get_along(data, tmp_path):
     callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
-    options = {"max_epochs": 2, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0, "enable_progress_bar": True}
+    options = {"max_epochs": 2, "limit_val_batches": 0, "enable_progress_bar": True}
     trainer(tmp_path, callback, **options).fit(Brightness(), data)
     assert len(data.published) == 2
 
@@ -352,7 +352,7 @@ def test_crops_are_embedded_normalised_at_unit_length():
 
 
 def fitted_checkpoint(folder: Path, data: Tracklets, callback: RedetectAndLink) -> str:
-    runner = trainer(folder, callback, max_epochs=2, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+    runner = trainer(folder, callback, max_epochs=2, limit_val_batches=0)
     runner.fit(Brightness(), data)
     runner.save_checkpoint(folder / "two.ckpt")
     return str(folder / "two.ckpt")
@@ -367,7 +367,7 @@ def test_a_resumed_fit_and_a_test_of_its_checkpoint_see_what_was_linked_last(dat
     linked = data.files
     assert linked is not None
     again = Tracklets(tmp_path / "frames")
-    runner = trainer(tmp_path, relinking(tmp_path), max_epochs=3, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+    runner = trainer(tmp_path, relinking(tmp_path), max_epochs=3, limit_val_batches=0)
     runner.fit(Brightness(), again, ckpt_path=checkpoint)
     assert again.batches_drawn_from == [next(iter(linked.values())).parent]
     tested = Tracklets(tmp_path / "frames")
@@ -381,14 +381,14 @@ def test_a_resumed_fit_whose_linked_tracklets_have_gone_says_so(data, tmp_path):
     checkpoint = fitted_checkpoint(tmp_path, data, relinking(tmp_path))
     for path in data.files.values():
         path.unlink()
-    runner = trainer(tmp_path, relinking(tmp_path), max_epochs=3, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+    runner = trainer(tmp_path, relinking(tmp_path), max_epochs=3, limit_val_batches=0)
     with pytest.raises(FileNotFoundError, match=r"have gone from the cache.*2 others.*new run"):
         runner.fit(Brightness(), data, ckpt_path=checkpoint)
 
 
 def test_a_fit_cannot_be_resumed_with_other_settings(data, tmp_path):
     checkpoint = fitted_checkpoint(tmp_path, data, relinking(tmp_path))
-    runner = trainer(tmp_path, relinking(tmp_path, alpha=0.5), max_epochs=3, reload_dataloaders_every_n_epochs=1, limit_val_batches=0)
+    runner = trainer(tmp_path, relinking(tmp_path, alpha=0.5), max_epochs=3, limit_val_batches=0)
     with pytest.raises(ValueError, match=r"alpha: '0.9', now '0.5'"):
         runner.fit(Brightness(), data, ckpt_path=checkpoint)
 
@@ -430,17 +430,11 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         RedetectAndLink(ColourBlobs(), str(tmp_path / "none.ckpt"), tmp_path)
 
 
-def test_linking_again_wants_loaders_that_are_made_anew(data, tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
-    with pytest.raises(ValueError, match="reload_dataloaders_every_n_epochs=1"):
-        trainer(tmp_path, callback, max_epochs=2).fit(Brightness(), data)
-
-
 def test_linking_again_wants_the_length_of_clips(data, tmp_path):
     del data.clip_length
     callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
     with pytest.raises(ValueError, match="needs the attribute clip_length"):
-        trainer(tmp_path, callback, max_epochs=2, reload_dataloaders_every_n_epochs=1).fit(Brightness(), data)
+        trainer(tmp_path, callback, max_epochs=2).fit(Brightness(), data)
 
 
 def test_a_datamodule_without_tracklets_is_refused(tmp_path):
@@ -520,9 +514,9 @@ def test_video_training_and_testing_see_masks_from_the_first_batch_of_the_worker
     people = GeneratedTracklets("mars-like", num_train_pids=4, num_test_pids=3, num_distractors=0, frames=(4, 6), height=64, width=32)
     root = people.write(tmp_path / "people", progress=False)
     narrow = {"backbone": "resnet18", "channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
-    data = VideoReIDDataModule(str(root), image_size=(64, 32), clip_length=4, p=2, k=2, num_workers=2)
+    data = VideoReIDDataModule(str(root), image_size=(64, 32), clip_length=4, p=2, k=2, num_workers=2, val_identities=0)
     callback, seen = RedetectAndLink(GeneratedBoxDetector(root), VideoResNet50(**narrow), tmp_path / "cache"), BatchesSeen()
-    options = {"max_epochs": 1, "limit_val_batches": 0, "reload_dataloaders_every_n_epochs": 1, "use_distributed_sampler": False}
+    options = {"max_epochs": 1, "limit_val_batches": 0}
     runner = trainer(tmp_path, callback, **options)
     runner.callbacks.append(seen)
     module = VideoReID("baseline", narrow)

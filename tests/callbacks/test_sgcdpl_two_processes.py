@@ -34,7 +34,7 @@ SCRIPT = textwrap.dedent(
         trainer = pl.Trainer(
             accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=epochs, callbacks=callbacks,
             logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
-            use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, default_root_dir=output,
+            default_root_dir=output,
         )
         trainer.fit(model, data)
         return trainer

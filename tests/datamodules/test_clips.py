@@ -42,10 +42,9 @@ def tracklets(tmp_path_factory):
     return records
 
 
-def train_clips(records, reader=None, *, clip_length=4, erasing=0.0, seed=0, epoch=0) -> TrainClips:
-    labels = torch.arange(len(records))
+def train_clips(records, reader=None, *, clip_length=4, erasing=0.0, seed=0) -> TrainClips:
     reader = reader or FrameReader(SIZE)
-    return TrainClips(records, labels, reader, clip_length=clip_length, erasing_probability=erasing, seed=seed, epoch=epoch)
+    return TrainClips(records, reader, clip_length=clip_length, erasing_probability=erasing, seed=seed)
 
 
 def red(clip: torch.Tensor) -> list[int]:
@@ -102,7 +101,7 @@ def test_half_of_the_clips_are_flipped(tracklets):
 @pytest.mark.parametrize("erasing", [0.0, 0.5])
 def test_a_clip_is_a_function_of_seed_epoch_and_position(tracklets, erasing):
     def clip(seed, epoch, position):
-        return train_clips(tracklets, erasing=erasing, seed=seed, epoch=epoch)[Draw(0, position)]["clips"]
+        return train_clips(tracklets, erasing=erasing, seed=seed)[Draw(0, position, epoch=epoch)]["clips"]
 
     torch.manual_seed(1)
     expected = clip(0, 3, 7)
@@ -182,7 +181,7 @@ def test_evaluation_batches_hold_the_clips_of_one_tracklet_after_another(trackle
 
 def test_training_batches_are_stacked_in_one_piece(tracklets):
     clips = train_clips(tracklets)
-    batch = collate_train_clips([clips[Draw(row, row)] for row in range(3)])
+    batch = collate_train_clips([clips[Draw(row, row, label=row)] for row in range(3)])
     assert batch["clips"].shape == (3, 4, 3, *SIZE)
     assert batch["clips"].dtype == torch.uint8
     assert batch["clips"].is_contiguous()

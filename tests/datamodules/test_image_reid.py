@@ -4,10 +4,12 @@ import logging
 
 import pytest
 import torch
+from PIL import Image
 
 from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.datamodules.readers import DatasetCountWarning
 
-SMALL = {"image_size": (64, 32), "p": 4, "k": 4, "num_workers": 0}
+SMALL = {"image_size": (64, 32), "p": 4, "k": 4, "num_workers": 0, "val_identities": 0}
 
 
 def data_on(folder, **options) -> ImageReIDDataModule:
@@ -93,3 +95,21 @@ def test_data_without_a_test_part_can_be_trained_on_but_not_scored(market_folder
 def test_arguments_out_of_range_die_in_the_constructor(wrong):
     with pytest.raises(ValueError, match=r"need"):
         ImageReIDDataModule(**wrong)
+
+
+def test_a_set_with_ten_splits_is_read_by_the_split_that_is_asked_for_and_the_stamp_names_it(tmp_path):
+    for camera, angle in (("cam_a", 0), ("cam_b", 90)):
+        (tmp_path / "VIPeR" / camera).mkdir(parents=True)
+        for person in range(8):
+            Image.new("RGB", (16, 32), (30 * person, 0, 0)).save(tmp_path / "VIPeR" / camera / f"{person:03d}_{angle}.bmp")
+    with pytest.warns(DatasetCountWarning):
+        data = {split: data_on("viper", root=str(tmp_path), p=2, split=split) for split in (0, 3)}
+    people = {split: {record.pid for record in one.dataset.train} for split, one in data.items()}
+    assert people[0] != people[3]
+    assert str(data[3].protocol_stamp()).startswith("viper, split 3: 4 queries")
+    assert "random split 3" in data[3].dataset.notes[0]
+
+
+def test_a_split_of_a_set_that_has_one_is_refused(market_folder):
+    with pytest.raises(ValueError, match="has one split only, got split=3"):
+        data_on(market_folder, split=3)

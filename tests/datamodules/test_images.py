@@ -85,8 +85,7 @@ def test_unreadable_images_can_be_left_out_with_a_count(crops, tmp_path, caplog)
 
 def test_augmentation_is_a_function_of_seed_epoch_and_position(crops):
     def image(seed: int, epoch: int, position: int) -> torch.Tensor:
-        images = TrainImages(crops, torch.arange(4), TrainTransform((32, 16)), seed=seed, epoch=epoch)
-        return images[Draw(2, position)]["image"]
+        return TrainImages(crops, TrainTransform((32, 16)), seed=seed)[Draw(2, position, epoch=epoch)]["image"]
 
     assert torch.equal(image(0, 3, 7), image(0, 3, 7))
     for other in (image(1, 3, 7), image(0, 4, 7), image(0, 3, 8)):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_reid.datamodules.samplers import PlannedBatches, identity_batches, inter_camera_batches, shard_rows
+from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, inter_camera_batches, shard_rows
 from lightning_reid.records import InterCameraPairs
 
 
@@ -87,8 +87,9 @@ def test_inter_camera_batches_leave_out_pairs_with_a_noise_end_and_shrink_to_the
 
 
 def test_ranks_take_whole_batches_in_turn_and_positions_never_repeat():
-    labelled, mined = torch.arange(24).view(4, 6), torch.arange(8).view(4, 2)
-    ranks = [list(PlannedBatches(labelled, mined, rank=rank, world_size=2)) for rank in range(2)]
+    plan = EpochPlan(torch.arange(24).view(4, 6), torch.arange(24) * 10, epoch=3, beside=torch.arange(8).view(4, 2))
+    ranks = [list(plan.batches(rank, 2)) for rank in range(2)]
+    assert plan.length(2) == 2
     assert [len(batches) for batches in ranks] == [2, 2]
     assert [draw.row for draw in ranks[1][0]] == [6, 7, 8, 9, 10, 11, 2, 3]
     assert [draw.part for draw in ranks[1][0]] == [0] * 6 + [1] * 2
@@ -96,10 +97,18 @@ def test_ranks_take_whole_batches_in_turn_and_positions_never_repeat():
     assert len(set(positions)) == len(positions) == 32
 
 
-def test_iterating_twice_gives_the_same_draws():
-    batches = PlannedBatches(torch.arange(24).view(4, 6))
-    assert list(batches) == list(batches)
-    assert len(batches) == len(list(batches)) == 4
+def test_a_draw_carries_its_label_and_epoch_since_a_worker_knows_neither():
+    plan = EpochPlan(torch.arange(24).view(4, 6), torch.arange(24) * 10, epoch=3)
+    for batch in plan.batches(0, 1):
+        assert [draw.label for draw in batch] == [10 * draw.row for draw in batch]
+        assert {draw.epoch for draw in batch} == {3}
+
+
+@given(start=st.integers(0, 4), world_size=st.integers(1, 2))
+def test_a_plan_that_goes_on_gives_the_batches_that_are_left(start, world_size):
+    plan = EpochPlan(torch.arange(48).view(8, 6), torch.zeros(48, dtype=torch.int64), epoch=0)
+    for rank in range(world_size):
+        assert list(plan.batches(rank, world_size, start)) == list(plan.batches(rank, world_size))[start:]
 
 
 @given(num_rows=st.integers(1, 30), world_size=st.integers(1, 5))

@@ -242,7 +242,7 @@ class Recorder(pl.LightningModule):
 def fit(data: SemiSupervisedDataModule, epochs: int, folder: Path, resume: Path | None = None) -> Recorder:
     module = Recorder()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    sampling = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
+    sampling = {"limit_val_batches": 0}
     trainer = pl.Trainer(accelerator="cpu", max_epochs=epochs, default_root_dir=folder, **quiet, **sampling)
     trainer.fit(module, data, ckpt_path=resume)
     trainer.save_checkpoint(folder / "last.ckpt")

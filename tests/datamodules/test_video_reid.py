@@ -19,7 +19,7 @@ from lightning_reid.datamodules.samplers import evaluation_batches, identity_bat
 from lightning_reid.packed_tracklets import write_packed_tracklet
 from lightning_reid.protocols import EvaluatedData, LabelledData, ResizedData, TrackletData
 
-SMALL = {"image_size": (32, 16), "clip_length": 4, "p": 2, "k": 2, "num_workers": 0, "eval_batch_size": 5}
+SMALL = {"image_size": (32, 16), "clip_length": 4, "p": 2, "k": 2, "num_workers": 0, "eval_batch_size": 5, "val_identities": 0}
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ class Recorder(pl.LightningModule):
 def test_a_resumed_run_sees_the_pixels_of_an_unbroken_one(mars, tmp_path):
     def trainer(max_epochs: int) -> pl.Trainer:
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        mine = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "default_root_dir": str(tmp_path)}
+        mine = {"default_root_dir": str(tmp_path)}
         return pl.Trainer(max_epochs=max_epochs, enable_checkpointing=False, **quiet, **mine)
 
     def data() -> VideoReIDDataModule:

@@ -17,7 +17,7 @@ UNCHANGED = {"crop_padding": 0, "erasing_probability": 0.0, "flip_probability": 
 
 def quiet_trainer(folder, **options) -> pl.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    loading = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
+    loading = {"limit_val_batches": 0}
     return pl.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, **(quiet | loading | options))
 
 
@@ -27,7 +27,7 @@ def folder(market_folder):
 
 
 def data_of(folder, **options) -> ImageReIDDataModule:
-    return ImageReIDDataModule(folder, image_size=(64, 32), p=4, k=4, num_workers=0, **options)
+    return ImageReIDDataModule(folder, image_size=(64, 32), p=4, k=4, num_workers=0, **options, val_identities=0)
 
 
 @pytest.fixture(scope="module")

@@ -28,12 +28,12 @@ SCRIPT = textwrap.dedent(
     teacher = Teacher(large, nn.Linear(32, 10, bias=False))
     student = {"student": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "num_classes": 10}
     model = DistilledReID(**student, teacher=teacher, alpha=0.5, embeddings="relational", bn_group=8, lr=5e-4)
-    data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0)
+    data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0, val_identities=0)
     recorder = Recorder()
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, limit_train_batches=2,
         limit_val_batches=0, callbacks=[recorder], logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1, default_root_dir=output,
+        enable_checkpointing=False, default_root_dir=output,
     )
     trainer.fit(model, data)
     weights = sum(float(parameter.double().abs().sum()) for parameter in model.parameters())

@@ -163,8 +163,10 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_weights_of_one_that_wa
 
     def fit(max_epochs: int, checkpoint: str | None = None) -> pl.Trainer:
         pl.seed_everything(0, verbose=False)
-        data = VideoReIDDataModule(str(folder), image_size=(64, 32), clip_length=2, p=2, k=2, erasing_probability=0.5, num_workers=2)
-        options = {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
+        data = VideoReIDDataModule(
+            str(folder), image_size=(64, 32), clip_length=2, p=2, k=2, erasing_probability=0.5, num_workers=2, val_identities=0
+        )
+        options = {"limit_val_batches": 0}
         trainer = quiet_trainer(tmp_path, max_epochs=max_epochs, **options)
         trainer.fit(
             VideoReID("stenvan", {**TINY, "stripes": 4, "temporal_reduction": False}), data, ckpt_path=checkpoint, weights_only=True

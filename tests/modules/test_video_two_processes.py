@@ -28,7 +28,8 @@ SCRIPT = textwrap.dedent(
 
     pl.seed_everything(0, verbose=False)
     narrow = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
-    data = VideoReIDDataModule(folder, image_size=(64, 32), clip_length=4, test_clips="all", p=p, k=2, num_workers=0, eval_batch_size=3)
+    sizes = dict(image_size=(64, 32), clip_length=4, p=p, k=2, eval_batch_size=3)
+    data = VideoReIDDataModule(folder, test_clips="all", num_workers=0, val_identities=0, **sizes)
     model = VideoReID("stenvan", {**narrow, "stripes": 4}, lr=1e-3)
     options = {key: value for key, value in narrow.items() if key != "backbone"}
     extractor = EmbeddingNetwork(build_backbone("resnet18", **options))
@@ -36,8 +37,7 @@ SCRIPT = textwrap.dedent(
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, logger=False,
         callbacks=[aligned, RankListLogger(output + "/ranks.png"), recorder], enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, num_sanity_val_steps=0, use_distributed_sampler=False, reload_dataloaders_every_n_epochs=1,
-        default_root_dir=output,
+        enable_checkpointing=False, num_sanity_val_steps=0,         default_root_dir=output,
     )
     untrained = trainer.validate(model, data, verbose=False)[0]
     trainer.fit(model, data)

@@ -108,7 +108,7 @@ def test_a_lightning_checkpoint_of_a_fit_is_taken_with_its_image_size(market_fol
 
     model = SupervisedReID(**TINY)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, use_distributed_sampler=False, **quiet)
+    trainer = pl.Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, **quiet)
     trainer.fit(model, ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=2, num_workers=0))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     query = sorted((market_folder / "query").glob("*.jpg"))[0]

@@ -1,0 +1,48 @@
+"""A run resumed after any step, in mid-epoch and in mid-iteration, goes on with the next batch and ends with the same weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+NAMES = ["supervised", "HSR", "BUC", "SGC-DPL", "video"]
+
+
+def run(one, folder, workers: int, path=None, **settings):
+    """The steps as they were shown, in order, and the weights at the end."""
+    saving = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1, save_on_train_epoch_end=False)
+    trainer, watch = one.trainer(folder, *([] if path else [saving]), enable_checkpointing=path is None, **settings)
+    torch.manual_seed(0)
+    module = one.module()
+    if path:
+        torch.manual_seed(99)  # a new process is at another place of the global generator
+    trainer.fit(module, one.data(workers), ckpt_path=path, weights_only=True)
+    return [shown for epoch in sorted(watch.shown) for shown in watch.shown[epoch]], module.state_dict()
+
+
+def resumed_equals_unbroken(one, folder, workers: int, steps, **settings) -> int:
+    whole, weights = run(one, folder, workers, **settings)
+    chosen = [step for step in range(1, len(whole)) if steps is None or step in steps]
+    for step in chosen:
+        rest, ended = run(one, folder, workers, str(folder / f"step={step}.ckpt"), **settings)
+        assert len(rest) == len(whole) - step, f"resumed after step {step}"
+        for mine, theirs in zip(rest, whole[step:]):
+            one.assert_same(mine, theirs)
+        for name, tensor in weights.items():
+            assert torch.equal(ended[name], tensor), f"{name}, resumed after step {step}"
+    return len(chosen)
+
+
+@pytest.mark.parametrize(("name", "workers"), [("supervised", 2), ("HSR", 0), ("BUC", 0), ("SGC-DPL", 0), ("video", 2)])
+def test_a_run_resumed_in_mid_epoch_equals_an_unbroken_one(subject, tmp_path, name, workers):
+    steps = {2, 5} if name != "video" else {1, 3}
+    assert resumed_equals_unbroken(subject(name), tmp_path, workers, steps, limit_val_batches=0) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"limit_val_batches": 0}, {"val_check_interval": 1}], ids=str)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_resumed_after_any_step_equals_an_unbroken_one(subject, tmp_path, name, workers, settings):
+    assert resumed_equals_unbroken(subject(name), tmp_path, workers, None, **settings) > 3
