@@ -131,7 +131,7 @@ class Experiment:
         self.module_class = ImageClassifier if task == "classification" else SupervisedReID
         self.metric = "accuracy" if task == "classification" else "mAP"
         data_class = HeldOutImages if task == "classification" else ImageReIDDataModule
-        options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
+        options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256, "val_identities": 0}
         self.data = data_class("market-like", image_size=IMAGE, p=P, k=K, seed=seed, **options)
         self.data.prepare_data()
         self.data.setup()
