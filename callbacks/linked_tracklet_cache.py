@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.files import write_json
+from lightning_reid.files import remove_partial_files, write_json
 from lightning_reid.linking import AlignedTracklet
 from lightning_reid.packed_tracklets import Encoding, PackedTracklet, write_packed_tracklet
 
@@ -93,6 +93,15 @@ class LinkedTrackletCache:
     def describe(self) -> None:
         """Write ``settings.json`` for whoever opens the folder."""
         write_json(self.folder / "settings.json", self.settings)
+
+    def missing(self, contents: Iterable[str]) -> list[str]:
+        """Which of these tracklets are not stored; what killed processes left half written is removed first.
+
+        Raises:
+            ValueError: See ``report``.
+        """
+        remove_partial_files(self.folder)
+        return [content for content in contents if self.report(content) is None]
 
     def require_room(self, num_frames: int, image_size: tuple[int, int], encoding: Encoding) -> None:
         """Check, before hours of work, that so many frames fit on the disk.

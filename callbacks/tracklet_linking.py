@@ -90,7 +90,7 @@ class LinkingWork:
     ) -> None:
         """Process what is missing, each rank its share; each file is there when it is whole, so a killed run loses one tracklet."""
         records = {content: record for record, content in contents.items()}  # equal tracklets share a file
-        missing = once_for_all_ranks(trainer, lambda: [content for content in records if cache.report(content) is None])
+        missing = once_for_all_ranks(trainer, lambda: cache.missing(records))
         if not missing:
             return
         num_frames = sum(len(records[content].paths) for content in missing)

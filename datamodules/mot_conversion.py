@@ -6,11 +6,8 @@ From the command line: ``python -m lightning_reid.datamodules.mot_conversion SEQ
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +21,7 @@ from lightning_reid.datamodules.mot_crops import Crop, CropRules, Zone, column_z
 from lightning_reid.datamodules.mot_layouts import SetPlan, plan_market, plan_mars
 from lightning_reid.datamodules.mot_people import PeopleRules, choose_test_pids
 from lightning_reid.datamodules.mot_sequence import open_sequence, read_annotation, stream_frames
+from lightning_reid.files import folder_written_whole
 
 EVERY_N_FRAMES = {"market": 4, "mars": 1}
 MAX_PER_TRACKLET = {"market": 12, "mars": 40}
@@ -101,7 +99,7 @@ def convert_mot(
     test_pids = choose_test_pids(thinned, people)
     plan = (plan_market if layout == "market" else plan_mars)(thinned, test_pids, per_tracklet, people.query_rule)
     left_out["thinned out"] = sum(map(len, tracklets)) - len(plan.files)
-    with _renamed_when_complete(target) as folder:
+    with folder_written_whole(target) as folder:
         _cut_crops(source.frames, plan, folder, jpeg_quality)
         _write_lists(plan, folder)
     return ConversionCounts(
@@ -147,20 +145,6 @@ def _free_folder(output: str | Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} is there and not an empty folder: give another output, or remove it first")
     return target
-
-
-@contextmanager
-def _renamed_when_complete(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that takes its place if the block ends well, and goes if it does not."""
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if target.exists():
-            target.rmdir()
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _cut_crops(frames: Path, plan: SetPlan, folder: Path, jpeg_quality: int) -> None:

@@ -3,8 +3,8 @@
 Layout: ``<folder>/<height>x<width>-<encoding>/<digest>.safetensors``, one file a tracklet (``lightning_reid.packed_tracklets``). The digest
 is that of the bytes of its image files, so a changed image, another size or another encoding never meets an old file. ``index.json``
 beside them spares the next run from reading every image again only to know its digest: it remembers digests by what the file system says
-of the files (name, number, size, times of change). Files appear whole or not at all; a run that was killed goes on where it stopped, and
-two runs at once cost double work at worst.
+of the files (name, number, size, times of change). Files appear whole or not at all; a run that was killed goes on where it stopped, what
+it left half written goes, and two runs at once cost double work at worst.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from lightning_reid.datamodules.clips import FrameReader
 from lightning_reid.datamodules.late_progress import late_progress
-from lightning_reid.files import write_json
+from lightning_reid.files import remove_partial_files, write_json
 from lightning_reid.packed_tracklets import Encoding, PackedTracklet, encoded_jpeg, write_packed_tracklet
 from lightning_reid.records import TrackletRecord
 
@@ -68,6 +68,7 @@ class PackedCache:
             RuntimeError: An image changed meanwhile.
             OSError: The disk has no room for the rest; nothing was written. Or the folder cannot be written to.
         """
+        remove_partial_files(self.home)
         distinct = {record.paths: record for record in records}
         signatures, index = self._signatures_and_index(distinct, num_threads, progress)
         digests = {paths: index[signature] for paths, signature in signatures.items()}

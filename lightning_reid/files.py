@@ -1,42 +1,140 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, not even after a power cut."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning_reid.drafts import draft_beside, drafts_below, drafts_of, remove_left_behind
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it; what was at ``path`` stays whole until then.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, previous: Path | None = None) -> None:
+    """Let ``write`` fill a draft beside ``path``, then rename it; what was at ``path`` stays whole until then.
+
+    The draft is on the disk before it gets its name, and the name is on the disk before this returns.
 
     Args:
         path: Where the file goes; its folder is made if need be.
-        write: Called with the temporary path, which ends as ``path`` does.
+        write: Called with the path of the draft, which ends as ``path`` does.
+        previous: What was at ``path`` gets this name, in the same folder, beside its own until it is replaced.
 
     Raises:
-        OSError: The folder cannot be written to, or the disk is full; the message names ``path``, no partial file is left.
+        OSError: The folder cannot be written to, or the disk is full; the message names ``path``, no draft is left.
     """
+    draft = draft_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
+        draft.touch(exist_ok=False)
+        try:
+            write(draft)
+            draft.chmod(0o644)
+            if previous is not None and path.exists():
+                _give_second_name(path, previous)
+            publish(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}. Choose another --output, or free the disk") from error
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}. Choose another --output, or free the disk") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        told = f"cannot write {path}: {error.strerror or error}. Choose another folder (--output), or free the disk"
+        raise OSError(error.errno, told) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON, atomically."""
     write_atomically(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its place if the block ends well, and goes if it does not.
+
+    Drafts of the same folder that killed processes left beside it go too; a live one's stays, and the first that ends takes the place.
+
+    Raises:
+        OSError: The disk is full, or ``folder`` has been filled meanwhile.
+    """
+    remove_drafts_of(folder)
+    draft = draft_beside(folder)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        if folder.is_dir():
+            folder.rmdir()  # an empty one, which Windows does not replace
+        publish(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # after the renaming there is no draft, and nothing to say
+
+
+def publish(draft: Path, path: Path) -> None:
+    """Give a finished file or folder its name in one step; before and after it everything is put on the disk (``fsync``).
+
+    Args:
+        draft: Of the same file system, as a neighbour of ``path`` is.
+        path: A file there is replaced; a folder there must be empty.
+
+    Raises:
+        OSError: The disk or the folder does not take it.
+    """
+    for entry in (*(draft.rglob("*") if draft.is_dir() else ()), draft):
+        _put_on_disk(entry)
+    os.replace(draft, path)  # noqa: PTH105  (the tests fail it here)
+    _put_on_disk(path.parent)
+
+
+def remove_drafts_of(path: Path) -> list[Path]:
+    """Remove the drafts of a file or folder that killed processes left beside it; a live one's stay.
+
+    Returns:
+        What was removed.
+    """
+    return remove_left_behind(drafts_of(path))
+
+
+def remove_partial_files(folder: Path, *, alone: bool = False) -> list[Path]:
+    """Remove what killed processes left half written in a folder and below; what a live process is writing stays.
+
+    Args:
+        folder: Need not be there.
+        alone: Nobody on another host writes there at this moment (a lock says so). Otherwise drafts of other hosts, whose processes
+            cannot be looked up from here, stay until they have not changed for a day.
+
+    Returns:
+        What was removed.
+    """
+    return remove_left_behind(drafts_below(folder), alone=alone)
+
+
+def _give_second_name(path: Path, second: Path) -> None:
+    """``path`` keeps its own; where the file system knows no hard links the second is a copy."""
+    draft = draft_beside(second)
+    try:
+        try:
+            os.link(path, draft)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(path, draft)
+        publish(draft, second)
+    finally:
+        draft.unlink(missing_ok=True)  # renaming a link over another to the same file does nothing, and leaves it
+
+
+def _put_on_disk(path: Path) -> None:
+    folder = path.is_dir()
+    if os.name == "nt" and folder:
+        return  # Windows opens no folders, and NTFS keeps their changes in its journal
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folders
+            raise
+    finally:
+        os.close(handle)

@@ -40,6 +40,21 @@ def duke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def draft_of_a_dead_process() -> Callable[[Path], Path]:
+    """``draft_of_a_dead_process(path)``: the name of a draft of ``path`` whose writer has ended; nothing is made."""
+    from lightning_reid.drafts import draft_beside
+
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+
+    def draft(path: Path) -> Path:
+        mine = draft_beside(path)
+        return mine.with_name(mine.name.replace(f"_{os.getpid()}_", f"_{process.pid}_"))
+
+    return draft
+
+
+@pytest.fixture
 def in_one_and_two_processes(tmp_path: Path) -> Callable[..., tuple[dict, dict, dict]]:
     """``run(script, folder, one, two)``: what a script leaves as JSON when one process runs it, and each of two under DDP over gloo.
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from lightning_reid.files import write_atomically, write_json
+from lightning_reid import files
+from lightning_reid.files import folder_written_whole, write_atomically, write_json
 
 
 def test_json_is_written_into_a_folder_made_for_it(tmp_path):
@@ -53,7 +58,7 @@ def test_an_error_while_writing_leaves_nothing_behind(tmp_path):
 
 def test_a_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(OSError, match=r"cannot write .*runs.*results\.json.*Choose another --output"):
+    with pytest.raises(OSError, match=r"cannot write .*runs.*results\.json.*Choose another folder \(--output\)"):
         write_json(tmp_path / "runs" / "results.json", {})
 
 
@@ -63,3 +68,80 @@ def test_a_read_only_folder_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match="cannot write"):
         write_json(tmp_path / "results.json", {})
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_step_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, step):
+    (tmp_path / "table.md").write_text("the old one")
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, step, fail)
+    with pytest.raises(OSError, match=r"cannot write .*table\.md: Input/output error. Choose another folder"):
+        write_atomically(tmp_path / "table.md", lambda file: file.write_text("the new one"), previous=tmp_path / "table.md.previous")
+    monkeypatch.undo()
+    assert (tmp_path / "table.md").read_text() == "the old one"
+    assert {file.name for file in tmp_path.iterdir()} <= {"table.md", "table.md.previous"}
+    assert all(file.read_text() == "the old one" for file in tmp_path.iterdir())
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    told, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (told.append(str(Path(f"/proc/self/fd/{handle}").readlink())), fsync(handle)))
+    monkeypatch.setattr(files.os, "replace", lambda draft, path: (told.append("renamed"), replace(draft, path)))
+    write_atomically(tmp_path / "table.md", lambda file: file.write_text("the new one"))
+    draft, renamed, folder = told
+    assert draft.endswith(".partial.md")
+    assert renamed == "renamed"
+    assert folder == str(tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_file_of_before_is_kept_with_links_and_without(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(files.os, "link", lambda *paths: (_ for _ in ()).throw(OSError(errno.EPERM, "Operation not permitted")))
+    path, previous = tmp_path / "last.ckpt", tmp_path / "last.ckpt.previous"
+    for content in ("first", "second", "third"):
+        write_atomically(path, lambda file, content=content: file.write_text(content), previous=previous)
+    assert (path.read_text(), previous.read_text()) == ("third", "second")
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, previous.name}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_on_a_disk_that_is_really_full_the_old_file_stays_alone(small_disk):
+    path = small_disk / "last.ckpt"
+    write_atomically(path, lambda file: file.write_bytes(b"x" * 150_000))
+    with pytest.raises(OSError, match=r"cannot write .*last\.ckpt: No space left on device") as caught:
+        write_atomically(path, lambda file: file.write_bytes(b"y" * 150_000))
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"x" * 150_000
+    assert [file.name for file in small_disk.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_is_there_with_all_its_files_or_not_at_all(tmp_path):
+    def fill(name):
+        with folder_written_whole(tmp_path / "set") as draft:
+            (draft / name).write_text("")
+            if name == "interrupted":
+                raise KeyError(name)
+
+    with pytest.raises(KeyError):
+        fill("interrupted")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "set").mkdir()
+    fill("1.jpg")
+    with pytest.raises(OSError, match="not empty"):
+        fill("2.jpg")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["set", "set/1.jpg"]

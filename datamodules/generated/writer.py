@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
+
+from lightning_reid.files import folder_written_whole, remove_drafts_of
 
 MANIFEST = "generated.json"
 
@@ -20,7 +20,8 @@ Item = TypeVar("Item")
 def write_dataset(root: Path, arguments: Mapping[str, Any], counts: Mapping[str, int], fill: Callable[[Path], None]) -> Path:
     """Let ``fill`` write a data set that becomes the folder ``root``, or find it there.
 
-    Two processes may do this at once: both write, one renames first, the other takes what it finds.
+    Two processes may do this at once: both write, one renames first, the other takes what it finds. What a killed one left beside ``root``
+    goes.
 
     Args:
         root: The folder to hold the data set; its parent is made where missing.
@@ -37,21 +38,16 @@ def write_dataset(root: Path, arguments: Mapping[str, Any], counts: Mapping[str,
         OSError: Writing failed; nothing is left behind.
     """
     manifest = {**arguments, "counts": dict(counts)}
+    remove_drafts_of(root)
     if _is_there(root, manifest):
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
     try:
-        draft.chmod(0o755)  # mkdtemp keeps others out; a data set is for everybody
-        fill(draft)
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        try:
-            draft.rename(root)
-        except OSError:
-            if not _is_there(root, manifest):
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # after the renaming there is no draft, and nothing to say
+        with folder_written_whole(root) as draft:
+            fill(draft)
+            (draft / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    except OSError:
+        if not _is_there(root, manifest):
+            raise
     return root
 
 

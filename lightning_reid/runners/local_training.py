@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.federated import FedAvg, Reply, not_finite, payload_bytes
+from lightning_reid.files import publish
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.runners.federation_client import Client, LocalFit, LocalRound, restore_client, write_client
@@ -108,7 +109,7 @@ class LocalTraining:
         if latest is not None and latest.round == asked.round:
             self._go_back()
         elif self.file.is_file():
-            self.file.replace(self.before)
+            publish(self.file, self.before)
             self._untouched = None
         elif not self.before.is_file():
             self._keep_untouched()

@@ -265,6 +265,14 @@ def test_a_file_moved_from_another_cache_is_named(data, tmp_path):
     assert str(own) in str(raised.value)
 
 
+def test_what_a_killed_run_left_half_written_goes_even_where_nothing_is_missing(data, tmp_path, draft_of_a_dead_process):
+    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    before = sorted((tmp_path / "cache").rglob("*"))
+    draft_of_a_dead_process(before[-1]).write_text("half")
+    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    assert sorted((tmp_path / "cache").rglob("*")) == before
+
+
 def test_a_disk_that_is_too_small_is_found_before_the_work(data, tmp_path, monkeypatch):
     monkeypatch.setattr(linked_tracklet_cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=12 * 16 * 8 * 3 - 1))
     detector = ColourBlobs()

@@ -241,6 +241,13 @@ def test_a_conversion_that_fails_half_way_leaves_nothing_behind(video, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["film"]
 
 
+def test_what_a_killed_conversion_left_goes(sequence, tmp_path, draft_of_a_dead_process):
+    draft = draft_of_a_dead_process(tmp_path / "set")
+    (draft / "query").mkdir(parents=True)
+    convert_mot(sequence, tmp_path / "set", crops=RULES)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["WALK-01", "set"]
+
+
 def test_a_full_disk_is_an_error_and_leaves_nothing_behind(sequence, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # no file may grow above 100 bytes

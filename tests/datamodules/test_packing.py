@@ -68,6 +68,16 @@ def test_raw_holds_the_resized_frames_exactly_and_jpeg_nearly(tracklets, tmp_pat
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["16x8-jpeg", "16x8-raw"]
 
 
+def test_what_a_killed_run_left_half_packed_goes(tracklets, tmp_path, draft_of_a_dead_process):
+    cache = PackedCache(tmp_path / "cache", SIZE, "raw")
+    cache.make(tracklets, progress=False)
+    before = sorted(cache.home.iterdir())
+    for path in before:
+        draft_of_a_dead_process(path).write_text("half")
+    cache.make(tracklets, progress=False)
+    assert sorted(cache.home.iterdir()) == before
+
+
 def test_a_second_run_packs_nothing_reads_no_image_and_writes_nothing(tracklets, tmp_path, writes, monkeypatch):
     cache = PackedCache(tmp_path / "cache", SIZE, "raw")
     cache.make([*tracklets, tracklets[0]], progress=False)

@@ -151,7 +151,7 @@ def test_a_query_that_is_not_there_is_named(crops, checkpoint, tmp_path, capsys)
 def test_an_output_that_cannot_be_written_is_found_before_the_pass(crops, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "out").touch()  # a file where the folder should be: refused for root, too
     monkeypatch.setattr("lightning_reid.runners.embedding.EmbeddingPass.run", lambda *_: pytest.fail("the pass was begun"))
-    with pytest.raises(OSError, match=r"cannot write .*Choose another --output"):
+    with pytest.raises(OSError, match=r"cannot write .*Choose another folder \(--output\)"):
         run(crops, checkpoint, tmp_path / "out")
 
 
