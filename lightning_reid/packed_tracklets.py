@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from lightning_reid.files import write_atomically
@@ -73,7 +73,8 @@ def write_packed_tracklet(
         tensors["jpeg"] = np.concatenate(files)
         tensors["offsets"] = np.cumsum([0, *map(len, files)], dtype=np.int64)
     told = {"encoding": encoding, "height": str(height), "width": str(width), **(metadata or {})}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, told))
+    content = save(tensors, told)  # not save_file: on a full disk that raises no OSError
+    write_atomically(path, lambda draft: draft.write_bytes(content))
 
 
 class PackedTracklet:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -101,17 +102,17 @@ def test_what_cannot_be_packed_is_refused_by_its_reason(tmp_path, frames, option
         write_packed_tracklet(tmp_path / "a.safetensors", frames, **options)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "a.safetensors"
     write_packed_tracklet(path, FRAMES)
 
-    def write_half(tensors, file, metadata):
-        file.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(packed_tracklets, "save_file", write_half)
-    with pytest.raises(OSError, match="No space left on device"):
-        write_packed_tracklet(path, FRAMES[:2])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # no file may grow above 500 bytes; Python ignores the signal
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*a\.safetensors: File too large"):
+            write_packed_tracklet(path, torch.zeros(2, 3, 64, 32, dtype=torch.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
     assert PackedTracklet(path).num_frames == 7
 

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_reid.networks.archives import DamagedArchiveError, load_archive
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,7 +24,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is cut short, of another format, needs its author's classes, or holds no dictionary.
+        ValueError: The file is cut short or damaged, of another format, needs its author's classes, or holds no dictionary.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,7 +36,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is no torch file, or holds more than tensors and plain values, which is not loaded as it could run code: "
             "save model.state_dict() alone from the code that made it"
         ) from error
-    except (SafetensorError, EOFError, RuntimeError) as error:
+    except (SafetensorError, EOFError, RuntimeError, DamagedArchiveError) as error:
         raise ValueError(f"{path} cannot be read as weights, is it complete? {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors or a checkpoint with one")
@@ -126,8 +128,8 @@ def _load_pickled(path: Path) -> Any:
     scalar = np.float64(0).__reduce__()[0]
     makers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     allowed: list[Any] = [*makers, np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64))]
-    with torch.serialization.safe_globals(allowed):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file, torch.serialization.safe_globals(allowed):
+        return load_archive(file)
 
 
 def _first(names: Iterable[str], count: int = 3) -> str:

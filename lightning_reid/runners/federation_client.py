@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_atomically
 from lightning_reid.modules import ReIDModule
+from lightning_reid.networks.archives import write_archive
 
 
 @dataclass
@@ -86,7 +87,7 @@ def write_client(path: Path, client: Client, fit: LocalFit, federation: str) -> 
     content: dict[str, Any] = {"state_dict": client.module.state_dict(), "fit": asdict(fit), "federation": federation}
     client.module.on_save_checkpoint(content)
     content |= {"data": client.data.state_dict(), "callbacks": {one.state_key: one.state_dict() for one in client.callbacks}}
-    write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(path, partial(write_archive, content))
 
 
 def restore_client(client: Client, content: dict[str, Any]) -> LocalFit:

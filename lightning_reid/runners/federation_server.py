@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
 from lightning_reid.files import write_atomically, write_json
@@ -194,7 +194,8 @@ def write_server_state(path: Path, state: ServerState) -> None:
         "federation": state.federation,
     }
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-    write_atomically(path, lambda file: save_file(tensors, file, metadata=about))
+    content = save(tensors, metadata=about)  # not save_file: on a full disk that raises no OSError
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def read_server_state(path: Path) -> ServerState:

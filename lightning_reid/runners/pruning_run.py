@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_reid.callbacks import FilterPruning, RankListLogger
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.modules import ReIDModule
+from lightning_reid.networks.archives import require_whole
 from lightning_reid.runners.costs import network_costs
 from lightning_reid.runners.onnx_export import export_onnx, onnx_milliseconds
 from lightning_reid.runners.report import ResultRow, print_table, write_report
@@ -69,7 +70,12 @@ class PruningRun:
         return stage.score(trainer, model, self.data, self.costs(model)), small
 
     def load(self, checkpoint: Path, **options: Any) -> ReIDModule:
-        """A module to be trained on, with other options of its optimiser."""
+        """A module to be trained on, with other options of its optimiser.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        require_whole(checkpoint)
         model = self.module_class.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **options)
         return model.train()
 

@@ -145,7 +145,7 @@ def test_one_missing_tensor_is_refused_by_name(tmp_path):
     [
         (b"", "cannot be read as weights, is it complete"),
         (b"PK\x03\x04 cut off", "cannot be read as weights, is it complete"),
-        (b"not weights at all", "is no torch file, or holds more than tensors"),
+        (b"not weights at all", "cannot be read as weights, is it complete. it begins with b'not ', which torch.save does not write"),
     ],
 )
 def test_a_broken_file_is_refused_by_name(tmp_path, content, message):

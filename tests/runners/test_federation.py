@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 
 import pytest
 import pytorch_lightning as pl
@@ -11,9 +12,10 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule
-from lightning_reid.federated import FedPav, FedUReID
+from lightning_reid.federated import FedPav, FedUReID, ServerState
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.runners import Client, Federation, RoundScores, print_rounds
+from lightning_reid.runners.federation_server import read_server_state, write_server_state
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -202,3 +204,17 @@ def test_scores_by_round_are_kept_and_a_resumed_run_goes_on_with_them(market_fol
     assert "50.0" in capsys.readouterr().out
     with pytest.raises(ValueError, match="n at least 1"):
         RoundScores(run, 0)
+
+
+def test_a_full_disk_names_the_servers_file_and_leaves_it_as_it_was(tmp_path):
+    path = tmp_path / "server.safetensors"
+    write_server_state(path, ServerState("FedPav", 1, {"weight": torch.ones(2)}, ["a"], "f"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))  # no file may grow above 5000 bytes; Python ignores the signal
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*server\.safetensors: File too large. Choose another folder"):
+            write_server_state(path, ServerState("FedPav", 2, {"weight": torch.zeros(10_000)}, ["a"], "f"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_server_state(path).round == 1
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
