@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
     from lightning_reid.runners.costs import image_network_costs, median_milliseconds, network_costs
     from lightning_reid.runners.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
     from lightning_reid.runners.federation import Federation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_reid.runners.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
     from lightning_reid.runners.pruning_run import PruningRun
     from lightning_reid.runners.redetect_options import RedetectOptions
+    from lightning_reid.runners.remote_checkpoints import latest_upload
     from lightning_reid.runners.report import (
         CLUSTERS,
         LOSS,
@@ -44,6 +46,7 @@ __all__ = [
     "RANK1",
     "SCORE",
     "Client",
+    "DurableCheckpointIO",
     "EmbeddedImages",
     "EmbeddingPass",
     "Federation",
@@ -74,6 +77,7 @@ __all__ = [
     "find_crops",
     "generic_scores",
     "image_network_costs",
+    "latest_upload",
     "local_trainer",
     "median_milliseconds",
     "nearest_images",
@@ -91,6 +95,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "checkpoint_io": ("DurableCheckpointIO",),
     "embedding": ("EmbeddedImages", "EmbeddingPass", "find_crops", "write_embeddings"),
     "costs": ("image_network_costs", "median_milliseconds", "network_costs"),
     "federation": ("Federation",),
@@ -103,6 +108,7 @@ _MODULES = {
     "open_set": ("check_generic_rates", "check_personal_rates", "generic_scores", "personal_scores"),
     "pruning_run": ("PruningRun",),
     "redetect_options": ("RedetectOptions",),
+    "remote_checkpoints": ("latest_upload",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
     "round_scores": ("RoundScores", "draw_rounds", "print_rounds"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),

@@ -20,6 +20,7 @@ from lightning_reid.files import write_json
 from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
+from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
 from lightning_reid.runners.report import ResultRow, row_from_json
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Stage:
             check_val_every_n_epoch=validate_every_n_epochs or 1,
             limit_val_batches=0 if validate_every_n_epochs is None else 1.0,
             callbacks=[*callbacks, saving, *bars],
+            plugins=[DurableCheckpointIO()],
             logger=self._loggers(),
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,
