@@ -99,6 +99,7 @@ class FederationServer(ABC):
         self.epochs, self.deadline, self.seed = epochs, deadline, seed
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []
+        self._told = 0
         self.state = self._begin(tensors, clients, resume)
 
     @property
@@ -121,8 +122,9 @@ class FederationServer(ABC):
         state = read_server_state(self.server_file)
         self.strategy.check_resumed(state, tensors, fresh.clients)
         if self.rounds_file.is_file():
-            told = json.loads(self.rounds_file.read_text(encoding="utf-8"))["rounds"]
-            self.rounds = [FederationRound.from_json(one) for one in told if one["report"]["round"] < state.round]
+            content = json.loads(self.rounds_file.read_text(encoding="utf-8"))
+            self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
+            self._told = min(state.round, content.get("told", 0))
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
@@ -131,7 +133,8 @@ class FederationServer(ABC):
 
         Args:
             rounds: In all.
-            after_round: Called with the number of rounds that are done, after each.
+            after_round: Called with the number of rounds that are done, after each. Where a sitting ended within such a call, or before it,
+                the next one begins with it: it may see a round twice, and misses none.
 
         Raises:
             RuntimeError: A round found too few replies, again and again; the message names who was left out and why.
@@ -141,12 +144,24 @@ class FederationServer(ABC):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, transient=True, disable=self.quiet) as progress:
             bar = progress.add_task("rounds", total=rounds, completed=self.state.round)
+            self._tell(after_round)
             while self.state.round < rounds:
                 self._run_round(progress)
                 progress.update(bar, completed=self.state.round)
-                if after_round is not None:
-                    after_round(self.state.round)
+                self._tell(after_round)
         return self.state
+
+    def _tell(self, after_round: Callable[[int], object] | None) -> None:
+        """Of the rounds that are done, unless it was told before: by a sitting that was ended in between it was not."""
+        if self._told >= self.state.round:
+            return
+        if after_round is not None:
+            after_round(self.state.round)
+        self._told = self.state.round
+        self._write_rounds()
+
+    def _write_rounds(self) -> None:
+        write_json(self.rounds_file, {"rounds": [*map(asdict, self.rounds)], "told": self._told})
 
     def _run_round(self, progress: Progress) -> None:
         number = self.state.round
@@ -162,7 +177,7 @@ class FederationServer(ABC):
             self.rounds.append(FederationRound(report, fits))
             if not report.repeat:
                 # first what is told: a round is over when the server's file says so
-                write_json(self.rounds_file, {"rounds": [*map(asdict, self.rounds)]})
+                self._write_rounds()
                 write_server_state(self.server_file, self.state)
                 return
         left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())

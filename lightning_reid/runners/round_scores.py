@@ -19,6 +19,9 @@ from lightning_reid.runners.federation import Federation
 class RoundScores:
     """Tests every client's personal model after every n rounds, for ``Federation.fit``; kept in the federation's ``scores.json``.
 
+    What is in the file is not tested again, and only what is of this federation, and of rounds that it has done, is read. A round that
+    was done when a sitting ended, and not tested yet, is tested when the next one begins: ``Federation.fit`` sees to it.
+
     Attributes:
         rounds: Number of rounds that are done, to the clients' scores.
 
@@ -37,8 +40,10 @@ class RoundScores:
         self.file = federation.output / "scores.json"
         self.rounds: dict[int, dict[str, dict[str, float]]] = {}
         if self.file.is_file():
-            told = json.loads(self.file.read_text(encoding="utf-8"))["rounds"]
-            self.rounds = {int(number): scores for number, scores in told.items() if int(number) <= federation.state.round}
+            told = json.loads(self.file.read_text(encoding="utf-8"))
+            done, own = federation.state.round, federation.state.federation
+            if told.get("federation", own) == own:  # files of earlier versions do not say whose they are
+                self.rounds = {int(number): scores for number, scores in told["rounds"].items() if int(number) <= done}
 
     def __call__(self, rounds_done: int) -> None:
         """After a round."""
@@ -50,7 +55,8 @@ class RoundScores:
         done = self.federation.state.round
         if done not in self.rounds:
             self.rounds[done] = self.federation.test_clients()
-            write_json(self.file, {"rounds": {str(number): scores for number, scores in sorted(self.rounds.items())}})
+            rounds = {str(number): scores for number, scores in sorted(self.rounds.items())}
+            write_json(self.file, {"federation": self.federation.state.federation, "rounds": rounds})
         return self.rounds[done]
 
     def means(self, score: str) -> dict[int, float]:

@@ -6,6 +6,10 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
+
+from lightning_reid.runners import federation_server
+
 RECIPE = Path(__file__).parents[2] / "recipes" / "fedureid.py"
 TINY = [
     "--split=identity",
@@ -42,3 +46,26 @@ def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trai
     assert list(found["all"]["mAP by round"]) == [1, 2]
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"
+
+
+@pytest.mark.parametrize("death", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(market_folder, tmp_path, monkeypatch, death):
+    def run(name: str, *options: str) -> dict:
+        main = runpy.run_path(str(RECIPE))["main"]
+        main([f'--datasets=["{market_folder}"]', f"--output={tmp_path / name}", *TINY, "--epochs=1", '--rows=["baseline"]', *options])
+        return json.loads((tmp_path / name / "results.json").read_text())["rows"]
+
+    write = federation_server.write_server_state
+
+    def write_and_die(path, state):
+        write(path, state)
+        if state.round == death:
+            raise KeyboardInterrupt
+
+    whole = run("whole")
+    with monkeypatch.context() as deadly:
+        deadly.setattr(federation_server, "write_server_state", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run("killed")
+    assert run("killed", "--resume") == whole
+    assert list(whole["baseline"]["mAP by round"]) == ["1", "2"]

@@ -15,7 +15,9 @@ from lightning_reid.datamodules import FederatedDataModule
 from lightning_reid.federated import FedPav, FedUReID, ServerState
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.runners import Client, Federation, RoundScores, print_rounds
+from lightning_reid.runners.federation_client import LocalRound
 from lightning_reid.runners.federation_server import read_server_state, write_server_state
+from lightning_reid.runners.local_training import LocalTraining
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -218,3 +220,67 @@ def test_a_full_disk_names_the_servers_file_and_leaves_it_as_it_was(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert read_server_state(path).round == 1
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_each_round_is_told_once_wherever_a_sitting_ended(market_folder, tmp_path):
+    told: list[int] = []
+
+    def dies_at(number: int):
+        def tell(rounds_done: int) -> None:
+            if rounds_done == number:
+                raise KeyboardInterrupt
+            told.append(rounds_done)
+
+        return tell
+
+    def goes_on() -> Federation:
+        return federation(clients(market_folder), tmp_path, resume=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        goes_on().fit(3, dies_at(1))
+    with pytest.raises(KeyboardInterrupt):
+        goes_on().fit(3, dies_at(3))
+    assert told == [1, 2]
+    goes_on().fit(3, told.append)  # all rounds are done, the last is not told
+    goes_on().fit(3, told.append)
+    assert told == [1, 2, 3]
+
+
+def test_what_was_tested_before_a_kill_is_not_tested_again_and_another_federations_scores_are_not_read(
+    market_folder, tmp_path, monkeypatch
+):
+    members, tests = clients(market_folder), []
+
+    def begun(**options) -> tuple[Federation, RoundScores]:
+        run = federation(members, tmp_path, **options)
+        monkeypatch.setattr(run, "test_clients", lambda: tests.append(run.state.round) or {"client0": {"mAP": 0.5}})
+        return run, RoundScores(run)
+
+    def tested_and_killed(rounds_done: int) -> None:
+        scores(rounds_done)
+        raise KeyboardInterrupt
+
+    run, scores = begun()
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(1, tested_and_killed)
+    run, scores = begun(resume=True)
+    run.fit(1, scores)
+    assert tests == [1]
+    (tmp_path / "server.safetensors").unlink()
+    (tmp_path / "rounds.json").unlink()
+    members = clients(market_folder)
+    for file in (tmp_path / "clients").iterdir():
+        file.unlink()
+    run, scores = begun()  # a new federation in the same folder
+    run.fit(1, scores)
+    assert tests == [1, 1]
+
+
+def test_a_client_whose_beginning_of_the_round_has_gone_says_which_file_is_missed(market_folder, tmp_path):
+    training = LocalTraining(clients(market_folder)[0], FedPav(), tmp_path / "client.ckpt", "cpu")
+    message = FedPav().begin(training.client.module.state_dict(), ["client0"]).tensors
+    for number in (0, 1):
+        training.fit(LocalRound("a", number), message)
+    training.before.unlink()
+    with pytest.raises(RuntimeError, match=r"client0 cannot go back to the beginning of the round: .*client\.before\.ckpt is gone"):
+        training.fit(LocalRound("a", 1, attempt=1), message)
