@@ -42,7 +42,7 @@ class BottomUpClustering(TargetClustering):
             round.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range (here); a fit goes on from another clustering, which left images out (when it begins).
     """
 
     def __init__(
@@ -88,8 +88,13 @@ class BottomUpClustering(TargetClustering):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        begun = target_data(trainer, self).target_state is not None
-        if not begun or (self.merge_at_start and trainer.ckpt_path is None):  # a resumed fit has merged already
+        state = target_data(trainer, self).target_state
+        if state is not None and bool((state.labels < 0).any()):
+            raise ValueError(
+                f"BottomUpClustering merges clusters, and {int((state.labels < 0).sum())} of {len(state.labels)} images are in none of"
+                f" iteration {state.iteration}, which another clustering made: resume with that one, or begin a new run from the weights"
+            )
+        if state is None or (self.merge_at_start and trainer.ckpt_path is None):  # a resumed fit has merged already
             self.cluster(trainer, pl_module)
 
     @override
@@ -105,7 +110,7 @@ class BottomUpClustering(TargetClustering):
     def _profile(self, embeddings: Tensor, num_clusters: int) -> int:
         distance = jaccard_distance(embeddings, k1=self.k1, k2=self.k2, max_distance=self.eps)
         expected = int(dbscan(distance, eps=self.eps, min_samples=self.min_samples).max()) + 1
-        assert self.profile_steps is not None
+        assert self.profile_steps is not None  # else there is no profile
         if expected < 2:
             logger.warning(
                 "the profile finds %d clusters among %d images, which says nothing of how many people there are: merge_share decides;"

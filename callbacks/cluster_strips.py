@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from lightning_reid.clustering import cluster_medoids
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
 
+logger = logging.getLogger(__name__)
+
 FEWEST_MEMBERS = 4
 """Of a cluster that is worth a strip."""
 
@@ -32,7 +35,7 @@ class ClusterStripLogger(pl.Callback):
 
     Args:
         path: PNG to write, anew after each clustering.
-        num_clusters: Images that are followed: exemplars of the first iteration, chosen by ``seed`` among clusters of 4 or more.
+        num_clusters: Images that are followed: exemplars of the first iteration it sees, chosen by ``seed`` among clusters of 4 or more.
         max_images: Members drawn of a cluster, the nearest ones.
         seed: Of the choice.
     """
@@ -60,9 +63,15 @@ class ClusterStripLogger(pl.Callback):
     def _look(self, trainer: pl.Trainer) -> None:
         data = target_data(trainer, self)
         state = data.target_state
-        if state is None or state.iteration <= self._seen_iteration or state.embeddings is None:
+        if state is None or state.iteration <= self._seen_iteration:
             return
         self._seen_iteration = state.iteration
+        if state.embeddings is None:  # added when the run was resumed
+            logger.warning(
+                "ClusterStripLogger draws from the next clustering on: a checkpoint does not hold the embeddings of iteration %d",
+                state.iteration,
+            )
+            return
         self.strips += cluster_strips(state, self._followed(state), self.max_images)  # on every rank, so that any can resume
         if not trainer.is_global_zero or not self.strips:
             return
@@ -78,9 +87,8 @@ class ClusterStripLogger(pl.Callback):
     def _followed(self, state: TargetState) -> list[int]:
         if self.strips:
             return sorted({strip["followed"] for strip in self.strips})
-        assert state.embeddings is not None
         exemplars = _exemplars(state)
-        sizes = nearest_exemplar(state.embeddings, exemplars).bincount(minlength=len(exemplars))
+        sizes = nearest_exemplar(state.embedded, exemplars).bincount(minlength=len(exemplars))
         large = exemplars[sizes >= FEWEST_MEMBERS]
         order = torch.randperm(len(large), generator=torch.Generator().manual_seed(self.seed))
         return large[order[: self.num_clusters]].tolist()
@@ -96,13 +104,12 @@ class ClusterStripLogger(pl.Callback):
 
 def cluster_strips(state: TargetState, followed: list[int], max_images: int) -> list[dict[str, Any]]:
     """For every followed image its cluster: ``rows`` of the nearest members, the exemplar first, how many are selected, of how many."""
-    assert state.embeddings is not None
-    exemplars = _exemplars(state)
-    joined, strips = nearest_exemplar(state.embeddings, exemplars), []
+    embeddings, exemplars = state.embedded, _exemplars(state)
+    joined, strips = nearest_exemplar(embeddings, exemplars), []
     for image in followed:
         exemplar = exemplars[joined[image]]
         members = (joined == joined[image]).nonzero().flatten()
-        distances = (state.embeddings[members] - state.embeddings[exemplar]).square().sum(1)
+        distances = (embeddings[members] - embeddings[exemplar]).square().sum(1)
         distances[members == exemplar] = -1.0
         rows = members[distances.argsort(stable=True)]
         strips.append(
@@ -125,8 +132,7 @@ def nearest_exemplar(embeddings: Tensor, exemplars: Tensor) -> Tensor:
 
 
 def _exemplars(state: TargetState) -> Tensor:
-    assert state.embeddings is not None
-    return cluster_medoids(state.embeddings, state.labels) if state.exemplars is None else state.exemplars
+    return cluster_medoids(state.embedded, state.labels) if state.exemplars is None else state.exemplars
 
 
 def _colour(pids: list[int], row: int, exemplar: int) -> tuple[int, int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,9 +21,13 @@ from lightning_reid.callbacks.target_clustering import TargetClustering
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
 
+logger = logging.getLogger(__name__)
+
 
 class EmbeddingProjector(pl.Callback):
     """Every n iterations, and for the last one, draw sampled clusters by t-SNE: coloured by pseudo-label, and by true identity if known.
+
+    A checkpoint carries no embeddings: an iteration that a run was resumed in, and that was not drawn before, is left out with a warning.
 
     Source: HSR, Fig. 4.4. The clusters drawn are the ones with the lowest pseudo-label numbers after a seeded shuffle.
 
@@ -67,9 +73,17 @@ class EmbeddingProjector(pl.Callback):
             self._draw(trainer, state)
 
     def _draw(self, trainer: pl.Trainer, state: TargetState) -> None:
-        if not trainer.is_global_zero or state.iteration == self._drawn_iteration or state.embeddings is None:
+        if state.iteration == self._drawn_iteration:
             return
-        self._drawn_iteration = state.iteration
+        self._drawn_iteration = state.iteration  # on every rank, so that any can resume
+        if not trainer.is_global_zero:
+            return
+        if state.embeddings is None:
+            logger.warning(
+                "EmbeddingProjector cannot draw iteration %d: the checkpoint that the run went on from does not hold its embeddings",
+                state.iteration,
+            )
+            return
         pids = target_data(trainer, self).ground_truth()
         rows = sampled_cluster_rows(state.labels, self.num_clusters, self.max_points, seed=self.seed)
         if len(rows) < 3:  # t-SNE places at least three points
@@ -78,6 +92,14 @@ class EmbeddingProjector(pl.Callback):
         figure = draw_projection(project(state.embeddings[rows], seed=self.seed), colourings, title=f"iteration {state.iteration}")
         write_atomically(self.path, lambda file: figure.savefig(file, dpi=120))
         log_picture(trainer, "cluster/projection", self.path)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn_iteration": self._drawn_iteration}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_iteration = state_dict["drawn_iteration"]
 
 
 def sampled_cluster_rows(labels: Tensor, num_clusters: int, max_points: int, *, seed: int) -> Tensor:

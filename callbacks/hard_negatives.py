@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -13,14 +15,17 @@ from lightning_reid.clustering import cluster_means
 from lightning_reid.protocols import PublicAndLocalData
 from lightning_reid.records import AT_TEST_TIME
 
+logger = logging.getLogger(__name__)
+
 ROWS_AT_A_TIME = 4096
 
 
 class HardNegativeSampling(pl.Callback):
     """At the start of a fit, keep the public images whose cosine to any local image exceeds a threshold (thesis, section 7.3.3).
 
-    The network that decides is the one the fit begins with: the global model of the round. On the first fit it also gives the module the
-    mean embeddings of the client's people to start its proxies from, where it takes them.
+    The network that decides is the one the fit begins with: the global model of the round. A fit that is resumed goes on with its choice;
+    where it was begun without this callback, with all public images, and the callback begins with the next fit, which it says. On
+    the first fit it also gives the module the mean embeddings of the client's people to start its proxies from, where it takes them.
 
     Attributes:
         share: Of the public images that was kept last, in [0, 1].
@@ -43,6 +48,9 @@ class HardNegativeSampling(pl.Callback):
         if not isinstance(data, PublicAndLocalData):
             raise ValueError(f"HardNegativeSampling wants a datamodule with public images, got {type(data).__name__}")
         if trainer.ckpt_path is not None:  # the fit that goes on began with other weights, and its choice came along
+            if not self.begun:
+                logger.warning("HardNegativeSampling begins with the next fit: this one goes on with the public images that it began with")
+            self.share, self.begun = float(data.chosen_public.float().mean()), True  # its proxies have learnt: they do not start over
             return
         local, _ = embed_images(trainer, pl_module, data.local_dataloader(), len(data.local_labels), AT_TEST_TIME, "local")
         chosen = torch.zeros_like(data.chosen_public)

@@ -52,6 +52,7 @@ class ProgressiveSelection(StateRefinement):
     """
 
     needs_labeled = True
+    needs = ("embeddings", "labeled")
 
     def __init__(self, step: float = 1.0, num_bins: int = 1000, picture: str | None = None) -> None:
         super().__init__()
@@ -68,12 +69,11 @@ class ProgressiveSelection(StateRefinement):
 
     @override
     def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
-        assert state.embeddings is not None
-        assert state.labeled is not None
-        self.threshold = distance_threshold(state.labeled.embeddings, state.labeled.pids, num_bins=self.num_bins)
+        embeddings, labeled = state.embedded, state.embedded_labeled
+        self.threshold = distance_threshold(labeled.embeddings, labeled.pids, num_bins=self.num_bins)
         tau = self.threshold.value + (self.step * state.iteration if state.iteration else 0.0)
-        exemplars = cluster_medoids(state.embeddings, state.labels) if state.exemplars is None else state.exemplars
-        reliable = reliable_images(state.embeddings, state.labels, exemplars, tau)
+        exemplars = cluster_medoids(embeddings, state.labels) if state.exemplars is None else state.exemplars
+        reliable = reliable_images(embeddings, state.labels, exemplars, tau)
         metrics = {
             "select/threshold": tau,
             "select/labeled_threshold": self.threshold.value,
@@ -82,7 +82,7 @@ class ProgressiveSelection(StateRefinement):
         }
         if (pids > 0).any():
             metrics["select/precision"] = selection_precision(reliable, state.labels, exemplars, pids)
-            _, precisions = precision_of_nearest(state.embeddings, state.labels, exemplars, pids, NEAREST)
+            _, precisions = precision_of_nearest(embeddings, state.labels, exemplars, pids, NEAREST)
             metrics |= {f"select/precision_{share:.0%}": value for share, value in zip(NEAREST, precisions)}
         return replace(state, labels=torch.where(reliable, state.labels, -1), exemplars=exemplars), metrics
 

@@ -127,10 +127,14 @@ class RedetectAndLink(pl.Callback):
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Serve what the checkpoint's run was served; it comes after ``setup`` and before any loader is made, in a fit and in a test."""
-        state = checkpoint["callbacks"].get(self.state_key)
+        state, fitting = checkpoint["callbacks"].get(self.state_key), trainer.state.fn == "fit"
         if state is None:
+            if fitting:
+                logger.warning(
+                    "RedetectAndLink is new to this run, which has trained on tracklets as they are and goes on with re-detected ones"
+                )
             return
-        first, served, fitting = state["first_settings"], state["served_settings"], trainer.state.fn == "fit"
+        first, served = state["first_settings"], state["served_settings"]
         if fitting:
             self._require_settings(first)
         elif self.every_n_epochs is None or first != self._first_settings:

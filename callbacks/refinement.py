@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import logging
+from abc import ABC, abstractmethod
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -16,9 +17,20 @@ from lightning_reid.callbacks.target_clustering import TargetClustering
 from lightning_reid.clustering import clustering_agreement, inter_camera_pairs, pair_statistics, part_based_homogeneity
 from lightning_reid.records import TargetState
 
+logger = logging.getLogger(__name__)
 
-class StateRefinement(pl.Callback):
-    """Refines every state that a clustering publishes, once, on rank 0, for all ranks; its children say how."""
+
+class StateRefinement(pl.Callback, ABC):
+    """Refines every state that a clustering publishes, once, on rank 0, for all ranks; its children say how.
+
+    A checkpoint carries no embeddings: one that is added when a run is resumed leaves the iteration it finds as it is, says so, and begins
+    with the next clustering. One that is left out at a resume has done its work on the current iteration, and ends with it.
+
+    Attributes:
+        needs: Fields of ``TargetState`` that it works on.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("embeddings",)
 
     def __init__(self) -> None:
         self.refined_iteration = -1
@@ -50,9 +62,18 @@ class StateRefinement(pl.Callback):
         state = data.target_state
         if state is None or state.iteration == self.refined_iteration:
             return
-        latest = state
-        changed, self.metrics = once_for_all_ranks(trainer, lambda: self._changed_fields(latest, data.ground_truth()))
+        latest, missing = state, [name for name in self.needs if getattr(state, name) is None]
         self.refined_iteration = state.iteration
+        if missing:  # what is clustered in this fit holds them; this state is older
+            logger.warning(
+                "%s begins with the next clustering: iteration %d, which this fit goes on from, was clustered without it, and does not"
+                " hold the %s that it works on",
+                type(self).__name__,
+                state.iteration,
+                " and ".join(missing),
+            )
+            return
+        changed, self.metrics = once_for_all_ranks(trainer, lambda: self._changed_fields(latest, data.ground_truth()))
         data.set_target_state(replace(state, **changed))
         if trainer.is_global_zero:
             self.refined(trainer)
@@ -87,6 +108,7 @@ class PartBasedHomogeneity(StateRefinement):
     """
 
     needs_parts = True
+    needs = ("embeddings", "parts")
 
     def __init__(self, num_std: float = 3.0, seed: int = 0) -> None:
         super().__init__()
@@ -100,11 +122,8 @@ class PartBasedHomogeneity(StateRefinement):
             raise ValueError(
                 "PartBasedHomogeneity splits clusters, of which soft labels would not know: ask the clustering for hard labels"
             )
-        assert state.embeddings is not None
-        assert state.parts is not None
-        result = part_based_homogeneity(
-            state.labels, state.embeddings, state.parts[:, 0], state.parts[:, 1], num_std=self.num_std, seed=self.seed + state.iteration
-        )
+        upper, lower = state.embedded_halves.unbind(1)
+        result = part_based_homogeneity(state.labels, state.embedded, upper, lower, num_std=self.num_std, seed=self.seed + state.iteration)
         metrics = {"pbh/num_imperfect": float(result.num_imperfect), "pbh/num_added": float(result.num_added)}
         if (pids > 0).any():
             agreement = clustering_agreement(result.labels, pids)
@@ -145,8 +164,7 @@ class InterCameraMining(StateRefinement):
 
     @override
     def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
-        assert state.embeddings is not None
-        pairs = inter_camera_pairs(state.embeddings, state.camids, k=self.k)
+        pairs = inter_camera_pairs(state.embedded, state.camids, k=self.k)
         metrics = {"icm/num_pairs": float(pairs.mutual.sum()) / 2}
         if (pids > 0).any():
             statistics = pair_statistics(pairs, state.labels, pids)

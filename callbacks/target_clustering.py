@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class FoundClusters:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class TargetClustering(pl.Callback):
+class TargetClustering(pl.Callback, ABC):
     """Every n epochs: one embedding pass over the target images, cluster them, publish a ``TargetState``.
 
     The first clustering happens in ``on_fit_start``, before the first batch is drawn; a resumed run keeps the labels it had. Rank 0
@@ -91,6 +91,15 @@ class TargetClustering(pl.Callback):
             )
 
     @override
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say what a refinement leaves behind that is in the checkpoint and no longer among the callbacks."""
+        callbacks: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
+        for gone in set(checkpoint["callbacks"]) - {callback.state_key for callback in callbacks}:
+            iteration = checkpoint["callbacks"][gone].get("refined_iteration", -1)
+            if iteration >= 0:
+                logger.warning("%s is left out from now on: what it made of iteration %d stays until the next clustering", gone, iteration)
+
+    @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if target_data(trainer, self).target_state is None:  # a resumed run brought its labels along
             self.cluster(trainer, pl_module)
@@ -110,9 +119,13 @@ class TargetClustering(pl.Callback):
         data = target_data(trainer, self)
         previous = data.target_state
         embeddings, parts = embed_target(trainer, module, self.space, with_parts=self._with_parts)
+        if self._with_parts and parts is None:
+            raise ValueError(
+                f"a callback works on upper and lower halves, of which {type(module).__name__}.embed(with_parts=True) gives none"
+            )
         labeled = None
         if self._with_labeled:
-            assert isinstance(data, PartlyLabelledData)
+            assert isinstance(data, PartlyLabelledData)  # setup has looked
             labeled = embed_labeled(trainer, module, data, self.space)
         found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled, previous))
         self.settle(found)

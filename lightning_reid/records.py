@@ -153,6 +153,9 @@ class LabeledEmbeddings:
     pids: Tensor
 
 
+Held = TypeVar("Held", Tensor, LabeledEmbeddings)
+
+
 @dataclass(frozen=True)
 class TargetState:
     """What is believed of the unlabelled target images during one iteration; row i is the i-th target record.
@@ -183,6 +186,33 @@ class TargetState:
     soft_labels: Tensor | None = None
     labeled: LabeledEmbeddings | None = None
     space: EmbeddingSpace = AT_TEST_TIME
+
+    @property
+    def embedded(self) -> Tensor:
+        """``embeddings``, of whoever cannot do without.
+
+        Raises:
+            RuntimeError: The state came out of a checkpoint, which leaves them out.
+        """
+        return self._held("embeddings", self.embeddings)
+
+    @property
+    def embedded_halves(self) -> Tensor:
+        """``parts``, likewise."""
+        return self._held("parts", self.parts)
+
+    @property
+    def embedded_labeled(self) -> LabeledEmbeddings:
+        """``labeled``, likewise."""
+        return self._held("labeled", self.labeled)
+
+    def _held(self, name: str, value: Held | None) -> Held:
+        if value is None:
+            raise RuntimeError(
+                f"the state of iteration {self.iteration} does not hold {name!r}: it came out of a checkpoint, or nobody had asked for it."
+                " The next clustering makes it; after forget_target_state() of the datamodule a fit begins with one"
+            )
+        return value
 
     @property
     def num_clusters(self) -> int:

@@ -15,6 +15,17 @@ def new_classifier(num_features: int, num_classes: int, generator: torch.Generat
     return classifier
 
 
+def built(classifier: nn.Linear | None, asker: object) -> nn.Linear:
+    """The classifier of a module that is about to use it.
+
+    Raises:
+        RuntimeError: It was not made yet.
+    """
+    if classifier is None:
+        raise RuntimeError(f"the classifier of {type(asker).__name__} is made when a fit begins, which knows how many identities there are")
+    return classifier
+
+
 def classifier_like(checkpoint: dict[str, Any]) -> nn.Linear | None:
     """A classifier of the shape a checkpoint holds; ``None`` if it holds none."""
     weight = checkpoint["state_dict"].get("classifier.weight")

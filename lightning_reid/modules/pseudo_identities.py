@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.clustering import cluster_centroids, cluster_means
-from lightning_reid.modules.classifier import classifier_like
+from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
@@ -90,27 +90,26 @@ class PseudoIdentityLearning(ImageReIDModule):
         Raises:
             ValueError: There are more clusters than the classifier has rows.
         """
-        assert self.classifier is not None
-        capacity = self.classifier.out_features - self.num_fixed
+        classifier = built(self.classifier, self)
+        capacity = classifier.out_features - self.num_fixed
         if state.num_clusters > capacity:
             raise ValueError(f"iteration {state.iteration} has {state.num_clusters} clusters, but max_clusters={capacity}: raise it")
         # seeded by the iteration: every rank must write the same values, and so must a resumed run
         generator = torch.Generator().manual_seed(state.iteration)
-        rows = torch.empty(capacity, self.classifier.in_features).normal_(std=0.001, generator=generator)
+        rows = torch.empty(capacity, classifier.in_features).normal_(std=0.001, generator=generator)
         with torch.no_grad():
             if self.hparams["classifier_init"] == "centroid":
                 rows[: state.num_clusters] = self.cluster_rows(state)
-            self.classifier.weight[self.num_fixed :] = rows
+            classifier.weight[self.num_fixed :] = rows
         for optimizer in self.trainer.optimizers:
-            optimizer.state.pop(self.classifier.weight, None)
+            optimizer.state.pop(classifier.weight, None)
         self.num_clusters, self.filled_iteration = state.num_clusters, state.iteration
 
     def cluster_rows(self, state: TargetState) -> Tensor:
         """``[C, D]`` normalised cluster means where the classifier sees them: after the BNNeck, which is affine at test time."""
-        assert state.embeddings is not None
         if not state.space.before_neck:
-            return cluster_centroids(state.embeddings, state.labels, state.num_clusters)
-        means, neck = cluster_means(state.embeddings, state.labels, state.num_clusters).to(self.device), self.network.neck
+            return cluster_centroids(state.embedded, state.labels, state.num_clusters)
+        means, neck = cluster_means(state.embedded, state.labels, state.num_clusters).to(self.device), self.network.neck
         was_training = neck.training
         rows = F.normalize(neck.eval()(means), dim=1)
         neck.train(was_training)

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trainer_with() -> Callable[..., pl.Trainer]:
     """``trainer_with(folder, callbacks, max_epochs, **options)``."""
 

@@ -394,6 +394,19 @@ def test_a_resumed_fit_whose_linked_tracklets_have_gone_says_so(data, tmp_path):
         runner.fit(Brightness(), data, ckpt_path=checkpoint)
 
 
+def test_a_run_that_was_begun_without_it_goes_on_with_aligned_tracklets_and_says_so(data, tmp_path, caplog):
+    started = Tracklets(tmp_path / "frames")
+    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), started)  # the stand-in draws from files alone
+    begun = trainer(tmp_path, pl.Callback(), max_epochs=1, limit_val_batches=0)
+    begun.fit(Brightness(), started)
+    begun.save_checkpoint(tmp_path / "begun.ckpt")
+    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", padding=0)
+    with caplog.at_level("WARNING"):
+        trainer(tmp_path, callback, max_epochs=2, limit_val_batches=0).fit(Brightness(), data, ckpt_path=tmp_path / "begun.ckpt")
+    assert "RedetectAndLink is new to this run, which has trained on tracklets as they are" in caplog.text
+    assert data.files is not None
+
+
 def test_a_fit_cannot_be_resumed_with_other_settings(data, tmp_path):
     checkpoint = fitted_checkpoint(tmp_path, data, relinking(tmp_path))
     runner = trainer(tmp_path, relinking(tmp_path, alpha=0.5), max_epochs=3, limit_val_batches=0)
