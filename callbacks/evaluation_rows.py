@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -24,7 +24,7 @@ class EmbeddedRecords(NamedTuple):
     embeddings: Tensor
 
 
-class EvaluationRows(pl.Callback):
+class EvaluationRows(pl.Callback, ABC):
     """Keeps what the evaluation steps returned and hands it to its child, query and gallery apart and in the order of the records."""
 
     def __init__(self) -> None:

@@ -100,3 +100,27 @@ def test_every_package_is_in_the_build():
         for init in folder.rglob("__init__.py")
     }
     assert listed == present
+
+
+def library_classes() -> list[type]:
+    import importlib
+    import inspect
+
+    found = []
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            name = ".".join((package, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
+            module = importlib.import_module(name)
+            found += [one for _, one in inspect.getmembers(module, inspect.isclass) if one.__module__ == name]
+    return found
+
+
+def test_a_class_with_abstract_methods_cannot_be_made():
+    from abc import ABCMeta
+
+    abstract = [one for one in library_classes() if any(getattr(part, "__isabstractmethod__", False) for part in vars(one).values())]
+    assert {"ReIDModule", "TargetClustering", "StateRefinement", "EvaluationRows"} <= {one.__name__ for one in abstract}
+    assert [one.__qualname__ for one in abstract if not isinstance(one, ABCMeta)] == []
+    for one in abstract:
+        with pytest.raises(TypeError, match="abstract"):
+            one()

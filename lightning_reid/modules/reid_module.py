@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutp
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
-class ReIDModule(pl.LightningModule):
+class ReIDModule(pl.LightningModule, ABC):
     """An embedding network that can be validated, tested and asked for embeddings; what a batch holds and how one learns is its children's.
 
     Evaluation batch: what ``embed_batch`` takes, and ``pids``, ``camids``, ``indices`` ``[B]`` int64, ``is_query [B]`` bool, optionally
