@@ -116,7 +116,8 @@ class AffinityPseudoLabels(TargetClustering):
         return affinity_propagation(similarity, preference, **options), {"cluster/preference": preference}
 
     def _guided(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> tuple[AffinityPropagation, dict[str, float]]:
-        assert labeled is not None
+        if labeled is None:
+            raise ValueError("preference='guided' searches p* by labelled images, got none: give labeled=, or preference='median'")
         found = semantics_guided_affinity_propagation(
             labeled.embeddings,
             labeled.pids,
@@ -147,16 +148,15 @@ class AffinityPseudoLabels(TargetClustering):
         super().report(trainer, state, more)
         if self.picture is None or not self._probes or not trainer.is_global_zero:
             return
-        assert state.labeled is not None
-        assert state.embeddings is not None
-        embeddings = torch.cat([state.labeled.embeddings, state.embeddings])
-        pids = torch.cat([state.labeled.pids + 1, target_data(trainer, self).ground_truth()])
+        labeled = state.embedded_labeled
+        embeddings = torch.cat([labeled.embeddings, state.embedded])
+        pids = torch.cat([labeled.pids + 1, target_data(trainer, self).ground_truth()])
         wanted = int(more["cluster/labeled_identities"])
         clusterings = {
             f"{name} probe, p = {probe.preference:.3g}: {probe.count} exemplars for {wanted} labelled identities": clusters.labels
             for name, (probe, clusters) in zip(("first", "last"), self._probes)
         }
-        figure = draw_search(embeddings, pids, len(state.labeled.pids), clusterings)
+        figure = draw_search(embeddings, pids, len(labeled.pids), clusterings)
         if figure is not None:
             write_atomically(self.picture, lambda file: figure.savefig(file, dpi=120))
             log_picture(trainer, "cluster/search", self.picture)

@@ -200,13 +200,13 @@ class CAIEPruning(FilterPruning):
 
 def _score(layer: nn.Module) -> Tensor:
     weight, bias = layer.weight, layer.bias if isinstance(layer.bias, Tensor) else None
-    assert isinstance(weight, Tensor)
+    if not isinstance(weight, Tensor) or (bias is None and isinstance(layer, _BatchNorm)):
+        raise ValueError(f"{layer} has no weight and bias whose importance could be estimated: make it with affine=True")
     if weight.grad is None:
         raise ValueError(
             f"{type(layer).__name__} of shape {list(weight.shape)} has no gradient: a frozen layer cannot be pruned by its loss"
         )
-    if isinstance(layer, _BatchNorm):
-        assert isinstance(bias, Tensor)
+    if isinstance(layer, _BatchNorm) and bias is not None:
         return batch_norm_score(weight, bias, weight.grad, torch.zeros_like(bias) if bias.grad is None else bias.grad)
     return filter_score(weight, bias, weight.grad, None if bias is None else bias.grad)
 

@@ -112,7 +112,7 @@ def embed_images(
 def gather_rows(trainer: pl.Trainer, rows: Tensor) -> Tensor:
     """The rows ``[n, ...]`` of all ranks one after another, on the CPU; every rank must hold equally many."""
     gathered = trainer.strategy.all_gather(rows.to(trainer.strategy.root_device))
-    assert isinstance(gathered, Tensor)
+    assert isinstance(gathered, Tensor)  # of a tensor all_gather makes one
     return gathered.reshape(-1, *rows.shape[1:]).cpu()
 
 

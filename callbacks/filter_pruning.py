@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from lightning_reid.networks import ChannelCosts, ChannelGroup, ChannelMasks, ChannelPlan, find_channel_groups
 
+_AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what was left of each resource"
+
 
 class FilterPruning(pl.Callback, ABC):
     """Prunes the network of a module while it trains, by masks only: what an optimiser and DDP hold keeps its shape.
@@ -56,14 +58,24 @@ class FilterPruning(pl.Callback, ABC):
 
     @property
     def masks(self) -> ChannelMasks:
-        """The masks that are played."""
-        assert self._masks is not None
+        """The masks that are played.
+
+        Raises:
+            RuntimeError: No fit goes on that has seen a batch.
+        """
+        if self._masks is None:
+            raise RuntimeError(f"masks are played while a fit goes on, from its first batch: {_AFTER}")
         return self._masks
 
     @property
     def costs(self) -> ChannelCosts:
-        """What the network costs with so many channels left."""
-        assert self._costs is not None
+        """What the network costs with so many channels left.
+
+        Raises:
+            RuntimeError: No fit of this callback has seen a batch.
+        """
+        if self._costs is None:
+            raise RuntimeError(f"costs are counted with the first batch of a fit: {_AFTER}")
         return self._costs
 
     @abstractmethod
@@ -91,9 +103,11 @@ class FilterPruning(pl.Callback, ABC):
             self._begin(trainer, pl_module)
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        network, shape = getattr(pl_module, self.network), self._input_shape
-        assert isinstance(network, nn.Module)
-        assert shape is not None
+        network, shape = getattr(pl_module, self.network, None), self._input_shape
+        if not isinstance(network, nn.Module):
+            names = ", ".join(name for name, _ in pl_module.named_children())
+            raise ValueError(f"network={self.network!r} is no part of {type(pl_module).__name__} that could be pruned: it has {names}")
+        assert shape is not None  # of the batch, or of the checkpoint
         groups = find_channel_groups(network, shape)
         self._masks, self._costs = ChannelMasks(network, groups), ChannelCosts(network, groups, shape)
         self._masks.set(self._restored)

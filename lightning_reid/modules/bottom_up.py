@@ -75,7 +75,7 @@ class BottomUpReID(ImageReIDModule):
         with torch.no_grad():
             accuracy = ((embeddings.to(self.table.dtype) @ self.table.T).argmax(1) == pids).float().mean()
         gathered, labels = self.all_gather(embeddings.detach()), self.all_gather(pids)
-        assert isinstance(gathered, Tensor)
+        assert isinstance(gathered, Tensor)  # of a tensor all_gather makes one
         assert isinstance(labels, Tensor)
         self.table = updated_table(self.table, gathered.flatten(0, -2), labels.flatten(), self.hparams["momentum"])
         self.log_dict({"train/loss": loss, "train/accuracy": accuracy}, batch_size=len(pids))

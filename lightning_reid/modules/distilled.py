@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.losses import check_distillation, distillation_loss, embedding_cosine_loss, relational_distance_loss
+from lightning_reid.modules.classifier import built
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.supervised import SupervisedReID
 from lightning_reid.networks import EmbeddingOutput, RememberedTeacher, Teacher, TeacherOutput, load_teacher
@@ -79,6 +80,11 @@ class DistilledReID(SupervisedReID):
         """The network that is learned from."""
         return self._teacher[0]
 
+    def _needed_teacher(self) -> Teacher:
+        if self.teacher is None:
+            raise ValueError("DistilledReID has no teacher to learn from: give it teacher=, or alpha=0 and embeddings='none'")
+        return self.teacher
+
     @property
     def asks_teacher(self) -> bool:
         """Whether the loss needs one."""
@@ -89,17 +95,15 @@ class DistilledReID(SupervisedReID):
         super().setup(stage)
         if stage != "fit" or not self.asks_teacher:
             return
-        assert self.classifier is not None
-        if self.teacher is None:
-            raise ValueError("DistilledReID has no teacher to learn from: give it teacher=, or alpha=0 and embeddings='none'")
-        theirs, mine = self.teacher.num_classes, self.classifier.out_features
+        teacher, mine = self._needed_teacher(), built(self.classifier, self).out_features
+        theirs = teacher.num_classes
         if self.hparams["alpha"] > 0 and theirs != mine:
             has = "no classifier" if theirs is None else f"a classifier of {theirs} identities"
             raise ValueError(
                 f"logits cannot be compared: the teacher has {has}, the student learns {mine} identities. Train the teacher on the same"
                 " data set, or give alpha=0 and embeddings='relational' to learn from its embeddings alone"
             )
-        widths = (self.teacher.num_features, self.network.num_features)
+        widths = (teacher.num_features, self.network.num_features)
         if self.hparams["embeddings"] == "cosine" and widths[0] != widths[1]:
             raise ValueError(
                 f"cosines cannot be compared: the teacher's embeddings have {widths[0]} numbers, the student's {widths[1]}:"
@@ -112,7 +116,7 @@ class DistilledReID(SupervisedReID):
                     "remember_teacher repeats what the teacher said of an image, so images must be the same in every epoch: give the"
                     " datamodule flip_probability=0, crop_padding=0 and erasing_probability=0, or leave remember_teacher out"
                 )
-            self._remembered = RememberedTeacher(self.teacher)
+            self._remembered = RememberedTeacher(teacher)
 
     @override
     def on_fit_start(self) -> None:
@@ -121,7 +125,6 @@ class DistilledReID(SupervisedReID):
 
     @override
     def classification_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput) -> tuple[Tensor, dict[str, Tensor]]:
-        assert self.classifier is not None
         if not self.asks_teacher:
             return super().classification_loss(batch, output)
         hints = self._ask_teacher(batch)
@@ -137,15 +140,13 @@ class DistilledReID(SupervisedReID):
     def _ask_teacher(self, batch: dict[str, Tensor]) -> TeacherOutput:
         if self._remembered is not None:
             return self._remembered(batch["images"], batch["indices"])
-        assert self.teacher is not None
-        answers: TeacherOutput = self.teacher(batch["images"])
+        answers: TeacherOutput = self._needed_teacher()(batch["images"])
         return answers
 
     def _logit_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput, hints: TeacherOutput) -> tuple[Tensor, dict[str, Tensor]]:
-        assert self.classifier is not None
         if self.hparams["alpha"] == 0 or hints.logits is None:
             return super().classification_loss(batch, output)
         numbers = {name: self.hparams[name] for name in ("temperature", "alpha", "label_smoothing")}
-        loss, kd, ce = distillation_loss(self.classifier(output.embedding), hints.logits, batch["pids"], **numbers)
+        loss, kd, ce = distillation_loss(built(self.classifier, self)(output.embedding), hints.logits, batch["pids"], **numbers)
         accuracy = (hints.logits.argmax(1) == batch["pids"]).float().mean()
         return loss, {"train/loss_ce": ce, "train/loss_kd": kd, "train/teacher_accuracy": accuracy}

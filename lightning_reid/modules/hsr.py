@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_triplet_loss, weighted_triplet_loss
-from lightning_reid.modules.classifier import new_classifier
+from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.protocols import PartlyLabelledData
 
@@ -71,10 +71,10 @@ class HSR(PseudoIdentityLearning):
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        assert self.classifier is not None
+        classifier = built(self.classifier, self)
         options: dict[str, Any] = {"form": self.hparams["triplet_form"]}
         output = self.embed(batch["images"])
-        logits = self.classifier(output.embedding)[:, : self.num_used]
+        logits = classifier(output.embedding)[:, : self.num_used]
         ce = label_smoothed_cross_entropy(logits, batch["pids"], self.hparams["label_smoothing"])
         triplet = weighted_triplet_loss(output.before_bnneck, batch["pids"], group_size=self.hparams["bn_group"], **options)
         losses = {"train/loss_ce": ce, "train/loss_triplet": triplet}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.losses import batch_hard_triplet_loss, label_smoothed_cross_entropy
-from lightning_reid.modules.classifier import classifier_like, new_classifier
+from lightning_reid.modules.classifier import built, classifier_like, new_classifier
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.networks import EmbeddingOutput
 from lightning_reid.protocols import LabelledData
@@ -46,8 +46,8 @@ class IdentityLearning(ReIDModule):
 
     def classification_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised beside the triplet loss, and its parts by the names they are logged under."""
-        assert self.classifier is not None
-        ce = label_smoothed_cross_entropy(self.classifier(output.embedding), batch["pids"], self.hparams["label_smoothing"])
+        logits = built(self.classifier, self)(output.embedding)
+        ce = label_smoothed_cross_entropy(logits, batch["pids"], self.hparams["label_smoothing"])
         return ce, {"train/loss_ce": ce}
 
     @override

@@ -16,7 +16,7 @@ from lightning_reid.losses import (
     label_smoothed_cross_entropy,
     soft_target_cross_entropy,
 )
-from lightning_reid.modules.classifier import new_classifier
+from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.networks import EmbeddingOutput
 from lightning_reid.protocols import PartlyLabelledData
@@ -96,9 +96,9 @@ class SGCDPL(PseudoIdentityLearning):
         return loss
 
     def _identity_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        assert self.classifier is not None
+        classifier = built(self.classifier, self)
         output, pids = self.embed(batch["images"]), batch["pids"]
-        logits = self.classifier(output.embedding)[:, : self.num_used]
+        logits = classifier(output.embedding)[:, : self.num_used]
         if "soft_labels" in batch:
             ce = soft_target_cross_entropy(logits, joint_targets(pids, batch["soft_labels"], self.num_fixed))
         else:
@@ -106,13 +106,13 @@ class SGCDPL(PseudoIdentityLearning):
         return {"train/loss_ce": ce, "train/loss_triplet": self._triplet(output, pids, self.hparams["bn_group"])}
 
     def _initialization_losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        assert self.classifier is not None
+        classifier = built(self.classifier, self)
         views, pids = batch["unlabeled"], batch["pids"]
         num_groups = self._num_groups(len(pids), len(views["rows"]))
         output = self.embed(side_by_side(batch["images"], views["images"], num_groups))
         rows = side_by_side(batch["rows"], views["rows"], num_groups)
         labeled = EmbeddingOutput(*(first_of_each(part, len(pids), num_groups) for part in (output.before_bnneck, output.embedding)))
-        logits = self.classifier(labeled.embedding)[:, : self.num_fixed]
+        logits = classifier(labeled.embedding)[:, : self.num_fixed]
         augmented = augmented_triplet_loss(output.before_bnneck, rows, margin=self.hparams["margin"], group_size=len(rows) // num_groups)
         return {
             "train/loss_ce": label_smoothed_cross_entropy(logits, pids, 0.0),

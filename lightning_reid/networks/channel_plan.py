@@ -132,5 +132,5 @@ def _masking(layer: nn.Module, mask: Tensor) -> Callable[[nn.Module, Any, Tensor
 
 def _num_outputs(module: nn.Module) -> int:
     size = module.num_features if isinstance(module, _BatchNorm) else module.out_channels
-    assert isinstance(size, int)
+    assert isinstance(size, int)  # torch types attributes of modules loosely
     return size

@@ -133,7 +133,8 @@ class LocalTraining:
         if self.before.is_file():
             self._go_to(self.before)
             return
-        assert self._untouched is not None
+        if self._untouched is None:
+            raise RuntimeError(f"client {self.client.id} cannot go back to the beginning of the round: {self.before} is gone")
         self.client.module, data, callbacks = copy.deepcopy(self._untouched)
         self.client.data.load_state_dict(data)
         for callback, state in zip(self.client.callbacks, callbacks, strict=True):

@@ -64,7 +64,7 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
             output_names=["embedding"],
             verbose=False,
         )
-        assert program is not None
+        assert program is not None  # with dynamo=True it is returned
         program.save(str(file))
         found = [_run(file, inputs), _run(file, inputs[:1])]
         largest = max(float(np.abs(some - expected[: len(some)]).max()) for some in found)
