@@ -117,7 +117,7 @@ def bare_epoch(model: TimedHSR, data: CrossDomainDataModule, folder: Path, steps
         model.began.append(now())
         output = model.network(images)
         logits = classifier(output.embedding)[:, : state.num_clusters]
-        loss = F.cross_entropy(logits, batch["pids"], label_smoothing=0.1) + weighted_triplet_loss(output.before_bnneck, batch["pids"])
+        loss = F.cross_entropy(logits, batch["pids"]) + weighted_triplet_loss(output.before_bnneck, batch["pids"])
         mined = model.network(mined_images).before_bnneck
         loss = loss + masked_weighted_triplet_loss(mined, icm["positives"], icm["negatives"], anchors=icm["anchors"])
         optimizer.zero_grad()

@@ -64,6 +64,7 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(PseudoLabelClustering, "clustering")
     parser.add_class_arguments(PartBasedHomogeneity, "pbh", skip={"seed"})
     parser.add_class_arguments(InterCameraMining, "icm")
+    parser.set_defaults({"model.label_smoothing": 0.1})  # ours: eq. 4.1 has none
     parser.link_arguments("clustering.min_samples", "model.min_samples")
     return parser
 

@@ -29,7 +29,8 @@ class HSR(PseudoIdentityLearning):
         max_clusters: Capacity of the classifier; ``None`` is N // ``min_samples`` for N target images.
         min_samples: Smallest cluster DBSCAN makes (only to derive ``max_clusters``).
         triplet_form: ``"anchor"``, one softplus an anchor (Ristani & Tomasi 2018), or ``"triple"``, the sum as printed in eq. 4.2.
-        label_smoothing: Of the cross-entropy, in [0, 1).
+        label_smoothing: Of the cross-entropy, in [0, 1). The text's L_CE (section 4.3.1, eq. 4.1) has none; 0.1 is what Luo et al. 2019
+            train with, and what ``recipes/hsr_duke2market.py`` sets.
         optimizer: See :class:`ReIDModule`.
         lr: Learning rate (section 4.4.2: 0.005).
         options: Further arguments of :class:`PseudoIdentityLearning`.
@@ -40,7 +41,7 @@ class HSR(PseudoIdentityLearning):
         max_clusters: int | None = None,
         min_samples: int = 4,
         triplet_form: Literal["anchor", "triple"] = "anchor",
-        label_smoothing: float = 0.1,
+        label_smoothing: float = 0.0,
         optimizer: Literal["sgd", "adam"] = "sgd",
         lr: float = 0.005,
         **options: Any,

@@ -104,6 +104,7 @@ def test_without_data_it_says_in_one_line_that_it_generates_a_small_run(capsys):
     assert "generating two small domains" in printed
     assert "\n" not in printed
     assert (cfg.data.source, cfg.data.target) == ("duke-like", "market-like")
+    assert cfg.model.label_smoothing == 0.1  # not the text's, which the module has
     real = recipe("hsr_duke2market").parse(["--data.root=somewhere"])
     assert (real.model.backbone, real.epochs, real.clustering.every_n_epochs) == ("resnet50", 300, 10)  # the thesis' settings
 
