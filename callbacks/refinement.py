@@ -143,13 +143,16 @@ class InterCameraMining(StateRefinement):
 
     Args:
         k: Length of the rank lists (section 4.4.2: 10).
+        with_noise: Whether pairs train of which an end was left without a pseudo-label, by the clustering or by a selection. Algorithm 1
+            pairs all images, so that a hard positive that DBSCAN calls noise is pulled near too; leaving such pairs out, the default, is
+            ours: of noise section 4.3.1 has no label to learn. Statistics are of all pairs either way.
     """
 
-    def __init__(self, k: int = 10) -> None:
+    def __init__(self, k: int = 10, with_noise: bool = False) -> None:
         super().__init__()
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        self.k = k
+        self.k, self.with_noise = k, with_noise
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -164,7 +167,7 @@ class InterCameraMining(StateRefinement):
 
     @override
     def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
-        pairs = inter_camera_pairs(state.embedded, state.camids, k=self.k)
+        pairs = inter_camera_pairs(state.embedded, state.camids, k=self.k, with_noise=self.with_noise)
         metrics = {"icm/num_pairs": float(pairs.mutual.sum()) / 2}
         if (pids > 0).any():
             statistics = pair_statistics(pairs, state.labels, pids)

@@ -110,12 +110,12 @@ class CrossDomainDataModule(TargetImagesDataModule):
             )
         generator = np.random.default_rng([self.seed, epoch])
         labelled = identity_batches(state.labels, p, self.k, generator=generator, world_size=world_size)
-        if state.neighbours is None:
+        pairs = state.neighbours
+        if pairs is None:
             return EpochPlan(labelled, state.labels, epoch)
-        mined = inter_camera_batches(
-            state.neighbours, state.labels, self.p, self.k, num_batches=len(labelled), generator=generator, world_size=world_size
-        )
-        return EpochPlan(labelled, state.labels, epoch, mined, partial(add_masks, labels=state.labels, pairs=state.neighbours))
+        sizes = {"num_batches": len(labelled), "world_size": world_size}
+        mined = inter_camera_batches(pairs, state.labels, self.p, self.k, generator=generator, noise=pairs.with_noise, **sizes)
+        return EpochPlan(labelled, state.labels, epoch, mined, partial(add_masks, labels=state.labels, pairs=pairs))
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

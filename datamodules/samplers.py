@@ -81,23 +81,34 @@ def shuffled_batches(num_images: int, batch_size: int, *, generator: np.random.G
 
 
 def inter_camera_batches(
-    pairs: InterCameraPairs, labels: Tensor, p: int, k: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1
+    pairs: InterCameraPairs,
+    labels: Tensor,
+    p: int,
+    k: int,
+    *,
+    num_batches: int,
+    generator: np.random.Generator,
+    world_size: int = 1,
+    noise: bool = False,
 ) -> Tensor:
     """Plan the batches of the inter-camera triplet loss: anchors, each with images drawn from its mutual list (HSR, section 4.4.2).
 
     Args:
         pairs: Cross-camera neighbour lists of N images.
-        labels: ``[N]`` int64; neither end of a drawn pair is noise.
+        labels: ``[N]`` int64; without ``noise``, neither end of a drawn pair is -1.
         p: Anchors a batch; fewer when fewer images have a partner.
         k: Images an anchor: itself and K - 1 of its mutual neighbours, repeated where it has fewer.
         num_batches: Rows of the plan.
         generator: Source of the draws.
         world_size: Number of processes that share the plan.
+        noise: Whether images without a pseudo-label take part, as in Algorithm 1, which pairs all images; leaving them out is ours.
 
     Returns:
         ``[num_batches, P' * K]`` int64, P' <= P; ``[num_batches, 0]`` when no mutual pair exists.
     """
-    usable = pairs.mutual & (labels[pairs.ranked.clamp_min(0)] >= 0) & (labels >= 0).unsqueeze(1)
+    usable = pairs.mutual
+    if not noise:
+        usable = usable & (labels[pairs.ranked.clamp_min(0)] >= 0) & (labels >= 0).unsqueeze(1)
     anchors = usable.any(1).nonzero().flatten().numpy()
     if not len(anchors):
         return torch.empty(num_batches, 0, dtype=torch.int64)

@@ -80,7 +80,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
         kept = {field.name: getattr(self._state, field.name) for field in fields(self._state) if field.name not in _MADE_ANEW}
         neighbours = kept.pop("neighbours")
         if neighbours is not None:
-            kept |= {"ranked": neighbours.ranked, "mutual": neighbours.mutual}
+            kept |= {"ranked": neighbours.ranked, "mutual": neighbours.mutual, "with_noise": neighbours.with_noise}
         return kept
 
     @override
@@ -89,5 +89,6 @@ class TargetImagesDataModule(ImageReIDDataModule):
             self.forget_target_state()
             return
         kept = dict(state_dict)
-        neighbours = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual")) if "ranked" in kept else None
+        with_noise = kept.pop("with_noise", False)  # of a checkpoint from before there was a choice
+        neighbours = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual"), with_noise) if "ranked" in kept else None
         self.set_target_state(TargetState(**kept, neighbours=neighbours))

@@ -117,10 +117,12 @@ class InterCameraPairs:
     Attributes:
         ranked: ``[N, K]`` int64, row i holds the nearest images of other cameras, nearest first, -1 where there are fewer than K.
         mutual: ``[N, K]`` bool, whether i also stands in the list of ``ranked[i, r]``.
+        with_noise: Whether pairs count of which an end has no pseudo-label.
     """
 
     ranked: Tensor
     mutual: Tensor
+    with_noise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from lightning_reid.clustering.neighbours import nearest_neighbours
 from lightning_reid.records import InterCameraPairs
 
 
-def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10) -> InterCameraPairs:
+def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10, *, with_noise: bool = False) -> InterCameraPairs:
     """The ``k`` nearest images of other cameras for every image, and which of these pairs are mutual.
 
     Images of the same camera are taken out first, then the nearest ``k`` of the others are listed, by Euclidean distance.
@@ -20,6 +20,7 @@ def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10) -> Inter
         embeddings: ``[N, D]`` float.
         camids: ``[N]`` int64.
         k: Length of the lists, at least 1.
+        with_noise: Kept in the result, for whoever draws from it: Algorithm 1 pairs all images, whether they were clustered or not.
 
     Returns:
         The lists ``Rank(i)`` (padded with -1) and whether i stands in the list of each of its entries.
@@ -37,7 +38,7 @@ def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10) -> Inter
     ranked, _ = nearest_neighbours(embeddings, k, groups=camids)
     own = torch.arange(len(ranked), device=ranked.device)[:, None, None]
     mutual = (ranked[ranked.clamp(min=0)] == own).any(dim=2) & (ranked >= 0)
-    return InterCameraPairs(ranked=ranked, mutual=mutual)
+    return InterCameraPairs(ranked=ranked, mutual=mutual, with_noise=with_noise)
 
 
 @dataclass(frozen=True)

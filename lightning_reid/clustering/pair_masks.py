@@ -11,11 +11,12 @@ def inter_camera_masks(indices: Tensor, labels: Tensor, pairs: InterCameraPairs)
     """Masks of the inter-camera triplet loss for a batch.
 
     Positives of anchor i are its mutual neighbours; negatives are the images of another pseudo-label that are also not in
-    ``Rank(i)``. Source: HSR, section 4.3.2.
+    ``Rank(i)``. Source: HSR, section 4.3.2. It does not say what noise is; here it shares a pseudo-label with nobody, noise included, as in
+    ``pair_statistics``.
 
     Args:
         indices: ``[B]`` int64 rows of the N images; a row may occur more than once.
-        labels: ``[N]`` int64 pseudo-labels.
+        labels: ``[N]`` int64 pseudo-labels, -1 noise.
         pairs: Neighbour lists of the N images.
 
     Returns:
@@ -23,5 +24,7 @@ def inter_camera_masks(indices: Tensor, labels: Tensor, pairs: InterCameraPairs)
     """
     listed = pairs.ranked[indices].unsqueeze(2) == indices  # [B, K, B]
     positives = (listed & pairs.mutual[indices].unsqueeze(2)).any(1)
-    negatives = (labels[indices].unsqueeze(1) != labels[indices]) & ~listed.any(1)
+    own = labels[indices]
+    same = ((own.unsqueeze(1) == own) & (own >= 0)) | (indices.unsqueeze(1) == indices)
+    negatives = ~same & ~listed.any(1)
     return positives, negatives

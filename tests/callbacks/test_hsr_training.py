@@ -10,6 +10,7 @@ import torch
 from typing_extensions import override
 
 from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
+from lightning_reid.callbacks.target_clustering import FoundClusters
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR
 
@@ -119,6 +120,51 @@ def test_leaving_icm_out_is_the_baseline_and_the_order_of_callbacks_is_checked(d
         data.forget_target_state()
         with pytest.raises(ValueError, match=r"put \w+ before it in the callback list"):
             trainer_with(tmp_path, wrong, limit_val_batches=0).fit(hsr(), data)
+
+
+def test_pairs_with_a_noise_end_train_only_where_mining_is_told_to_take_them(data, tmp_path, trainer_with):
+    class Mined(pl.Callback):
+        def __init__(self) -> None:
+            self.batches: list[dict] = []
+
+        @override
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            self.batches.append(batch)
+
+    class OneCamera(PseudoLabelClustering):
+        """The images of the first camera by their true people; the others are noise, so that every pair across cameras has such an end."""
+
+        @override
+        def find_clusters(self, embeddings, labeled, previous) -> FoundClusters:
+            pids, camids = data.ground_truth(), torch.tensor([record.camid for record in data.target_records])
+            labels = torch.where(camids == 1, torch.unique(pids, return_inverse=True)[1], -1)
+            return FoundClusters(labels, metrics={"cluster/eps": 0.5})
+
+    def fit(with_noise: bool) -> tuple[list[dict], pl.Trainer]:
+        data.forget_target_state()
+        seen = Mined()
+        mining = InterCameraMining(k=1, with_noise=with_noise)
+        trainer = trainer_with(tmp_path, [OneCamera(every_n_epochs=2), mining, seen], max_epochs=1, limit_val_batches=0)
+        trainer.fit(hsr(), data)
+        return seen.batches, trainer
+
+    without, _ = fit(False)
+    with_noise, trainer = fit(True)
+    assert without
+    assert not any("icm" in batch for batch in without)
+    assert all(batch["icm"]["positives"].any() for batch in with_noise)
+    assert trainer.callback_metrics["train/loss_icm"].isfinite()
+    assert trainer.callback_metrics["train/loss_icm"] > 0
+
+
+def test_whether_noise_is_mined_is_in_the_checkpoint_and_those_from_before_have_none(data, tmp_path, trainer_with):
+    trainer_with(tmp_path, [clustering(), InterCameraMining(k=5, with_noise=True)], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
+    kept = data.state_dict()
+    data.load_state_dict(kept)
+    assert data.target_state.neighbours.with_noise
+    del kept["with_noise"]
+    data.load_state_dict(kept)
+    assert not data.target_state.neighbours.with_noise
 
 
 def test_without_clustering_the_module_says_what_is_missing(data, tmp_path, trainer_with):

@@ -86,6 +86,12 @@ def test_inter_camera_batches_leave_out_pairs_with_a_noise_end_and_shrink_to_the
     assert inter_camera_batches(PAIRS, torch.full((6,), -1), 8, 4, num_batches=3, generator=rng()).shape == (3, 0)
 
 
+def test_inter_camera_batches_take_noise_in_where_they_are_told_to():
+    labels = torch.tensor([0, 1, -1, 2, -1, -1])
+    batches = inter_camera_batches(PAIRS, labels, 8, 2, num_batches=1, generator=rng(), noise=True)
+    assert sorted(map(tuple, batches.view(-1, 2).tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+
+
 def test_ranks_take_whole_batches_in_turn_and_positions_never_repeat():
     plan = EpochPlan(torch.arange(24).view(4, 6), torch.arange(24) * 10, epoch=3, beside=torch.arange(8).view(4, 2))
     ranks = [list(plan.batches(rank, 2)) for rank in range(2)]
