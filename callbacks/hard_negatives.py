@@ -25,7 +25,8 @@ class HardNegativeSampling(pl.Callback):
 
     The network that decides is the one the fit begins with: the global model of the round. A fit that is resumed goes on with its choice;
     where it was begun without this callback, with all public images, and the callback begins with the next fit, which it says. On
-    the first fit it also gives the module the mean embeddings of the client's people to start its proxies from, where it takes them.
+    the first fit it also gives the module the mean embeddings of the client's people to start its proxies from, where it takes
+    them; that start is ours, the text does not say one.
 
     Attributes:
         share: Of the public images that was kept last, in [0, 1].

@@ -222,7 +222,9 @@ def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
     """Table 7.1: generic scores of the server, personal ones of the clients' best model, and what was trained and sent."""
     generic, personal = (list(scores) for scores in (found[PRETRAINED]["generic"], found[PRETRAINED]["personal"][SERVER]))
     table = Table(
-        title=title, caption="per cent; generic: people nobody trained on; personal: a client's own people, mean over the clients"
+        title=title,
+        caption="per cent; generic: people nobody trained on; personal: a client's own people, mean over the clients; TAR and TPIR count"
+        " pairs of one camera, mAP and R1 do not",
     )
     for heading in ("method", *(f"generic {name}" for name in generic), *(f"personal {name}" for name in personal), "steps", "MB"):
         table.add_column(heading, justify="left" if heading == "method" else "right")

@@ -78,7 +78,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--rows", type=list[Row], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
-    parser.add_argument("--personalisation.precision", type=float, default=0.95, help="training precision at which PE ends a local fit")
+    precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
+    parser.add_argument("--personalisation.precision", type=float, default=0.95, help=precision_help)
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed"})
     parser.add_class_arguments(BottomUpReID, "model")

@@ -22,7 +22,8 @@ class BottomUpReID(ImageReIDModule):
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]`` pseudo-labels in ``0..C-1``.
     Logs ``train/loss`` and ``train/accuracy`` (share of a batch whose nearest row is its own cluster's) a step; its mean
-    ``train/precision`` and the scores of :class:`ReIDModule` an epoch.
+    ``train/precision`` and the scores of :class:`ReIDModule` an epoch. Both are measured on what is trained: embeddings
+    after ``dropout``, with the weights of each step; not on what the network says of its images when the epoch is over.
 
     Args:
         temperature: tau of the loss (the public code: 0.1).

@@ -23,7 +23,8 @@ class FedFRClient(ImageReIDModule):
     ``public_proxies``; ``local_proxies``, ``transform``, ``heads`` and ``head_bias`` never leave the client.
 
     The global model is the network as a fit begins, the previous one as the last fit ended; in a client's first fit the contrastive term
-    is off, as there is no previous model. A fit begins with the global model: set the network before.
+    is off, as there is no previous model. A fit begins with the global model: set the network before. Where the local proxies and heads
+    start is ours, see ``start_from_means``; without it they are random (standard deviation 0.01).
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]``, local identities ``0..K_l-1``, public ones ``K_l..K_l+K_g-1``.
     Logs ``train/loss`` and, where computed, ``train/loss_<name>`` of ``cosface``, ``contrastive``, ``branch`` and ``distillation`` a step;
@@ -97,7 +98,12 @@ class FedFRClient(ImageReIDModule):
 
     @torch.no_grad()
     def start_from_means(self, local_means: Tensor) -> None:
-        """Fill local proxies and heads with the mean embeddings ``[K_l, D]`` of the client's people."""
+        """Fill local proxies and heads with the mean embeddings ``[K_l, D]`` of the client's people, made of length 1.
+
+        Both are ours: section 7.3.3 adds the local proxies as "new learnable proxies" and Algorithm 4 takes them and the heads from the
+        round before, but neither says where the first round's start; means are what FedFace, to which section 7.1 compares, starts its
+        proxies from. The losses see directions alone, but a step turns a short proxy farther than a long one.
+        """
         self.local_proxies.copy_(F.normalize(local_means, dim=1))
         self.heads.copy_(F.normalize(local_means, dim=1))
 

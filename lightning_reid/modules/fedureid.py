@@ -17,7 +17,8 @@ class FedUReIDClient(BottomUpReID):
 
     Args:
         stop_at_precision: PE, ``train/precision`` of an epoch (share of images whose nearest cluster is their own, in (0, 1]) that ends the
-            fit; ``None`` trains all epochs.
+            fit; ``None`` trains all epochs. The poster says "enough computation for good precision" and not how it is measured; here it is
+            with the dropout of the training, as :class:`BottomUpReID` logs it.
         options: Arguments of :class:`BottomUpReID`.
 
     Raises:

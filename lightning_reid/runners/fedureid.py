@@ -22,7 +22,7 @@ class Personalisation:
         clustering: PC, every client merges as many clusters a round as brings it to its own number in the last round.
         epoch: PE, a client's local fit ends with the epoch whose training precision reaches ``precision``.
         update: PU, a client goes on with ``local_share`` of its own model and the rest of the server's.
-        precision: Share of training images whose nearest cluster is their own, in (0, 1].
+        precision: Share of training images whose nearest cluster is their own, in (0, 1]; measured in training, with its dropout.
         local_share: mu, in [0, 1].
     """
 

@@ -31,8 +31,9 @@ def embed_records(module: ReIDModule, data: ImageReIDDataModule, records: Sequen
 def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequence[float], fpir: Sequence[float]) -> dict[str, float]:
     """mAP, R1, TAR at FAR and TPIR at FPIR on a data set's queries and gallery, fractions in [0, 1].
 
-    Verification pairs queries with gallery images. For identification the people with an even pid are enrolled, by the mean of their
-    gallery images, and the others are strangers.
+    mAP and R1 follow the Market protocol. Verification pairs every query with every gallery image, and identification enrols the people
+    with an even pid by the mean of all their gallery images, the others being strangers: both count the images that the query's own camera
+    took of its person, which the Market protocol leaves out. That is ours; the thesis' set for it (IJB-C, section 7.4.1) is of faces.
 
     Raises:
         ValueError: A rate that so few pairs or strangers cannot show.
@@ -58,7 +59,8 @@ def personal_scores(
 ) -> dict[str, float]:
     """TAR at FAR and TPIR at FPIR of a client's own people against those of all others, fractions in [0, 1].
 
-    Each person of the client is enrolled by the mean of their training images; the held-out images of all clients are probes.
+    Each person of the client is enrolled by the mean of their training images, those of the probe's own camera included; the held-out
+    images of all clients are probes.
 
     Source: thesis, section 7.4.1, where impostors are drawn; here they are all.
 

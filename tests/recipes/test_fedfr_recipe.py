@@ -44,6 +44,7 @@ def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models
     printed = capsys.readouterr().out
     assert "2 clients by identity, seed 1" in printed
     assert "Table 7.3" in printed
+    assert "TAR and TPIR count pairs of one camera, mAP and R1 do not" in " ".join(printed.split())
 
 
 @pytest.mark.slow

@@ -14,7 +14,9 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule,
 from lightning_reid.federated import FedFR
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.modules import FedFRClient, SupervisedReID
-from lightning_reid.runners import Client, Federation, check_personal_rates
+from lightning_reid.networks import EmbeddingOutput
+from lightning_reid.records import ImageRecord
+from lightning_reid.runners import Client, Federation, check_personal_rates, generic_scores
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
@@ -182,3 +184,29 @@ def test_rates_are_refused_as_the_scores_would_refuse_them_without_a_network(dat
         check_personal_rates({with_fewest: data[with_fewest]} | data, far=[1 / pairs], fpir=[0.99 / fewest])
     with pytest.raises(ValueError, match=f"client {with_pairs}: a rate of .* cannot be measured with {pairs} impostors"):
         check_personal_rates({with_pairs: data[with_pairs]} | data, far=[0.99 / pairs], fpir=[1 / fewest])
+
+
+def test_generic_verification_counts_pairs_of_one_camera_which_retrieval_leaves_out(market_folder):
+    # angles in the plane; each query has one image of another camera, the first also one of its own camera
+    query = {ImageRecord("a", 1, 1): 0.0, ImageRecord("b", 2, 1): 1.05}
+    gallery = {ImageRecord("a1", 1, 1): 0.1, ImageRecord("a2", 1, 2): 3.0, ImageRecord("b2", 2, 2): 1.0, ImageRecord("c1", 3, 1): 2.2}
+
+    class Planted(ImageReIDDataModule):
+        @override
+        def evaluation_records(self):
+            return tuple(query), tuple(gallery)
+
+        @override
+        def embedding_loader(self, query_records, gallery_records=()):
+            angles = torch.tensor([(query | gallery)[record] for record in query_records])
+            return [{"images": torch.stack([angles.cos(), angles.sin()], dim=1)}]
+
+    class Itself(SupervisedReID):
+        @override
+        def embed_batch(self, batch):
+            return EmbeddingOutput(batch["images"], batch["images"])
+
+    data = Planted(str(market_folder), image_size=(64, 32), p=2, num_workers=0)
+    scores = generic_scores(Itself(1, **TINY), data, far=(0.2,), fpir=(1.0,))
+    assert scores["mAP"] == pytest.approx((1 / 3 + 1) / 2)  # of a, without a1: b2, c1, then a2
+    assert scores["TAR@FAR=0.2"] == pytest.approx(2 / 3)  # of a-a1, a-a2 and b-b2; without a1 it were a half
