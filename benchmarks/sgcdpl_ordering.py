@@ -3,6 +3,8 @@
 Data and settings are those of `python recipes/sgcdpl_market.py --ablation` but for ``PROTOCOL``: half the identities, more training.
 A seed changes weights, draws, augmentations and which identities are labelled. Seeds 0 to 4 were spent on an earlier protocol (2 iterations
 of 3 epochs), after which this one was fixed, before any of its seeds was run.
+
+The soft labels of these runs are one-hot and nearly all images are selected: the rows "soft" and "progressive" test neither.
 """
 
 from __future__ import annotations
