@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -38,6 +39,11 @@ class EvaluationRows(pl.Callback, ABC):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        if not isinstance(outputs, Mapping) or not set(ROWS) <= set(outputs):
+            raise ValueError(
+                f"{type(self).__name__} looks at what evaluation steps return: those of {type(pl_module).__name__} must give a dict with"
+                f" {', '.join(ROWS)}"
+            )
         self._batches.append({name: outputs[name].cpu() for name in ROWS})
 
     @override

@@ -94,9 +94,10 @@ class TargetClustering(pl.Callback, ABC):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say what a refinement leaves behind that is in the checkpoint and no longer among the callbacks."""
         callbacks: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
-        for gone in set(checkpoint["callbacks"]) - {callback.state_key for callback in callbacks}:
-            iteration = checkpoint["callbacks"][gone].get("refined_iteration", -1)
-            if iteration >= 0:
+        present = {callback.state_key for callback in callbacks}
+        for gone, state in checkpoint["callbacks"].items():
+            iteration = state.get("refined_iteration", -1)
+            if trainer.state.fn == "fit" and gone not in present and iteration >= 0:
                 logger.warning("%s is left out from now on: what it made of iteration %d stays until the next clustering", gone, iteration)
 
     @override

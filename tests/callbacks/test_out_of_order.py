@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_reid.callbacks import AffinityPseudoLabels, CAIEPruning, InterCameraMining, PartBasedHomogeneity, ProgressiveSelection
+from lightning_reid.callbacks import (
+    AffinityPseudoLabels,
+    CAIEPruning,
+    InterCameraMining,
+    NMILogger,
+    PartBasedHomogeneity,
+    ProgressiveSelection,
+)
 from lightning_reid.callbacks.cluster_strips import cluster_strips
 from lightning_reid.modules import HSR, SGCDPL, DistilledReID, SupervisedReID
 from lightning_reid.records import TargetState
@@ -69,8 +78,20 @@ class Pruned(pl.LightningModule):
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         return self.network(batch["images"]).square().sum()
 
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        self.network(batch["images"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def images() -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader([{"images": torch.randn(2, 3, 16, 8)} for _ in range(2)], batch_size=None)
+
+
+def quiet_trainer(folder: Path, callback: pl.Callback) -> pl.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], default_root_dir=folder, **quiet)
 
 
 @pytest.mark.parametrize(
@@ -82,16 +103,10 @@ class Pruned(pl.LightningModule):
     ],
 )
 def test_what_cannot_be_pruned_is_named(tmp_path, affine, network, message):
-    images = [{"images": torch.randn(2, 3, 16, 8)} for _ in range(2)]
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        callbacks=[CAIEPruning({"params": 0.5}, network=network)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
     with pytest.raises(ValueError, match=message):
-        trainer.fit(Pruned(affine), torch.utils.data.DataLoader(images, batch_size=None))
+        quiet_trainer(tmp_path, CAIEPruning({"params": 0.5}, network=network)).fit(Pruned(affine), images())
+
+
+def test_a_module_whose_evaluation_steps_return_nothing_has_nothing_to_look_at(tmp_path):
+    with pytest.raises(ValueError, match=r"NMILogger looks at what evaluation steps return: those of Pruned must give .*is_query"):
+        quiet_trainer(tmp_path, NMILogger()).validate(Pruned(affine=True), images(), verbose=False)
