@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from lightning_reid.linking import EmbedCrops
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, VideoNetwork
+from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, VideoNetwork, evaluating
 from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -43,7 +43,7 @@ def network_embedder(network: EmbeddingNetwork, image_size: tuple[int, int], dev
         output: EmbeddingOutput = network(images.unsqueeze(1) if isinstance(network, VideoNetwork) else images)
         return output.embedding
 
-    with _evaluating(network):
+    with evaluating(network):
         try:
             network.to(device)
             yield crop_embedder(forward, image_size, device)
@@ -61,16 +61,5 @@ def module_embedder(trainer: pl.Trainer, module: pl.LightningModule, image_size:
             embeddings: Tensor = module(clips)
         return embeddings
 
-    with _evaluating(module):
+    with evaluating(module):
         yield crop_embedder(forward, image_size, module.device)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():  # not module.train(): parts that were frozen in evaluation mode stay so
-            part.training = training

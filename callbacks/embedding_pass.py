@@ -9,6 +9,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_reid.networks import evaluating
 from lightning_reid.protocols import EmbeddingModel, PartlyLabelledData, TargetData
 from lightning_reid.records import EmbeddingSpace, LabeledEmbeddings
 
@@ -74,7 +75,7 @@ def embed_images(
 
     Args:
         trainer: Whose datamodule the images are of.
-        module: Has ``embed``; in training or not, it is left as it was.
+        module: Has ``embed``; each part of it is left in the mode it was in.
         loader: This rank's share; batches hold ``images`` and ``indices``, rows of the result.
         num_images: N of all ranks.
         space: Which embeddings.
@@ -90,19 +91,17 @@ def embed_images(
     if not isinstance(module, EmbeddingModel):
         raise ValueError(f"clustering wants a module with embed(images, with_parts), got {type(module).__name__}")
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
-    was_training = module.training
-    module.eval()
     indices, embeddings, parts = [], [], []
-    for batch in track(loader, description=f"embedding the {what} images", total=len(loader), disable=hidden, transient=True):
-        batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
-        batch = getattr(trainer, "datamodule").on_after_batch_transfer(batch, 0)  # noqa: B009
-        with trainer.precision_plugin.forward_context():
-            output = module.embed(batch["images"], with_parts=with_parts)
-        indices.append(batch["indices"])
-        embeddings.append(output.on("before" if space.before_neck else "after").float())
-        if output.parts is not None:
-            parts.append(output.parts.float())
-    module.train(was_training)
+    with evaluating(module):
+        for batch in track(loader, description=f"embedding the {what} images", total=len(loader), disable=hidden, transient=True):
+            batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
+            batch = getattr(trainer, "datamodule").on_after_batch_transfer(batch, 0)  # noqa: B009
+            with trainer.precision_plugin.forward_context():
+                output = module.embed(batch["images"], with_parts=with_parts)
+            indices.append(batch["indices"])
+            embeddings.append(output.on("before" if space.before_neck else "after").float())
+            if output.parts is not None:
+                parts.append(output.parts.float())
     rows = gather_rows(trainer, torch.cat(indices))
     everything = _in_order(gather_rows(trainer, torch.cat(embeddings)), rows, num_images)
     halves = _in_order(gather_rows(trainer, torch.cat(parts)), rows, num_images) if parts else None

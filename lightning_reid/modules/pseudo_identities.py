@@ -13,6 +13,7 @@ from typing_extensions import override
 from lightning_reid.clustering import cluster_centroids, cluster_means
 from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.networks import evaluating
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
 
@@ -110,10 +111,8 @@ class PseudoIdentityLearning(ImageReIDModule):
         if not state.space.before_neck:
             return cluster_centroids(state.embedded, state.labels, state.num_clusters)
         means, neck = cluster_means(state.embedded, state.labels, state.num_clusters).to(self.device), self.network.neck
-        was_training = neck.training
-        rows = F.normalize(neck.eval()(means), dim=1)
-        neck.train(was_training)
-        return rows
+        with evaluating(neck):
+            return F.normalize(neck(means), dim=1)
 
 
 def fitted_target_data(module: pl.LightningModule) -> TargetData:

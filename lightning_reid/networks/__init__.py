@@ -10,6 +10,7 @@ from lightning_reid.networks.channel_latency import interpolated_latency, measur
 from lightning_reid.networks.channel_plan import ChannelMasks, ChannelPlan, materialise
 from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.foreign import load_embedding_network, load_foreign_state_dict, trained_image_size
 from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
@@ -53,6 +54,7 @@ __all__ = [
     "build_backbone",
     "build_video_network",
     "count_multiply_adds",
+    "evaluating",
     "find_channel_groups",
     "first_tensor",
     "group_batch_norm",

@@ -141,6 +141,6 @@ def _attentive_stages(backbone: Backbone, image_size: tuple[int, int]) -> Iterat
     found = stages_of(backbone.trunk)
     for number, count in MODULES_OF_STAGE.items():
         names = [*found.stem, *(name for stage in found.stages[:number] for name in (*stage.entry, *stage.blocks))]
-        until_stage = nn.Sequential(*(backbone.trunk.get_submodule(name) for name in names)).train(backbone.training)
+        until_stage = nn.Sequential(*(backbone.trunk.get_submodule(name) for name in names))
         (_, *size), _ = dry_run(until_stage, image_size)
         yield number, min(count, len(found.stages[number - 1].blocks)), tuple(size)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
+from lightning_reid.networks.evaluating import evaluating
+
 COUNTED = (nn.Conv2d, nn.Linear, _BatchNorm)
 """Layers whose channels are followed."""
 
@@ -61,7 +63,7 @@ class ChannelGraph:
     """torch-pruning's dependency graph of a network, with the network's output marked.
 
     Args:
-        network: Takes one tensor, gives one, or an ``EmbeddingOutput``; put into evaluation mode while it is traced.
+        network: Takes one tensor, gives one, or an ``EmbeddingOutput``; in evaluation mode while it is traced.
         input_shape: Shape of that tensor, e.g. ``(1, 3, 256, 128)``.
 
     Raises:
@@ -71,16 +73,12 @@ class ChannelGraph:
     def __init__(self, network: nn.Module, input_shape: Sequence[int]) -> None:
         _refuse_what_cannot_be_followed(network)
         self.network = network
-        training = {module: module.training for module in network.modules()}
-        network.eval()
-        marked = _Marked(network, input_shape)
-        scalars = [parameter for parameter in network.parameters() if parameter.numel() == 1]
-        with torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
+            marked = _Marked(network, input_shape)
+            scalars = [parameter for parameter in network.parameters() if parameter.numel() == 1]
             self.graph = tp.DependencyGraph().build_dependency(
                 marked, torch.zeros(*input_shape, device=next(network.parameters()).device), ignored_params=scalars, verbose=False
             )
-        for module, was in training.items():
-            module.training = was
         self._marker, self._names = marked.marker, {module: name for name, module in network.named_modules()}
         unseen = [name for name, module in network.named_modules() if isinstance(module, COUNTED) and module not in self.graph.module2node]
         if unseen:

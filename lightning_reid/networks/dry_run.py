@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typing_extensions import override
 
+from lightning_reid.networks.evaluating import evaluating
+
 
 class FeatureMap(nn.Module):
     """A timm network up to its last feature map ``[B, C, h, w]``, whatever layout it uses inside."""
@@ -40,13 +42,9 @@ def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int,
     """
     state = {name: tensor.detach().to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     parameters = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
-    was_training = network.training
-    network.eval()  # batch normalisation of a single image would refuse a 1 x 1 map
-    try:
-        with torch.enable_grad():  # under no_grad all parameters would seem to be unused
-            output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
-    finally:
-        network.train(was_training)
+    # in training, batch normalisation of a single image would refuse a 1 x 1 map; under no_grad all parameters would seem to be unused
+    with evaluating(network), torch.enable_grad():
+        output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
     used = _leaves(output)
     return tuple(output.shape), [name for name, parameter in parameters.items() if id(parameter) not in used]
 

@@ -9,14 +9,14 @@ from statistics import median
 import torch
 from torch import nn
 
-from lightning_reid.networks import EmbeddingNetwork, count_multiply_adds
+from lightning_reid.networks import EmbeddingNetwork, count_multiply_adds, evaluating
 
 
 def network_costs(network: nn.Module, input_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> dict[str, float]:
     """Multiply-adds, parameters and time of one image or clip, by the headings of the table.
 
     Args:
-        network: Moved to ``device`` and put into evaluation mode.
+        network: Moved to ``device``; in evaluation mode while it is timed.
         input_shape: ``(3, H, W)`` of an image or ``(T, 3, H, W)`` of a clip.
         device: Where it is timed.
         repetitions: See ``median_milliseconds``.
@@ -32,7 +32,7 @@ def image_network_costs(
     """Multiply-adds and parameters of one image, and the time of a batch of 1 and of 32, by the headings of the table.
 
     Args:
-        network: Moved to ``device`` and put into evaluation mode.
+        network: Moved to ``device``; in evaluation mode while it is timed.
         image_size: (height, width) in pixels.
         device: Where the images are timed.
         repetitions: See ``median_milliseconds``.
@@ -45,15 +45,15 @@ def median_milliseconds(network: nn.Module, input_shape: Sequence[int], device: 
     """Time of a forward pass in evaluation mode, in float32, without gradients; the median of some, after two that warm up.
 
     Args:
-        network: Takes one tensor. Moved to ``device`` and put into evaluation mode.
+        network: Takes one tensor. Moved to ``device``; in evaluation mode while it is timed.
         input_shape: Shape of that tensor, which is all zeros.
         device: Where it is timed.
         repetitions: At least 1.
     """
-    network.to(device).eval()
+    network.to(device)
     inputs = torch.zeros(*input_shape, device=device)
     seconds = []
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         for _ in range(repetitions + 2):
             began = time.perf_counter()
             network(inputs)

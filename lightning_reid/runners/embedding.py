@@ -20,7 +20,7 @@ from lightning_reid.datamodules.images import CorruptImageError, load_image, req
 from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks import EmbeddingNetwork, evaluating
 from lightning_reid.records import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class EmbeddingPass:
         """Embed image files.
 
         Args:
-            network: Is put into evaluation mode and onto the device.
+            network: Is put onto the device, and into evaluation mode for the time of the pass.
             paths: At least one file; those that are skipped have no row in the result.
 
         Raises:
@@ -115,11 +115,11 @@ class EmbeddingPass:
         if self.unreadable == "error":
             require_readable([ImageRecord(path, pid=JUNK_PID, camid=0) for path in paths])
         device = torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
-        network.to(device).eval()
+        network.to(device)
         embeddings = torch.empty(len(paths), network.num_features)
         kept: list[str] = []
         reasons: list[str] = []
-        with self._progress() as progress:
+        with evaluating(network), self._progress() as progress:
             task = progress.add_task("embedding", total=len(paths))
             for batch in self._loader(paths, device):
                 if batch.images is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import first_tensor
+from lightning_reid.networks import evaluating, first_tensor
 
 TOLERANCE = 1e-4
 """Largest difference of a number in two embeddings that counts as the same."""
@@ -32,7 +32,7 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
     L2-normalised.
 
     Args:
-        network: Images or clips to embeddings; put into evaluation mode.
+        network: Images or clips to embeddings; moved to the CPU, in evaluation mode while it is exported.
         path: ``.onnx`` file to write; an older one stays as it is where an error is raised.
         inputs: ``[B, 3, H, W]`` or ``[B, T, 3, H, W]`` float, B at least 2: real crops to compare on, as a batch and the first alone.
         tolerance: Largest absolute difference that is allowed.
@@ -48,8 +48,8 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
     if len(inputs) < 2:
         raise ValueError(f"export_onnx compares a batch and its first input alone: give at least 2 inputs, got {len(inputs)}")
     _onnx("onnxscript")
-    embedder, inputs = _Embedder(network).cpu().eval(), inputs.cpu().float()
-    with torch.inference_mode():
+    embedder, inputs = _Embedder(network).cpu(), inputs.cpu().float()
+    with evaluating(embedder), torch.inference_mode():
         expected = embedder(inputs).numpy()
     largest = 0.0
 
@@ -74,7 +74,8 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
                 f" {tolerance:g} is allowed"
             )
 
-    write_atomically(Path(path), write)
+    with evaluating(embedder):
+        write_atomically(Path(path), write)
     return largest
 
 

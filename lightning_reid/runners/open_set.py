@@ -12,19 +12,18 @@ from lightning_reid.clustering import cluster_means
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.metrics import check_bounds, identification_rates, retrieval_scores, verification_rates
 from lightning_reid.modules import ReIDModule
+from lightning_reid.networks import evaluating
 from lightning_reid.records import ImageRecord
 
 
 @torch.no_grad()
 def embed_records(module: ReIDModule, data: ImageReIDDataModule, records: Sequence[ImageRecord]) -> Tensor:
     """``[N, D]`` float32 test-time embeddings of some records, on the CPU; in one process."""
-    was_training = module.training
-    module.eval()
     rows = []
-    for batch in data.embedding_loader(tuple(records)):
-        batch = data.on_after_batch_transfer(batch, 0)
-        rows.append(module.embed_batch({"images": batch["images"].to(module.device)}).embedding.float().cpu())
-    module.train(was_training)
+    with evaluating(module):
+        for batch in data.embedding_loader(tuple(records)):
+            batch = data.on_after_batch_transfer(batch, 0)
+            rows.append(module.embed_batch({"images": batch["images"].to(module.device)}).embedding.float().cpu())
     return torch.cat(rows)
 
 

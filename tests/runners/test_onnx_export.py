@@ -21,7 +21,10 @@ def images() -> torch.Tensor:
 
 def test_the_file_gives_the_networks_embeddings_for_any_number_of_images_and_is_only_replaced_by_one_that_does(network, images, tmp_path):
     path = tmp_path / "network.onnx"
+    network.train().neck.eval()
     assert export_onnx(network, path, images) <= 1e-4
+    assert (network.training, network.backbone.training, network.neck.training) == (True, True, False)
+    network.eval()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch in (images[:1], images, torch.cat([images, images])):
         with torch.no_grad():
