@@ -166,12 +166,12 @@ def _score(chunks: Iterable[Tensor], matching: Matching, ap: AveragePrecisionRul
             f"not one of {len(matching.query_pids)} queries has a match among {len(matching.gallery_pids)} gallery images under the "
             f"protocol {matching.protocol!r}: compare the pids of both (junk is -1), and whether the matches share the query's camera"
         )
-    return scores_from_ranks(queries, ranks, len(matching.query_pids), ap, max_rank)
+    return scores_from_ranks(queries, ranks, matching.query_pids.cpu(), ap, max_rank)
 
 
 @torch.no_grad()
 def _ranks_of_matches(chunks: Iterable[Tensor], matching: Matching) -> tuple[Tensor, Tensor]:
-    """Query number and rank of every match, ``[P]`` int64 on the CPU, ascending by query, then by rank."""
+    """Query number and rank of every match, ``[P]`` int64 on the CPU, ascending by query, then by rank; overwrites the chunks."""
     num_queries, num_gallery = len(matching.query_pids), len(matching.gallery_pids)
     queries, ranks, start = [], [], 0
     for chunk in chunks:

@@ -24,6 +24,7 @@ class RetrievalScores:
         first_match_rank: ``[V]`` int64, from 1.
         inverse_negative_penalty: ``[V]`` float64, number of matches over the rank of the last (Ye et al. 2021, arXiv:2001.04193).
         valid_queries: ``[V]`` int64, ascending: the queries that had a match and were scored.
+        query_pids: ``[V]`` int64, whom these queries asked for: what ``bootstrap_interval`` draws by.
         num_queries: Q, with those that have no match.
     """
 
@@ -34,6 +35,7 @@ class RetrievalScores:
     first_match_rank: Tensor
     inverse_negative_penalty: Tensor
     valid_queries: Tensor
+    query_pids: Tensor
     num_queries: int
 
     @property
@@ -41,14 +43,19 @@ class RetrievalScores:
         """Queries without a match in the gallery: reported here, not scored."""
         return self.num_queries - len(self.valid_queries)
 
+    @property
+    def num_people(self) -> int:
+        """Different people among the queries that were scored."""
+        return len(self.query_pids.unique())
 
-def scores_from_ranks(queries: Tensor, ranks: Tensor, num_queries: int, ap: AveragePrecisionRule, max_rank: int) -> RetrievalScores:
+
+def scores_from_ranks(queries: Tensor, ranks: Tensor, query_pids: Tensor, ap: AveragePrecisionRule, max_rank: int) -> RetrievalScores:
     """Scores of the queries that have a match.
 
     Args:
         queries: ``[P]`` int64 query numbers of the matches, ascending, on the CPU; P at least 1.
         ranks: ``[P]`` int64 ranks of these matches, from 1, ascending within a query.
-        num_queries: Q, with the queries that have no match.
+        query_pids: ``[Q]`` int64 on the CPU, with those of the queries that have no match.
         ap: With the ranks r_1 < ... < r_m of a query, ``"step"`` is the mean over k of ``k / r_k``; ``"trapezoid"`` the mean over k of
             ``(k / r_k + (k - 1) / (r_k - 1)) / 2``, the second term 1 where ``r_k = 1``.
         max_rank: Length of the CMC curve.
@@ -73,5 +80,6 @@ def scores_from_ranks(queries: Tensor, ranks: Tensor, num_queries: int, ap: Aver
         first_match_rank=first_match_rank,
         inverse_negative_penalty=inverse_negative_penalty,
         valid_queries=valid,
-        num_queries=num_queries,
+        query_pids=query_pids[valid],
+        num_queries=len(query_pids),
     )

@@ -24,6 +24,8 @@ class ProtocolStamp:
         reranked: Whether k-reciprocal re-ranking was applied.
         unit: What the gallery consists of, ``"images"`` or ``"tracklets"``.
         num_val_ids: Training identities that were held out to select by; 0 where validation, if any, was on the test part.
+        interval: How an interval that stands beside the scores was found, e.g. ``"95 % intervals of mAP by bootstrap over 120 people"``;
+            empty where there is none.
     """
 
     dataset: str
@@ -38,19 +40,20 @@ class ProtocolStamp:
     reranked: bool = False
     unit: str = "images"
     num_val_ids: int = 0
+    interval: str = ""
 
     @override
     def __str__(self) -> str:
         """One line for tables and logs."""
-        return " | ".join(
-            [
-                f"{self.dataset}: {self.num_query:,} queries of {self.num_query_ids:,} ids, {self.num_gallery:,} gallery {self.unit}",
-                f"protocol {self.protocol}, AP by {self.ap}, {self.metric}, {'re-ranked' if self.reranked else 'not re-ranked'}",
-                self.transform or "transform not stated",
-                "no seed" if self.seed is None else f"seed {self.seed}",
-                *([f"validated on {self.num_val_ids:,} training ids"] if self.num_val_ids else []),
-            ]
-        )
+        parts = [
+            f"{self.dataset}: {self.num_query:,} queries of {self.num_query_ids:,} ids, {self.num_gallery:,} gallery {self.unit}",
+            f"protocol {self.protocol}, AP by {self.ap}, {self.metric}, {'re-ranked' if self.reranked else 'not re-ranked'}",
+            self.transform or "transform not stated",
+            "no seed" if self.seed is None else f"seed {self.seed}",
+            f"validated on {self.num_val_ids:,} training ids" if self.num_val_ids else "",
+            self.interval,
+        ]
+        return " | ".join(part for part in parts if part)
 
     def as_dict(self) -> dict[str, str | int | bool | None]:
         """All attributes by name, for JSON."""

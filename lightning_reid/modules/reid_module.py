@@ -23,7 +23,8 @@ class ReIDModule(pl.LightningModule, ABC):
 
     Evaluation batch: what ``embed_batch`` takes, and ``pids``, ``camids``, ``indices`` ``[B]`` int64, ``is_query [B]`` bool, optionally
     ``second_pids [B]`` int64.
-    Logs ``val/mAP``, ``val/R1``, ``val/R5``, ``val/R10``, ``val/mINP`` (``test/...`` when testing) an epoch, fractions in [0, 1].
+    Logs ``val/mAP``, ``val/R1``, ``val/R5``, ``val/R10``, ``val/mINP`` (``test/...`` when testing) an epoch, fractions in [0, 1], and
+    ``val/unmatched_queries``, how many queries have no match in the gallery and are not scored.
 
     Attributes:
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
@@ -137,6 +138,7 @@ class ReIDModule(pl.LightningModule, ABC):
         if not self.trainer.sanity_checking:
             self.log_dict({f"{stage}/{name}": value for name, value in self.retrieval.compute().items()}, prog_bar=True)
             self.last_scores = self.retrieval.scores()
+            self.log(f"{stage}/unmatched_queries", float(self.last_scores.num_unmatched_queries))
         self.retrieval.reset()
 
     @override

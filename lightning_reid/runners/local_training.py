@@ -183,7 +183,7 @@ class LocalTraining:
         return LocalFit(asked.round, asked.attempt, problem, payload_bytes(message), seconds, trainer.global_step)
 
     def test(self, tensors: dict[str, Tensor] | None = None) -> dict[str, float]:
-        """Scores on the client's own test set, fractions in [0, 1].
+        """Scores on the client's own test set, fractions in [0, 1], and ``unmatched_queries``, how many were not scored.
 
         Args:
             tensors: Of another network, in place of its own of the same names for the moment; ``None`` tests the personal model.
@@ -197,7 +197,7 @@ class LocalTraining:
 
 
 def score_client(client: Client, accelerator: str, folder: Path) -> dict[str, float]:
-    """Scores of a module on its data's test part, fractions in [0, 1]; the client's callbacks are asked nothing."""
+    """Scores on a client's test part, fractions in [0, 1], and ``unmatched_queries``; its callbacks are asked nothing."""
     trainer = local_trainer(Client(client.id, client.module, client.data), 1, accelerator, folder)
     scores = trainer.test(client.module, client.data, verbose=False)[0]
     return {name.removeprefix("test/"): float(value) for name, value in scores.items()}

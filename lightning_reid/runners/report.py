@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,22 @@ from rich.table import Table
 
 from lightning_reid.files import write_atomically, write_json
 from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What was asked, and how much of it counts.
+
+    Attributes:
+        asked: Queries of the data set.
+        unmatched: Those of them without a match, which are not scored.
+        people: Different people among those that are scored.
+    """
+
+    asked: int
+    unmatched: int
+    people: int
 
 
 @dataclass(frozen=True)
@@ -25,13 +41,16 @@ class ResultRow:
     Attributes:
         name: As in the thesis' tables, e.g. ``"direct transfer"``.
         scores: ``mAP``, ``R1``, ``R5``, ``R10``, ``mINP``, and others if they were measured, as fractions in [0, 1].
-        mAP_interval: Bootstrap 95 % interval of mAP over the queries, fractions.
+        mAP_interval: Bootstrap 95 % interval of mAP over the people who were asked for, fractions; ``None`` where it was only one, over
+            whom no interval can be drawn.
+        queries: What was asked.
         costs: Further columns by their headings, e.g. ``{"G multiply-adds": 4.1}``; the rows of one table have the same.
     """
 
     name: str
     scores: dict[str, float]
-    mAP_interval: tuple[float, float]  # noqa: N815
+    mAP_interval: tuple[float, float] | None  # noqa: N815
+    queries: Queries
     costs: dict[str, float] = field(default_factory=dict)
 
     def headings(self) -> list[str]:
@@ -40,27 +59,56 @@ class ResultRow:
 
     def cells(self) -> list[str]:
         """The row as printed, scores in per cent."""
-        low, high = (100 * end for end in self.mAP_interval)
         columns = [f"{100 * self.scores[name]:.1f}" for name in (*_COLUMNS, *self._further_scores())]
-        return [self.name, columns[0], f"{low:.1f} – {high:.1f}", *columns[1:], *(f"{cost:.4g}" for cost in self.costs.values())]
+        return [self.name, columns[0], self._interval(), *columns[1:], *(f"{cost:.4g}" for cost in self.costs.values())]
+
+    def _interval(self) -> str:
+        if self.mAP_interval is None:
+            return "one person"
+        low, high = (100 * end for end in self.mAP_interval)
+        return f"{low:.1f} – {high:.1f}"
 
     def _further_scores(self) -> list[str]:
         return [name for name in self.scores if name not in _COLUMNS]
 
     def as_json(self) -> dict[str, Any]:
-        """Scores and interval as fractions, costs where there are any; read back by ``row_from_json``."""
-        return self.scores | {"mAP_interval": list(self.mAP_interval)} | ({"costs": self.costs} if self.costs else {})
+        """Scores and interval as fractions, the counts of queries, costs where there are any; read back by ``row_from_json``."""
+        interval = None if self.mAP_interval is None else list(self.mAP_interval)
+        further = {"mAP_interval": interval, "queries": asdict(self.queries)} | ({"costs": self.costs} if self.costs else {})
+        return self.scores | further
 
 
 WIDTH_OF_LOGS = 160
 """Columns of a table that is printed into a file or a pipe."""
 _COLUMNS = ("mAP", "R1", "R5", "R10", "mINP")
 _HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %")
+_NOT_SCORES = ("mAP_interval", "costs", "queries")
+
+
+def stamp_of_table(rows: Sequence[ResultRow], stamp: ProtocolStamp) -> ProtocolStamp:
+    """The stamp with what the intervals of a table were drawn over."""
+    people = ", ".join(f"{number:,}" for number in sorted({row.queries.people for row in rows}))
+    drawn = any(row.mAP_interval is not None for row in rows)
+    told = f"95 % intervals of mAP by bootstrap over {people} people" if drawn else "no interval over the queries of one person"
+    return replace(stamp, interval=told)
+
+
+def unmatched_sentences(rows: Sequence[ResultRow], stamp: ProtocolStamp) -> list[str]:
+    """How many queries were asked in vain, once where all rows agree; nothing where every query has a match."""
+    where = " in another camera" if stamp.protocol in CAMERA_PROTOCOLS else ""
+    sentences = {
+        row.name: f"{row.queries.unmatched:,} of {row.queries.asked:,} queries have no match{where} and are not scored"
+        for row in rows
+        if row.queries.unmatched
+    }
+    if len({row.queries for row in rows}) == 1:
+        return list(sentences.values())[:1]
+    return [f"{name}: {sentence}" for name, sentence in sentences.items()]
 
 
 def print_table(rows: Sequence[ResultRow], stamp: ProtocolStamp, title: str) -> None:
-    """Print the table with its protocol stamp on the terminal."""
-    table = Table(title=title, caption=str(stamp))
+    """Print the table with its protocol stamp, and how many queries were not scored, on the terminal."""
+    table = Table(title=title, caption="\n".join([str(stamp_of_table(rows, stamp)), *unmatched_sentences(rows, stamp)]))
     for number, heading in enumerate(rows[0].headings()):
         table.add_column(heading, justify="left" if number == 0 else "right")
     for row in rows:
@@ -73,12 +121,12 @@ def print_table(rows: Sequence[ResultRow], stamp: ProtocolStamp, title: str) -> 
 
 def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, title: str, seconds: float) -> None:
     """Write ``results.json`` and ``table.md`` into ``output``."""
-    scores = {row.name: row.as_json() for row in rows}
+    stamp, scores = stamp_of_table(rows, stamp), {row.name: row.as_json() for row in rows}
     write_json(output / "results.json", {"rows": scores, "protocol": str(stamp), "stamp": stamp.as_dict(), "seconds": round(seconds, 1)})
     headings = rows[0].headings()
     lines = [f"## {title}", "", "| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
     lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
-    text = "\n".join([*lines, "", str(stamp), ""])
+    text = "\n".join([*lines, "", str(stamp), *(line for sentence in unmatched_sentences(rows, stamp) for line in ("", sentence)), ""])
     write_atomically(output / "table.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
@@ -192,7 +240,16 @@ def draw_heat_map(
 
 
 def row_from_json(name: str, content: Mapping[str, Any]) -> ResultRow:
-    """A row read back from its JSON form."""
-    low, high = content["mAP_interval"]
-    scores = {key: value for key, value in content.items() if key not in ("mAP_interval", "costs")}
-    return ResultRow(name, scores, (low, high), dict(content.get("costs", {})))
+    """A row read back from its JSON form.
+
+    Raises:
+        ValueError: It was written by a version that drew intervals over single queries.
+    """
+    if "queries" not in content:
+        raise ValueError(
+            f"the scores of {name!r} are of an older version, whose interval is over single queries: score it again, without --resume"
+        )
+    interval = content["mAP_interval"]
+    scores = {key: value for key, value in content.items() if key not in _NOT_SCORES}
+    ends = None if interval is None else (interval[0], interval[1])
+    return ResultRow(name, scores, ends, Queries(**content["queries"]), dict(content.get("costs", {})))

@@ -21,7 +21,7 @@ from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
-from lightning_reid.runners.report import ResultRow, row_from_json
+from lightning_reid.runners.report import Queries, ResultRow, row_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -166,9 +166,13 @@ class Stage:
             for name, value in trainer.test(module, data, verbose=False)[0].items()
             if name.startswith("test/")
         }
-        assert module.last_scores is not None
-        low, high = bootstrap_interval(module.last_scores.average_precision, generator=torch.Generator().manual_seed(0))
-        row = ResultRow(self.name, scores, (low, high), dict(costs or {}))
+        found = module.last_scores
+        assert found is not None
+        asked = Queries(found.num_queries, int(scores.pop("unmatched_queries")), found.num_people)
+        interval = None
+        if found.num_people > 1:
+            interval = bootstrap_interval(found.average_precision, found.query_pids, generator=torch.Generator().manual_seed(0))
+        row = ResultRow(self.name, scores, interval, asked, dict(costs or {}))
         if trainer.is_global_zero:
             write_json(self.folder / "scores.json", row.as_json())
             for one in trainer.loggers:

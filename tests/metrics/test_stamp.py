@@ -1,6 +1,7 @@
 """The line that says what a score was measured on."""
 
 import json
+from dataclasses import replace
 
 from lightning_reid.metrics import ProtocolStamp
 
@@ -18,6 +19,11 @@ def test_stamp_says_what_was_not_stated():
     line = str(ProtocolStamp("mine", 1, 2, 1, reranked=True))
     assert "re-ranked | transform not stated | no seed" in line
     assert "\n" not in line
+
+
+def test_stamp_says_what_an_interval_was_drawn_over():
+    told = "95 % intervals of mAP by bootstrap over 750 people"
+    assert str(replace(STAMP, interval=told)) == f"{STAMP} | {told}"
 
 
 def test_stamp_survives_json():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -30,7 +32,23 @@ def test_training_lowers_the_loss_and_validation_logs_scores_in_the_unit_interva
     assert float(trainer.callback_metrics["train/loss"]) < first["loss"]
     for name in ("val/mAP", "val/R1", "val/R5", "val/R10", "val/mINP"):
         assert 0 < trainer.callback_metrics[name] <= 1
+    assert trainer.callback_metrics["val/unmatched_queries"] == 0
     assert model.classifier.out_features == 10
+
+
+def test_queries_without_a_match_are_counted_in_validation_and_test(market_folder, tmp_path):
+    folder = shutil.copytree(market_folder, tmp_path / "market")
+    queries = sorted(file.name for file in (folder / "query").iterdir())
+    missed = queries[0].split("_")[0]
+    for file in (folder / "bounding_box_test").glob(f"{missed}_*"):
+        file.unlink()
+    in_vain = sum(name.startswith(f"{missed}_") for name in queries)
+    assert 0 < in_vain < len(queries)
+    data = ImageReIDDataModule(str(folder), image_size=(64, 32), p=4, k=4, num_workers=0)
+    trainer, model = quiet_trainer(tmp_path, max_epochs=1), SupervisedReID(**TINY, num_classes=10)
+    assert trainer.validate(model, data, verbose=False)[0]["val/unmatched_queries"] == in_vain
+    assert trainer.test(model, data, verbose=False)[0]["test/unmatched_queries"] == in_vain
+    assert model.last_scores.num_unmatched_queries == in_vain
 
 
 def test_loss_is_the_same_with_four_groups_of_16_as_the_mean_of_four_batches_of_16():

@@ -58,6 +58,8 @@ def test_it_leaves_results_table_pictures_and_checkpoints(market_folder, duke_fo
     assert all(scores_are_fractions(row) for row in results["rows"].values())
     assert results["seconds"] > 0
     assert "protocol market, AP by step" in results["protocol"]
+    assert "by bootstrap over 6 people" in results["protocol"]
+    assert [(row["queries"]["unmatched"], row["queries"]["people"]) for row in results["rows"].values()] == [(0, 6)] * 5
     table = (tmp_path / "table.md").read_text()
     assert f"{100 * results['rows']['HSR']['mAP']:.1f}" in table
     assert results["protocol"] in table
