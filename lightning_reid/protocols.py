@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics
 from lightning_reid.networks import EmbeddingOutput
 from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord
 
@@ -138,6 +138,17 @@ class TrackletData(Protocol):
 
     def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
         """Serve packed tracklets instead of the original frames, by the ``paths`` of their records; ``None`` for the originals again."""
+
+
+@runtime_checkable
+class ScoredModel(Protocol):
+    """A module that scores its embeddings.
+
+    Attributes:
+        retrieval: Says by which protocol and metric.
+    """
+
+    retrieval: RetrievalMetrics
 
 
 @runtime_checkable

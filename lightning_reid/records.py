@@ -38,11 +38,6 @@ class ImageRecord:
         """File of the picture to show for it."""
         return self.path
 
-    @property
-    def identities(self) -> frozenset[int]:
-        """All identities that are right for it."""
-        return frozenset((self.pid,))
-
 
 @dataclass(frozen=True, slots=True)
 class TrackletRecord:
@@ -68,11 +63,6 @@ class TrackletRecord:
     def thumbnail(self) -> str:
         """File of the picture to show for it: its middle crop."""
         return self.paths[len(self.paths) // 2]
-
-    @property
-    def identities(self) -> frozenset[int]:
-        """All identities that are right for it."""
-        return frozenset((self.pid,)) if self.second_pid == JUNK_PID else frozenset((self.pid, self.second_pid))
 
 
 AnyRecord = ImageRecord | TrackletRecord

@@ -3,6 +3,7 @@
 from lightning_reid.metrics.clustering_quality import clustering_nmi
 from lightning_reid.metrics.intervals import bootstrap_interval, paired_difference_interval
 from lightning_reid.metrics.matching import Matching, ProtocolName
+from lightning_reid.metrics.rank_lists import RankList, rank_lists
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
 from lightning_reid.metrics.retrieval import retrieval_scores, scores_from_similarities
 from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
@@ -18,6 +19,7 @@ __all__ = [
     "OpenSetRates",
     "ProtocolName",
     "ProtocolStamp",
+    "RankList",
     "RetrievalMetrics",
     "RetrievalScores",
     "bootstrap_interval",
@@ -26,6 +28,7 @@ __all__ = [
     "identification_rates",
     "k_reciprocal_rerank",
     "paired_difference_interval",
+    "rank_lists",
     "rates_from_scores",
     "retrieval_scores",
     "scores_from_similarities",

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from lightning_reid.callbacks import rank_list
 from lightning_reid.callbacks.cluster_strips import cluster_strips
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.callbacks.embedding_projector import project, sampled_cluster_rows
-from lightning_reid.callbacks.rank_list import draw_rank_lists, nearest_allowed
+from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords
+from lightning_reid.callbacks.rank_list import RankListLogger, draw_rank_lists, frames_of, matching_of
 from lightning_reid.callbacks.redetection_picture import SHOWN_HEIGHT, draw_before_and_after
 from lightning_reid.callbacks.search_picture import draw_search, sampled_identity_rows
 from lightning_reid.callbacks.threshold_picture import draw_threshold
+from lightning_reid.metrics import RetrievalMetrics, rank_lists
 from lightning_reid.records import ImageRecord, TargetState, TrackletRecord
 from lightning_reid.selection import distance_threshold
 
@@ -21,17 +27,70 @@ def record(folder, name: str, pid: int, camid: int, colour=(0, 0, 255)) -> Image
     return ImageRecord(str(folder / f"{name}.png"), pid, camid)
 
 
-def test_rank_lists_leave_out_what_the_protocol_ignores(tmp_path):
-    query = [record(tmp_path, "q", 1, 1)]
-    gallery = [record(tmp_path, f"g{n}", pid, camid) for n, (pid, camid) in enumerate([(1, 1), (-1, 2), (1, 2), (2, 1), (0, 3)])]
-    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 1.0], [1.0, 0.1], [0.9, 0.3]])
-    ranks = nearest_allowed(query, gallery, torch.tensor([[1.0, 0.0]]), embeddings, top=10)
-    assert ranks == [[3, 4, 2]]  # not 0 (same person, same camera), not 1 (junk)
+# gallery of a query of pid 1, second pid 7, camera 1, nearest first by cosine; by Euclidean distance the last one comes first
+GALLERY = {
+    "own camera": (1, 1, -1),
+    "junk": (-1, 2, -1),
+    "also 1": (2, 2, 1),
+    "distractor": (0, 1, -1),
+    "7": (7, 3, -1),
+    "right": (1, 2, -1),
+}
+PLACES = torch.tensor([[9.0, 0.0], [9.0, 0.1], [9.0, 0.2], [9.0, 0.3], [9.0, 0.4], [1.0, 0.3]])
+MARKET_LIST = [("also 1", WRONG), ("distractor", WRONG), ("7", WRONG), ("right", RIGHT)]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric", "shown"),
+    [
+        ("market", "cosine", MARKET_LIST),
+        ("market", "euclidean", [("right", RIGHT), *MARKET_LIST[:3]]),
+        ("mars", "cosine", MARKET_LIST),
+        ("mars-excluding-queries", "cosine", MARKET_LIST),
+        ("mars-corrected", "cosine", [("also 1", RIGHT), ("7", RIGHT), ("right", RIGHT)]),
+        ("no-camera", "cosine", [("own camera", RIGHT), *MARKET_LIST]),
+    ],
+)
+def test_the_picture_shows_what_the_module_scores(protocol, metric, shown, tmp_path, monkeypatch):
+    query = (TrackletRecord(("query",), 1, 1, second_pid=7),)
+    gallery = tuple(TrackletRecord((name,), pid, camid, second_pid=second) for name, (pid, camid, second) in GALLERY.items())
+    drawn = []
+    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda asked, ranked: drawn.append((asked, ranked)) or Image.new("RGB", (2, 2)))
+    module = SimpleNamespace(retrieval=RetrievalMetrics(protocol, metric=metric))
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
+    rows = EmbeddedRecords(query, torch.tensor([[1.0, 0.0]])), EmbeddedRecords(gallery, PLACES)
+    RankListLogger(tmp_path / "ranks.png").use(trainer, module, "val", *rows)
+    assert [(asked[0].thumbnail, [(crop.file, crop.colour) for crop in ranked[0]]) for asked, ranked in drawn] == [("query", shown)]
+    assert (tmp_path / "ranks.png").is_file()
+
+
+@pytest.mark.parametrize("gallery_comes_too", [True, False])
+def test_where_the_queries_are_the_gallery_none_is_shown_to_itself(gallery_comes_too, tmp_path, monkeypatch):
+    records = tuple(ImageRecord(f"{n}", pid, 1) for n, pid in enumerate([1, 1, 2]))
+    rows = EmbeddedRecords(records, torch.eye(3)[:, :2])
+    drawn = []
+    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda _, ranked: drawn.extend(ranked) or Image.new("RGB", (2, 2)))
+    module = SimpleNamespace(retrieval=RetrievalMetrics("leave-one-out"))
+    gallery = rows if gallery_comes_too else EmbeddedRecords((), torch.empty(0, 2))
+    RankListLogger(tmp_path / "ranks.png").use(SimpleNamespace(is_global_zero=True, loggers=[]), module, "val", rows, gallery)
+    assert [[crop.file for crop in found] for found in drawn] == [["1", "2"], ["0", "2"], ["0", "1"]]
+    assert [[crop.colour for crop in found] for found in drawn] == [[RIGHT, WRONG], [RIGHT, WRONG], [WRONG, WRONG]]
+
+
+def test_a_module_without_scores_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match="shows what a module scores, but LightningModule has no `retrieval`"):
+        RankListLogger(tmp_path / "ranks.png").setup(SimpleNamespace(), pl.LightningModule(), "fit")
+
+
+def ranked_crops(query: list, gallery: list) -> list[FramedCrop]:
+    """What is shown of a gallery in its own order."""
+    lists = rank_lists(torch.ones(1, 2), torch.ones(len(gallery), 2), matching_of(query, gallery, "mars-corrected"), [0], top=9)
+    return frames_of(gallery, lists[0])
 
 
 def test_right_answers_get_green_frames_and_wrong_ones_red(tmp_path):
     query = [record(tmp_path, "q", 1, 1)]
-    picture = np.asarray(draw_rank_lists(query, [[record(tmp_path, "a", 1, 2), record(tmp_path, "b", 2, 2)]]))
+    picture = np.asarray(draw_rank_lists(query, [ranked_crops(query, [record(tmp_path, "a", 1, 2), record(tmp_path, "b", 2, 2)])]))
     green, red = ((picture == colour).all(-1) for colour in (RIGHT, WRONG))
     assert green.any()
     assert red.any()
@@ -60,7 +119,7 @@ def test_projection_keeps_far_clusters_apart():
 def test_a_tracklet_is_shown_by_its_middle_crop_and_is_right_by_its_second_identity_too(tmp_path):
     files = tuple(record(tmp_path, f"f{n}", 1, 1, colour).path for n, colour in enumerate(["red", "blue", "black"]))
     query, other = TrackletRecord(files, 1, 1), TrackletRecord(files, 5, 2, second_pid=1)
-    picture = np.asarray(draw_rank_lists([query], [[other]]))
+    picture = np.asarray(draw_rank_lists([query], [ranked_crops([query], [other])]))
     assert (picture == (0, 0, 255)).all(2).any()
     assert not (picture == (255, 0, 0)).all(2).any()
     assert (picture == RIGHT).all(2).any()
