@@ -13,7 +13,7 @@ from lightning_reid.metrics.matching import Matching, ProtocolName
 from lightning_reid.metrics.ranks import ranks_in_chunk
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores, scores_from_ranks
-from lightning_reid.metrics.similarity import MetricName, checked_embeddings, similarity_chunks
+from lightning_reid.metrics.similarity import MetricName, checked_embeddings, default_chunk_size, similarity_chunks
 
 
 def retrieval_scores(
@@ -105,7 +105,8 @@ def scores_from_similarities(
 
     Args:
         chunks: Floating-point tensors ``[c, G]``, the rows of the ``[Q, G]`` similarity matrix in order, large = near, on the
-            device of ``gallery_pids``. They are **overwritten** where the protocol ignores an image.
+            device of ``gallery_pids``. They stay as they are: a copy of about 64 MiB at a time (256 MiB on an accelerator) is worked on,
+            however large a chunk is.
         query_pids: As in ``retrieval_scores``, like all that follow.
         gallery_pids: ``[G]`` integers.
         query_camids: ``[Q]`` integers, or ``None``.
@@ -148,14 +149,19 @@ def check_options(metric: str, protocol: str, ap: str, max_rank: int, rerank: bo
 
 
 def _checked_chunks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Finite chunks, each a copy of moderate size."""
     row = 0
     for chunk in chunks:
+        if chunk.ndim != 2:
+            yield chunk  # to be refused by its shape
+            return
         broken = (~chunk.isfinite().all(1)).nonzero().flatten()
         if len(broken):
             raise ValueError(
                 f"the similarities of {len(broken)} queries hold NaN or infinite values, the first is query {row + int(broken[0])}"
             )
-        yield chunk
+        for part in chunk.split(default_chunk_size(chunk.shape[1], chunk.device)):
+            yield part.clone()  # what is ignored is overwritten below
         row += len(chunk)
 
 

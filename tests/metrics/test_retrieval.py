@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lightning_reid.metrics import k_reciprocal_rerank, retrieval_scores, scores_from_similarities
+from lightning_reid.metrics import k_reciprocal_rerank, retrieval, retrieval_scores, scores_from_similarities
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "retrieval_eval.npz")
 
@@ -273,6 +273,26 @@ def test_queries_without_a_match_are_counted_and_not_scored():
     scores = retrieval_scores(gallery, gallery, torch.tensor([1, 2, 9]), pids, torch.tensor([1, 2, 2]), camids)
     assert scores.valid_queries.tolist() == [1]
     assert (scores.num_queries, scores.num_unmatched_queries, scores.mAP) == (3, 2, 1.0)
+    assert (scores.query_pids.tolist(), scores.num_people) == ([2], 1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_similarities_are_left_as_they_were_whole_or_in_chunks(rows, monkeypatch):
+    monkeypatch.setattr(retrieval, "default_chunk_size", lambda *_: 2)
+    similarity = torch.rand(5, 12, generator=torch.Generator().manual_seed(0))
+    pids, camids = torch.arange(12) % 4 - 1, torch.arange(12) // 4
+    before = similarity.clone()
+    scores = scores_from_similarities(similarity.split(rows), pids[4:9], pids, camids[4:9], camids)
+    assert torch.equal(similarity, before)
+    assert scores.query_pids.tolist() == pids[4:9][scores.valid_queries].tolist()
+    plain = plain_scores(similarity, pids[4:9], pids, camids[4:9], camids, "market", "step", 50)
+    assert_scores_equal(scores, plain)
+
+
+def test_similarities_of_one_query_without_a_row_are_refused_by_their_shape():
+    labels = torch.tensor([1]), torch.tensor([1, 2]), torch.tensor([1]), torch.tensor([2, 2])
+    with pytest.raises(ValueError, match=r"1 x 2 similarities were due, got \(2,\) from query 0 on"):
+        scores_from_similarities([torch.zeros(2)], *labels)
 
 
 def test_embeddings_of_zeros_have_similarity_zero_to_everything():
