@@ -12,16 +12,16 @@ from typing_extensions import override
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName
 from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_learning import IdentityLearning
-from lightning_reid.networks import CFAAN, EmbeddingOutput, VideoNetwork, VideoNetworkName, build_video_network
+from lightning_reid.networks import EmbeddingOutput, VideoNetwork, VideoNetworkName, build_video_network
 
 
 class VideoReID(IdentityLearning):
     """Clips to embeddings of tracklets: cross-entropy after the BNNeck, batch-hard triplet before it (NVAN, section 2.2.1).
 
     Training batch: ``clips [B, T, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, optionally
-    ``masks [B, T, H, W]`` bool, true where a pixel is picture and no padding, which ``CFAAN`` pools by.
-    Evaluation batch: ``clips [N, T, 3, H, W]`` and ``num_clips [B]`` int64, the clips of B tracklets one after another; a tracklet's
-    embedding is the mean of its clips' (thesis, section 2.6.1).
+    ``masks [B, T, H, W]`` bool, true where a pixel is picture and no padding, which networks pool by.
+    Evaluation batch: ``clips [N, T, 3, H, W]`` and ``num_clips [B]`` int64, the clips of B tracklets one after another, optionally
+    ``masks [N, T, H, W]``; a tracklet's embedding is the mean of its clips' (thesis, section 2.6.1).
     Logs ``train/loss``, ``train/loss_ce``, ``train/loss_triplet`` a step; the scores of :class:`ReIDModule` an epoch.
 
     Args:
@@ -94,8 +94,8 @@ class VideoReID(IdentityLearning):
         self.classifier = None if num_classes is None else new_classifier(built.num_features, num_classes)
 
     def embed(self, clips: Tensor, masks: Tensor | None = None) -> EmbeddingOutput:
-        """Embed normalised clips ``[B, T, 3, H, W]``; ``masks [B, T, H, W]`` bool for networks that pool by them, others ignore them."""
-        output: EmbeddingOutput = self.network(clips, masks) if isinstance(self.network, CFAAN) else self.network(clips)
+        """Embed normalised clips ``[B, T, 3, H, W]``; ``masks [B, T, H, W]`` bool, true where a pixel is picture, are pooled by."""
+        output: EmbeddingOutput = self.network(clips, masks)
         return output
 
     @override

@@ -3,7 +3,7 @@
 from lightning_reid.networks.axial_attention import AxialAttention
 from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.batch_norm import GroupedBatchNorm, group_batch_norm
-from lightning_reid.networks.cfaan import CFAAN, mask_pooling
+from lightning_reid.networks.cfaan import CFAAN
 from lightning_reid.networks.channel_costs import ChannelCosts
 from lightning_reid.networks.channel_groups import ChannelGroup, CoupledLayer, find_channel_groups, first_tensor
 from lightning_reid.networks.channel_latency import interpolated_latency, measure_latencies, network_latency
@@ -15,7 +15,7 @@ from lightning_reid.networks.foreign import load_embedding_network, load_foreign
 from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
 from lightning_reid.networks.non_local import NonLocalBlock
-from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, mask_pooling, part_pooling
 from lightning_reid.networks.released_weights import LoadedWeights, load_released_weights
 from lightning_reid.networks.teacher import RememberedTeacher, Teacher, TeacherOutput, load_teacher
 from lightning_reid.networks.video_by_name import VideoNetworkName, build_video_network

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -14,8 +12,7 @@ from lightning_reid.networks.axial_attention import Position
 from lightning_reid.networks.backbones import PERSON_SIZE, Backbone, built_backbone
 from lightning_reid.networks.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.dry_run import dry_run
-from lightning_reid.networks.embedding_network import EmbeddingOutput
-from lightning_reid.networks.pooling import part_pooling
+from lightning_reid.networks.pooling import mask_pooling
 from lightning_reid.networks.stages import stages_of
 from lightning_reid.networks.video_network import VideoNetwork
 
@@ -43,7 +40,8 @@ class CFAAN(VideoNetwork):
 
     Raises:
         ValueError: See ``build_backbone``; or the backbone is of another kind; heads, scales and reduction do not divide its channels; or
-            an argument of ``AxialAttention`` is wrong.
+            an argument of ``AxialAttention`` is wrong; or (when called) clips of another length or size than the relative positions, or
+            masks that do not fit the clips.
     """
 
     def __init__(
@@ -78,27 +76,7 @@ class CFAAN(VideoNetwork):
         self.clip_length, self.image_size, self.position = clip_length, image_size, position
 
     @override
-    def forward(  # type: ignore[override]  # masks come second, as clips come with them; by name both can be left out
-        self, clips: Tensor, masks: Tensor | None = None, with_parts: bool = False
-    ) -> EmbeddingOutput:
-        """Embed normalised clips.
-
-        Args:
-            clips: ``[B, T, 3, H, W]``.
-            masks: ``[B, T, H, W]`` bool, true where a pixel is picture and false where it is padding; ``None`` is true everywhere.
-            with_parts: Also pool the upper and the lower half over all frames; without masks only.
-
-        Raises:
-            ValueError: The clips have another length or size than the relative positions, the masks do not fit the clips, or masks
-                come with ``with_parts``.
-        """
-        self._check(clips, masks, with_parts)
-        feature_map = self.feature_map(clips)
-        frames = mask_pooling(feature_map.flatten(0, 1), None if masks is None else masks.flatten(0, 1))
-        pooled = frames.unflatten(0, clips.shape[:2]).mean(1)
-        return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map.mean(1)) if with_parts else None)
-
-    def _check(self, clips: Tensor, masks: Tensor | None, with_parts: bool) -> None:
+    def feature_map(self, clips: Tensor) -> Tensor:
         if clips.ndim != 5:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         (_, length, _, *size), relative = clips.shape, self.position in ("relative", "relative_query")
@@ -108,32 +86,12 @@ class CFAAN(VideoNetwork):
                 f"pixels, got {length} frames of {size[0]} x {size[1]}: sample and resize to that, or build CFAAN with "
                 f"clip_length={length}, image_size=({size[0]}, {size[1]})"
             )
-        if masks is not None and (masks.dtype != torch.bool or masks.shape != (*clips.shape[:2], *size)):
-            raise ValueError(
-                f"expected masks bool {[*clips.shape[:2], *size]} for clips {list(clips.shape)}, got {masks.dtype} {list(masks.shape)}"
-            )
-        if masks is not None and with_parts:
-            raise ValueError("the upper and the lower half are pooled without regard to padding: give masks or with_parts=True, not both")
+        return super().feature_map(clips)
 
-
-def mask_pooling(feature_map: Tensor, masks: Tensor | None = None) -> Tensor:
-    """Mean over the positions that are no padding: ``[N, D, h, w]`` to ``[N, D]``.
-
-    Source: thesis text, section 2.5.3. A position counts when at least half of its pixels are picture (the authors' code, which knows boxes
-    only, rounds a box's two ends down to whole positions). A frame without such a position is averaged whole, as one in which no
-    person was found.
-
-    Args:
-        feature_map: ``[N, D, h, w]``.
-        masks: ``[N, H, W]`` bool, true where a pixel is picture; ``None`` is true everywhere.
-    """
-    if masks is None:
-        return feature_map.mean((2, 3))
-    height, width = feature_map.shape[2:]
-    picture = F.adaptive_avg_pool2d(masks.to(torch.float32)[:, None], (height, width)) >= 0.5
-    kept = picture | ~picture.any(3, keepdim=True).any(2, keepdim=True)
-    # selected, not multiplied: what lies under the padding may be infinite
-    return torch.where(kept, feature_map, 0).sum((2, 3)) / kept.sum((2, 3))
+    @override
+    def pool(self, feature_map: Tensor) -> Tensor:
+        # first over the frame, then over time: as with masks, to the last digit
+        return mask_pooling(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2]).mean(1)
 
 
 def _attentive_stages(backbone: Backbone, image_size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""From a feature map to vectors: over the whole person, or by body part."""
+"""From a feature map to vectors: over the whole person, over what is picture and no padding, or by body part."""
 
 from __future__ import annotations
 
@@ -50,6 +50,53 @@ class GeneralizedMeanPooling(nn.Module):
     @override
     def extra_repr(self) -> str:
         return f"p={self.p.item():.2f}, eps={self.eps}"
+
+
+def picture_positions(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """The positions of a feature map that are picture: at least half of their pixels are.
+
+    The authors' code of CF-AAN, which knows boxes only, rounds a box's two ends down to whole positions.
+
+    Args:
+        masks: ``[N, H, W]`` bool, true where a pixel is picture and false where it is padding.
+        size: (h, w) of the feature map.
+
+    Returns:
+        ``[N, h, w]`` bool.
+    """
+    return F.adaptive_avg_pool2d(masks.to(torch.float32)[:, None], size).squeeze(1) >= 0.5
+
+
+def mean_over(feature_map: Tensor, positions: Tensor) -> Tensor:
+    """Mean over some positions: ``[N, D, h, w]`` and ``[N, h, w]`` bool to ``[N, D]``; a map without any is averaged whole."""
+    kept = _or_all(positions)[:, None]
+    # selected, not multiplied: what lies under the padding may be infinite
+    return torch.where(kept, feature_map, 0).sum((2, 3)) / kept.sum((2, 3))
+
+
+def max_over(feature_map: Tensor, positions: Tensor) -> Tensor:
+    """Maximum over some positions: ``[N, D, h, w]`` and ``[N, h, w]`` bool to ``[N, D]``; of a map without any it is taken over all."""
+    return torch.where(_or_all(positions)[:, None], feature_map, -torch.inf).amax((2, 3))
+
+
+def mask_pooling(feature_map: Tensor, masks: Tensor | None = None) -> Tensor:
+    """Mean over the positions that are no padding: ``[N, D, h, w]`` to ``[N, D]``.
+
+    Source: thesis text, section 2.5.3. What counts as picture is said by ``picture_positions``; a frame without any is averaged whole, as
+    one in which no person was found.
+
+    Args:
+        feature_map: ``[N, D, h, w]``.
+        masks: ``[N, H, W]`` bool, true where a pixel is picture; ``None`` is true everywhere.
+    """
+    if masks is None:
+        return feature_map.mean((2, 3))
+    return mean_over(feature_map, picture_positions(masks, (feature_map.shape[2], feature_map.shape[3])))
+
+
+def _or_all(positions: Tensor) -> Tensor:
+    """The positions, or all of a map that has none."""
+    return positions | ~positions.any(2, keepdim=True).any(1, keepdim=True)
 
 
 def part_pooling(feature_map: Tensor, num_parts: int = 2) -> Tensor:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_reid.networks import Backbone, build_backbone
-from lightning_reid.networks.cfaan import CFAAN, mask_pooling
+from lightning_reid.networks import Backbone, build_backbone, mask_pooling
+from lightning_reid.networks.cfaan import CFAAN
 
 BASELINE = 24_319_623_168
 """Multiply-adds of ResNet-50 with last stride 1 on a clip of 6 frames of 256 x 128."""
