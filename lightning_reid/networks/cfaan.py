@@ -91,7 +91,8 @@ class CFAAN(VideoNetwork):
     @override
     def pool(self, feature_map: Tensor) -> Tensor:
         # first over the frame, then over time: as with masks, to the last digit
-        return mask_pooling(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2]).mean(1)
+        frames: Tensor = mask_pooling(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2])
+        return frames.mean(1)
 
 
 def _attentive_stages(backbone: Backbone, image_size: tuple[int, int]) -> Iterator[tuple[int, int, tuple[int, ...]]]:

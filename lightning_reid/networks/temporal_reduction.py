@@ -23,7 +23,8 @@ def max_of_neighbouring_frames(clips: Tensor) -> Tensor:
 
 def either_of_neighbouring_frames(masks: Tensor) -> Tensor:
     """Where frames 1 or 2, 3 or 4... are true: ``[B, T, h, w]`` bool to ``[B, T/2, h, w]``, the masks of frames joined by their maximum."""
-    return masks.unflatten(1, (-1, 2)).any(2)
+    either: Tensor = masks.unflatten(1, (-1, 2)).any(2)
+    return either
 
 
 def require_halvings(length: int, halvings: int) -> None:

@@ -127,7 +127,7 @@ class VideoNetwork(EmbeddingNetwork):
         while positions.shape[1] > batch_and_time[1]:  # as often as frames were joined
             positions = either_of_neighbouring_frames(positions)
         over = max_over if self.pooling_name == "max" else mean_over
-        frames = over(feature_map.flatten(0, 1), positions.flatten(0, 1)).unflatten(0, batch_and_time)
+        frames: Tensor = over(feature_map.flatten(0, 1), positions.flatten(0, 1)).unflatten(0, batch_and_time)
         return frames.amax(1) if self.pooling_name == "max" else frames.mean(1)
 
     def _through(self, names: Sequence[str], frames: Tensor) -> Tensor:

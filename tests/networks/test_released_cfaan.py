@@ -1,9 +1,15 @@
+import copy
+import re
+
 import pytest
 import torch
 
+from lightning_reid.networks import build_backbone
 from lightning_reid.networks.cfaan import CFAAN
 from lightning_reid.networks.released_cfaan import rename_released_cfaan
 from lightning_reid.networks.released_weights import load_released_weights
+from lightning_reid.networks.video_network import VideoNetwork
+from lightning_reid.networks.video_resnet import NVAN, VideoResNet50
 
 LAYER = {"qkv": "qkv_transform", "qkv_norm": "bn_qkv", "similarity_norm": "bn_similarity", "output_norm": "bn_output"}
 
@@ -69,3 +75,44 @@ def test_a_released_checkpoint_fills_the_network_and_leaves_its_classifier_over(
     assert load_released_weights(empty, released) == ((), ("module.classifier.weight",))
     filled = empty.state_dict()
     assert all(torch.equal(filled[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def released_beside_it(network: VideoNetwork) -> dict[str, torch.Tensor]:
+    """The state of our baseline or NVAN as CF-AAN's authors released theirs: a residual network of images, attention of clips."""
+    parts = {"w_z": "W.0", "bn": "W.1"}
+    state = {"classifier.weight": torch.zeros(3, network.num_features)}
+    for name, tensor in network.state_dict().items():
+        if match := re.fullmatch(r"attention\.stage(\d)\.(\d)\.(\w+)\.(\w+)", name):
+            stage, number, part, kind = match.groups()
+            state[f"base.NL_{stage}.{number}.{parts.get(part, part)}.{kind}"] = tensor[..., None] if tensor.ndim == 4 else tensor
+        else:
+            state[name.replace("backbone.trunk.", "base.").replace("neck.", "bottleneck.")] = tensor
+    return state
+
+
+@pytest.mark.parametrize("kind", [VideoResNet50, NVAN])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_baseline_and_the_non_local_network_that_came_with_it_embed_as_they_did(kind, prefix):
+    backbone = build_backbone("resnet18", channels=[4, 8, 8, 16], layers=[1, 2, 3, 1])
+    theirs, ours = (kind(copy.deepcopy(backbone), stem_relu=False).eval() for _ in range(2))
+    torch.manual_seed(0)
+    for name, tensor in theirs.state_dict().items():
+        if tensor.is_floating_point() and not name.endswith("running_var"):
+            tensor.normal_(std=0.2)  # attention awake, and with statistics of its own
+    released = {prefix + name: tensor for name, tensor in released_beside_it(theirs).items()}
+    assert sum("NL_" in name and not name.endswith("num_batches_tracked") for name in released) == (60 if kind is NVAN else 0)
+    assert load_released_weights(ours, released) == ((), (f"{prefix}classifier.weight",))
+    clips = torch.randn(2, 2, 3, 64, 32)
+    assert torch.equal(ours(clips).embedding, theirs(clips).embedding)
+
+
+def test_one_network_of_the_release_is_not_taken_for_another(network):
+    narrow = {"channels": [8, 16, 32, 64], "stem_relu": False}
+    non_local = released_beside_it(NVAN(**narrow))
+    axial = {released_name(name): released_tensor(name, tensor) for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"65 released tensors find no place in this VideoResNet50 .*base.NL_2.0.* build NVAN\(stem_relu"):
+        load_released_weights(VideoResNet50(**narrow), non_local)
+    with pytest.raises(ValueError, match=r"find no place in this CFAAN .* build NVAN\(stem_relu=False\)"):
+        load_released_weights(network, non_local)
+    with pytest.raises(ValueError, match=r"find no place in this NVAN .*axial attention: build CFAAN\(\)"):
+        load_released_weights(NVAN(**narrow), axial)
