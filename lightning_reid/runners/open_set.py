@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from lightning_reid.metrics import check_bounds, identification_rates, retrieval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks import evaluating
 from lightning_reid.records import ImageRecord
+
+logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -30,9 +33,10 @@ def embed_records(module: ReIDModule, data: ImageReIDDataModule, records: Sequen
 def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequence[float], fpir: Sequence[float]) -> dict[str, float]:
     """mAP, R1, TAR at FAR and TPIR at FPIR on a data set's queries and gallery, fractions in [0, 1].
 
-    mAP and R1 follow the Market protocol. Verification pairs every query with every gallery image, and identification enrols the people
-    with an even pid by the mean of all their gallery images, the others being strangers: both count the images that the query's own camera
-    took of its person, which the Market protocol leaves out. That is ours; the thesis' set for it (IJB-C, section 7.4.1) is of faces.
+    mAP and R1 follow the Market protocol; queries without a match in another camera are left out of them, and a warning says how many.
+    Verification pairs every query with every gallery image, and identification enrols the people with an even pid by the mean of all their
+    gallery images, the others being strangers: both count the images that the query's own camera took of its person, which the Market
+    protocol leaves out. That is ours; the thesis' set for it (IJB-C, section 7.4.1) is of faces.
 
     Raises:
         ValueError: A rate that so few pairs or strangers cannot show.
@@ -43,6 +47,9 @@ def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequen
     left_pids, right_pids = pids_of(query), pids_of(gallery)
     cameras = [torch.tensor([record.camid for record in records]) for records in (query, gallery)]
     retrieval = retrieval_scores(left, right, left_pids, right_pids, *cameras)
+    if retrieval.num_unmatched_queries:
+        told = "%d of %d queries have no match in another camera and are not scored"
+        logger.warning(told, retrieval.num_unmatched_queries, retrieval.num_queries)
     enrolled = right_pids % 2 == 0
     templates, template_pids = mean_templates(right[enrolled], right_pids[enrolled])
     return {

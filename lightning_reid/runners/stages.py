@@ -164,11 +164,11 @@ class Stage:
         scores = {
             name.removeprefix("test/"): value
             for name, value in trainer.test(module, data, verbose=False)[0].items()
-            if name.startswith("test/")
+            if name.startswith("test/") and name != "test/unmatched_queries"
         }
         found = module.last_scores
         assert found is not None
-        asked = Queries(found.num_queries, int(scores.pop("unmatched_queries")), found.num_people)
+        asked = Queries(found.num_queries, found.num_unmatched_queries, found.num_people)
         interval = None
         if found.num_people > 1:
             interval = bootstrap_interval(found.average_precision, found.query_pids, generator=torch.Generator().manual_seed(0))
