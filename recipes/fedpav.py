@@ -22,7 +22,7 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
 from lightning_reid.federated import FedAvg, FedPav, FedUReID
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, print_rounds, score_client
+from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, print_rounds, score_client, told_with_unmatched
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -94,7 +94,7 @@ class Experiment:
 
 def print_scores(title: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> None:
     """Both scores of each set, a row a method."""
-    table = Table(title=title, caption=caption)
+    table = Table(title=title, caption=told_with_unmatched(caption, next(iter(rows.values()))))
     table.add_column("method")
     for name in next(iter(rows.values())):
         table.add_column(name, justify="right")

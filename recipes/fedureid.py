@@ -35,6 +35,7 @@ from lightning_reid.runners import (
     draw_rounds,
     fedureid_client,
     print_rounds,
+    told_with_unmatched,
 )
 
 SMALL_RUN: dict[str, Any] = {
@@ -169,7 +170,8 @@ class Experiment:
 def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
     """Rank-1 and mAP of each client by row, the means, and what was trained and sent."""
     names = list(next(iter(found.values()))["scores"])
-    table = Table(title=title, caption="R1 / mAP in per cent of each client's personal model; MB are one way, a client and round")
+    caption = "R1 / mAP in per cent of each client's personal model; MB are one way, a client and round"
+    table = Table(title=title, caption=told_with_unmatched(caption, next(iter(found.values()))["scores"]))
     table.add_column("client")
     for row in found:
         table.add_column(row, justify="right")

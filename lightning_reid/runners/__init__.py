@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         print_table,
         write_report,
     )
-    from lightning_reid.runners.round_scores import RoundScores, draw_rounds, print_rounds
+    from lightning_reid.runners.round_scores import RoundScores, draw_rounds, print_rounds, told_with_unmatched
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
     from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
@@ -89,6 +89,7 @@ __all__ = [
     "print_table",
     "score_client",
     "seed_comparison",
+    "told_with_unmatched",
     "write_embeddings",
     "write_neighbours",
     "write_report",
@@ -110,7 +111,7 @@ _MODULES = {
     "redetect_options": ("RedetectOptions",),
     "remote_checkpoints": ("latest_upload",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
-    "round_scores": ("RoundScores", "draw_rounds", "print_rounds"),
+    "round_scores": ("RoundScores", "draw_rounds", "print_rounds", "told_with_unmatched"),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
     "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),

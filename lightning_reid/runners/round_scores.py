@@ -64,6 +64,17 @@ class RoundScores:
         return {number: mean(one[score] for one in scores.values()) for number, scores in sorted(self.rounds.items())}
 
 
+def told_with_unmatched(caption: str, scores: Mapping[str, Mapping[str, float]]) -> str:
+    """A table's caption, and how many queries of which data have no match and are not scored, where there are any.
+
+    Args:
+        caption: Of the table.
+        scores: Name of a client or data set to its scores, as ``score_client`` gives them.
+    """
+    unmatched = [f"{name} {int(one['unmatched_queries'])}" for name, one in scores.items() if one["unmatched_queries"]]
+    return f"{caption}; queries without a match, not scored: {', '.join(unmatched)}" if unmatched else caption
+
+
 def print_rounds(curves: Mapping[str, Mapping[int, float]], title: str) -> None:
     """A table with a row a round and a column a method; scores are fractions, shown in per cent."""
     table = Table(title=title)

@@ -19,7 +19,7 @@ from rich.table import Table
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import LocalTraining, Personalisation, fedureid_client
+from lightning_reid.runners import LocalTraining, Personalisation, fedureid_client, told_with_unmatched
 from lightning_reid.runners.flower import FlowerFederation, client_app
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -77,7 +77,8 @@ def main(grid: Grid, context: Context) -> None:
     federation.fit(int(cfg["rounds"]))
     scores = federation.test_clients()
     write_json(output / "results.json", {"scores": scores})
-    table = Table(title=f"FedUReID over Flower, {len(clients)} clients, {cfg['rounds']} rounds")
+    title = f"FedUReID over Flower, {len(clients)} clients, {cfg['rounds']} rounds"
+    table = Table(title=title, caption=told_with_unmatched("per cent of each client's personal model", scores))
     for heading in ("client", "R1", "mAP"):
         table.add_column(heading, justify="left" if heading == "client" else "right")
     for name, one in scores.items():

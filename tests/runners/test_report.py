@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.runners import ResultRow, print_table, write_report
+from lightning_reid.runners import ResultRow, print_table, told_with_unmatched, write_report
 from lightning_reid.runners.report import Queries, row_from_json
 
 STAMP = ProtocolStamp("Market-1501", 345, 1973, 120, transform="resize 64x32", seed=0)
@@ -72,3 +72,9 @@ def test_a_row_of_a_version_that_drew_intervals_over_queries_is_not_taken_for_on
     old = {name: value for name, value in ROW.as_json().items() if name != "queries"}
     with pytest.raises(ValueError, match="scores of 'HSR' are of an older version, whose interval is over single queries"):
         row_from_json("HSR", old)
+
+
+def test_a_federations_table_names_the_clients_with_queries_that_are_not_scored():
+    scores = {"a": {"mAP": 0.5, "unmatched_queries": 2.0}, "b": {"mAP": 0.4, "unmatched_queries": 0.0}}
+    assert told_with_unmatched("per cent", scores) == "per cent; queries without a match, not scored: a 2"
+    assert told_with_unmatched("per cent", {"b": scores["b"]}) == "per cent"
