@@ -79,14 +79,14 @@ class Domains:
         return HSR(min_samples=2, **TINY)
 
     def begin(self, folder: Path, *callbacks: pl.Callback) -> Path:
-        trainer = self.trainer_with(folder, [*callbacks, Stop(3)], 6, limit_val_batches=0, limit_train_batches=2)
+        trainer = self.trainer_with(folder, [*callbacks, Stop(3)], 6, limit_val_batches=0, limit_train_batches=1)
         trainer.fit(self.module(), self.data())
         trainer.save_checkpoint(folder / "begun.ckpt")
         return folder / "begun.ckpt"
 
     def resume(self, folder: Path, begun: Path, *callbacks: pl.Callback, **options) -> tuple[Recorder, TargetState, pl.Trainer]:
         recorder, data = Recorder(), self.data()
-        trainer = self.trainer_with(folder, [*callbacks, recorder], 6, **({"limit_val_batches": 0, "limit_train_batches": 2} | options))
+        trainer = self.trainer_with(folder, [*callbacks, recorder], 6, **({"limit_val_batches": 0, "limit_train_batches": 1} | options))
         trainer.fit(self.module(), data, ckpt_path=begun, weights_only=True)
         return recorder, getattr(data, "target_state", None), trainer
 
@@ -126,6 +126,12 @@ def labelled(duke_folder, market_folder, trainer_with) -> Labelled:
     return Labelled(duke_folder, market_folder, trainer_with)
 
 
+@pytest.fixture(scope="module")
+def labelled_clustered(labelled, tmp_path_factory) -> Path:
+    """A run on partly labelled images that was begun with a clustering alone."""
+    return labelled.begin(tmp_path_factory.mktemp("labelled"), density())
+
+
 def test_inter_camera_mining_that_is_added_begins_with_the_next_clustering_and_says_so(domains, clustered, tmp_path, caplog):
     without, _, _ = domains.resume(tmp_path, clustered, density())
     with caplog.at_level(logging.WARNING):
@@ -134,9 +140,9 @@ def test_inter_camera_mining_that_is_added_begins_with_the_next_clustering_and_s
         "InterCameraMining begins with the next clustering: iteration 1, which this fit goes on from, was clustered without it,"
         " and does not hold the embeddings that it works on"
     ]
-    assert recorder.iterations == [1, 1, 2, 2, 2, 2]
-    assert recorder.mined == [False, False, True, True, True, True]
-    assert recorder.drawn[:2] == without.drawn[:2]  # what is left of iteration 1 is as it would have been
+    assert recorder.iterations == [1, 2, 2]
+    assert recorder.mined == [False, True, True]
+    assert recorder.drawn[:1] == without.drawn[:1]  # what is left of iteration 1 is as it would have been
     assert trainer.callback_metrics["icm/num_pairs"] > 0
     assert state.neighbours is not None
 
@@ -160,10 +166,9 @@ def test_a_module_that_gives_no_halves_is_refused_before_they_are_missed(domains
         domains.trainer_with(tmp_path, [density(), PartBasedHomogeneity()]).fit(Whole(min_samples=2, **TINY), domains.data())
 
 
-def test_progressive_selection_that_is_added_begins_with_the_next_clustering(labelled, tmp_path, caplog):
-    begun = labelled.begin(tmp_path, density())
+def test_progressive_selection_that_is_added_begins_with_the_next_clustering(labelled, labelled_clustered, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        _, state, trainer = labelled.resume(tmp_path, begun, density(), ProgressiveSelection())
+        _, state, trainer = labelled.resume(tmp_path, labelled_clustered, density(), ProgressiveSelection())
     assert "ProgressiveSelection begins with the next clustering: iteration 1" in caplog.text
     assert state.exemplars is not None
     assert 0 < trainer.callback_metrics["select/fraction"] <= 1
@@ -180,7 +185,7 @@ def test_a_refinement_that_is_left_out_ends_with_its_iteration_and_it_is_said(do
         recorder, state, _ = domains.resume(tmp_path, refined, density())
     for name in ("PartBasedHomogeneity", "InterCameraMining"):
         assert f"{name} is left out from now on: what it made of iteration 1 stays until the next clustering" in caplog.text
-    assert recorder.mined == [True, True, False, False, False, False]
+    assert recorder.mined == [True, False, False]
     assert state.neighbours is None
 
 
@@ -212,7 +217,7 @@ def test_the_picture_of_a_last_iteration_that_a_resumed_run_cannot_draw_is_not_l
 
 
 def test_what_looks_at_validation_or_prunes_can_be_added_or_left_out(domains, clustered, tmp_path):
-    pruning = CAIEPruning({"params": 0.9}, filters_per_step=2, batches_per_step=1, stop=False)
+    pruning = CAIEPruning({"params": 0.9}, filters_per_step=8, batches_per_step=1, stop=False)
     looking = (RankListLogger(tmp_path / "ranks.png", num_queries=2), NMILogger())
     _, _, trainer = domains.resume(tmp_path, clustered, density(), *looking, pruning, limit_val_batches=1.0, check_val_every_n_epoch=3)
     assert (tmp_path / "ranks.png").is_file()
@@ -230,24 +235,27 @@ def test_cpo_that_is_added_begins_its_search_with_the_first_batch(domains, clust
     assert trainer.current_epoch == 6
 
 
-@pytest.mark.parametrize(("before", "after"), [("density", "affinity"), ("affinity", "density")])
-def test_another_clustering_takes_over_with_the_next_iteration(labelled, tmp_path, before, after):
-    makers = {"density": density, "affinity": lambda: AffinityPseudoLabels(every_n_epochs=2, damping=0.7)}
-    begun = labelled.begin(tmp_path, makers[before]())
-    recorder, state, _ = labelled.resume(tmp_path, begun, makers[after]())
-    assert recorder.iterations == [1, 1, 2, 2, 2, 2]
-    assert (state.soft_labels is not None) == (after == "affinity")
+def test_another_clustering_takes_over_with_the_next_iteration(labelled, labelled_clustered, tmp_path):
+    def affinity() -> AffinityPseudoLabels:
+        return AffinityPseudoLabels(every_n_epochs=2, damping=0.7)
+
+    recorder, state, _ = labelled.resume(tmp_path, labelled_clustered, affinity())
+    assert recorder.iterations == [1, 2, 2]
+    assert state.soft_labels is not None
+    recorder, state, _ = labelled.resume(tmp_path, labelled.begin(tmp_path, affinity()), density())
+    assert recorder.iterations == [1, 2, 2]
+    assert state.soft_labels is None
 
 
 def test_a_clustering_that_is_added_to_the_initialisation_clusters_before_its_first_batch(labelled, tmp_path):
     begun = labelled.begin(tmp_path)
     recorder, _, _ = labelled.resume(tmp_path, begun, density())
-    assert recorder.iterations == [0, 0, 1, 1, 1, 1]
+    assert recorder.iterations == [0, 1, 1]
 
 
 def test_a_clustering_that_is_left_out_leaves_its_labels(domains, clustered, tmp_path):
     recorder, _, _ = domains.resume(tmp_path, clustered)
-    assert recorder.iterations == [1] * 6
+    assert recorder.iterations == [1] * 3
 
 
 def test_bottom_up_clustering_does_not_merge_what_another_clustering_left_as_noise(market_folder, tmp_path, trainer_with):
@@ -280,12 +288,12 @@ def test_hard_negatives_that_are_added_begin_with_the_next_fit_and_do_not_start_
         data = PublicAndLocalDataModule(ReIDDataset("local", local), ReIDDataset("public", public), batch_size=8, **SMALL)
         return FedFRClient(data.num_local, data.num_public, **TINY), data
 
-    trainer = trainer_with(tmp_path, [], 1, limit_val_batches=0)
+    trainer = trainer_with(tmp_path, [], 1, limit_val_batches=0, limit_train_batches=1)
     trainer.fit(*parts())
     trainer.save_checkpoint(tmp_path / "begun.ckpt")
     (module, data), sampling = parts(), HardNegativeSampling(1.0)
     with caplog.at_level(logging.WARNING):
-        resumed = trainer_with(tmp_path, [sampling], 2, limit_val_batches=0)
+        resumed = trainer_with(tmp_path, [sampling], 2, limit_val_batches=0, limit_train_batches=1)
         resumed.fit(module, data, ckpt_path=tmp_path / "begun.ckpt", weights_only=True)
     assert "HardNegativeSampling begins with the next fit" in caplog.text
     assert sampling.share == 1.0
