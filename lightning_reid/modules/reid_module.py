@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName, ProtocolStamp, RetrievalMetrics, RetrievalScores
+from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, in_fast_layout, materialise
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
@@ -25,6 +26,10 @@ class ReIDModule(pl.LightningModule, ABC):
     ``second_pids [B]`` int64.
     Logs ``val/mAP``, ``val/R1``, ``val/R5``, ``val/R10``, ``val/mINP`` (``test/...`` when testing) an epoch, fractions in [0, 1], and
     ``val/unmatched_queries``, how many queries have no match in the gallery and are not scored.
+
+    What a training step draws from torch's global generators follows from (seed, epoch, batch, rank), so that a resumed run draws what an
+    unbroken one draws; the seed is the latest that torch was given when the fit began. A child that overrides ``on_train_start``,
+    ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
 
     Attributes:
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
@@ -68,6 +73,7 @@ class ReIDModule(pl.LightningModule, ABC):
         self.retrieval = RetrievalMetrics(metric=metric, rerank=rerank, protocol=protocol, ap=ap)
         self.last_scores: RetrievalScores | None = None
         self.channel_plan: ChannelPlan | None = None
+        self._draws, self._seed = StepDraws(), 0
 
     def materialise(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
@@ -110,6 +116,19 @@ class ReIDModule(pl.LightningModule, ABC):
         """Make the network as small as the checkpoint's."""
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialise(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
+
+    @override
+    def on_train_start(self) -> None:
+        # not PL_GLOBAL_SEED: torch.manual_seed(1) after pl.seed_everything(0) means 1
+        self._seed = torch.initial_seed()
+
+    @override
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self._draws.begin(self.device, self._seed, self.current_epoch, batch_idx, self.global_rank)
+
+    @override
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        self._draws.end()
 
     @override
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

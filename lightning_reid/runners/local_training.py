@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.derived_seed import derived_seed
 from lightning_reid.federated import FedAvg, Reply, not_finite, payload_bytes
 from lightning_reid.files import publish
 from lightning_reid.modules import ReIDModule
@@ -163,8 +162,7 @@ class LocalTraining:
         # first weights are not worth keeping a share of
         received = self.strategy.receive(local, message) if self.learnt else dict(message)
         client.module.load_state_dict(own | received)
-        draws = np.random.SeedSequence([asked.seed, asked.round, asked.attempt, zlib.crc32(client.id.encode())])
-        pl.seed_everything(int(draws.generate_state(1)[0]), verbose=False)
+        pl.seed_everything(derived_seed(asked.seed, asked.round, asked.attempt, client.id), verbose=False)
         client.data.epochs_before = (asked.round * asked.attempts + asked.attempt) * asked.epochs
         deadline = Deadline(asked.deadline) if asked.deadline else None
         began = time.monotonic()

@@ -77,8 +77,8 @@ def test_every_image_is_a_cluster_first_then_a_share_merges_after_each_iteration
 def test_a_run_that_goes_on_after_any_epoch_believes_and_learns_what_one_that_never_stopped_does(
     data, market_folder, tmp_path, trainer_with, epoch
 ):
-    whole, _, unbroken = fit(data, trainer_with, tmp_path, 4, dropout=0.0)
-    rest, _, resumed = fit(unlabeled(market_folder), trainer_with, tmp_path, 4, tmp_path / f"epoch={epoch}.ckpt", dropout=0.0)
+    whole, _, unbroken = fit(data, trainer_with, tmp_path, 4)
+    rest, _, resumed = fit(unlabeled(market_folder), trainer_with, tmp_path, 4, tmp_path / f"epoch={epoch}.ckpt")
     steps = len(whole.drawn) // 4 * (3 - epoch)
     assert len(rest.drawn) == steps
     assert (rest.drawn, rest.clusters, rest.losses) == (whole.drawn[-steps:], whole.clusters[-steps:], whole.losses[-steps:])
