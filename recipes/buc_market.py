@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
@@ -57,17 +56,18 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    pl.seed_everything(run.seed, workers=True, verbose=False)
-    data, model = UnlabeledDataModule(**cfg.data, seed=run.seed), BottomUpReID(**cfg.model)
+    data = UnlabeledDataModule(**cfg.data, seed=run.seed)
     data.prepare_data()  # a missing folder is found now
     data.setup()
     untrained, stage = Stage(run, UNTRAINED), Stage(run, BUC)
+    stage.seed_everything()
+    model = BottomUpReID(**cfg.model)
     before = untrained.finished_row() or untrained.score(untrained.trainer(1, [], validate_every_n_epochs=None), model, data)
     clustering, every = BottomUpClustering(**cfg.clustering), cfg.clustering.every_n_epochs
     pictures = [RankListLogger(stage.folder / "rank_list.png"), EmbeddingProjector(stage.folder / "clusters.png")]
     epochs = cfg.clustering.initial_epochs + every * cfg.steps
     trainer = stage.trainer(epochs, [clustering, *pictures], validate_every_n_epochs=every)
-    trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+    stage.fit(trainer, model, data)
     rows = [before, stage.finished_row() or stage.score(trainer, model, data)]
     if trainer.is_global_zero:
         stamp, output, title = model.protocol_stamp(data), Path(run.output), f"bottom-up clustering on {cfg.data.dataset}"

@@ -98,6 +98,7 @@ class Rows:
         """The teacher's row, and the checkpoint that students learn from."""
         stage, given = Stage(self.run, TEACHER), self.cfg.teacher_checkpoint
         if given is None:
+            stage.seed_everything()
             return self._train(stage, SupervisedReID(**self.cfg.teacher)), stage.checkpoint
         model = SupervisedReID.load_from_checkpoint(given, map_location="cpu", weights_only=True)
         finished = stage.finished_row()
@@ -105,15 +106,16 @@ class Rows:
 
     def student(self, name: str, teacher: Path | None, **options: Any) -> ResultRow:
         """A student of the teacher, or one that learns alone; of the same first weights in either case."""
-        pl.seed_everything(self.run.seed, workers=True, verbose=False)
+        stage = Stage(self.run, name, seeded_as=STUDENT)
+        stage.seed_everything()
         alone = {"alpha": 0.0, "embeddings": "none"} if teacher is None else {}
         source = None if teacher is None else str(teacher)
-        return self._train(Stage(self.run, name), DistilledReID(**(self.cfg.model.as_dict() | options | alone), teacher=source))
+        return self._train(stage, DistilledReID(**(self.cfg.model.as_dict() | options | alone), teacher=source))
 
     def _train(self, stage: Stage, model: ImageReIDModule) -> ResultRow:
         timer = Timer()
         trainer = self._trainer(stage, [timer])
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, self.data)
         minutes = (timer.time_elapsed("train") - timer.time_elapsed("validate")) / 60
         return stage.finished_row() or self._score(stage, trainer, model, minutes)
 
@@ -141,7 +143,6 @@ def grid(rows: Rows, teacher: Path, distilled: ResultRow) -> dict[tuple[float, f
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     rows = Rows(cfg)
     teacher, checkpoint = rows.teacher()
     results = [teacher, rows.student(STUDENT, None), rows.student(DISTILLED, checkpoint)]

@@ -149,7 +149,7 @@ class Experiment:
         stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
         adam: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3, "milestones": [epochs // 2, epochs * 3 // 4]}
         model = self.module(self.public.num_classes, 0, (1.0, 0.0, 0.0), **adam)
-        stage.trainer(epochs, [], validate_every_n_epochs=None).fit(model, self.public, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(stage.trainer(epochs, [], validate_every_n_epochs=None), model, self.public)
         return model
 
     def module(self, num_local: int, num_public: int, weights: tuple[float, float, float], **options: Any) -> FedFRClient:

@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
@@ -110,10 +109,10 @@ def first_network(cfg: Namespace) -> dict[str, Tensor]:
     sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
     data = ImageReIDDataModule(cfg.pretraining, cfg.root, seed=cfg.seed, needs_test=False, **sizes)
     data.prepare_data()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    stage.seed_everything()
     names = ("backbone", "backbone_options", "pretrained", "weights", "pooling")
     module = SupervisedReID(**{name: cfg.model[name] for name in names}, lr=1e-3, milestones=[epochs // 2, epochs * 3 // 4])
-    stage.trainer(epochs, [], validate_every_n_epochs=None).fit(module, data, ckpt_path=stage.resume_from(), weights_only=True)
+    stage.fit(stage.trainer(epochs, [], validate_every_n_epochs=None), module, data)
     return module.network.state_dict()
 
 
@@ -207,7 +206,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     cfg = parse(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     experiment = Experiment(cfg)
     data = experiment.data
     data.print()

@@ -91,12 +91,13 @@ def parse(argv: list[str] | None) -> Namespace:
 def train_source_model(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
     """Pre-train on the labelled source; its score on the target is the row "direct transfer"."""
     stage = Stage(run, "direct transfer")
+    stage.seed_everything()
     network = {name: cfg.model[name] for name in ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")}
     model = SupervisedReID(
         **network, optimizer="adam", lr=cfg.source_lr, milestones=[cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
     )
     trainer = stage.trainer(cfg.source_epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
-    trainer.fit(model, data.source, ckpt_path=stage.resume_from(), weights_only=True)
+    stage.fit(trainer, model, data.source)
     return model, stage.finished_row() or stage.score(trainer, model, data)
 
 
@@ -111,11 +112,12 @@ def adapt(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule, source_m
     callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=run.seed)] * with_pbh
     callbacks += [InterCameraMining(**cfg.icm)] * with_icm
     callbacks += [EmbeddingProjector(stage.folder / "clusters.png"), RankListLogger(stage.folder / "rank_list.png")]
+    stage.seed_everything()
     model = HSR(**(cfg.model.as_dict() | {"pretrained": False, "weights": None}))
     model.network.load_state_dict(source_model.network.state_dict())
     data.forget_target_state()
     trainer = stage.trainer(cfg.epochs, callbacks, validate_every_n_epochs=cfg.clustering.every_n_epochs)
-    trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+    stage.fit(trainer, model, data)
     return stage.score(trainer, model, data)
 
 
@@ -123,7 +125,6 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    pl.seed_everything(run.seed, workers=True, verbose=False)
     data = CrossDomainDataModule(**cfg.data, seed=run.seed)
     for domain in (data, data.source):  # a missing folder is found now, not after the source model was trained
         domain.prepare_data()

@@ -96,11 +96,11 @@ def print_channels(pruning: CAIEPruning) -> None:
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
     run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
     results, checkpoint = [], cfg.checkpoint
     if checkpoint is None:
+        run.stage("trained").seed_everything()
         model = SupervisedReID(**cfg.model) if cfg.images else VideoReID(cfg.network, **cfg.model)
         trained, checkpoint = run.fit("trained", model, cfg.epochs)
         results.append(trained)

@@ -74,10 +74,10 @@ def print_trials(pruning: CPOPruning) -> None:
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     run = PruningRun(RunOptions.of(cfg), ImageReIDDataModule(**cfg.data, seed=cfg.seed), SupervisedReID)
     results, checkpoint = [], cfg.checkpoint
     if checkpoint is None:
+        run.stage("trained").seed_everything()
         trained, checkpoint = run.fit("trained", SupervisedReID(**cfg.model), cfg.epochs)
         results.append(trained)
     gentle: dict[str, Any] = {"lr": cfg.pruning_lr, "warmup_epochs": 0, "milestones": []}

@@ -127,9 +127,10 @@ class Rows:
         data = self.data if name == INITIALISATION else self.labelled_data
         data.forget_target_state()
         stage = Stage(self.run, name)
+        stage.seed_everything()
         model = SGCDPL(**(self.cfg.model.as_dict() | self._initial_options()))
         trainer = stage.trainer(self.cfg.initial_epochs, self._scoring(stage.folder), validate_every_n_epochs=None)
-        trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, data)
         return model, stage.finished_row() or stage.score(trainer, model, data)
 
     def _scoring(self, folder: Path) -> list[pl.Callback]:
@@ -144,9 +145,10 @@ class Rows:
         theirs = {name: value for name, value in self.cfg.data.items() if name not in ("labeled", "unlabeled_per_batch", "split_seed")}
         data = ImageReIDDataModule(**theirs, seed=self.run.seed)
         network = {name: self.cfg.model[name] for name in ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")}
+        stage.seed_everything()
         model = SupervisedReID(**network, label_smoothing=0.0, margin=self.cfg.model.margin, **self._initial_options())
         trainer = stage.trainer(self.cfg.initial_epochs, self._scoring(stage.folder), validate_every_n_epochs=None)
-        trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, data)
         return stage.score(trainer, model, data)
 
     def _initial_options(self) -> dict[str, Any]:
@@ -160,12 +162,13 @@ class Rows:
         if finished is not None:
             return finished
         every = cfg.clustering.every_n_epochs
+        stage.seed_everything()
         model = SGCDPL(**(cfg.model.as_dict() | {"pretrained": False, "weights": None, "iteration_epochs": every}))
         model.start_from(initial)
         self.data.forget_target_state()
         callbacks = [*self._callbacks(method, stage.folder), *self._scoring(stage.folder)]
         trainer = stage.trainer(every * (1 if method.first_iteration_only else cfg.iterations), callbacks, validate_every_n_epochs=every)
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, self.data)
         costs: dict[str, float] = {}
         if method.first_iteration_only and self.data.target_state is not None:
             costs = {"clusters": self.data.target_state.num_clusters, "identities": len(self.data.ground_truth().unique())}
@@ -191,7 +194,6 @@ class Rows:
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     rows = Rows(cfg)
     labelled_model, labelled = rows.initial(LABELLED)
     initial_model, initial = rows.initial(INITIALISATION)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
@@ -53,12 +52,12 @@ def main(argv: list[str] | None = None) -> ResultRow:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    pl.seed_everything(run.seed, workers=True, verbose=False)
     data = ImageReIDDataModule(**cfg.data, seed=run.seed)
-    model = SupervisedReID(**cfg.model)
     stage = Stage(run, "supervised")
+    stage.seed_everything()
+    model = SupervisedReID(**cfg.model)
     trainer = stage.trainer(cfg.epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=max(1, cfg.epochs // 4))
-    trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+    stage.fit(trainer, model, data)
     row = stage.finished_row() or stage.score(trainer, model, data)
     if trainer.is_global_zero:
         stamp = model.protocol_stamp(data)

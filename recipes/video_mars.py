@@ -135,7 +135,7 @@ class Rows:
         said = [f"{name} {value}" for name, value in row.options.items() if name not in SAID_ALREADY]
         key = re.sub(r"[^\w.-]+", " ", " ".join([settings, *said])).strip()  # names a folder
         if key not in self._trained:
-            self._trained[key] = self._fit(Stage(self.run, key), row, options)
+            self._trained[key] = self._fit(Stage(self.run, key, seeded_as="video"), row, options)
         result, stage = self._trained[key]
         return replace(result, name=row.name), stage
 
@@ -150,7 +150,7 @@ class Rows:
         finished = stage.finished_row()
         if finished is not None:
             return finished, stage
-        pl.seed_everything(self.run.seed, workers=True, verbose=False)  # a row is the same whatever was trained before it
+        stage.seed_everything()
         data = data_of(cfg, row.clip_length)
         callbacks: list[pl.Callback] = [RankListLogger(stage.folder / "rank_list.png")]
         if extractor is not None:
@@ -158,7 +158,7 @@ class Rows:
             callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(self.run.output), picture))
         model = VideoReID(row.network, **(cfg.video.as_dict() | {"network_options": options}))
         trainer = stage.trainer(cfg.epochs, callbacks, validate_every_n_epochs=max(1, cfg.epochs // 4))
-        trainer.fit(model, data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, data)
         if trainer.is_global_zero and isinstance(callbacks[0], RedetectAndLink):
             print(f"{stage.name}: {callbacks[0].report}")
         costs = network_costs(model.network, (row.clip_length, 3, *cfg.data.image_size), trainer.strategy.root_device)

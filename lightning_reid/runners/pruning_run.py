@@ -42,11 +42,15 @@ class PruningRun:
         self.data.prepare_data()  # a missing folder is found now, not after a network was trained
         self.data.setup()
 
+    def stage(self, name: str) -> Stage:
+        """Of the recipe; to be seeded before its module is built."""
+        return Stage(self.run, name)
+
     def fit(self, name: str, model: ReIDModule, epochs: int) -> tuple[ResultRow, Path]:
         """An ordinary training; its row and its checkpoint."""
-        stage = Stage(self.run, name)
+        stage = self.stage(name)
         trainer = stage.trainer(epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, self.data)
         return stage.finished_row() or stage.score(trainer, model, self.data, self.costs(model)), stage.checkpoint
 
     def prune(
@@ -57,12 +61,12 @@ class PruningRun:
         Raises:
             RuntimeError: The last epoch came before pruning was done.
         """
-        stage = Stage(self.run, name)
+        stage = self.stage(name)
         small, finished = stage.folder / "small.ckpt", stage.finished_row()
         if finished is not None and small.is_file():
             return finished, small
         trainer = stage.trainer(max_epochs, [pruning], validate_every_n_epochs=validate_every_n_epochs)
-        trainer.fit(model, self.data, ckpt_path=stage.resume_from(), weights_only=True)
+        stage.fit(trainer, model, self.data)
         if not pruning.done:
             raise RuntimeError(f"pruning was not done after {max_epochs} epochs, its last step left {pruning.history[-1:]}: give it more")
         model.materialise(pruning.plan)

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from lightning_reid.derived_seed import derived_seed
 from lightning_reid.files import write_json
 from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
@@ -77,10 +78,12 @@ class Stage:
     Args:
         run: Options of the whole recipe.
         name: As in the table; its folder is ``output/<name with dashes>``.
+        seeded_as: Name that its seed is derived from; stages of one such name start from the same first weights.
     """
 
-    def __init__(self, run: RunOptions, name: str) -> None:
+    def __init__(self, run: RunOptions, name: str, *, seeded_as: str | None = None) -> None:
         self.run, self.name = run, name
+        self.seed = derived_seed(run.seed, seeded_as or name)
         self.folder = Path(run.output) / name.replace(" ", "-").replace("+", "with")
 
     @property
@@ -140,6 +143,15 @@ class Stage:
         if self.run.tensorboard:
             loggers.append(TensorBoardLogger(self.folder.parent, name=self.folder.name))
         return loggers
+
+    def seed_everything(self) -> None:
+        """Seed what is initialised next, the same whether the stages before were run or read back; call it before a module is built."""
+        pl.seed_everything(self.seed, workers=True, verbose=False)
+
+    def fit(self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule) -> None:
+        """Seed, and fit from the beginning or from where an earlier sitting got."""
+        self.seed_everything()
+        trainer.fit(module, data, ckpt_path=self.resume_from(), weights_only=True)
 
     def resume_from(self) -> str | None:
         """The checkpoint to go on from, if this run resumes and got that far."""
