@@ -16,7 +16,7 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.callbacks import BottomUpClustering, EmbeddingProjector, RankListLogger
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import CLUSTERS, LOSS, SCORE, ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.runners import CLUSTERS, LOSS, SCORE, ResultRow, RunFolder, RunOptions, Stage, draw_curves, print_table, write_report
 
 SMALL_RUN: dict[str, Any] = {
     "data.dataset": "duke-like",
@@ -56,26 +56,28 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    data = UnlabeledDataModule(**cfg.data, seed=run.seed)
-    data.prepare_data()  # a missing folder is found now
-    data.setup()
-    untrained, stage = Stage(run, UNTRAINED), Stage(run, BUC)
-    stage.seed_everything()
-    model = BottomUpReID(**cfg.model)
-    before = untrained.finished_row() or untrained.score(untrained.trainer(1, [], validate_every_n_epochs=None), model, data)
-    clustering, every = BottomUpClustering(**cfg.clustering), cfg.clustering.every_n_epochs
-    pictures = [RankListLogger(stage.folder / "rank_list.png"), EmbeddingProjector(stage.folder / "clusters.png")]
-    epochs = cfg.clustering.initial_epochs + every * cfg.steps
-    trainer = stage.trainer(epochs, [clustering, *pictures], validate_every_n_epochs=every)
-    stage.fit(trainer, model, data)
-    rows = [before, stage.finished_row() or stage.score(trainer, model, data)]
-    if trainer.is_global_zero:
-        stamp, output, title = model.protocol_stamp(data), Path(run.output), f"bottom-up clustering on {cfg.data.dataset}"
-        levels = {UNTRAINED: before.scores["mAP"]}
-        draw_curves(output / "curves.png", {BUC: stage.metrics_files}, panels=(SCORE, CLUSTERS, LOSS), stamp=stamp, levels=levels)
-        write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
-        print_table(rows, stamp, title)
-    return rows
+    with RunFolder(cfg) as folder:
+        data = UnlabeledDataModule(**cfg.data, seed=run.seed)
+        data.prepare_data()  # a missing folder is found now
+        data.setup()
+        folder.holds(data.dataset)
+        untrained, stage = Stage(run, UNTRAINED), Stage(run, BUC)
+        stage.seed_everything()
+        model = BottomUpReID(**cfg.model)
+        before = untrained.finished_row() or untrained.score(untrained.trainer(1, [], validate_every_n_epochs=None), model, data)
+        clustering, every = BottomUpClustering(**cfg.clustering), cfg.clustering.every_n_epochs
+        pictures = [RankListLogger(stage.folder / "rank_list.png"), EmbeddingProjector(stage.folder / "clusters.png")]
+        epochs = cfg.clustering.initial_epochs + every * cfg.steps
+        trainer = stage.trainer(epochs, [clustering, *pictures], validate_every_n_epochs=every)
+        stage.fit(trainer, model, data)
+        rows = [before, stage.finished_row() or stage.score(trainer, model, data)]
+        if trainer.is_global_zero:
+            stamp, output, title = model.protocol_stamp(data), Path(run.output), f"bottom-up clustering on {cfg.data.dataset}"
+            levels = {UNTRAINED: before.scores["mAP"]}
+            draw_curves(output / "curves.png", {BUC: stage.metrics_files}, panels=(SCORE, CLUSTERS, LOSS), stamp=stamp, levels=levels)
+            write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
+            print_table(rows, stamp, title)
+        return rows
 
 
 if __name__ == "__main__":

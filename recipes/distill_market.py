@@ -22,6 +22,7 @@ from lightning_reid.runners import (
     LOSS,
     SCORE,
     ResultRow,
+    RunFolder,
     RunOptions,
     Stage,
     draw_curves,
@@ -106,7 +107,7 @@ class Rows:
 
     def student(self, name: str, teacher: Path | None, **options: Any) -> ResultRow:
         """A student of the teacher, or one that learns alone; of the same first weights in either case."""
-        stage = Stage(self.run, name, seeded_as=STUDENT)
+        stage = Stage(self.run, name, seeded_as=STUDENT, told=options)
         stage.seed_everything()
         alone = {"alpha": 0.0, "embeddings": "none"} if teacher is None else {}
         source = None if teacher is None else str(teacher)
@@ -143,28 +144,30 @@ def grid(rows: Rows, teacher: Path, distilled: ResultRow) -> dict[tuple[float, f
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    rows = Rows(cfg)
-    teacher, checkpoint = rows.teacher()
-    results = [teacher, rows.student(STUDENT, None), rows.student(DISTILLED, checkpoint)]
-    cells = grid(rows, checkpoint, results[-1]) if cfg.grid else {}
-    if pl.utilities.rank_zero_only.rank == 0:
-        stamp, output, seconds = rows.data.protocol_stamp(), Path(cfg.output), time.monotonic() - began
-        title = f"knowledge distillation on {cfg.data.dataset}"
-        curves = {row.name: Stage(rows.run, row.name).metrics_files for row in results}
-        draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamp)
-        write_report(output, results, stamp, title=title, seconds=seconds)
-        print_table(results, stamp, title)
-        if cells:
-            draw_heat_map(
-                output / "grid.png",
-                {cell: row.scores["mAP"] for cell, row in cells.items()},
-                labels=("temperature T", "alpha, the teacher's share", "mAP (%)"),
-                factor=100,
-                stamp=stamp,
-            )
-            write_report(output / "grid", list(cells.values()), stamp, title=f"T and alpha, {title}", seconds=seconds)
-            print_table(list(cells.values()), stamp, f"T and alpha, {title}")
-    return [*results, *cells.values()]
+    with RunFolder(cfg, ignored=("grid",)) as folder:
+        rows = Rows(cfg)
+        folder.holds(rows.data.dataset)
+        teacher, checkpoint = rows.teacher()
+        results = [teacher, rows.student(STUDENT, None), rows.student(DISTILLED, checkpoint)]
+        cells = grid(rows, checkpoint, results[-1]) if cfg.grid else {}
+        if pl.utilities.rank_zero_only.rank == 0:
+            stamp, output, seconds = rows.data.protocol_stamp(), Path(cfg.output), time.monotonic() - began
+            title = f"knowledge distillation on {cfg.data.dataset}"
+            curves = {row.name: Stage(rows.run, row.name).metrics_files for row in results}
+            draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamp)
+            write_report(output, results, stamp, title=title, seconds=seconds)
+            print_table(results, stamp, title)
+            if cells:
+                draw_heat_map(
+                    output / "grid.png",
+                    {cell: row.scores["mAP"] for cell, row in cells.items()},
+                    labels=("temperature T", "alpha, the teacher's share", "mAP (%)"),
+                    factor=100,
+                    stamp=stamp,
+                )
+                write_report(output / "grid", list(cells.values()), stamp, title=f"T and alpha, {title}", seconds=seconds)
+                print_table(list(cells.values()), stamp, f"T and alpha, {title}")
+        return [*results, *cells.values()]
 
 
 if __name__ == "__main__":

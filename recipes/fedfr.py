@@ -29,6 +29,7 @@ from lightning_reid.modules import FedFRClient
 from lightning_reid.runners import (
     Client,
     FederationOptions,
+    RunFolder,
     RunOptions,
     Stage,
     check_generic_rates,
@@ -122,7 +123,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 class Experiment:
     """Public data, clients, unseen people, and the pre-trained server; runs one federation after another on them."""
 
-    def __init__(self, cfg: Namespace) -> None:
+    def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run, self.output = cfg, FederationOptions.of(cfg), Path(cfg.output)
         shared = cfg.data.as_dict()
         self.public = ImageReIDDataModule(cfg.public, cfg.root, seed=cfg.seed, needs_test=False, **shared)
@@ -140,6 +141,7 @@ class Experiment:
         self.rates = {"far": cfg.far, "fpir": cfg.fpir}
         check_generic_rates(self.unseen, **self.rates)
         check_personal_rates(self.clients, **self.rates)
+        folder.holds(*(data.dataset for data in (self.public, self.unseen, *self.dealt.clients.values())))
         self.server = self._pretrained()
 
     def _pretrained(self) -> FedFRClient:
@@ -272,26 +274,27 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     cfg = parse(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
-    experiment = Experiment(cfg)
-    experiment.dealt.print()
-    experiment.dealt.save(experiment.output / "clients.json")
-    before = experiment.personal(dict.fromkeys(experiment.clients, experiment.server))
-    found: dict[str, dict[str, Any]] = {
-        PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {SERVER: before}, "steps": 0, "payload_bytes": 0}
-    }
-    rows = [*METHODS] if cfg.ablation else cfg.rows
-    found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
-    if cfg.sweep:
-        others = {t: experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
-        draw_sweep(experiment.output / "sweep.png", {cfg.threshold: found[FEDFR]} | others)
-        found |= {f"FedFR, t_HN={t:g}": row for t, row in others.items()}
-    write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
-    print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
-    if FEDFR in found:
-        print_models(found[FEDFR]["personal"], "Table 7.3: FedFR, personal scores by the model that is asked")
-    if cfg.ablation:
-        print_adaptations(found)
-    return found
+    with RunFolder(cfg, ignored=("rows", "ablation", "sweep")) as folder:
+        experiment = Experiment(cfg, folder)
+        experiment.dealt.print()
+        experiment.dealt.save(experiment.output / "clients.json")
+        before = experiment.personal(dict.fromkeys(experiment.clients, experiment.server))
+        found: dict[str, dict[str, Any]] = {
+            PRETRAINED: {"generic": experiment.generic(experiment.server), "personal": {SERVER: before}, "steps": 0, "payload_bytes": 0}
+        }
+        rows = [*METHODS] if cfg.ablation else cfg.rows
+        found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
+        if cfg.sweep:
+            others = {t: experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in THRESHOLDS if t != cfg.threshold}
+            draw_sweep(experiment.output / "sweep.png", {cfg.threshold: found[FEDFR]} | others)
+            found |= {f"FedFR, t_HN={t:g}": row for t, row in others.items()}
+        write_json(experiment.output / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+        print_rows(found, f"{len(experiment.clients)} clients, {cfg.rounds} rounds of {cfg.epochs} epochs")
+        if FEDFR in found:
+            print_models(found[FEDFR]["personal"], "Table 7.3: FedFR, personal scores by the model that is asked")
+        if cfg.ablation:
+            print_adaptations(found)
+        return found
 
 
 if __name__ == "__main__":

@@ -22,7 +22,16 @@ from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
 from lightning_reid.federated import FedAvg, FedPav, FedUReID
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import Client, FederationOptions, RoundScores, draw_rounds, print_rounds, score_client, told_with_unmatched
+from lightning_reid.runners import (
+    Client,
+    FederationOptions,
+    RoundScores,
+    RunFolder,
+    draw_rounds,
+    print_rounds,
+    score_client,
+    told_with_unmatched,
+)
 
 SMALL_RUN: dict[str, Any] = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -107,25 +116,27 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     cfg = parse(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
-    experiment = Experiment(cfg)
-    experiment.dealt.print()
-    experiment.dealt.save(Path(cfg.output) / "clients.json")
-    # a client that keeps all of its own model is not in a federation, and trains as often
-    found = {LOCAL: experiment.federate(LOCAL, FedUReID(local_share=1.0)), FEDAVG: experiment.federate(FEDAVG, FedPav())}
-    write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
-    curves = {row: one["mAP by round"] for row, one in found.items()}
-    draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
-    print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
-    personal = {
-        LOCAL: found[LOCAL]["clients"],
-        f"{FEDAVG}, client's": found[FEDAVG]["clients"],
-        f"{FEDAVG}, server's": found[FEDAVG]["server"],
-    }
-    sent = f"mAP / R1 in per cent; {found[FEDAVG]['payload_bytes'] / 1e6:.2f} MB one way, a client and round"
-    print_scores(f"Table 7.5: {len(personal[LOCAL])} clients, {cfg.rounds} rounds of {cfg.epochs} epochs", personal, sent)
-    if cfg.unseen:
-        print_scores("Table 7.5: unseen data sets", {FEDAVG: found[FEDAVG]["unseen"]}, "mAP / R1 in per cent of the server's model")
-    return found
+    with RunFolder(cfg) as folder:
+        experiment = Experiment(cfg)
+        folder.holds(*(data.dataset for data in (*experiment.dealt.clients.values(), *experiment.unseen.values())))
+        experiment.dealt.print()
+        experiment.dealt.save(Path(cfg.output) / "clients.json")
+        # a client that keeps all of its own model is not in a federation, and trains as often
+        found = {LOCAL: experiment.federate(LOCAL, FedUReID(local_share=1.0)), FEDAVG: experiment.federate(FEDAVG, FedPav())}
+        write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+        curves = {row: one["mAP by round"] for row, one in found.items()}
+        draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
+        print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
+        personal = {
+            LOCAL: found[LOCAL]["clients"],
+            f"{FEDAVG}, client's": found[FEDAVG]["clients"],
+            f"{FEDAVG}, server's": found[FEDAVG]["server"],
+        }
+        sent = f"mAP / R1 in per cent; {found[FEDAVG]['payload_bytes'] / 1e6:.2f} MB one way, a client and round"
+        print_scores(f"Table 7.5: {len(personal[LOCAL])} clients, {cfg.rounds} rounds of {cfg.epochs} epochs", personal, sent)
+        if cfg.unseen:
+            print_scores("Table 7.5: unseen data sets", {FEDAVG: found[FEDAVG]["unseen"]}, "mAP / R1 in per cent of the server's model")
+        return found
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from lightning_reid.runners import (
     LocalTraining,
     Personalisation,
     RoundScores,
+    RunFolder,
     RunOptions,
     Stage,
     draw_rounds,
@@ -102,13 +103,21 @@ def personalisation(cfg: Namespace, row: str) -> Personalisation:
     return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
 
 
-def first_network(cfg: Namespace) -> dict[str, Tensor]:
-    """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
-    run = RunOptions(output=cfg.output, accelerator=cfg.accelerator, seed=cfg.seed, resume=cfg.resume, quiet=cfg.quiet)
-    stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
+def labelled_data(cfg: Namespace) -> list[ImageReIDDataModule]:
+    """The data that the first network is trained on, if it is trained at all."""
+    if cfg.pretraining is None:
+        return []
     sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
     data = ImageReIDDataModule(cfg.pretraining, cfg.root, seed=cfg.seed, needs_test=False, **sizes)
     data.prepare_data()
+    data.setup()
+    return [data]
+
+
+def first_network(cfg: Namespace, data: ImageReIDDataModule) -> dict[str, Tensor]:
+    """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
+    run = RunOptions(output=cfg.output, accelerator=cfg.accelerator, seed=cfg.seed, resume=cfg.resume, quiet=cfg.quiet)
+    stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
     stage.seed_everything()
     names = ("backbone", "backbone_options", "pretrained", "weights", "pooling")
     module = SupervisedReID(**{name: cfg.model[name] for name in names}, lr=1e-3, milestones=[epochs // 2, epochs * 3 // 4])
@@ -119,12 +128,14 @@ def first_network(cfg: Namespace) -> dict[str, Tensor]:
 class Experiment:
     """Clients' images and the network they start from; runs one federation after another on them."""
 
-    def __init__(self, cfg: Namespace) -> None:
+    def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
         self.data = FederatedDataModule(cfg.datasets, unlabeled=True, **self.run.split_arguments(), **cfg.data)
         self.data.prepare_data()
         self.data.setup()
-        self.start = None if cfg.pretraining is None else first_network(cfg)
+        known = labelled_data(cfg)
+        folder.holds(*(data.dataset for data in (*self.data.clients.values(), *known)))
+        self.start = first_network(cfg, known[0]) if known else None
 
     def clients(self, personal: Personalisation) -> list[Client]:
         """All of them, as if nothing had been run."""
@@ -206,19 +217,20 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     cfg = parse(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     began = time.monotonic()
-    experiment = Experiment(cfg)
-    data = experiment.data
-    data.print()
-    data.save(Path(cfg.output) / "clients.json")
-    rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
-    found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
-    write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
-    curves = {row: found[row]["mAP by round"] for row in rows}
-    draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
-    print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
-    print_methods(found)
-    print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
-    return found
+    with RunFolder(cfg, ignored=("rows", "ablation")) as folder:
+        experiment = Experiment(cfg, folder)
+        data = experiment.data
+        data.print()
+        data.save(Path(cfg.output) / "clients.json")
+        rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
+        found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
+        write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
+        curves = {row: found[row]["mAP by round"] for row in rows}
+        draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
+        print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
+        print_methods(found)
+        print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
+        return found
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
-from lightning_reid.runners import CLUSTERS, SCORE, ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.runners import CLUSTERS, SCORE, ResultRow, RunFolder, RunOptions, Stage, draw_curves, print_table, write_report
 
 # A network that starts from nothing unlearns under random erasing before it learns from it. The learning rate falls at the end because
 # the source model, whose score is the first row, was trained so too.
@@ -103,11 +103,11 @@ def train_source_model(run: RunOptions, cfg: Namespace, data: CrossDomainDataMod
 
 def adapt(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule, source_model: SupervisedReID, name: str) -> ResultRow:
     """Adapt a copy of the source model to the target: cluster, refine, train, again and again."""
-    stage = Stage(run, name)
+    with_pbh, with_icm = ROWS[name]
+    stage = Stage(run, name, told={"part-based homogeneity": with_pbh, "inter-camera mining": with_icm})
     finished = stage.finished_row()
     if finished is not None:
         return finished
-    with_pbh, with_icm = ROWS[name]
     callbacks: list[pl.Callback] = [PseudoLabelClustering(**cfg.clustering)]
     callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=run.seed)] * with_pbh
     callbacks += [InterCameraMining(**cfg.icm)] * with_icm
@@ -125,22 +125,24 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    data = CrossDomainDataModule(**cfg.data, seed=run.seed)
-    for domain in (data, data.source):  # a missing folder is found now, not after the source model was trained
-        domain.prepare_data()
-        domain.setup()
-    source_model, direct_transfer = train_source_model(run, cfg, data)
-    names = [name for name, parts in ROWS.items() if cfg.ablation or parts in ((False, False), (True, True))]
-    rows = [direct_transfer, *(adapt(run, cfg, data, source_model, name) for name in names)]
-    if pl.utilities.rank_zero_only.rank == 0:
-        stamp, output = data.protocol_stamp(), Path(run.output)
-        title = f"{cfg.data.source} to {cfg.data.target}"
-        curves = {name: Stage(run, name).metrics_files for name in names}
-        levels = {direct_transfer.name: direct_transfer.scores["mAP"]}
-        draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
-        write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
-        print_table(rows, stamp, title)
-    return rows
+    with RunFolder(cfg, ignored=("ablation", "source", "target", "reverse")) as folder:
+        data = CrossDomainDataModule(**cfg.data, seed=run.seed)
+        for domain in (data, data.source):  # a missing folder is found now, not after the source model was trained
+            domain.prepare_data()
+            domain.setup()
+        folder.holds(data.dataset, data.source.dataset)
+        source_model, direct_transfer = train_source_model(run, cfg, data)
+        names = [name for name, parts in ROWS.items() if cfg.ablation or parts in ((False, False), (True, True))]
+        rows = [direct_transfer, *(adapt(run, cfg, data, source_model, name) for name in names)]
+        if pl.utilities.rank_zero_only.rank == 0:
+            stamp, output = data.protocol_stamp(), Path(run.output)
+            title = f"{cfg.data.source} to {cfg.data.target}"
+            curves = {name: Stage(run, name).metrics_files for name in names}
+            levels = {direct_transfer.name: direct_transfer.scores["mAP"]}
+            draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
+            write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
+            print_table(rows, stamp, title)
+        return rows
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.networks import VideoNetworkName
-from lightning_reid.runners import PruningRun, ResultRow, RunOptions
+from lightning_reid.runners import PruningRun, ResultRow, RunFolder, RunOptions
 
 SMALL_RUN: dict[str, Any] = {
     "data.image_size": [64, 32],
@@ -96,26 +96,28 @@ def print_channels(pruning: CAIEPruning) -> None:
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
-    run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
-    results, checkpoint = [], cfg.checkpoint
-    if checkpoint is None:
-        run.stage("trained").seed_everything()
-        model = SupervisedReID(**cfg.model) if cfg.images else VideoReID(cfg.network, **cfg.model)
-        trained, checkpoint = run.fit("trained", model, cfg.epochs)
-        results.append(trained)
-    sgd: dict[str, Any] = {"optimizer": "sgd", "lr": cfg.pruning_lr, "weight_decay": 1e-4, "warmup_epochs": 0}
-    whole, pruning = run.load(checkpoint, **sgd, milestones=[]), CAIEPruning(**cfg.caie)
-    pruned, small = run.prune("pruned", whole, pruning, max_epochs=cfg.pruning_epochs, validate_every_n_epochs=None)
-    smaller = run.load(small, **sgd, milestones=[cfg.tuning_epochs // 3, 2 * cfg.tuning_epochs // 3])
-    tuned, _ = run.fit("fine-tuned", smaller, cfg.tuning_epochs)
-    results += [pruned, tuned]
-    if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
-        write_json(Path(cfg.output) / "steps.json", {"steps": pruning.history})
-        print_channels(pruning)
-    title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
-    run.finish(results, smaller, title, time.monotonic() - began)
-    return results
+    with RunFolder(cfg) as folder:
+        data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
+        run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
+        folder.holds(data.dataset)
+        results, checkpoint = [], cfg.checkpoint
+        if checkpoint is None:
+            run.stage("trained").seed_everything()
+            model = SupervisedReID(**cfg.model) if cfg.images else VideoReID(cfg.network, **cfg.model)
+            trained, checkpoint = run.fit("trained", model, cfg.epochs)
+            results.append(trained)
+        sgd: dict[str, Any] = {"optimizer": "sgd", "lr": cfg.pruning_lr, "weight_decay": 1e-4, "warmup_epochs": 0}
+        whole, pruning = run.load(checkpoint, **sgd, milestones=[]), CAIEPruning(**cfg.caie)
+        pruned, small = run.prune("pruned", whole, pruning, max_epochs=cfg.pruning_epochs, validate_every_n_epochs=None)
+        smaller = run.load(small, **sgd, milestones=[cfg.tuning_epochs // 3, 2 * cfg.tuning_epochs // 3])
+        tuned, _ = run.fit("fine-tuned", smaller, cfg.tuning_epochs)
+        results += [pruned, tuned]
+        if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+            write_json(Path(cfg.output) / "steps.json", {"steps": pruning.history})
+            print_channels(pruning)
+        title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
+        run.finish(results, smaller, title, time.monotonic() - began)
+        return results
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lightning_reid.callbacks import CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import PruningRun, ResultRow, RunOptions
+from lightning_reid.runners import PruningRun, ResultRow, RunFolder, RunOptions
 
 SMALL_RUN: dict[str, Any] = {
     "data.dataset": "market-like",
@@ -74,24 +74,26 @@ def print_trials(pruning: CPOPruning) -> None:
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    run = PruningRun(RunOptions.of(cfg), ImageReIDDataModule(**cfg.data, seed=cfg.seed), SupervisedReID)
-    results, checkpoint = [], cfg.checkpoint
-    if checkpoint is None:
-        run.stage("trained").seed_everything()
-        trained, checkpoint = run.fit("trained", SupervisedReID(**cfg.model), cfg.epochs)
-        results.append(trained)
-    gentle: dict[str, Any] = {"lr": cfg.pruning_lr, "warmup_epochs": 0, "milestones": []}
-    pruning, every = CPOPruning(**cfg.cpo), cfg.cpo.retrain_epochs
-    pruned, small = run.prune("pruned", run.load(checkpoint, **gentle), pruning, max_epochs=-1, validate_every_n_epochs=every)
-    model = run.load(small, **gentle)
-    retrained, _ = run.fit("retrained", model, cfg.tuning_epochs)
-    results += [pruned, retrained]
-    if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
-        write_json(Path(cfg.output) / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
-        print_trials(pruning)
-    title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
-    run.finish(results, model, title, time.monotonic() - began)
-    return results
+    with RunFolder(cfg) as folder:
+        run = PruningRun(RunOptions.of(cfg), ImageReIDDataModule(**cfg.data, seed=cfg.seed), SupervisedReID)
+        folder.holds(run.data.dataset)
+        results, checkpoint = [], cfg.checkpoint
+        if checkpoint is None:
+            run.stage("trained").seed_everything()
+            trained, checkpoint = run.fit("trained", SupervisedReID(**cfg.model), cfg.epochs)
+            results.append(trained)
+        gentle: dict[str, Any] = {"lr": cfg.pruning_lr, "warmup_epochs": 0, "milestones": []}
+        pruning, every = CPOPruning(**cfg.cpo), cfg.cpo.retrain_epochs
+        pruned, small = run.prune("pruned", run.load(checkpoint, **gentle), pruning, max_epochs=-1, validate_every_n_epochs=every)
+        model = run.load(small, **gentle)
+        retrained, _ = run.fit("retrained", model, cfg.tuning_epochs)
+        results += [pruned, retrained]
+        if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+            write_json(Path(cfg.output) / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
+            print_trials(pruning)
+        title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
+        run.finish(results, model, title, time.monotonic() - began)
+        return results
 
 
 if __name__ == "__main__":

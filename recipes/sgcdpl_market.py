@@ -25,7 +25,7 @@ from lightning_reid.callbacks import (
 )
 from lightning_reid.datamodules import ImageReIDDataModule, SemiSupervisedDataModule
 from lightning_reid.modules import SGCDPL, SupervisedReID
-from lightning_reid.runners import CLUSTERS, RANK1, SCORE, ResultRow, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.runners import CLUSTERS, RANK1, SCORE, ResultRow, RunFolder, RunOptions, Stage, draw_curves, print_table, write_report
 
 # A network that starts from nothing unlearns under random erasing before it learns from it. Batches are half the thesis', as there are few
 # labelled identities. The learning rate falls at the end of each iteration, since the initialisation was trained so too.
@@ -157,7 +157,7 @@ class Rows:
 
     def iterate(self, name: str, method: Method, initial: SGCDPL) -> ResultRow:
         """Cluster, select, train, again and again, from a copy of the initial model."""
-        stage, cfg = Stage(self.run, name), self.cfg
+        stage, cfg = Stage(self.run, name, told=method._asdict()), self.cfg
         finished = stage.finished_row()
         if finished is not None:
             return finished
@@ -194,31 +194,33 @@ class Rows:
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg = parse(argv)
     began = time.monotonic()
-    rows = Rows(cfg)
-    labelled_model, labelled = rows.initial(LABELLED)
-    initial_model, initial = rows.initial(INITIALISATION)
-    names = [name for name in METHODS if cfg.ablation or name == "SGC-DPL"]
-    results = [labelled, initial, *(rows.iterate(name, METHODS[name], initial_model) for name in names)]
-    first = [rows.iterate(name, method, labelled_model) for name, method in FIRST_ITERATION.items() if cfg.ablation]
-    results += [rows.fully_supervised()] if cfg.ablation else []
-    if pl.utilities.rank_zero_only.rank == 0:
-        stamp, output, seconds = rows.data.protocol_stamp(), Path(cfg.output), time.monotonic() - began
-        title = f"{cfg.data.dataset}, {cfg.data.labeled} of the identities labelled"
-        draw_curves(
-            output / "curves.png",
-            {name: Stage(rows.run, name).metrics_files for name in names},
-            panels=(SCORE, RANK1, CLUSTERS),
-            stamp=stamp,
-            levels={row.name: row.scores["mAP"] for row in results if row.name in (LABELLED, INITIALISATION, FULL)},
-            epochs_per_iteration=cfg.clustering.every_n_epochs,
-        )
-        write_report(output, results, stamp, title=title, seconds=seconds)
-        print_table(results, stamp, title)
-        if first:
-            title = f"after one iteration, {title}"
-            write_report(output / "first-iteration", first, stamp, title=title, seconds=seconds)
-            print_table(first, stamp, title)
-    return [*results, *first]
+    with RunFolder(cfg, ignored=("ablation", "labeled")) as folder:
+        rows = Rows(cfg)
+        folder.holds(rows.data.dataset)
+        labelled_model, labelled = rows.initial(LABELLED)
+        initial_model, initial = rows.initial(INITIALISATION)
+        names = [name for name in METHODS if cfg.ablation or name == "SGC-DPL"]
+        results = [labelled, initial, *(rows.iterate(name, METHODS[name], initial_model) for name in names)]
+        first = [rows.iterate(name, method, labelled_model) for name, method in FIRST_ITERATION.items() if cfg.ablation]
+        results += [rows.fully_supervised()] if cfg.ablation else []
+        if pl.utilities.rank_zero_only.rank == 0:
+            stamp, output, seconds = rows.data.protocol_stamp(), Path(cfg.output), time.monotonic() - began
+            title = f"{cfg.data.dataset}, {cfg.data.labeled} of the identities labelled"
+            draw_curves(
+                output / "curves.png",
+                {name: Stage(rows.run, name).metrics_files for name in names},
+                panels=(SCORE, RANK1, CLUSTERS),
+                stamp=stamp,
+                levels={row.name: row.scores["mAP"] for row in results if row.name in (LABELLED, INITIALISATION, FULL)},
+                epochs_per_iteration=cfg.clustering.every_n_epochs,
+            )
+            write_report(output, results, stamp, title=title, seconds=seconds)
+            print_table(results, stamp, title)
+            if first:
+                title = f"after one iteration, {title}"
+                write_report(output / "first-iteration", first, stamp, title=title, seconds=seconds)
+                print_table(first, stamp, title)
+        return [*results, *first]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.callbacks import RankListLogger
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import ResultRow, RunOptions, Stage, print_table, write_report
+from lightning_reid.runners import ResultRow, RunFolder, RunOptions, Stage, print_table, write_report
 
 SMALL_RUN: dict[str, Any] = {
     "data.dataset": "market-like",
@@ -52,18 +52,24 @@ def main(argv: list[str] | None = None) -> ResultRow:
     cfg = parse(argv)
     began = time.monotonic()
     run = RunOptions.of(cfg)
-    data = ImageReIDDataModule(**cfg.data, seed=run.seed)
-    stage = Stage(run, "supervised")
-    stage.seed_everything()
-    model = SupervisedReID(**cfg.model)
-    trainer = stage.trainer(cfg.epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=max(1, cfg.epochs // 4))
-    stage.fit(trainer, model, data)
-    row = stage.finished_row() or stage.score(trainer, model, data)
-    if trainer.is_global_zero:
-        stamp = model.protocol_stamp(data)
-        write_report(Path(run.output), [row], stamp, title=f"supervised on {cfg.data.dataset}", seconds=time.monotonic() - began)
-        print_table([row], stamp, f"supervised on {cfg.data.dataset}")
-    return row
+    with RunFolder(cfg) as folder:
+        data = ImageReIDDataModule(**cfg.data, seed=run.seed)
+        data.prepare_data()
+        data.setup()
+        folder.holds(data.dataset)
+        stage = Stage(run, "supervised")
+        stage.seed_everything()
+        model = SupervisedReID(**cfg.model)
+        trainer = stage.trainer(
+            cfg.epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=max(1, cfg.epochs // 4)
+        )
+        stage.fit(trainer, model, data)
+        row = stage.finished_row() or stage.score(trainer, model, data)
+        if trainer.is_global_zero:
+            stamp = model.protocol_stamp(data)
+            write_report(Path(run.output), [row], stamp, title=f"supervised on {cfg.data.dataset}", seconds=time.monotonic() - began)
+            print_table([row], stamp, f"supervised on {cfg.data.dataset}")
+        return row
 
 
 if __name__ == "__main__":

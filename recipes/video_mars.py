@@ -28,6 +28,7 @@ from lightning_reid.runners import (
     SCORE,
     RedetectOptions,
     ResultRow,
+    RunFolder,
     RunOptions,
     Stage,
     draw_curves,
@@ -135,7 +136,7 @@ class Rows:
         said = [f"{name} {value}" for name, value in row.options.items() if name not in SAID_ALREADY]
         key = re.sub(r"[^\w.-]+", " ", " ".join([settings, *said])).strip()  # names a folder
         if key not in self._trained:
-            self._trained[key] = self._fit(Stage(self.run, key, seeded_as="video"), row, options)
+            self._trained[key] = self._fit(Stage(self.run, key, seeded_as="video", told=options), row, options)
         result, stage = self._trained[key]
         return replace(result, name=row.name), stage
 
@@ -169,11 +170,8 @@ def data_of(cfg: Namespace, clip_length: int) -> VideoReIDDataModule:
     return VideoReIDDataModule(**(cfg.data.as_dict() | {"clip_length": clip_length}), seed=cfg.seed)
 
 
-def stamp_of(cfg: Namespace, rows: Sequence[VideoTableRow]) -> ProtocolStamp:
-    """What the scores of a table must be read with; found before anything is trained, as a missing folder is."""
-    data = data_of(cfg, rows[0].clip_length)
-    data.prepare_data()
-    data.setup()
+def stamp_of(cfg: Namespace, data: VideoReIDDataModule, rows: Sequence[VideoTableRow]) -> ProtocolStamp:
+    """What the scores of a table must be read with."""
     stamp, scoring = data.protocol_stamp(), cfg.video
     if len({row.clip_length for row in rows}) > 1:
         stamp = replace(stamp, transform=stamp.transform.replace(f"T={rows[0].clip_length}", "T as each row says"))
@@ -184,20 +182,27 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[ResultRow]]:
     cfg = parse(argv)
     began = time.monotonic()
     run, asked = RunOptions.of(cfg), asked_rows(cfg)
-    stamps = {title: stamp_of(cfg, rows) for title, rows in asked.items()}
-    trainer, tables = Rows(run, cfg), {}
-    if any(row.redetected for rows in asked.values() for row in rows):
-        trainer.redetect.build_detector(data_of(cfg, 1).folder)  # a missing file is found now, not after the baseline was trained
-    for title, rows in asked.items():
-        trained = [trainer.train(row) for row in rows]
-        tables[title] = [result for result, _ in trained]
-        if pl.utilities.rank_zero_only.rank == 0:
-            output = Path(run.output) / title.replace(" ", "-") if len(asked) > 1 else Path(run.output)
-            heading, curves = f"{title} on {cfg.data.dataset}", {result.name: stage.metrics_files for result, stage in trained}
-            draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamps[title])
-            write_report(output, tables[title], stamps[title], title=heading, seconds=time.monotonic() - began)
-            print_table(tables[title], stamps[title], heading)
-    return tables
+    with RunFolder(cfg, ignored=("ablation",)) as folder:
+        stamps = {}
+        for title, rows in asked.items():  # a missing folder is found now, not after a network was trained
+            data = data_of(cfg, rows[0].clip_length)
+            data.prepare_data()
+            data.setup()
+            stamps[title] = stamp_of(cfg, data, rows)
+        folder.holds(data.dataset)
+        trainer, tables = Rows(run, cfg), {}
+        if any(row.redetected for rows in asked.values() for row in rows):
+            trainer.redetect.build_detector(data_of(cfg, 1).folder)  # a missing file is found now, not after the baseline was trained
+        for title, rows in asked.items():
+            trained = [trainer.train(row) for row in rows]
+            tables[title] = [result for result, _ in trained]
+            if pl.utilities.rank_zero_only.rank == 0:
+                output = Path(run.output) / title.replace(" ", "-") if len(asked) > 1 else Path(run.output)
+                heading, curves = f"{title} on {cfg.data.dataset}", {result.name: stage.metrics_files for result, stage in trained}
+                draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamps[title])
+                write_report(output, tables[title], stamps[title], title=heading, seconds=time.monotonic() - began)
+                print_table(tables[title], stamps[title], heading)
+        return tables
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from lightning_reid.runners.round_scores import RoundScores, draw_rounds, print_rounds, told_with_unmatched
+    from lightning_reid.runners.run_folder import RunFolder
     from lightning_reid.runners.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
     from lightning_reid.runners.seeds import seed_comparison
     from lightning_reid.runners.stages import RunOptions, Stage
@@ -64,6 +65,7 @@ __all__ = [
     "RedetectOptions",
     "ResultRow",
     "RoundScores",
+    "RunFolder",
     "RunOptions",
     "Stage",
     "check_generic_rates",
@@ -112,6 +114,7 @@ _MODULES = {
     "remote_checkpoints": ("latest_upload",),
     "report": ("CLUSTERS", "LOSS", "RANK1", "SCORE", "Panel", "ResultRow", "draw_curves", "draw_heat_map", "print_table", "write_report"),
     "round_scores": ("RoundScores", "draw_rounds", "print_rounds", "told_with_unmatched"),
+    "run_folder": ("RunFolder",),
     "search": ("Neighbour", "draw_search", "nearest_images", "print_neighbours", "write_neighbours"),
     "seeds": ("seed_comparison",),
     "stages": ("RunOptions", "Stage"),

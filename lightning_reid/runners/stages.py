@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,7 @@ from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
 from lightning_reid.runners.report import Queries, ResultRow, row_from_json
+from lightning_reid.runners.run_folder import is_first_process, read_run, refuse_differences
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +80,11 @@ class Stage:
         run: Options of the whole recipe.
         name: As in the table; its folder is ``output/<name with dashes>``.
         seeded_as: Name that its seed is derived from; stages of one such name start from the same first weights.
+        told: What it is told beside the options of the run, such as the switches of its row in a table.
     """
 
-    def __init__(self, run: RunOptions, name: str, *, seeded_as: str | None = None) -> None:
-        self.run, self.name = run, name
+    def __init__(self, run: RunOptions, name: str, *, seeded_as: str | None = None, told: Mapping[str, Any] | None = None) -> None:
+        self.run, self.name, self.told = run, name, dict(told or {})
         self.seed = derived_seed(run.seed, seeded_as or name)
         self.folder = Path(run.output) / name.replace(" ", "-").replace("+", "with")
 
@@ -150,18 +152,42 @@ class Stage:
 
     def fit(self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule) -> None:
         """Seed, and fit from the beginning or from where an earlier sitting got."""
+        self.claim()
         self.seed_everything()
         trainer.fit(module, data, ckpt_path=self.resume_from(), weights_only=True)
 
+    def claim(self) -> None:
+        """Say in ``stage.json`` whose the folder is: what the run is, as its ``run.json`` tells, and what this stage is told.
+
+        Raises:
+            ValueError: It is another stage's, or nobody says whose; its files are not read.
+        """
+        if not is_first_process():
+            return
+        run = read_run(Path(self.run.output)) or {}
+        here = {"stage": self.name, **json.loads(json.dumps(self.told)), **run.get("options", {}), **run.get("data", {})}
+        file = self.folder / "stage.json"
+        if file.is_file():
+            there = json.loads(file.read_text(encoding="utf-8"))
+            refuse_differences(self.folder, "options or data", there, here, "or remove that folder")
+        elif self.folder.is_dir() and any(not one.name.startswith(".") for one in self.folder.iterdir()):
+            raise ValueError(f"{self.folder} holds files of a run that left no {file.name}: remove that folder, or give another --output")
+        else:
+            write_json(file, here)
+
     def resume_from(self) -> str | None:
         """The checkpoint to go on from, if this run resumes and got that far."""
-        return str(self.checkpoint) if self.run.resume and self.checkpoint.is_file() else None
+        if not self.run.resume or not self.checkpoint.is_file():
+            return None
+        self.claim()
+        return str(self.checkpoint)
 
     def finished_row(self) -> ResultRow | None:
         """The row of an earlier run that this one resumes."""
         scores = self.folder / "scores.json"
         if not self.run.resume or not scores.is_file():
             return None
+        self.claim()
         logger.info("%s was finished before: its row is kept", self.name)
         return row_from_json(self.name, json.loads(scores.read_text(encoding="utf-8")))
 
@@ -171,6 +197,7 @@ class Stage:
         """Test the module on the datamodule's queries and gallery, keep the row, with ``costs`` in further columns, in ``scores.json``."""
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"scores need a datamodule with queries and a gallery, got {type(data).__name__}")
+        self.claim()
         for one in trainer.loggers:
             one.log_hyperparams({"protocol": str(module.protocol_stamp(data))})
         scores = {

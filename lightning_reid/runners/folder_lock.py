@@ -1,0 +1,123 @@
+"""One run at a time in a folder, told apart from runs that were killed in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+logger = logging.getLogger(__name__)
+
+SECONDS_TO_WRITE = 2.0
+"""Between a lock that is made and one that is filled."""
+SECONDS_OF_CLOCKS = 5.0
+"""That two readings of when a process began may lie apart."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that runs in a folder.
+
+    Attributes:
+        pid: Its number on its host.
+        host: Name of the machine.
+        began: When the process began, seconds since 1970: a later one may have the same number.
+    """
+
+    pid: int
+    host: str
+    began: float
+
+    @classmethod
+    def me(cls) -> Holder:
+        """This process."""
+        return cls(os.getpid(), socket.gethostname(), psutil.Process().create_time())
+
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended; of another host's processes nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.began) > SECONDS_OF_CLOCKS
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:  # it is there, and another user's
+            return False
+
+
+class FolderLock:
+    """A file that names the process that runs in its folder.
+
+    No lock of the operating system's: worker processes of a run that was killed would hold it for as long as they live on.
+
+    Args:
+        file: Is there while the lock is held.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.me = file, Holder.me()
+
+    def acquire(self) -> None:
+        """Take the lock, also from a process that is gone.
+
+        Raises:
+            FileExistsError: Another process holds it; the message names it.
+        """
+        while not self._make():
+            holder = self._read()
+            if holder is not None and not holder.is_gone():
+                raise FileExistsError(
+                    f"process {holder.pid} on {holder.host} runs in {self.file.parent}: wait for it, or give another --output."
+                    f" If you know that it has ended, remove {self.file}"
+                )
+            self._take_away(holder)
+
+    def release(self) -> None:
+        """Let others run here; a lock that is another's by now is left alone."""
+        if self._read() == self.me:
+            self.file.unlink()
+
+    def _make(self) -> bool:
+        try:
+            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(self.me)))
+        return True
+
+    def _read(self) -> Holder | None:
+        """Who holds it; ``None`` where it is not there any more, or its maker was killed before it could say."""
+        deadline = time.monotonic() + SECONDS_TO_WRITE
+        while time.monotonic() < deadline:
+            try:
+                return Holder(**json.loads(self.file.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                return None
+            except json.JSONDecodeError:
+                time.sleep(0.05)
+        return None
+
+    def _take_away(self, judged: Holder | None) -> None:
+        """Remove the lock that was judged, and no other that was made meanwhile: renaming succeeds for one process alone."""
+        mine = self.file.with_name(f"{self.file.name}-{uuid4().hex}")
+        try:
+            self.file.rename(mine)
+        except FileNotFoundError:
+            return
+        found = FolderLock(mine)._read()
+        if found is not None and found != judged:
+            os.link(mine, self.file)  # unlike renaming back, never in the place of a third one's
+            mine.unlink()
+            return
+        mine.unlink()
+        if judged is not None:
+            logger.warning("%s: process %d, which ran here, is gone: this run takes its place", self.file.parent, judged.pid)

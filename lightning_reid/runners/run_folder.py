@@ -1,0 +1,126 @@
+"""The folder of a recipe's run: whose it is, and that nobody else writes into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_reid.files import write_json
+from lightning_reid.records import Splits
+from lightning_reid.runners.fingerprints import data_fingerprint, differences, options_fingerprint
+from lightning_reid.runners.folder_lock import FolderLock
+
+RUN_FILE, LOCK_FILE = "run.json", "run.lock"
+
+
+class RunFolder:
+    """Holds ``--output`` for one run, from its first line to its last: ``with RunFolder(cfg): ...``.
+
+    A folder that was used before is refused without ``--resume``, and with it where it holds another run: other options, other data or
+    another version of the library. What a run is, is told in ``run.json``; the process that runs is told in ``run.lock`` while it does.
+    Of several processes of one run only the first looks, locks and writes: the others are started when the folder is in use already.
+
+    Args:
+        cfg: Parsed options, with ``output`` and ``resume`` among them.
+        ignored: Names of options that only choose which rows or pictures there are, which a resumed run may change, and of short forms
+            that other options stand for.
+    """
+
+    def __init__(self, cfg: Namespace, ignored: Collection[str] = ()) -> None:
+        self.output, self.resume = Path(cfg.output), bool(cfg.resume)
+        self.options = options_fingerprint(cfg, ignored)
+        self._lock: FolderLock | None = None
+
+    def __enter__(self) -> Self:
+        """Take the folder.
+
+        Raises:
+            FileExistsError: It was used before and ``--resume`` is not asked for, or another process runs in it.
+            ValueError: It holds another run.
+        """
+        if not is_first_process():
+            return self
+        self.output.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(self.output / LOCK_FILE)
+        lock.acquire()
+        self._lock = lock
+        try:
+            self._require_mine()
+        except (OSError, ValueError):
+            self._leave()
+            raise
+        return self
+
+    def _require_mine(self) -> None:
+        if not any(not file.name.startswith(LOCK_FILE) for file in self.output.iterdir()):
+            return
+        if not self.resume:
+            raise FileExistsError(
+                f"{self.output} was used before: give --resume to go on with the run in it, or another folder, --output {self._another()}"
+            )
+        self._require_same("options", self.options)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def holds(self, *datasets: Splits) -> None:
+        """Tell what the run is on, before anything is trained.
+
+        Raises:
+            ValueError: The run in the folder was on other data.
+        """
+        if not is_first_process():
+            return
+        data = data_fingerprint(datasets)
+        if (self.output / RUN_FILE).is_file():
+            self._require_same("data", data)
+        else:
+            write_json(self.output / RUN_FILE, {"options": self.options, "data": data})
+
+    def _require_same(self, part: str, here: Mapping[str, Any]) -> None:
+        there = read_run(self.output)
+        if there is None:
+            raise ValueError(f"{self.output} holds no run to go on with, it lacks {RUN_FILE}: give another --output {self._another()}")
+        refuse_differences(self.output, part, there[part], here, f"or give another folder, --output {self._another()}")
+
+    def _another(self) -> Path:
+        number = 2
+        while (other := self.output.with_name(f"{self.output.name}-{number}")).exists():
+            number += 1
+        return other
+
+    def _leave(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            if not any(self.output.iterdir()):  # what cannot be trained leaves nothing behind
+                self.output.rmdir()
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that looks after its folder."""
+    return int(rank_zero_only.rank or 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
+def read_run(output: Path) -> dict[str, Any] | None:
+    """What ``run.json`` tells: ``{"options": {...}, "data": {...}}``; ``None`` without one."""
+    file = output / RUN_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def refuse_differences(folder: Path, part: str, there: Mapping[str, Any], here: Mapping[str, Any], way_on: str) -> None:
+    """Refuse what was made by another run than this one.
+
+    Raises:
+        ValueError: The fingerprints differ; the message names each option with both values.
+    """
+    lines = differences(there, here)
+    if lines:
+        raise ValueError(f"{folder} holds a run with other {part}: {'; '.join(lines)}. Give it the same {part}, {way_on}")

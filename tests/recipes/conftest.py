@@ -1,0 +1,106 @@
+"""Runs of recipes that are stopped after any rename of a file, and resumed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+MEASURED = ("ms", "min of")
+"""Beginnings of the columns that a clock decides."""
+
+
+class StoppedRuns:
+    """A recipe's unbroken run, and what its folder was after each rename of a file in it: what a kill at that moment leaves.
+
+    A copy of the folder is nearer to a kill than an exception is, after which hooks and ``finally`` blocks still run, and each point costs
+    the rest of a run instead of a whole one. The process that goes on drew other numbers than one that was just started.
+
+    Attributes:
+        renamed: Files that came to be by a rename, in order, below the folder.
+    """
+
+    def __init__(self, recipe: str, arguments: Sequence[str], folder: Path) -> None:
+        spec = importlib.util.spec_from_file_location(recipe, RECIPES / f"{recipe}.py")
+        self._module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._module)
+        self.output, self._copies, self.renamed = folder / "output", folder / "copies", []
+        self._arguments = [*arguments, f"--output={self.output}", "--quiet", "--accelerator=cpu"]
+        with self._watched():
+            self._module.main(self._arguments)
+        self.expected = outcome(self.output)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        def watch(rename: Callable[..., Any]) -> Callable[..., Any]:
+            def renaming(source: Any, target: Any, **options: Any) -> None:
+                rename(source, target, **options)
+                if Path(target).is_relative_to(self.output):
+                    # the lock is of a process that would be gone
+                    shutil.copytree(self.output, self._copies / str(len(self.renamed)), ignore=shutil.ignore_patterns("run.lock"))
+                    self.renamed.append(str(Path(target).relative_to(self.output)))
+
+            return renaming
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("replace", "rename"):  # what pathlib and shutil call, too
+                patch.setattr(os, name, watch(getattr(os, name)))
+            yield
+
+    def resumed(self, point: int) -> dict[str, Any]:
+        """The outcome of a run that was stopped right after a rename and resumed."""
+        shutil.rmtree(self.output)
+        shutil.copytree(self._copies / str(point), self.output)
+        self._module.main([*self._arguments, "--resume"])
+        return outcome(self.output)
+
+    def lost(self, points: Sequence[int]) -> list[str]:
+        """Which of these points a run cannot be stopped at, with what comes out otherwise."""
+        found = []
+        for point in points:
+            wrong = differing(self.expected, self.resumed(point))
+            if wrong:
+                found.append(f"{point} of {len(self.renamed)}, after {self.renamed[point]}: {', '.join(wrong)}")
+        return found
+
+
+def outcome(output: Path) -> dict[str, Any]:
+    """Rows without what was measured, and all weights that are left, by the names of their files."""
+    rows = json.loads((output / "results.json").read_text())["rows"]
+    for row in rows.values():
+        if "costs" in row:
+            row["costs"] = {name: value for name, value in row["costs"].items() if not name.startswith(MEASURED)}
+    found: dict[str, Any] = {"results.json": rows}
+    for file in sorted(output.rglob("*.ckpt")):
+        if not file.name.endswith(".before.ckpt"):
+            found[str(file.relative_to(output))] = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    for file in sorted(output.rglob("*.safetensors")):
+        found[str(file.relative_to(output))] = load_file(file)
+    return found
+
+
+def differing(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Names of what is not the same, bit for bit."""
+    names = [name for name in expected if name not in found or name == "results.json" and found[name] != expected[name]]
+    for name in expected.keys() & found.keys() - {"results.json"}:
+        theirs, mine = expected[name], found[name]
+        if theirs.keys() != mine.keys() or not all(torch.equal(theirs[tensor], mine[tensor]) for tensor in theirs):
+            names.append(name)
+    return names + [name for name in found if name not in expected]
+
+
+@pytest.fixture(scope="session")
+def stopped_runs() -> type[StoppedRuns]:
+    """How a recipe is stopped and resumed."""
+    return StoppedRuns

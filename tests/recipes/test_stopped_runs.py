@@ -1,0 +1,91 @@
+"""Every recipe, stopped after a rename of a file and resumed, ends as it does unbroken: rows and weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
+
+SIZES = ["--data.image_size=[32,16]", "--data.num_workers=0"]
+BATCHES = ["--data.p=3", "--data.k=2"]
+OPTIONS = '{"channels":[4,4,8,8],"layers":[1,1,1,1]}'
+MODEL = ["--model.backbone=resnet18", f"--model.backbone_options={OPTIONS}"]
+CLUSTERING = ["--clustering.every_n_epochs=1", "--clustering.min_samples=2", "--clustering.k1=8", "--clustering.k2=3"]
+DBSCAN = ["--dbscan.k1=8", "--dbscan.k2=3", "--dbscan.min_samples=2", "--dbscan.rho=0.1"]
+FEDERATION = ["--rounds=2", "--epochs=1", "--split=identity", "--num_clients=2"]
+STUDENT = ["--model.student=resnet18", f"--model.backbone_options={OPTIONS}"]
+TEACHER = ["--teacher.backbone=resnet18", '--teacher.backbone_options={"channels":[4,8,8,8],"layers":[1,1,1,1]}']
+VIDEO = {"backbone": "resnet18", "channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
+LAYERS = [f"backbone.trunk.layer{stage}.0.{layer}" for stage in (2, 3, 4) for layer in ("conv1", "downsample.0")][:-1]
+RUNS = {
+    "supervised_market": [*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--epochs=2"],
+    "hsr_duke2market": [
+        *(*SIZES, *BATCHES, *MODEL, *CLUSTERING, "--source={duke}", "--target={market}"),
+        *("--data.source_p=3", "--epochs=2", "--source_epochs=2"),
+    ],
+    "sgcdpl_market": [
+        *(*SIZES, *BATCHES, *MODEL, *DBSCAN, "--data.dataset={market}", "--labeled=3", "--data.unlabeled_per_batch=4"),
+        *("--model.warmup_epochs=0", "--clustering.every_n_epochs=1", "--iterations=2", "--initial_epochs=2"),
+    ],
+    "buc_market": [
+        *(*SIZES, *MODEL, "--data.dataset={market}", "--data.batch_size=16"),
+        *("--clustering.initial_epochs=1", "--clustering.every_n_epochs=1", "--steps=2"),
+    ],
+    "distill_market": [*SIZES, *BATCHES, *TEACHER, *STUDENT, "--data.dataset={market}", "--epochs=2"],
+    "video_mars": [
+        *(*SIZES, *BATCHES, "--data.dataset={tracklets}", "--data.clip_length=2", "--epochs=2", "--model=baseline", "--redetect"),
+        *(f"--video.network_options={json.dumps(VIDEO)}", "--redetect.detector=generated"),
+    ],
+    "prune_caie": [
+        *(*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--images", "--epochs=2", "--tuning_epochs=2"),
+        *("--caie.filters_per_step=4", "--caie.batches_per_step=1"),
+    ],
+    "prune_cpo": [
+        *(*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--epochs=2", "--tuning_epochs=2"),
+        *("--cpo.expected_drop=0.2", "--cpo.retrain_epochs=1", f"--cpo.ignored={json.dumps(LAYERS)}"),
+    ],
+    "fedureid": [
+        *(*SIZES, *MODEL, *FEDERATION, '--datasets=["{market}"]', "--data.batch_size=8", '--rows=["all"]'),
+        *("--pretraining={duke}", "--pretraining_epochs=2", "--clustering.min_samples=2", "--clustering.k1=6", "--clustering.k2=2"),
+    ],
+    "fedfr": [
+        *(*SIZES, *BATCHES, *MODEL, *FEDERATION, "--public={duke}", '--clients=["{market}"]', '--rows=["FedFR"]'),
+        *("--pretraining_epochs=2", "--batch_size=16", "--far=[0.5]", "--fpir=[0.5]"),
+    ],
+    "fedpav": [*SIZES, *BATCHES, *MODEL, *FEDERATION, '--datasets=["{market}"]'],
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """Few people in pictures of 32 x 16 pixels."""
+    folder, size = (
+        tmp_path_factory.mktemp("data"),
+        {"num_train_pids": 8, "num_test_pids": 3, "num_distractors": 1, "height": 32, "width": 16},
+    )
+    made = {name: GeneratedPedestrians(f"{name}-like", images_per_camera=2, **size) for name in ("market", "duke")}
+    made["tracklets"] = GeneratedTracklets(frames=(2, 3), **size)
+    return {name: str(people.write(folder / name, progress=False)) for name, people in made.items()}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, folders, stopped_runs, tmp_path_factory):
+    """A recipe's unbroken run and its copies, for all tests of it."""
+    arguments = [
+        argument.format(**folders) if "{m" in argument or "{d" in argument or "{t" in argument else argument
+        for argument in RUNS[request.param]
+    ]
+    return stopped_runs(request.param, arguments, tmp_path_factory.mktemp(request.param))
+
+
+def test_stopped_at_three_points_a_recipe_ends_as_unbroken(run):
+    points = [len(run.renamed) * quarter // 4 for quarter in (1, 2, 3)]
+    assert run.lost(points) == []
+
+
+@pytest.mark.slow
+def test_stopped_after_any_rename_a_recipe_ends_as_unbroken(run):
+    points = range(len(run.renamed))
+    assert run.lost(points) == []
