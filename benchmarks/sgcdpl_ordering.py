@@ -15,11 +15,10 @@ import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 
 from lightning_reid.metrics import paired_difference_interval
-from lightning_reid.runners import seed_comparison
+from lightning_reid.runners import RunFolder, seed_comparison
 
 PROTOCOL = ("--labeled=1/12", "--initial_epochs=80", "--iterations=4", "--clustering.every_n_epochs=4", "--model.milestones=[3]")
 RECIPE = Path(__file__).parents[1] / "recipes" / "sgcdpl_market.py"
@@ -43,17 +42,18 @@ def run_seed(seed: int, output: Path, tables: Sequence[str], more: Sequence[str]
     """The rows of some tables; stages that were run before are read back."""
     recipe = runpy.run_path(str(RECIPE))
     cfg = recipe["parse"]([f"--seed={seed}", f"--output={output / f'seed{seed}'}", "--quiet", "--resume", *PROTOCOL, *more])
-    pl.seed_everything(seed, workers=True, verbose=False)
-    rows = recipe["Rows"](cfg)
-    labelled_model, labelled = rows.initial(recipe["LABELLED"])
-    found = [labelled]
-    if "3.2" in tables:
-        initial_model, initial = rows.initial(recipe["INITIALISATION"])
-        found += [initial, *(rows.iterate(name, method, initial_model) for name, method in recipe["METHODS"].items())]
-    if "3.4" in tables:
-        found += [rows.iterate(name, method, labelled_model) for name, method in recipe["FIRST_ITERATION"].items()]
-    if "full" in tables:
-        found.append(rows.fully_supervised())
+    with RunFolder(cfg, ignored=("labeled",)) as run:
+        rows = recipe["Rows"](cfg)
+        run.holds(rows.data.dataset)
+        labelled_model, labelled = rows.initial(recipe["LABELLED"])
+        found = [labelled]
+        if "3.2" in tables:
+            initial_model, initial = rows.initial(recipe["INITIALISATION"])
+            found += [initial, *(rows.iterate(name, method, initial_model) for name, method in recipe["METHODS"].items())]
+        if "3.4" in tables:
+            found += [rows.iterate(name, method, labelled_model) for name, method in recipe["FIRST_ITERATION"].items()]
+        if "full" in tables:
+            found.append(rows.fully_supervised())
     return {row.name: row.as_json() for row in found}
 
 

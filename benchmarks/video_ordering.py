@@ -17,7 +17,7 @@ from types import ModuleType
 
 from lightning_reid.files import write_json
 from lightning_reid.networks import VideoTableRow
-from lightning_reid.runners import RunOptions, seed_comparison
+from lightning_reid.runners import RunFolder, RunOptions, seed_comparison
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "video_mars.py"
 LENGTH = 4
@@ -68,11 +68,12 @@ def run_seed(seed: int, output: Path, root: str, more: Sequence[str]) -> dict[st
         small = [f"--{name}={text}" for name, text in texts.items() if name != "data.dataset"]
         named = [f"--data.dataset={dataset}", f"--data.root={root}"]
         cfg = recipe.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
-        recipe.stamp_of(cfg, rows)  # generates what is not there yet
-        trainer = recipe.Rows(RunOptions.of(cfg), cfg)
-        for row in rows:
-            result, _ = trainer.train(row)
-            scores[row.name], costs[row.name] = result.scores["mAP"], result.costs
+        with RunFolder(cfg) as run:
+            run.holds(recipe.read_data(cfg, cfg.data.clip_length).dataset)
+            trainer = recipe.Rows(RunOptions.of(cfg), cfg)
+            for row in rows:
+                result, _ = trainer.train(row)
+                scores[row.name], costs[row.name] = result.scores["mAP"], result.costs
     write_json(output / f"seed{seed}" / "results.json", {"mAP": scores, "costs": costs})
     return scores
 

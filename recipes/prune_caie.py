@@ -6,7 +6,6 @@ With them, the defaults are STE-NVAN at 256x128, pruned to 75 % of its multiply-
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +51,14 @@ SMALL_IMAGES: dict[str, Any] = {
 
 def build_parser(images: bool) -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="prune_caie.py")
+    add_common_arguments(parser)
+    parser.add_class_arguments(ImageReIDDataModule if images else VideoReIDDataModule, "data", skip={"seed"})
+    parser.add_class_arguments(SupervisedReID if images else VideoReID, "model", skip=set() if images else {"network"})
+    return parser
+
+
+def add_common_arguments(parser: ArgumentParser) -> None:
+    """What is asked of images and clips alike."""
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/caie")
     parser.add_argument("--images", action="store_true", help="an image network; --data and --model are of images then")
@@ -61,16 +68,23 @@ def build_parser(images: bool) -> ArgumentParser:
     parser.add_argument("--pruning_lr", type=PositiveFloat, default=1e-3, help="learning rate while pruning and fine-tuning (SGD)")
     parser.add_argument("--pruning_epochs", type=PositiveInt, default=1000, help="give up pruning after so many passes")
     parser.add_argument("--tuning_epochs", type=PositiveInt, default=30, help="passes of fine-tuning; the rate falls twice")
-    parser.add_class_arguments(ImageReIDDataModule if images else VideoReIDDataModule, "data", skip={"seed"})
-    parser.add_class_arguments(SupervisedReID if images else VideoReID, "model", skip=set() if images else {"network"})
     parser.add_class_arguments(CAIEPruning, "caie", skip={"stop", "network"})
     parser.set_defaults({"caie.constraints": {"flops": 0.75}})
-    return parser
+
+
+def asks_for_images(argv: Sequence[str] | None) -> bool:
+    """Whether ``--images`` is, on the command line or in a file; whose options ``--data`` and ``--model`` are is not known yet."""
+    parser = ArgumentParser(prog="prune_caie.py", add_help=False, print_config=None)
+    add_common_arguments(parser)
+    for name in ("data", "model"):
+        parser.add_argument(f"--{name}", type=dict[str, Any], default={}, sub_configs=True)
+    for later in ("-h", "--help", "--print_config"):  # answered by the parser that knows all options
+        parser.add_argument(later, nargs="?", const="", default="")
+    return bool(parser.parse_args(argv).images)
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    argv = sys.argv[1:] if argv is None else argv
-    images = "--images" in argv
+    images = asks_for_images(argv)
     parser = build_parser(images)
     cfg = parser.parse_args(argv)
     if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):

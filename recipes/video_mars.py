@@ -7,7 +7,6 @@ With them, the defaults are the thesis' (ResNet-50, 256x128, 8 frames a clip, Ad
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +44,7 @@ SMALL_RUN: dict[str, Any] = {
     "video.network_options": {"backbone": "resnet18", "channels": [32, 64, 128, 256], "layers": [1, 2, 3, 1]},
     "video.lr": 1e-3,
     "video.milestones": [12, 17],
-    "redetect.detector": "generated",
+    "redetection.detector": "generated",
     "epochs": 20,
 }
 TABLES_HEIGHT = 256
@@ -64,13 +63,13 @@ def build_parser() -> ArgumentParser:
     RunOptions.add_to(parser, output="runs/video")
     parser.add_class_arguments(VideoReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(VideoReID, "video", skip={"network"})
-    parser.add_class_arguments(RedetectOptions, "redetect")
+    parser.add_argument("--redetect", action="store_true", help="train on re-detected and linked tracklets, too; --redetection says how")
+    parser.add_class_arguments(RedetectOptions, "redetection")
     return parser
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = build_parser()
-    argv = with_bare_switch(sys.argv[1:] if argv is None else argv)
     cfg = parser.parse_args(argv)
     if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
         parser.set_defaults(SMALL_RUN)
@@ -85,13 +84,6 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     if height != TABLES_HEIGHT and (cfg.model == "stenvan" or cfg.ablation):
         print(f"numbers of stripes are for images of {TABLES_HEIGHT} rows: at {height} rows, 16 become {scaled_stripes(cfg, 16)}")
     return cfg
-
-
-def with_bare_switch(argv: Sequence[str]) -> list[str]:
-    """``--redetect`` alone switches it on, though it also begins the names of its options."""
-    following = [*argv[1:], "-"]
-    bare = [argument == "--redetect" and after.startswith("-") for argument, after in zip(argv, following)]
-    return ["--redetect.enabled=true" if alone else argument for alone, argument in zip(bare, argv)]
 
 
 def network_options(cfg: Namespace, row: VideoTableRow) -> dict[str, Any]:
@@ -110,9 +102,9 @@ def asked_rows(cfg: Namespace) -> dict[str, list[VideoTableRow]]:
     """Title of each table to its rows."""
     if cfg.ablation:
         return {f"table {number}": list(VIDEO_TABLES[number]) for number in cfg.ablation}
-    length, redetected = cfg.data.clip_length, cfg.redetect.enabled
+    length, redetected = cfg.data.clip_length, cfg.redetect
     rows = [VideoTableRow(f"{cfg.model}, {ALIGNED if redetected else ORIGINAL}", cfg.model, length, redetected=redetected)]
-    if redetected and cfg.redetect.checkpoint is None:  # it is trained in any case
+    if redetected and cfg.redetection.checkpoint is None:  # it is trained in any case
         rows.insert(0, VideoTableRow(f"baseline, {ORIGINAL}", "baseline", length))
     return {cfg.model: rows}
 
@@ -126,7 +118,7 @@ class Rows:
     """Trains the rows of the tables, each network once, in however many tables it stands."""
 
     def __init__(self, run: RunOptions, cfg: Namespace) -> None:
-        self.run, self.cfg, self.redetect = run, cfg, RedetectOptions(**cfg.redetect.as_dict())
+        self.run, self.cfg, self.redetect = run, cfg, RedetectOptions(**cfg.redetection.as_dict())
         self._trained: dict[str, tuple[ResultRow, Stage]] = {}
 
     def train(self, row: VideoTableRow) -> tuple[ResultRow, Stage]:
@@ -142,8 +134,8 @@ class Rows:
 
     def extractor(self, clip_length: int) -> Path:
         """What tells the candidates of re-detection apart: the checkpoint that was named, or the baseline on the tracklets as they are."""
-        if self.cfg.redetect.checkpoint is not None:
-            return Path(self.cfg.redetect.checkpoint)
+        if self.cfg.redetection.checkpoint is not None:
+            return Path(self.cfg.redetection.checkpoint)
         return self.train(VideoTableRow("extractor", "baseline", clip_length))[1].checkpoint
 
     def _fit(self, stage: Stage, row: VideoTableRow, options: dict[str, Any]) -> tuple[ResultRow, Stage]:
@@ -170,6 +162,13 @@ def data_of(cfg: Namespace, clip_length: int) -> VideoReIDDataModule:
     return VideoReIDDataModule(**(cfg.data.as_dict() | {"clip_length": clip_length}), seed=cfg.seed)
 
 
+def read_data(cfg: Namespace, clip_length: int) -> VideoReIDDataModule:
+    data = data_of(cfg, clip_length)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
 def stamp_of(cfg: Namespace, data: VideoReIDDataModule, rows: Sequence[VideoTableRow]) -> ProtocolStamp:
     """What the scores of a table must be read with."""
     stamp, scoring = data.protocol_stamp(), cfg.video
@@ -185,9 +184,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[ResultRow]]:
     with RunFolder(cfg, ignored=("ablation",)) as folder:
         stamps = {}
         for title, rows in asked.items():  # a missing folder is found now, not after a network was trained
-            data = data_of(cfg, rows[0].clip_length)
-            data.prepare_data()
-            data.setup()
+            data = read_data(cfg, rows[0].clip_length)
             stamps[title] = stamp_of(cfg, data, rows)
         folder.holds(data.dataset)
         trainer, tables = Rows(run, cfg), {}

@@ -19,7 +19,6 @@ class RedetectOptions:
     """How tracklets are re-detected and linked (thesis, section 2.5.1).
 
     Attributes:
-        enabled: Do it; ``--redetect`` alone says the same.
         detector: ``"opencv"`` (histograms of gradients; nothing to download), ``"onnx"`` (``detector_file``, see ``OnnxDetector``),
             ``"torchvision"`` (Faster R-CNN, ResNet-50 FPN v2, of COCO: ``detector_file``, or its weights are downloaded), or
             ``"generated"``, a stand-in that knows where the people of generated tracklets are, to within jitter and misses.
@@ -35,7 +34,6 @@ class RedetectOptions:
         batch_size: Frames a call of the detector, and crops a pass of the extractor.
     """
 
-    enabled: bool = False
     detector: Literal["opencv", "onnx", "torchvision", "generated"] = "opencv"
     detector_file: str | None = None
     min_score: float = 0.3

@@ -84,6 +84,41 @@ def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
     assert (cfg.model.backbone, cfg.caie.filters_per_step, cfg.caie.batches_per_step) == ("resnet50", 25, 30)
 
 
+@pytest.mark.parametrize("given", ["flags", "a config file", "a config file and a file of its own for the data"])
+def test_images_are_asked_for_by_flags_and_by_config_files_alike(given, tmp_path):
+    (tmp_path / "data.yaml").write_text("dataset: mine\ncrop_padding: 3\n")
+    model, own = "model:\n  backbone: resnet18\n  backbone_options: {layers: [1, 1, 1, 1]}\n", "data:\n  dataset: mine\n  crop_padding: 3\n"
+    config = tmp_path / "run.yaml"
+    config.write_text(f"images: true\n{model}{own if given == 'a config file' else ''}")
+    flags = {
+        "flags": ["--images", "--data.dataset=mine", "--data.crop_padding=3", "--model.backbone=resnet18"],
+        "a config file": [f"--config={config}"],
+        "a config file and a file of its own for the data": [f"--config={config}", f"--data={tmp_path / 'data.yaml'}"],
+    }[given]
+    options = ['--model.backbone_options={"layers":[1,1,1,1]}'] if given == "flags" else []
+    cfg = recipe().parse([*flags, *options])
+    assert cfg.images
+    assert (cfg.data.dataset, cfg.data.crop_padding, cfg.model.backbone) == ("mine", 3, "resnet18")
+    assert cfg.model.backbone_options == {"layers": [1, 1, 1, 1]}
+
+
+def test_a_config_without_images_is_of_clips_and_what_either_does_not_know_is_refused(tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text("images: false\ndata:\n  dataset: mine\n  clip_length: 3\n")
+    assert recipe().parse([f"--config={config}"]).data.clip_length == 3
+    assert recipe().parse(["--images", f"--config={config}"]).images is False  # the later one counts, as always
+    with pytest.raises(SystemExit):
+        recipe().parse([f"--config={config}", "--images"])
+    assert "clip_length" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "named"), [(["--images"], "--data.crop_padding"), ([], "--data.clip_length")])
+def test_help_names_the_options_of_what_is_asked_for(flags, named, capsys):
+    with pytest.raises(SystemExit):
+        recipe().parse([*flags, "--help"])
+    assert named in capsys.readouterr().out
+
+
 def test_an_image_network_is_pruned_layer_by_layer_up_to_an_expected_drop(market_folder, tmp_path, capsys):
     module = recipe("prune_cpo")
     network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']

@@ -36,7 +36,7 @@ RUNS = {
     "distill_market": [*SIZES, *BATCHES, *TEACHER, *STUDENT, "--data.dataset={market}", "--epochs=2"],
     "video_mars": [
         *(*SIZES, *BATCHES, "--data.dataset={tracklets}", "--data.clip_length=2", "--epochs=2", "--model=baseline", "--redetect"),
-        *(f"--video.network_options={json.dumps(VIDEO)}", "--redetect.detector=generated"),
+        *(f"--video.network_options={json.dumps(VIDEO)}", "--redetection.detector=generated"),
     ],
     "prune_caie": [
         *(*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--images", "--epochs=2", "--tuning_epochs=2"),
@@ -51,7 +51,7 @@ RUNS = {
         *("--pretraining={duke}", "--pretraining_epochs=2", "--clustering.min_samples=2", "--clustering.k1=6", "--clustering.k2=2"),
     ],
     "fedfr": [
-        *(*SIZES, *BATCHES, *MODEL, *FEDERATION, "--public={duke}", '--clients=["{market}"]', '--rows=["FedFR"]'),
+        *(*SIZES, *BATCHES, *MODEL, *FEDERATION, "--public={duke}", '--clients=["{market}"]', "--held_out=0.5", '--rows=["FedFR"]'),
         *("--pretraining_epochs=2", "--batch_size=16", "--far=[0.5]", "--fpir=[0.5]"),
     ],
     "fedpav": [*SIZES, *BATCHES, *MODEL, *FEDERATION, '--datasets=["{market}"]'],
@@ -61,12 +61,12 @@ RUNS = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, str]:
     """Few people in pictures of 32 x 16 pixels."""
-    folder, size = (
-        tmp_path_factory.mktemp("data"),
-        {"num_train_pids": 8, "num_test_pids": 3, "num_distractors": 1, "height": 32, "width": 16},
-    )
-    made = {name: GeneratedPedestrians(f"{name}-like", images_per_camera=2, **size) for name in ("market", "duke")}
-    made["tracklets"] = GeneratedTracklets(frames=(2, 3), **size)
+    folder, size = tmp_path_factory.mktemp("data"), {"num_test_pids": 3, "num_distractors": 1, "height": 32, "width": 16}
+    made = {
+        name: GeneratedPedestrians(f"{name}-like", num_train_pids=people, images_per_camera=2, **size)
+        for name, people in (("market", 8), ("duke", 16))
+    }
+    made["tracklets"] = GeneratedTracklets(num_train_pids=4, frames=(2, 3), **(size | {"num_test_pids": 2, "num_distractors": 0}))
     return {name: str(people.write(folder / name, progress=False)) for name, people in made.items()}
 
 

@@ -38,7 +38,7 @@ def small_run(tracklets) -> list[str]:
         "--data.k=2",
         "--data.num_workers=0",
         f"--video.network_options={json.dumps(network)}",
-        "--redetect.detector=generated",
+        "--redetection.detector=generated",
         "--accelerator=cpu",
         "--epochs=1",
         "--quiet",
@@ -97,6 +97,21 @@ def test_without_a_data_set_the_small_run_says_so(recipe, capsys):
     assert recipe.parse(["--data.root=somewhere"]).epochs == 200
 
 
+@pytest.mark.parametrize("given", ["a flag", "a flag before others", "a config file", "nothing"])
+def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(recipe, small_run, tmp_path, given):
+    (tmp_path / "run.yaml").write_text("redetect: true\nredetection:\n  alpha: 0.5\n")
+    more = {
+        "a flag": ["--redetection.alpha=0.5", "--redetect"],
+        "a flag before others": ["--redetect", "--redetection.alpha=0.5"],
+        "a config file": [f"--config={tmp_path / 'run.yaml'}"],
+        "nothing": ["--redetection.alpha=0.5"],
+    }[given]
+    cfg = recipe.parse([*small_run, *more])
+    assert (cfg.redetect, cfg.redetection.alpha, cfg.redetection.detector) == (given != "nothing", 0.5, "generated")
+    (rows,) = recipe.asked_rows(cfg).values()
+    assert [row.redetected for row in rows] == ([False] if given == "nothing" else [False, True])
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -113,11 +128,11 @@ def test_a_wrong_option_is_refused_with_those_there_are(recipe, small_run, wrong
 @pytest.mark.parametrize(
     ("wrong", "error", "said"),
     [
-        (["--redetect.detector=onnx"], ValueError, "the detector 'onnx' needs a file"),
-        (["--redetect.detector=onnx", "--redetect.detector_file=gone.onnx"], FileNotFoundError, "gone.onnx"),
-        (["--redetect.detector=opencv", "--redetect.detector_file=some.onnx"], ValueError, "the detector 'opencv' takes no file"),
-        (["--redetect.detector=torchvision", "--redetect.detector_file=gone.pth"], FileNotFoundError, "gone.pth"),
-        (["--redetect.checkpoint=gone.ckpt"], FileNotFoundError, "gone.ckpt"),
+        (["--redetection.detector=onnx"], ValueError, "the detector 'onnx' needs a file"),
+        (["--redetection.detector=onnx", "--redetection.detector_file=gone.onnx"], FileNotFoundError, "gone.onnx"),
+        (["--redetection.detector=opencv", "--redetection.detector_file=some.onnx"], ValueError, "the detector 'opencv' takes no file"),
+        (["--redetection.detector=torchvision", "--redetection.detector_file=gone.pth"], FileNotFoundError, "gone.pth"),
+        (["--redetection.checkpoint=gone.ckpt"], FileNotFoundError, "gone.ckpt"),
     ],
 )
 def test_what_redetection_lacks_is_found_before_anything_is_trained(recipe, small_run, tmp_path, wrong, error, said):
