@@ -28,13 +28,13 @@ class TargetImagesDataModule(ImageReIDDataModule):
     can_hold_out: ClassVar[bool] = False
     _state: TargetState | None = None
 
-    def __init__(self, **options: Any) -> None:
-        if options.setdefault("val_identities", 0):
+    def __init__(self, *, val_identities: int | float = 0, **options: Any) -> None:
+        if val_identities:
             raise ValueError(
                 f"{type(self).__name__} does not know who its target images show, and can hold nobody out to validate on: leave"
-                f" val_identities at 0, got {options['val_identities']}"
+                f" val_identities at 0, got {val_identities}"
             )
-        super().__init__(**options)
+        super().__init__(val_identities=0, **options)
 
     @property
     @abstractmethod

@@ -40,7 +40,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/buc")
     parser.add_argument("--steps", type=PositiveInt, default=19, help="mergings, each followed by --clustering.every_n_epochs epochs")
-    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"seed"})
+    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"seed", "val_identities"})
     parser.add_class_arguments(BottomUpReID, "model")
     parser.add_class_arguments(BottomUpClustering, "clustering", skip={"num_merges", "merge_at_start"})
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01, "model.milestones": []})

@@ -73,6 +73,7 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(DistilledReID, "model", skip={"teacher", "teacher_options", "backbone"})
     # what a teacher knows of the classes that are not the first is what smoothed labels make it forget (Mueller et al. 2019)
     parser.set_defaults({"teacher.milestones": [40, 50], "model.milestones": [40, 50], "teacher.label_smoothing": 0.0})
+    parser.set_defaults({"data.val_identities": 0})  # the papers' protocol: the last model is scored, nothing is selected
     return parser
 
 

@@ -58,7 +58,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str] | None, default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     parser.add_argument("--unseen", type=list[str], default=[], help="data sets with a test part that the server's model is scored on")
-    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test"})
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
     parser.set_defaults({"model.milestones": []})
     cfg = parser.parse_args(argv)
@@ -75,7 +75,7 @@ class Experiment:
     def __init__(self, cfg: Namespace) -> None:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
         self.dealt = FederatedDataModule(cfg.datasets, **self.run.split_arguments(), **cfg.data)
-        self.unseen = {name: ImageReIDDataModule(name, cfg.root, seed=cfg.seed, **cfg.data) for name in cfg.unseen}
+        self.unseen = {name: ImageReIDDataModule(name, cfg.root, seed=cfg.seed, val_identities=0, **cfg.data) for name in cfg.unseen}
         for data in (self.dealt, *self.unseen.values()):
             data.prepare_data()
             data.setup()

@@ -54,6 +54,7 @@ def build_parser(images: bool) -> ArgumentParser:
     add_common_arguments(parser)
     parser.add_class_arguments(ImageReIDDataModule if images else VideoReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(SupervisedReID if images else VideoReID, "model", skip=set() if images else {"network"})
+    parser.set_defaults({"data.val_identities": 0})  # the papers' protocol: CAIE asks for no score, nothing is selected
     return parser
 
 

@@ -143,7 +143,7 @@ class Rows:
         if finished is not None:
             return finished
         theirs = {name: value for name, value in self.cfg.data.items() if name not in ("labeled", "unlabeled_per_batch", "split_seed")}
-        data = ImageReIDDataModule(**theirs, seed=self.run.seed)
+        data = ImageReIDDataModule(**theirs, seed=self.run.seed, val_identities=0)
         network = {name: self.cfg.model[name] for name in ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")}
         stage.seed_everything()
         model = SupervisedReID(**network, label_smoothing=0.0, margin=self.cfg.model.margin, **self._initial_options())

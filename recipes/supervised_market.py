@@ -40,6 +40,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser.add_argument("--epochs", type=PositiveInt, default=120, help="passes over the training images")
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(SupervisedReID, "model")
+    parser.set_defaults({"data.val_identities": 0})  # the papers' protocol: the last model is scored, nothing is selected
     cfg = parser.parse_args(argv)
     if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
         parser.set_defaults(SMALL_RUN)

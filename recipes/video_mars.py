@@ -65,6 +65,7 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(VideoReID, "video", skip={"network"})
     parser.add_argument("--redetect", action="store_true", help="train on re-detected and linked tracklets, too; --redetection says how")
     parser.add_class_arguments(RedetectOptions, "redetection")
+    parser.set_defaults({"data.val_identities": 0})  # the papers' protocol: the last model is scored, nothing is selected
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, Self
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_reid.files import write_json
+from lightning_reid.files import remove_partial_files, write_json
 from lightning_reid.records import Splits
 from lightning_reid.runners.fingerprints import data_fingerprint, differences, options_fingerprint
 from lightning_reid.runners.folder_lock import FolderLock
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE, LOCK_FILE = "run.json", "run.lock"
 
@@ -53,9 +56,12 @@ class RunFolder:
         self._lock = lock
         try:
             self._require_mine()
+            left = remove_partial_files(self.output, alone=True)
         except (OSError, ValueError):
             self._leave()
             raise
+        if left:
+            logger.info("%s: removed %d files that killed processes left half written", self.output, len(left))
         return self
 
     def _require_mine(self) -> None:

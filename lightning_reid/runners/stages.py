@@ -99,7 +99,7 @@ class Stage:
         return sorted(self.folder.glob("version_*/metrics.csv"), key=lambda file: int(file.parent.name.removeprefix("version_")))
 
     def trainer(self, max_epochs: int, callbacks: list[pl.Callback], *, validate_every_n_epochs: int | None) -> pl.Trainer:
-        """A Trainer that saves a checkpoint after every epoch and leaves sampling to the datamodule.
+        """A Trainer that saves a checkpoint after every epoch.
 
         Args:
             max_epochs: Epochs in all, those before a resume included.
@@ -128,8 +128,6 @@ class Stage:
             callbacks=[*callbacks, saving, *bars],
             plugins=[DurableCheckpointIO()],
             logger=self._loggers(),
-            use_distributed_sampler=False,
-            reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             enable_model_summary=False,
             enable_progress_bar=not self.run.quiet,
