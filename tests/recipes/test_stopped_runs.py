@@ -9,7 +9,7 @@ import pytest
 from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
 
 SIZES = ["--data.image_size=[32,16]", "--data.num_workers=0"]
-BATCHES = ["--data.p=3", "--data.k=2"]
+BATCHES = ["--data.p=3", "--data.k=4"]
 OPTIONS = '{"channels":[4,4,8,8],"layers":[1,1,1,1]}'
 MODEL = ["--model.backbone=resnet18", f"--model.backbone_options={OPTIONS}"]
 CLUSTERING = ["--clustering.every_n_epochs=1", "--clustering.min_samples=2", "--clustering.k1=8", "--clustering.k2=3"]
@@ -48,7 +48,7 @@ RUNS = {
     ],
     "fedureid": [
         *(*SIZES, *MODEL, *FEDERATION, '--datasets=["{market}"]', "--data.batch_size=8", '--rows=["all"]'),
-        *("--pretraining={duke}", "--pretraining_epochs=2", "--clustering.min_samples=2", "--clustering.k1=6", "--clustering.k2=2"),
+        *("--pretraining={crowd}", "--pretraining_epochs=2", "--clustering.min_samples=2", "--clustering.k1=6", "--clustering.k2=2"),
     ],
     "fedfr": [
         *(*SIZES, *BATCHES, *MODEL, *FEDERATION, "--public={duke}", '--clients=["{market}"]', "--held_out=0.5", '--rows=["FedFR"]'),
@@ -63,8 +63,8 @@ def folders(tmp_path_factory) -> dict[str, str]:
     """Few people in pictures of 32 x 16 pixels."""
     folder, size = tmp_path_factory.mktemp("data"), {"num_test_pids": 3, "num_distractors": 1, "height": 32, "width": 16}
     made = {
-        name: GeneratedPedestrians(f"{name}-like", num_train_pids=people, images_per_camera=2, **size)
-        for name, people in (("market", 8), ("duke", 16))
+        name: GeneratedPedestrians(preset, num_train_pids=people, images_per_camera=2, **size)
+        for name, preset, people in (("market", "market-like", 8), ("duke", "duke-like", 6), ("crowd", "duke-like", 16))
     }
     made["tracklets"] = GeneratedTracklets(num_train_pids=4, frames=(2, 3), **(size | {"num_test_pids": 2, "num_distractors": 0}))
     return {name: str(people.write(folder / name, progress=False)) for name, people in made.items()}
@@ -73,10 +73,9 @@ def folders(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module", params=RUNS)
 def run(request, folders, stopped_runs, tmp_path_factory):
     """A recipe's unbroken run and its copies, for all tests of it."""
-    arguments = [
-        argument.format(**folders) if "{m" in argument or "{d" in argument or "{t" in argument else argument
-        for argument in RUNS[request.param]
-    ]
+    arguments = RUNS[request.param]
+    for name, folder in folders.items():
+        arguments = [argument.replace(f"{{{name}}}", folder) for argument in arguments]
     return stopped_runs(request.param, arguments, tmp_path_factory.mktemp(request.param))
 
 
