@@ -18,14 +18,15 @@ MAY_IMPORT = {
     **dict.fromkeys(CORE, CORE),
     "networks": CORE | {"networks"},
     "protocols": CORE | {"networks"},
+    "derived_seed": set(),
     "drafts": set(),
     "files": {"drafts"},
     "packed_tracklets": {"files"},
     "detection": {"detection"},
-    "modules": CORE | {"networks", "protocols", "modules"},
+    "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "detection", "packed_tracklets"},
-    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners", "detection"},
+    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners", "detection", "derived_seed"},
 }
 
 

@@ -113,7 +113,7 @@ def search_preference(
         if place not in estimates:
             estimates[place] = count_at(levels[place].item(), estimate)
         low, high = _bounds(estimates, target, len(levels))
-        stuck = _reason_to_stop(list(estimates.values()), low > high, max_probes, wanted)
+        stuck = _reason_to_stop(list(estimates.values()), low > high, max_probes, wanted, num_labeled)
         best = min(estimates, key=lambda seen: abs(estimates[seen] - target))
         if estimates[best] != target and not stuck:
             place = _next_place(levels, low, high, estimates, target)
@@ -162,10 +162,13 @@ def _next_place(levels: Tensor, low: int, high: int, estimates: dict[int, int], 
     return min(max(place, low), high)
 
 
-def _reason_to_stop(counts: list[int], exhausted: bool, max_probes: int, wanted: int) -> str:
-    """Empty while further estimates should be made."""
+def _reason_to_stop(counts: list[int], exhausted: bool, max_probes: int, wanted: int, num_labeled: int) -> str:
+    """Empty while further estimates should be made.
+
+    Where no labelled point or every one is an exemplar, equal counts say that the preference is far off, not that the count stands still.
+    """
     spread = f"{min(counts)} to {max(counts)} labelled exemplars for {wanted} identities"
-    if len(counts) >= SAME_COUNTS and len(set(counts[-SAME_COUNTS:])) == 1:
+    if len(counts) >= SAME_COUNTS and len(set(counts[-SAME_COUNTS:])) == 1 and 0 < counts[-1] < num_labeled:
         return f"{SAME_COUNTS} probes in a row gave {counts[-1]} labelled exemplars where {wanted} are wanted"
     if exhausted:
         return f"no similarity of a labelled pair is left to try as the preference: {spread}"
