@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.callbacks.epoch_ends import ends_epoch_before
 from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
 from lightning_reid.networks import ChannelGroup
 from lightning_reid.pruning import CPOSearch, FilterSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
@@ -65,6 +66,7 @@ class CPOPruning(FilterPruning):
         self._kept: dict[str, Tensor] = {}
         self._kept_channels: dict[str, Tensor] = {}
         self._epochs = 0
+        self._finished_epochs: int | None = None
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -125,6 +127,22 @@ class CPOPruning(FilterPruning):
         self.masks.silence()
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path is None:
+            self._finished_epochs = 0
+        elif ends_epoch_before(trainer, self._finished_epochs):
+            raise ValueError(
+                f"{trainer.ckpt_path} was saved with the last batch of an epoch, before the validation that a trial is judged by, which a"
+                " Trainer leaves out when it goes on: resume from a checkpoint of an epoch's end, as"
+                " ModelCheckpoint(save_on_train_epoch_end=True) saves it"
+            )
+        super().on_train_start(trainer, pl_module)
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._finished_epochs = trainer.current_epoch + 1
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epochs += 1
 
@@ -170,6 +188,7 @@ class CPOPruning(FilterPruning):
             "search": search,
             "kept": kept,
             "epochs": self._epochs,
+            "finished_epochs": self._finished_epochs,
             "reference": self.reference,
         }
 
@@ -181,7 +200,7 @@ class CPOPruning(FilterPruning):
             raise ValueError(f"the checkpoint is of a search {theirs!r}, this callback's is {self.search_name!r}: give search={theirs!r}")
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
-        self.reference = state_dict["reference"]
+        self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")
 
 
 def prunable_layer(network: nn.Module, group: ChannelGroup, groups: dict[str, ChannelGroup]) -> PrunableLayer:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
+from lightning_reid.callbacks.epoch_ends import ends_epoch_before
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
@@ -90,6 +91,7 @@ class RedetectAndLink(pl.Callback):
         self.report: RedetectionReport | None = None
         self._first_settings: dict[str, str] = {}
         self._served: LinkedTrackletCache | None = None
+        self._finished_epochs: int | None = None
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -108,8 +110,18 @@ class RedetectAndLink(pl.Callback):
         self._serve(trainer, data, cache, contents)
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path is None:
+            self._finished_epochs = 0
+        elif ends_epoch_before(trainer, self._finished_epochs):
+            self._end_epoch(trainer, pl_module, trainer.current_epoch)
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        finished = trainer.current_epoch + 1
+        self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: int) -> None:
+        self._finished_epochs = finished
         if self.every_n_epochs is None or finished % self.every_n_epochs or finished == trainer.max_epochs:
             return
         data = tracklet_data(trainer)
@@ -122,7 +134,12 @@ class RedetectAndLink(pl.Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"first_settings": self._first_settings, "served_settings": self._served.settings if self._served else {}}
+        served = self._served.settings if self._served else {}
+        return {"first_settings": self._first_settings, "served_settings": served, "finished_epochs": self._finished_epochs}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._finished_epochs = state_dict.get("finished_epochs")
 
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
+from lightning_reid.callbacks.epoch_ends import ends_epoch_before
 from lightning_reid.clustering import clustering_agreement
 from lightning_reid.protocols import PartlyLabelledData
 from lightning_reid.records import AT_TEST_TIME, EmbeddingSpace, LabeledEmbeddings, TargetState
@@ -54,6 +55,7 @@ class TargetClustering(pl.Callback, ABC):
             raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
         self.every_n_epochs, self.space = every_n_epochs, space
         self.metrics: dict[str, float] = {}
+        self.finished_epochs: int | None = None
         self._with_parts = self._with_labeled = False
 
     @abstractmethod
@@ -106,14 +108,24 @@ class TargetClustering(pl.Callback, ABC):
             self.cluster(trainer, pl_module)
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path is None:
+            self.finished_epochs = 0
+        elif ends_epoch_before(trainer, self.finished_epochs):
+            self._end_epoch(trainer, pl_module, trainer.current_epoch)
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pl_module.log_dict(self.metrics, on_step=False, on_epoch=True, batch_size=1)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        finished = trainer.current_epoch + 1
+        self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
+
+    def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: int) -> None:
         if self.is_due(finished) and finished != trainer.max_epochs:
             self.cluster(trainer, pl_module)
+        self.finished_epochs = finished
 
     def cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Embed, cluster, publish; called on every rank."""
@@ -176,8 +188,8 @@ class TargetClustering(pl.Callback, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics}
+        return {"metrics": self.metrics, "finished_epochs": self.finished_epochs}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.metrics = state_dict["metrics"]
+        self.metrics, self.finished_epochs = state_dict["metrics"], state_dict.get("finished_epochs")

@@ -104,7 +104,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--far", type=list[float], default=[1e-3, 1e-2], help="false accept rates, each in (0, 1]")
     parser.add_argument("--fpir", type=list[float], default=[1e-2, 1e-1], help="false positive identification rates, each in (0, 1]")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images of a client's training batch")
-    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities"})
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities", "split"})
     skipped = {"num_local", "num_public", "weights_of_losses", "personal_embeddings", "branch", "distillation"}
     parser.add_class_arguments(FedFRClient, "model", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})

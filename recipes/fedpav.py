@@ -58,7 +58,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str] | None, default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     parser.add_argument("--unseen", type=list[str], default=[], help="data sets with a test part that the server's model is scored on")
-    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities"})
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities", "split"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
     parser.set_defaults({"model.milestones": []})
     cfg = parser.parse_args(argv)

@@ -82,7 +82,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
     parser.add_argument("--personalisation.precision", type=float, default=0.95, help=precision_help)
     parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
-    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed", "val_identities"})
+    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed", "val_identities", "split"})
     parser.add_class_arguments(BottomUpReID, "model")
     skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
     parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)

@@ -28,8 +28,8 @@ class ReIDModule(pl.LightningModule, ABC):
     ``val/unmatched_queries``, how many queries have no match in the gallery and are not scored.
 
     What a training step draws from torch's global generators follows from (seed, epoch, batch, rank), so that a resumed run draws what an
-    unbroken one draws; the seed is the latest that torch was given when the fit began. A child that overrides ``on_train_start``,
-    ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
+    unbroken one draws; the seed is the latest that torch was given when the fit began, and a resumed fit goes on with that one. A child
+    that overrides ``on_train_start``, ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
 
     Attributes:
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
@@ -74,6 +74,7 @@ class ReIDModule(pl.LightningModule, ABC):
         self.last_scores: RetrievalScores | None = None
         self.channel_plan: ChannelPlan | None = None
         self._draws, self._seed = StepDraws(), 0
+        self._seed_before: int | None = None
 
     def materialise(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
@@ -105,6 +106,7 @@ class ReIDModule(pl.LightningModule, ABC):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add ``image_size``, without which nobody can embed further images as those of the training were, and the channel plan."""
+        checkpoint["step_seed"] = self._seed
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ResizedData):
             checkpoint["image_size"] = list(data.image_size)
@@ -114,13 +116,15 @@ class ReIDModule(pl.LightningModule, ABC):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the network as small as the checkpoint's."""
+        self._seed_before = checkpoint.get("step_seed")
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialise(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 
     @override
     def on_train_start(self) -> None:
+        before = None if self.trainer.ckpt_path is None else self._seed_before  # not of a checkpoint that only gave its weights
         # not PL_GLOBAL_SEED: torch.manual_seed(1) after pl.seed_everything(0) means 1
-        self._seed = torch.initial_seed()
+        self._seed = torch.initial_seed() if before is None else before
 
     @override
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
