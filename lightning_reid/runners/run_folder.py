@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +41,7 @@ class RunFolder:
         self.output, self.resume = Path(cfg.output), bool(cfg.resume)
         self.options = options_fingerprint(cfg, ignored)
         self._lock: FolderLock | None = None
+        self._was_there = self.output.is_dir()
 
     def __enter__(self) -> Self:
         """Take the folder.
@@ -65,7 +67,8 @@ class RunFolder:
         return self
 
     def _require_mine(self) -> None:
-        if not any(not file.name.startswith(LOCK_FILE) for file in self.output.iterdir()):
+        # hidden files are what a process that was killed left half written, run.json itself, say
+        if all(file.name.startswith((LOCK_FILE, ".")) for file in self.output.iterdir()):
             return
         if not self.resume:
             raise FileExistsError(
@@ -106,13 +109,15 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-            if not any(self.output.iterdir()):  # what cannot be trained leaves nothing behind
-                self.output.rmdir()
+            if not self._was_there:
+                with suppress(OSError):  # what cannot be trained leaves nothing behind; a folder that holds something cannot be removed
+                    self.output.rmdir()
 
 
 def is_first_process() -> bool:
     """Whether this is the one process of a run that looks after its folder."""
-    return int(rank_zero_only.rank or 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    rank = getattr(rank_zero_only, "rank", None)  # an attribute that is set dynamically
+    return int(rank or 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def read_run(output: Path) -> dict[str, Any] | None:

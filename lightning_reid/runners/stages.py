@@ -106,6 +106,7 @@ class Stage:
             callbacks: Beside saving and progress bars.
             validate_every_n_epochs: Epochs between two validations; ``None`` for none, as on a source without a test part.
         """
+        self.claim()  # before any logger writes
         ignore_what_nobody_can_act_on()
         saving = ModelCheckpoint(
             dirpath=self.folder,

@@ -58,6 +58,13 @@ def test_resume_starts_fresh_in_an_empty_folder_and_in_none(tmp_path):
     assert json.loads((tmp_path / "none" / "run.json").read_text())["options"]["model.lr"] == 0.1
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_killed_before_it_could_say_what_it_is_left_an_empty_folder(tmp_path, resume):
+    (tmp_path / ".run-x1y2.json").write_text('{"options": {"se')
+    run(options(tmp_path, resume=resume), people(tmp_path.with_name("data")))
+    assert json.loads((tmp_path / "run.json").read_text())["data"]
+
+
 def test_a_folder_that_holds_no_run_cannot_be_resumed(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"holds no run to go on with, it lacks run\.json"):
