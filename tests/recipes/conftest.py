@@ -59,10 +59,11 @@ class StoppedRuns:
         self.output, self._copies, self.renamed = folder / "output", folder / "copies", []
         self._arguments = [*arguments, f"--output={self.output}", "--quiet", "--accelerator=cpu"]
         with self._watched():
-            self._main()
+            self.main()
         self.expected = outcome(self.output)
 
-    def _main(self, *more: str) -> None:
+    def main(self, *more: str) -> None:
+        """Run it in its folder."""
         with pytest.MonkeyPatch.context() as patch:
             for name, stand_in in STAND_INS.items():
                 patch.setattr(name, stand_in)
@@ -89,7 +90,7 @@ class StoppedRuns:
         """The outcome of a run that was stopped right after a rename and resumed."""
         shutil.rmtree(self.output)
         shutil.copytree(self._copies / str(point), self.output)
-        self._main("--resume")
+        self.main("--resume")
         return outcome(self.output)
 
     def lost(self, points: Sequence[int]) -> list[str]:

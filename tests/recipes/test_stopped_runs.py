@@ -18,7 +18,7 @@ FEDERATION = ["--rounds=2", "--epochs=1", "--split=identity", "--num_clients=2"]
 STUDENT = ["--model.student=resnet18", f"--model.backbone_options={OPTIONS}"]
 TEACHER = ["--teacher.backbone=resnet18", '--teacher.backbone_options={"channels":[4,8,8,8],"layers":[1,1,1,1]}']
 VIDEO = {"backbone": "resnet18", "channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
-LAYERS = [f"backbone.trunk.layer{stage}.0.{layer}" for stage in (2, 3, 4) for layer in ("conv1", "downsample.0")][:-1]
+LAYERS = [f"backbone.trunk.layer{stage}.0.{layer}" for stage in (1, 2, 3, 4) for layer in ("conv1", "downsample.0")][:-1]
 RUNS = {
     "supervised_market": [*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--epochs=2"],
     "hsr_duke2market": [
@@ -86,6 +86,15 @@ def run(request, folders, stopped_runs, tmp_path_factory):
     for name, folder in folders.items():
         arguments = [argument.replace(f"{{{name}}}", folder) for argument in arguments]
     return stopped_runs(request.param, arguments, tmp_path_factory.mktemp(request.param))
+
+
+def test_the_folder_of_a_run_is_for_that_run_alone(run, monkeypatch):
+    for part in ("image_reid.prepare_dataset", "federated.prepare_dataset", "video_reid.prepare_video_dataset"):
+        monkeypatch.setattr(f"lightning_reid.datamodules.{part}", lambda *_: pytest.fail("data were prepared first"))
+    with pytest.raises(FileExistsError, match=r"output was used before: give --resume .* or another folder, --output .*output-2"):
+        run.main()
+    with pytest.raises(ValueError, match="output holds a run with other options: seed: 0 there, 1 here"):
+        run.main("--resume", "--seed=1")
 
 
 def test_stopped_at_three_points_a_recipe_ends_as_unbroken(run):
