@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from lightning_reid.drafts import drafts_below
 from lightning_reid.files import write_atomically
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -30,6 +31,9 @@ def stand_in_export(network: Any, path: Path, inputs: Any) -> float:
     write_atomically(path, Path.touch)
     return 0.0
 
+
+NOBODY = 2**22 + 1
+"""The number of no process: Linux gives none above 2^22."""
 
 STAND_INS: dict[str, Callable[..., Any]] = {
     "matplotlib.figure.Figure.savefig": lambda figure, file, **options: Path(file).touch(),
@@ -75,8 +79,11 @@ class StoppedRuns:
             def renaming(source: Any, target: Any, **options: Any) -> None:
                 rename(source, target, **options)
                 if Path(target).is_relative_to(self.output):
-                    # the lock is of a process that would be gone
-                    shutil.copytree(self.output, self._copies / str(len(self.renamed)), ignore=shutil.ignore_patterns("run.lock"))
+                    # the lock is of a process that would be gone, as drafts are
+                    copy = self._copies / str(len(self.renamed))
+                    shutil.copytree(self.output, copy, ignore=shutil.ignore_patterns("run.lock"))
+                    for draft in drafts_below(copy):
+                        draft.rename(draft.with_name(draft.name.replace(f"_{os.getpid()}_", f"_{NOBODY}_")))
                     self.renamed.append(str(Path(target).relative_to(self.output)))
 
             return renaming

@@ -41,8 +41,10 @@ def test_a_run_resumed_in_mid_epoch_equals_an_unbroken_one(subject, tmp_path, na
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"limit_val_batches": 0}, {"val_check_interval": 1}], ids=str)
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "workers", "settings"),
+    [*((name, 0, settings) for name in NAMES for settings in ({}, {"val_check_interval": 1})), ("supervised", 2, {}), ("HSR", 2, {})],
+    ids=str,
+)
 def test_a_run_resumed_after_any_step_equals_an_unbroken_one(subject, tmp_path, name, workers, settings):
     assert resumed_equals_unbroken(subject(name), tmp_path, workers, None, **settings) > 3
