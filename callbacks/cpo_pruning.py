@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.callbacks.epoch_ends import ends_epoch_before
+from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
 from lightning_reid.networks import ChannelGroup
 from lightning_reid.pruning import CPOSearch, FilterSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
@@ -128,14 +128,9 @@ class CPOPruning(FilterPruning):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        require_ended_epoch(trainer, self, self._finished_epochs)
         if trainer.ckpt_path is None:
             self._finished_epochs = 0
-        elif ends_epoch_before(trainer, self._finished_epochs):
-            raise ValueError(
-                f"{trainer.ckpt_path} was saved with the last batch of an epoch, before the validation that a trial is judged by, which a"
-                " Trainer leaves out when it goes on: resume from a checkpoint of an epoch's end, as"
-                " ModelCheckpoint(save_on_train_epoch_end=True) saves it"
-            )
         super().on_train_start(trainer, pl_module)
 
     @override

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
-from lightning_reid.callbacks.epoch_ends import ends_epoch_before
+from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
@@ -111,17 +111,14 @@ class RedetectAndLink(pl.Callback):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.every_n_epochs is not None:
+            require_ended_epoch(trainer, self, self._finished_epochs)
         if trainer.ckpt_path is None:
             self._finished_epochs = 0
-        elif ends_epoch_before(trainer, self._finished_epochs):
-            self._end_epoch(trainer, pl_module, trainer.current_epoch)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
-
-    def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: int) -> None:
-        self._finished_epochs = finished
+        finished = self._finished_epochs = trainer.current_epoch + 1
         if self.every_n_epochs is None or finished % self.every_n_epochs or finished == trainer.max_epochs:
             return
         data = tracklet_data(trainer)

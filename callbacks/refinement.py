@@ -50,10 +50,6 @@ class StateRefinement(pl.Callback, ABC):
         self._refine_latest(trainer)
 
     @override
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._refine_latest(trainer)  # the clustering may have made up for an epoch's end, see there
-
-    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pl_module.log_dict(self.metrics, on_step=False, on_epoch=True, batch_size=1)
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
-from lightning_reid.callbacks.epoch_ends import ends_epoch_before
+from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.clustering import clustering_agreement
 from lightning_reid.protocols import PartlyLabelledData
 from lightning_reid.records import AT_TEST_TIME, EmbeddingSpace, LabeledEmbeddings, TargetState
@@ -109,10 +109,9 @@ class TargetClustering(pl.Callback, ABC):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        require_ended_epoch(trainer, self, self.finished_epochs)
         if trainer.ckpt_path is None:
             self.finished_epochs = 0
-        elif ends_epoch_before(trainer, self.finished_epochs):
-            self._end_epoch(trainer, pl_module, trainer.current_epoch)
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -120,12 +119,9 @@ class TargetClustering(pl.Callback, ABC):
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._end_epoch(trainer, pl_module, trainer.current_epoch + 1)
-
-    def _end_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule, finished: int) -> None:
+        finished = self.finished_epochs = trainer.current_epoch + 1
         if self.is_due(finished) and finished != trainer.max_epochs:
             self.cluster(trainer, pl_module)
-        self.finished_epochs = finished
 
     def cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Embed, cluster, publish; called on every rank."""

@@ -52,11 +52,6 @@ class BottomUpReID(ImageReIDModule):
         self.table = self.table.to(self.device)
 
     @override
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        self.adopt_latest_state()
-
-    @override
     def on_train_epoch_end(self) -> None:
         self.adopt_latest_state()
 

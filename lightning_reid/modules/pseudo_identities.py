@@ -76,11 +76,6 @@ class PseudoIdentityLearning(ImageReIDModule):
         self.adopt_latest_state()
 
     @override
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        self.adopt_latest_state()
-
-    @override
     def on_train_epoch_end(self) -> None:
         self.adopt_latest_state()
 

@@ -125,6 +125,7 @@ class Supervised:
     """How to fit on images with labels, and what each epoch must show."""
 
     assert_same = staticmethod(assert_same)
+    works_between_epochs = False
 
     def __init__(self, folder) -> None:
         self.folder = folder
@@ -166,6 +167,8 @@ class Supervised:
 class Clustered(Supervised):
     """HSR with inter-camera mining, clustered anew after every epoch."""
 
+    works_between_epochs = True
+
     def data(self, workers: int) -> CrossDomainDataModule:
         folder = str(self.folder)
         return CrossDomainDataModule(
@@ -192,6 +195,8 @@ class Clustered(Supervised):
 class BottomUp(Supervised):
     """Bottom-up clustering, merged after every epoch."""
 
+    works_between_epochs = True
+
     def data(self, workers: int) -> UnlabeledDataModule:
         options = {"image_size": SIZE, "crop_padding": 2, "num_workers": workers, "seed": SEED, "eval_batch_size": 8}
         return UnlabeledDataModule(str(self.folder), batch_size=16, erasing_probability=0.5, **options)
@@ -209,6 +214,8 @@ class BottomUp(Supervised):
 
 class SemiSupervised(Supervised):
     """SGC-DPL with soft labels, clustered anew after every epoch."""
+
+    works_between_epochs = True
 
     def data(self, workers: int) -> SemiSupervisedDataModule:
         options = {"image_size": SIZE, "crop_padding": 2, "num_workers": workers, "seed": SEED, "eval_batch_size": 8}
