@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from typing_extensions import override
 from lightning_reid.callbacks.embedding_pass import gather_rows
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.records import AnyRecord
+
+logger = logging.getLogger(__name__)
 
 ROWS = ("embeddings", "indices", "is_query")
 
@@ -69,7 +72,11 @@ class EvaluationRows(pl.Callback, ABC):
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"{type(self).__name__} wants a datamodule with queries and a gallery, got {type(data).__name__}")
         query, gallery = data.evaluation_records("test" if stage == "test" else "val")
-        parts = [EmbeddedRecords(part, _by_index(rows, is_query, len(part))) for is_query, part in ((True, query), (False, gallery))]
+        sides = ((True, query), (False, gallery))
+        if any(len(rows["indices"][rows["is_query"] == is_query].unique()) < len(part) for is_query, part in sides):
+            logger.warning("%s is left out: it is for a whole evaluation, and this was of a part of the records", type(self).__name__)
+            return
+        parts = [EmbeddedRecords(part, _by_index(rows, is_query, len(part))) for is_query, part in sides]
         self.use(trainer, pl_module, stage, *parts)
 
 

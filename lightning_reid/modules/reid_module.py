@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,7 +26,8 @@ class ReIDModule(pl.LightningModule, ABC):
     Evaluation batch: what ``embed_batch`` takes, and ``pids``, ``camids``, ``indices`` ``[B]`` int64, ``is_query [B]`` bool, optionally
     ``second_pids [B]`` int64.
     Logs ``val/mAP``, ``val/R1``, ``val/R5``, ``val/R10``, ``val/mINP`` (``test/...`` when testing) an epoch, fractions in [0, 1], and
-    ``val/unmatched_queries``, how many queries have no match in the gallery and are not scored.
+    ``val/unmatched_queries``, how many queries have no match in the gallery and are not scored. An evaluation of a part of the batches
+    (``limit_val_batches``) is not scored, and says so.
 
     What a training step draws from torch's global generators follows from (seed, epoch, batch, rank), so that a resumed run draws what an
     unbroken one draws; the seed is the latest that torch was given when the fit began, and a resumed fit goes on with that one. A child
@@ -158,11 +160,21 @@ class ReIDModule(pl.LightningModule, ABC):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        if not self.trainer.sanity_checking:
+        if self._evaluates_in_part(stage):
+            rank_zero_warn(f"{stage}/ scores are left out: a part of the queries or of the gallery says nothing (limit_{stage}_batches)")
+        elif not self.trainer.sanity_checking:
             self.log_dict({f"{stage}/{name}": value for name, value in self.retrieval.compute().items()}, prog_bar=True)
             self.last_scores = self.retrieval.scores()
             self.log(f"{stage}/unmatched_queries", float(self.last_scores.num_unmatched_queries))
         self.retrieval.reset()
+
+    def _evaluates_in_part(self, stage: str) -> bool:
+        """Whether ``limit_val_batches``, ``fast_dev_run`` or the like leave batches out."""
+        test = stage == "test"
+        batches = self.trainer.num_test_batches if test else self.trainer.num_val_batches
+        loaders = self.trainer.test_dataloaders if test else self.trainer.val_dataloaders
+        whole = [len(loader) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
+        return not self.trainer.sanity_checking and sum(batches) < sum(whole)
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

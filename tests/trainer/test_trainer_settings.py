@@ -122,3 +122,16 @@ def test_a_loader_of_one_process_is_refused_by_two(subject, monkeypatch):
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
     with pytest.raises(RuntimeError, match=r"made for 1 process\(es\), and 2 train on it"):
         next(iter(loader))
+
+
+@pytest.mark.parametrize("settings", [{"limit_val_batches": 1}, {"limit_val_batches": 0.5}, {"fast_dev_run": True}])
+def test_a_validation_of_a_part_scores_and_draws_nothing_and_says_so(subject, tmp_path, caplog, settings):
+    from lightning_reid.callbacks import RankListLogger
+
+    one, picture = subject("supervised"), RankListLogger(tmp_path / "ranks.png")
+    trainer, _ = one.trainer(tmp_path, picture, **({"max_epochs": 1} | settings))
+    with pytest.warns(match="val/ scores are left out"):
+        trainer.fit(one.module(), one.data(0))
+    assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
+    assert "RankListLogger is left out" in caplog.text
+    assert not (tmp_path / "ranks.png").exists()
