@@ -172,7 +172,7 @@ class ReIDModule(pl.LightningModule, ABC):
         """Whether ``limit_val_batches``, ``fast_dev_run`` or the like leave batches out."""
         test = stage == "test"
         batches = self.trainer.num_test_batches if test else self.trainer.num_val_batches
-        loaders = self.trainer.test_dataloaders if test else self.trainer.val_dataloaders
+        loaders: Any = self.trainer.test_dataloaders if test else self.trainer.val_dataloaders
         whole = [len(loader) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
         return not self.trainer.sanity_checking and sum(batches) < sum(whole)
 
