@@ -149,7 +149,7 @@ class Panel:
 
     Attributes:
         metrics: Names of the logged value, the first that a run has logged; its last value in each epoch counts.
-        label: Of the vertical axis.
+        label: Of the vertical axis; ``{validated}`` stands for whom validation was on.
         factor: What values are multiplied by, 100 for per cent.
     """
 
@@ -158,8 +158,8 @@ class Panel:
     factor: float = 1.0
 
 
-SCORE = Panel(("val/mAP",), "mAP on the test set (%)", 100)
-RANK1 = Panel(("val/R1",), "rank-1 on the test set (%)", 100)
+SCORE = Panel(("val/mAP",), "mAP on {validated} (%)", 100)
+RANK1 = Panel(("val/R1",), "rank-1 on {validated} (%)", 100)
 CLUSTERS = Panel(("pbh/v_measure", "cluster/v_measure"), "V-measure of the pseudo-labels")
 LOSS = Panel(("train/loss",), "training loss")
 
@@ -200,7 +200,7 @@ def draw_curves(
             )
         axes.set_xlabel("iteration" if epochs_per_iteration else "epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(panel.label)
+        axes.set_ylabel(panel.label.format(validated="people held out of training" if stamp.num_val_ids else "the test set"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.supxlabel(str(stamp), fontsize=6, color="grey")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from typing_extensions import override
 
 from lightning_reid.callbacks import CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
@@ -85,3 +87,19 @@ def test_what_cannot_be_measured_is_said(data, tmp_path, trainer_with):
         CPOPruning(-0.1)
     with pytest.raises(ValueError, match="search must be one of"):
         CPOPruning(0.1, search="random")
+
+
+def test_trials_are_judged_on_people_held_out_of_training_and_not_on_the_tests(data, tmp_path, trainer_with):
+    judged: set[int] = set()
+
+    class Judged(pl.Callback):
+        @override
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+            judged.update(batch["pids"].tolist())
+
+    pruning = CPOPruning(expected_drop=0.03, retrain_epochs=1)
+    trainer_with(tmp_path, [pruning, Judged()], max_epochs=2, check_val_every_n_epoch=1, limit_train_batches=1).fit(module(), data)
+    assert pruning.reference is not None
+    tested = {record.pid for side in data.evaluation_records() for record in side}
+    assert len(judged) == data.protocol_stamp().num_val_ids == 2
+    assert not judged & (tested | {record.pid for record in data.dataset.train})
