@@ -58,6 +58,10 @@ class BatchOnDevice(pl.LightningDataModule):
     def _pixels(count: int, image_size: tuple[int, int]) -> Tensor:
         return torch.randint(256, (count, 3, *image_size), dtype=torch.uint8)
 
+    def forget_target_state(self) -> None:
+        """Part of ``TargetData``."""
+        raise RuntimeError("the benchmark's labels are made once")
+
     def set_target_state(self, state: TargetState) -> None:
         """Part of ``TargetData``."""
         self.target_state = state

@@ -88,14 +88,17 @@ class BottomUpClustering(TargetClustering):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.begin_anew(trainer)
         state = target_data(trainer, self).target_state
         if state is not None and bool((state.labels < 0).any()):
             raise ValueError(
                 f"BottomUpClustering merges clusters, and {int((state.labels < 0).sum())} of {len(state.labels)} images are in none of"
                 f" iteration {state.iteration}, which another clustering made: resume with that one, or begin a new run from the weights"
             )
-        if state is None or (self.merge_at_start and trainer.ckpt_path is None):  # a resumed fit has merged already
+        starts_round = self.merge_at_start and trainer.ckpt_path is None  # a resumed fit has merged already
+        if state is None or starts_round or (self._left_out and self._goes_on):
             self.cluster(trainer, pl_module)
+        self._left_out = False
 
     @override
     def find_clusters(self, embeddings: Tensor, labeled: LabeledEmbeddings | None, previous: TargetState | None) -> FoundClusters:

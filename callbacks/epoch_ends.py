@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 
@@ -26,3 +28,9 @@ def require_ended_epoch(trainer: pl.Trainer, asker: pl.Callback, finished_epochs
             f" it goes on: {type(asker).__name__} would miss it. Resume from a checkpoint of an epoch's end, as"
             " ModelCheckpoint(save_on_train_epoch_end=True) saves it, or of any other step"
         )
+
+
+def goes_on(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> bool:
+    """Whether a fit that is resumed from a checkpoint has epochs left to train."""
+    done = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    return trainer.max_epochs in (None, -1) or done < trainer.max_epochs

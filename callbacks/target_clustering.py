@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
-from lightning_reid.callbacks.epoch_ends import require_ended_epoch
+from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
 from lightning_reid.clustering import clustering_agreement
 from lightning_reid.protocols import PartlyLabelledData
 from lightning_reid.records import AT_TEST_TIME, EmbeddingSpace, LabeledEmbeddings, TargetState
@@ -56,6 +56,7 @@ class TargetClustering(pl.Callback, ABC):
         self.every_n_epochs, self.space = every_n_epochs, space
         self.metrics: dict[str, float] = {}
         self.finished_epochs: int | None = None
+        self._left_out, self._goes_on = False, True
         self._with_parts = self._with_labeled = False
 
     @abstractmethod
@@ -95,6 +96,7 @@ class TargetClustering(pl.Callback, ABC):
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say what a refinement leaves behind that is in the checkpoint and no longer among the callbacks."""
+        self._goes_on = goes_on(trainer, checkpoint)
         callbacks: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
         present = {callback.state_key for callback in callbacks}
         for gone, state in checkpoint["callbacks"].items():
@@ -104,8 +106,23 @@ class TargetClustering(pl.Callback, ABC):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if target_data(trainer, self).target_state is None:  # a resumed run brought its labels along
+        self.begin_anew(trainer)
+        # a resumed run brought its labels along, but for those of a clustering that was left out since it seemed to be over
+        if target_data(trainer, self).target_state is None or (self._left_out and self._goes_on):
             self.cluster(trainer, pl_module)
+        self._left_out = False
+
+    def begin_anew(self, trainer: pl.Trainer) -> None:
+        """Forget what another fit has believed of these images: this callback, which has clustered nothing, begins with nothing."""
+        data = target_data(trainer, self)
+        if trainer.ckpt_path is not None or self.metrics or data.target_state is None:
+            return
+        logger.warning("what an earlier fit believed of the target images, in its iteration %d, is forgotten", data.target_state.iteration)
+        data.forget_target_state()
+        callbacks: list[pl.Callback] = list(getattr(trainer, "callbacks"))  # noqa: B009  (the attribute is set dynamically)
+        for callback in callbacks:
+            if hasattr(callback, "refined_iteration"):  # iterations are counted anew
+                callback.refined_iteration = -1
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -120,7 +137,8 @@ class TargetClustering(pl.Callback, ABC):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         finished = self.finished_epochs = trainer.current_epoch + 1
-        if self.is_due(finished) and finished != trainer.max_epochs:
+        self._left_out = self.is_due(finished) and finished == trainer.max_epochs
+        if self.is_due(finished) and not self._left_out:
             self.cluster(trainer, pl_module)
 
     def cluster(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -184,8 +202,9 @@ class TargetClustering(pl.Callback, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "finished_epochs": self.finished_epochs}
+        return {"metrics": self.metrics, "finished_epochs": self.finished_epochs, "left_out": self._left_out}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.metrics, self.finished_epochs = state_dict["metrics"], state_dict.get("finished_epochs")
+        self._left_out = state_dict.get("left_out", False)

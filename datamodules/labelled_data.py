@@ -18,7 +18,7 @@ from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.records import JUNK_PID, Record, Splits
+from lightning_reid.records import JUNK_PID, Record, Splits, TrainedPeople
 
 logger = logging.getLogger(__name__)
 
@@ -176,13 +176,25 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         """Number of training identities."""
         return max(0, int(self._labels.max()) + 1) if len(self._labels) else 0
 
+    @property
+    def people(self) -> TrainedPeople:
+        """Who the classes are, and who is held out to validate on."""
+        held_out = () if self._validation is None else self._validation.query
+        return TrainedPeople(
+            self.dataset.name,
+            tuple(sorted({record.pid for record in self.dataset.train if record.pid > 0})),
+            tuple(sorted({record.pid for record in held_out})),
+        )
+
     @override
     def setup(self, stage: str | None = None) -> None:
         if self._dataset is None:
             self.serve(self.read())
         self.forget_loaders()
-        if stage == "fit" and self.trainer is not None:
+        if self.trainer is not None and stage == "fit":
             self._set_up_fit(self.trainer)
+        if self.trainer is not None and stage in ("fit", "validate"):
+            self._tell_of_validation(self.trainer)
 
     def _set_up_fit(self, trainer: pl.Trainer) -> None:
         overfit = getattr(trainer, "overfit_batches")  # noqa: B009  (the attribute is set dynamically)
@@ -194,6 +206,8 @@ class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         if self.labels_change:
             # an epoch is as long as the labels of the moment make it; asked anew, the loader is the same, with its workers
             setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010
+
+    def _tell_of_validation(self, trainer: pl.Trainer) -> None:
         if self._validation is None and trainer.limit_val_batches and self.dataset.query and trainer.is_global_zero:
             logger.warning(
                 "val/ scores are those of %s's test part (%s): select nothing by them",

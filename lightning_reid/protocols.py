@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics
 from lightning_reid.networks import EmbeddingOutput
-from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord
+from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord, TrainedPeople
 
 
 @runtime_checkable
@@ -21,6 +21,15 @@ class LabelledData(Protocol):
     @property
     def num_classes(self) -> int:
         """Number of training identities."""
+
+
+@runtime_checkable
+class NamedPeople(LabelledData, Protocol):
+    """A datamodule that says who its training identities are."""
+
+    @property
+    def people(self) -> TrainedPeople:
+        """Of the classes ``0..num_classes-1``, and those held out."""
 
 
 @runtime_checkable
@@ -71,6 +80,9 @@ class TargetData(Protocol):
 
     def set_target_state(self, state: TargetState) -> None:
         """Publish a state; the next epoch draws from it. Call it in ``on_fit_start`` or ``on_train_epoch_end``."""
+
+    def forget_target_state(self) -> None:
+        """Start over without labels."""
 
     def target_dataloader(self) -> DataLoader:
         """This rank's share of the target images in the test-time transform; batches hold ``images`` and ``indices``."""

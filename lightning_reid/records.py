@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -98,6 +98,35 @@ class ReIDDataset(Splits[ImageRecord]):
 
 class TrackletDataset(Splits[TrackletRecord]):
     """A data set of tracklets."""
+
+
+@dataclass(frozen=True)
+class TrainedPeople:
+    """Who the classes of a classifier are: a number of classes says nothing of whose they are.
+
+    Attributes:
+        data: Name of the data set.
+        pids: The data set's own pid of each class ``0..C-1``.
+        held_out: Its people that are held out of training to validate on.
+    """
+
+    data: str
+    pids: tuple[int, ...]
+    held_out: tuple[int, ...] = ()
+
+    def same_classes(self, other: TrainedPeople) -> bool:
+        """Whether class c is the same person in both."""
+        return (self.data, self.pids) == (other.data, other.pids)
+
+    def as_plain(self) -> dict[str, Any]:
+        """As a checkpoint holds it; read back by ``of_checkpoint``."""
+        return {"data": self.data, "pids": list(self.pids), "held_out": list(self.held_out)}
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> TrainedPeople | None:
+        """Whom a checkpoint tells of; ``None`` in one of a version that did not."""
+        told = checkpoint.get("people")
+        return None if told is None else cls(told["data"], tuple(told["pids"]), tuple(told["held_out"]))
 
 
 @dataclass(frozen=True)

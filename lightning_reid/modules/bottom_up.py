@@ -48,6 +48,8 @@ class BottomUpReID(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path is None:
+            self.table_iteration = -1  # iterations may be counted anew
         self.adopt_latest_state()
         self.table = self.table.to(self.device)
 

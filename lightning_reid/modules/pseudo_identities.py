@@ -43,6 +43,7 @@ class PseudoIdentityLearning(ImageReIDModule):
             raise ValueError(f"classifier_init must be one of {get_args(ClassifierInit)}, got {classifier_init!r}")
         self.classifier: nn.Linear | None = None
         self.num_fixed, self.num_clusters, self.filled_iteration = 0, 0, -1
+        self._refilled = False
 
     @property
     def num_used(self) -> int:
@@ -73,7 +74,17 @@ class PseudoIdentityLearning(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        if self.trainer.ckpt_path is None:
+            self.filled_iteration = -1  # iterations may be counted anew
+        before = self.filled_iteration
         self.adopt_latest_state()
+        self._refilled = self.filled_iteration != before
+
+    @override
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self._refilled:  # a resumed fit got its optimiser's memory back since
+            self._forget_old_rows()
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -102,9 +113,12 @@ class PseudoIdentityLearning(ImageReIDModule):
             if self.hparams["classifier_init"] == "centroid":
                 rows[: state.num_clusters] = self.cluster_rows(state)
             classifier.weight[self.num_fixed :] = rows
-        for optimizer in self.trainer.optimizers:
-            optimizer.state.pop(classifier.weight, None)
+        self._forget_old_rows()
         self.num_clusters, self.filled_iteration = state.num_clusters, state.iteration
+
+    def _forget_old_rows(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            optimizer.state.pop(built(self.classifier, self).weight, None)
 
     def cluster_rows(self, state: TargetState) -> Tensor:
         """``[C, D]`` normalised cluster means where the classifier sees them: after the BNNeck, which is affine at test time."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.data import sized_len
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -51,6 +52,7 @@ class ReIDModule(pl.LightningModule, ABC):
     """
 
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
+    _seed_before: int | None = None
 
     def __init__(
         self,
@@ -76,7 +78,6 @@ class ReIDModule(pl.LightningModule, ABC):
         self.last_scores: RetrievalScores | None = None
         self.channel_plan: ChannelPlan | None = None
         self._draws, self._seed = StepDraws(), 0
-        self._seed_before: int | None = None
 
     def materialise(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
@@ -173,8 +174,9 @@ class ReIDModule(pl.LightningModule, ABC):
         test = stage == "test"
         batches = self.trainer.num_test_batches if test else self.trainer.num_val_batches
         loaders: Any = self.trainer.test_dataloaders if test else self.trainer.val_dataloaders
-        whole = [len(loader) for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
-        return not self.trainer.sanity_checking and sum(batches) < sum(whole)
+        listed = loaders if isinstance(loaders, list | tuple) else [loaders]
+        whole = [sized_len(loader) for loader in listed]  # None of a stream, whose end nobody knows
+        return not self.trainer.sanity_checking and any(size is not None and some < size for some, size in zip(batches, whole))
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -14,7 +14,8 @@ from typing_extensions import override
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network, trained_image_size
-from lightning_reid.networks.weights import read_state_dict
+from lightning_reid.networks.weights import read_checkpoint, read_state_dict
+from lightning_reid.records import TrainedPeople
 
 CHECKPOINT_SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".safetensors")
 
@@ -39,16 +40,23 @@ class Teacher(nn.Module):
         classifier: ``[C, D]``, for logits.
         image_size: (height, width) in pixels it was trained on: images of another size are resized to it; ``None`` takes them as
             they come.
+        people: Who its classes are; ``None`` where nobody tells.
 
     Raises:
         ValueError: The classifier takes embeddings of another width.
     """
 
-    def __init__(self, network: EmbeddingNetwork, classifier: nn.Linear | None = None, image_size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        network: EmbeddingNetwork,
+        classifier: nn.Linear | None = None,
+        image_size: tuple[int, int] | None = None,
+        people: TrainedPeople | None = None,
+    ) -> None:
         super().__init__()
         if classifier is not None and classifier.in_features != network.num_features:
             raise ValueError(f"the classifier takes {classifier.in_features} numbers, the network gives {network.num_features}")
-        self.network, self.classifier, self.image_size = network, classifier, image_size
+        self.network, self.classifier, self.image_size, self.people = network, classifier, image_size, people
         self.requires_grad_(False)
         self.eval()
 
@@ -119,7 +127,7 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
             raise ValueError(f"the checkpoint {source} says how its network is built: options are for a network named by timm's name")
         if path.suffix not in CHECKPOINT_SUFFIXES and not path.exists():
             raise ValueError(f"the teacher {str(source)!r} is neither a file nor a network that timm knows")
-        return Teacher(load_embedding_network(path), _classifier_of(path), trained_image_size(path))
+        return Teacher(load_embedding_network(path), _classifier_of(path), trained_image_size(path), _people_of(path))
     options = {"pretrained": "weights" not in backbone_options, **backbone_options}
     return Teacher(EmbeddingNetwork(build_backbone(str(source), **options), neck="none"))
 
@@ -133,3 +141,7 @@ def _classifier_of(path: Path) -> nn.Linear | None:
     classifier = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     classifier.load_state_dict({"weight": weight})
     return classifier
+
+
+def _people_of(path: Path) -> TrainedPeople | None:
+    return None if path.suffix == ".safetensors" else TrainedPeople.of_checkpoint(read_checkpoint(path))

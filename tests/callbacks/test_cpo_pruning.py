@@ -22,7 +22,7 @@ def data(market_folder) -> ImageReIDDataModule:
 
 def module() -> SupervisedReID:
     torch.manual_seed(0)
-    return SupervisedReID(**SMALL, num_classes=10)
+    return SupervisedReID(**SMALL, num_classes=8)
 
 
 def test_it_ends_by_itself_with_weights_and_plan_that_lose_no_more_than_expected(data, tmp_path, trainer_with):

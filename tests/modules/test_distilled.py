@@ -9,6 +9,7 @@ from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.losses import batch_hard_triplet_loss
 from lightning_reid.modules import DistilledReID, SupervisedReID
 from lightning_reid.networks import load_embedding_network, load_teacher
+from lightning_reid.records import TrainedPeople
 
 STUDENT = {"student": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 TEACHER = {"backbone": "resnet18", "backbone_options": {"channels": [8, 16, 16, 32], "layers": [1, 1, 1, 1]}}
@@ -27,7 +28,7 @@ def folder(market_folder):
 
 
 def data_of(folder, **options) -> ImageReIDDataModule:
-    return ImageReIDDataModule(folder, image_size=(64, 32), p=4, k=4, num_workers=0, **options, val_identities=0)
+    return ImageReIDDataModule(folder, image_size=(64, 32), p=4, k=4, num_workers=0, **({"val_identities": 0} | options))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,10 @@ def test_what_cannot_be_learned_from_is_said_before_the_first_batch(folder, chec
         with pytest.raises(ValueError, match=match):
             quiet_trainer(tmp_path, max_epochs=1).fit(model, data or data_of(folder))
 
-    refused("the teacher has a classifier of 10 identities, the student learns 12 identities", num_classes=12)
+    refused("the teacher has a classifier of 10 identities, the student learns 7 identities", data_of(folder, val_identities=3))
+    other_people = load_teacher(checkpoint)
+    other_people.people = TrainedPeople("elsewhere", tuple(range(10)))
+    refused("the teacher's 10 classes are people of elsewhere, the student's other people, 10 of market", teacher=other_people)
     without = load_teacher(checkpoint)
     without.classifier = None
     refused("the teacher has no classifier, the student learns 10 identities", teacher=without)

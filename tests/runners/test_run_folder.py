@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning_reid.records import ImageRecord, ReIDDataset
 from lightning_reid.runners import RunFolder, RunOptions, Stage
 from lightning_reid.runners.folder_lock import FolderLock, Holder
-from lightning_reid.runners.report import ResultRow
+from lightning_reid.runners.report import Queries, ResultRow
 
 LOCK = "run.lock"
 
@@ -222,7 +222,7 @@ def test_other_ranks_neither_look_nor_lock_nor_write(tmp_path, monkeypatch):
 def finished_stage(output: Path, name: str, **told) -> Stage:
     stage = Stage(RunOptions(output=str(output), resume=True), name, told=told)
     stage.claim()
-    scores = ResultRow(name, {"mAP": 0.5, "R1": 1.0, "R5": 1.0, "R10": 1.0, "mINP": 0.5}, (0.4, 0.6))
+    scores = ResultRow(name, {"mAP": 0.5, "R1": 1.0, "R5": 1.0, "R10": 1.0, "mINP": 0.5}, (0.4, 0.6), Queries(8, 0, 4))
     (stage.folder / "scores.json").write_text(json.dumps(scores.as_json()))
     return stage
 
