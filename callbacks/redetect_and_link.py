@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
-from lightning_reid.callbacks.epoch_ends import require_ended_epoch
+from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
@@ -92,6 +92,7 @@ class RedetectAndLink(pl.Callback):
         self._first_settings: dict[str, str] = {}
         self._served: LinkedTrackletCache | None = None
         self._finished_epochs: int | None = None
+        self._left_out, self._goes_on = False, True
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -110,6 +111,12 @@ class RedetectAndLink(pl.Callback):
         self._serve(trainer, data, cache, contents)
 
     @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path is not None and self._left_out and self._goes_on:  # what seemed to be the last epoch was not
+            self._link_again(trainer, pl_module)
+        self._left_out = False
+
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.every_n_epochs is not None:
             require_ended_epoch(trainer, self, self._finished_epochs)
@@ -119,8 +126,12 @@ class RedetectAndLink(pl.Callback):
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         finished = self._finished_epochs = trainer.current_epoch + 1
-        if self.every_n_epochs is None or finished % self.every_n_epochs or finished == trainer.max_epochs:
-            return
+        due = self.every_n_epochs is not None and finished % self.every_n_epochs == 0
+        self._left_out = due and finished == trainer.max_epochs
+        if due and not self._left_out:
+            self._link_again(trainer, pl_module)
+
+    def _link_again(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = tracklet_data(trainer)
         digest = once_for_all_ranks(trainer, lambda: module_digest(pl_module))
         cache = self._cache_for(data, f"module under training {digest}")
@@ -132,11 +143,13 @@ class RedetectAndLink(pl.Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         served = self._served.settings if self._served else {}
-        return {"first_settings": self._first_settings, "served_settings": served, "finished_epochs": self._finished_epochs}
+        return {"first_settings": self._first_settings, "served_settings": served, "finished_epochs": self._finished_epochs} | {
+            "left_out": self._left_out
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._finished_epochs = state_dict.get("finished_epochs")
+        self._finished_epochs, self._left_out = state_dict.get("finished_epochs"), state_dict.get("left_out", False)
 
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -150,6 +163,7 @@ class RedetectAndLink(pl.Callback):
             return
         first, served = state["first_settings"], state["served_settings"]
         if fitting:
+            self._goes_on = goes_on(trainer, checkpoint)
             self._require_settings(first)
         elif self.every_n_epochs is None or first != self._first_settings:
             return  # a test may ask for other settings, or for the extractor's linking, than the training

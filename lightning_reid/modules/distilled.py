@@ -107,8 +107,8 @@ class DistilledReID(SupervisedReID):
         if self.hparams["alpha"] > 0 and known is not None and learned is not None and not known.same_classes(learned):
             raise ValueError(
                 f"logits cannot be compared: the teacher's {len(known.pids)} classes are people of {known.data}, the student's other"
-                f" people, {len(learned.pids)} of {learned.data}. Train the teacher on the same people (data set, val_identities and seed), or give"
-                " alpha=0 and embeddings='relational'"
+                f" people, {len(learned.pids)} of {learned.data}. Train the teacher on the same people (data set, val_identities and seed),"
+                " or give alpha=0 and embeddings='relational'"
             )
         widths = (teacher.num_features, self.network.num_features)
         if self.hparams["embeddings"] == "cosine" and widths[0] != widths[1]:

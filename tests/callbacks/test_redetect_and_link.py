@@ -370,14 +370,18 @@ def relinking(folder: Path, detector: ColourBlobs | None = None, **options) -> R
     return RedetectAndLink(detector or ColourBlobs(), extractor(), folder / "cache", every_n_epochs=1, **options)
 
 
-def test_a_resumed_fit_and_a_test_of_its_checkpoint_see_what_was_linked_last(data, tmp_path):
+def test_a_fit_made_longer_is_linked_as_one_that_was_that_long_and_a_test_of_its_checkpoint_sees_what_was_linked_last(data, tmp_path):
+    torch.manual_seed(0)
     checkpoint = fitted_checkpoint(tmp_path, data, relinking(tmp_path))
     linked = data.files
     assert linked is not None
     again = Tracklets(tmp_path / "frames")
     runner = trainer(tmp_path, relinking(tmp_path), max_epochs=3, limit_val_batches=0)
     runner.fit(Brightness(), again, ckpt_path=checkpoint)
-    assert again.batches_drawn_from == [next(iter(linked.values())).parent]
+    unbroken = Tracklets(tmp_path / "frames")
+    torch.manual_seed(0)
+    trainer(tmp_path, relinking(tmp_path), max_epochs=3, limit_val_batches=0).fit(Brightness(), unbroken)
+    assert again.batches_drawn_from == unbroken.batches_drawn_from[2:]  # the linking after what seemed to be the last epoch is made up for
     tested = Tracklets(tmp_path / "frames")
     detector = ColourBlobs()
     trainer(tmp_path, relinking(tmp_path, detector)).test(Brightness(), tested, ckpt_path=checkpoint, verbose=False)
