@@ -11,13 +11,12 @@ import logging
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from secrets import token_hex
 
-import psutil
+from lightning_reid.processes import lives, this_host
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +25,11 @@ SECONDS_OF_GRACE = 24 * 3600
 
 _NAME = re.compile(r"\.(?P<stem>.+)\.(?P<host>[A-Za-z0-9-]+)_(?P<pid>\d+)_[0-9a-f]{8}\.partial(?P<suffix>\.[^.]*)?")
 _MAX_STEM = 40  # file systems take 255 bytes
-_CLOCK = 5.0  # seconds that times of processes and of files may differ by
 
 
 def draft_beside(path: Path) -> Path:
     """A new name for a draft of ``path``, in the same folder and with the same suffix; nothing is made."""
-    return path.with_name(f".{path.stem[:_MAX_STEM]}.{_host()}_{os.getpid()}_{token_hex(4)}.partial{path.suffix}")
+    return path.with_name(f".{path.stem[:_MAX_STEM]}.{this_host()}_{os.getpid()}_{token_hex(4)}.partial{path.suffix}")
 
 
 def drafts_of(path: Path) -> Iterator[Path]:
@@ -64,9 +62,9 @@ def is_left_behind(draft: Path, *, alone: bool = False) -> bool:
         changed = _last_change(draft)
     except FileNotFoundError:  # it was renamed or removed meanwhile
         return False
-    if told["host"] != _host():
+    if told["host"] != this_host():
         return alone or time.time() - changed > SECONDS_OF_GRACE
-    return not _lives(int(told["pid"]), changed)
+    return not lives(int(told["pid"]), changed)
 
 
 def remove_left_behind(drafts: Iterable[Path], *, alone: bool = False) -> list[Path]:
@@ -93,25 +91,7 @@ def remove_left_behind(drafts: Iterable[Path], *, alone: bool = False) -> list[P
     return removed
 
 
-def _lives(pid: int, changed: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= changed + _CLOCK
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
-
-
 def _last_change(draft: Path) -> float:
     """Of a folder, that of anything in it. A link to an old file has the file's mtime, hence ctime."""
     within: Iterable[Path] = draft.rglob("*") if draft.is_dir() else ()
     return max(max(told.st_mtime, told.st_ctime) for told in (path.lstat() for path in (draft, *within)))
-
-
-def _host() -> str:
-    name = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())
-    try:
-        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116  (no file, a namespace: containers may share a host's name)
-    except OSError:  # not Linux
-        return name

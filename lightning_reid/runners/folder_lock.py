@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ from uuid import uuid4
 
 import psutil
 
+from lightning_reid.processes import lives, this_host
+
 logger = logging.getLogger(__name__)
 
 SECONDS_TO_WRITE = 2.0
 """Between a lock that is made and one that is filled."""
-SECONDS_OF_CLOCKS = 5.0
-"""That two readings of when a process began may lie apart."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Holder:
 
     Attributes:
         pid: Its number on its host.
-        host: Name of the machine.
+        host: Where its number is known, see :func:`this_host`.
         began: When the process began, seconds since 1970: a later one may have the same number.
     """
 
@@ -38,19 +37,11 @@ class Holder:
     @classmethod
     def me(cls) -> Holder:
         """This process."""
-        return cls(os.getpid(), socket.gethostname(), psutil.Process().create_time())
+        return cls(os.getpid(), this_host(), psutil.Process().create_time())
 
     def is_gone(self) -> bool:
         """Whether it is known to have ended; of another host's processes nothing is known."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.began) > SECONDS_OF_CLOCKS
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:  # it is there, and another user's
-            return False
+        return self.host == this_host() and not lives(self.pid, self.began)
 
 
 class FolderLock:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
+from lightning_reid import processes
 from lightning_reid.records import ImageRecord, ReIDDataset
 from lightning_reid.runners import RunFolder, RunOptions, Stage
 from lightning_reid.runners.folder_lock import FolderLock, Holder
@@ -161,6 +162,18 @@ def test_a_lock_is_stale_when_its_process_is_gone_and_another_hosts_never_is(tmp
         with pytest.raises(FileExistsError, match=rf"process {holder.pid} on {holder.host} .* remove .*run\.lock"):
             FolderLock(tmp_path / LOCK).acquire()
     assert [file.name for file in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_lock_from_another_container_of_the_same_host_name_is_not_taken(tmp_path, monkeypatch):
+    lock = FolderLock(tmp_path / LOCK)
+    lock.me = replace(Holder.me(), pid=2**22 + 1)
+    lock.acquire()
+    (tmp_path / "namespace").touch()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(processes, "_PID_NAMESPACE", tmp_path / "namespace")
+        with pytest.raises(FileExistsError, match=rf"process {2**22 + 1} on {lock.me.host} runs in"):
+            FolderLock(tmp_path / LOCK).acquire()
+    FolderLock(tmp_path / LOCK).acquire()
 
 
 def test_a_lock_whose_maker_was_killed_before_it_could_say_who_it_is_is_taken(tmp_path, monkeypatch):
