@@ -51,6 +51,31 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
 
 
+def read_json(path: Path, needs: Mapping[str, Any] | None = None, *, way_on: str) -> dict[str, Any]:
+    """Read a JSON object that a run wrote, and that may have been cut or edited since.
+
+    Args:
+        path: File to read.
+        needs: What must be in it, each with its type or types as ``isinstance`` takes them; more may be.
+        way_on: What the reader of a message can do.
+
+    Raises:
+        OSError: The file cannot be read; ``FileNotFoundError`` where there is none.
+        ValueError: It holds no such object; the message names the file, what is wrong and the way on.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is cut short or was overwritten, it is no JSON ({error}): {way_on}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {json.dumps(content)[:40]}, expected a JSON object: {way_on}")
+    for name, kind in (needs or {}).items():
+        if not isinstance(content.get(name), kind):
+            told = f"{json.dumps(content[name])[:40]} as {name!r}" if name in content else f"no {name!r}"
+            raise ValueError(f"{path} holds {told}, it was edited or is not of this library: {way_on}")
+    return content
+
+
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder`` that takes its place if the block ends well, and goes if it does not.

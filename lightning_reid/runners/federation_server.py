@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
-from lightning_reid.files import write_atomically, write_json
+from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.runners.federation_client import LocalFit, LocalRound
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ class FederationServer(ABC):
         state = read_server_state(self.server_file)
         self.strategy.check_resumed(state, tensors, fresh.clients)
         if self.rounds_file.is_file():
-            content = json.loads(self.rounds_file.read_text(encoding="utf-8"))
+            way_on = "remove it, and the federation goes on without what it tells of earlier rounds"
+            content = read_json(self.rounds_file, {"rounds": list}, way_on=way_on)
             self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
             self._told = min(state.round, content.get("told", 0))
         logger.info("%s: goes on after round %d", self.output, state.round)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import psutil
 
+from lightning_reid.files import read_json
 from lightning_reid.processes import lives, this_host
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class FolderLock:
 
         Raises:
             FileExistsError: Another process holds it; the message names it.
+            ValueError: The lock does not say whose it is, as one that was edited or cut.
         """
         while not self._make():
             holder = self._read()
@@ -73,7 +75,12 @@ class FolderLock:
 
     def release(self) -> None:
         """Let others run here; a lock that is another's by now is left alone."""
-        if self._read() == self.me:
+        try:
+            mine = self._read() == self.me
+        except ValueError as error:
+            logger.warning("%s", error)
+            return
+        if mine:
             self.file.unlink()
 
     def _make(self) -> bool:
@@ -88,14 +95,19 @@ class FolderLock:
     def _read(self) -> Holder | None:
         """Who holds it; ``None`` where it is not there any more, or its maker was killed before it could say."""
         deadline = time.monotonic() + SECONDS_TO_WRITE
-        while time.monotonic() < deadline:
+        while True:
+            late = time.monotonic() > deadline
             try:
-                return Holder(**json.loads(self.file.read_text(encoding="utf-8")))
+                if late and not self.file.stat().st_size:
+                    return None
+                told = read_json(self.file, {"pid": int, "host": str, "began": (int, float)}, way_on="remove it if no run is at work there")
+                return Holder(told["pid"], told["host"], told["began"])
             except FileNotFoundError:
                 return None
-            except json.JSONDecodeError:
-                time.sleep(0.05)
-        return None
+            except ValueError:
+                if late:
+                    raise
+            time.sleep(0.05)
 
     def _take_away(self, judged: Holder | None) -> None:
         """Remove the lock that was judged, and no other that was made meanwhile: renaming succeeds for one process alone."""

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
-from lightning_reid.files import write_atomically, write_json
+from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
 
@@ -72,7 +72,7 @@ class ResultRow:
         return [name for name in self.scores if name not in _COLUMNS]
 
     def as_json(self) -> dict[str, Any]:
-        """Scores and interval as fractions, the counts of queries, costs where there are any; read back by ``row_from_json``."""
+        """Scores and interval as fractions, the counts of queries, costs where there are any; read back by ``read_row``."""
         interval = None if self.mAP_interval is None else list(self.mAP_interval)
         further = {"mAP_interval": interval, "queries": asdict(self.queries)} | ({"costs": self.costs} if self.costs else {})
         return self.scores | further
@@ -239,17 +239,23 @@ def draw_heat_map(
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
 
 
-def row_from_json(name: str, content: Mapping[str, Any]) -> ResultRow:
-    """A row read back from its JSON form.
+def read_row(name: str, file: Path) -> ResultRow:
+    """A row read back from the file that holds its JSON form.
 
     Raises:
-        ValueError: It was written by a version that drew intervals over single queries.
+        ValueError: It was written by a version that drew intervals over single queries, or is damaged; the message names it.
     """
+    again = "remove it, and the row is scored again"
+    content = read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again)
     if "queries" not in content:
-        raise ValueError(
-            f"the scores of {name!r} are of an older version, whose interval is over single queries: score it again, without --resume"
-        )
-    interval = content["mAP_interval"]
-    scores = {key: value for key, value in content.items() if key not in _NOT_SCORES}
-    ends = None if interval is None else (interval[0], interval[1])
-    return ResultRow(name, scores, ends, Queries(**content["queries"]), dict(content.get("costs", {})))
+        raise ValueError(f"{file}, the scores of {name!r}, is of an older version, whose interval is over single queries: {again}")
+    try:
+        interval = content["mAP_interval"]
+        low, high = (0, 0) if interval is None else interval
+        ends = None if interval is None else (float(low), float(high))
+        queries = Queries(**{counted: int(number) for counted, number in content["queries"].items()})
+        costs = {heading: float(cost) for heading, cost in content.get("costs", {}).items()}
+        scores = {key: float(value) for key, value in content.items() if key not in _NOT_SCORES}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{file}, the scores of {name!r}, was edited or is not of this library ({error!r}): {again}") from error
+    return ResultRow(name, scores, ends, queries, costs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -12,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
-from lightning_reid.files import write_atomically, write_json
+from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.runners.federation import Federation
 
 
@@ -40,7 +39,7 @@ class RoundScores:
         self.file = federation.output / "scores.json"
         self.rounds: dict[int, dict[str, dict[str, float]]] = {}
         if self.file.is_file():
-            told = json.loads(self.file.read_text(encoding="utf-8"))
+            told = read_json(self.file, {"rounds": dict}, way_on="remove it, and the clients are tested anew")
             done, own = federation.state.round, federation.state.federation
             if told.get("federation", own) == own:  # files of earlier versions do not say whose they are
                 self.rounds = {int(number): scores for number, scores in told["rounds"].items() if int(number) <= done}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Collection, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Self
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_reid.files import remove_partial_files, write_json
+from lightning_reid.files import read_json, remove_partial_files, write_json
 from lightning_reid.records import Splits
 from lightning_reid.runners.fingerprints import data_fingerprint, differences, options_fingerprint
 from lightning_reid.runners.folder_lock import FolderLock
@@ -48,18 +47,23 @@ class RunFolder:
 
         Raises:
             FileExistsError: It was used before and ``--resume`` is not asked for, or another process runs in it.
-            ValueError: It holds another run.
+            OSError: It cannot be made, as where a file has its name.
+            ValueError: It holds another run, or one whose files are damaged.
         """
         if not is_first_process():
             return self
-        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            told = f"cannot make the folder {self.output}: {error.strerror or error}. Choose another, --output"
+            raise OSError(error.errno, told) from error
         lock = FolderLock(self.output / LOCK_FILE)
         lock.acquire()
         self._lock = lock
         try:
             self._require_mine()
             left = remove_partial_files(self.output, alone=True)
-        except (OSError, ValueError):
+        except BaseException:
             self._leave()
             raise
         if left:
@@ -121,9 +125,15 @@ def is_first_process() -> bool:
 
 
 def read_run(output: Path) -> dict[str, Any] | None:
-    """What ``run.json`` tells: ``{"options": {...}, "data": {...}}``; ``None`` without one."""
+    """What ``run.json`` tells: ``{"options": {...}, "data": {...}}``; ``None`` without one.
+
+    Raises:
+        ValueError: It is damaged; the message names it.
+    """
     file = output / RUN_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not file.is_file():
+        return None
+    return read_json(file, {"options": dict, "data": dict}, way_on="restore it, or give another folder, --output")
 
 
 def refuse_differences(folder: Path, part: str, there: Mapping[str, Any], here: Mapping[str, Any], way_on: str) -> None:

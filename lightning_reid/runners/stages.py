@@ -17,12 +17,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_reid.derived_seed import derived_seed
-from lightning_reid.files import write_json
+from lightning_reid.files import read_json, write_json
 from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
-from lightning_reid.runners.report import Queries, ResultRow, row_from_json
+from lightning_reid.runners.report import Queries, ResultRow, read_row
 from lightning_reid.runners.run_folder import is_first_process, read_run, refuse_differences
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Stage:
         here = {"stage": self.name, **json.loads(json.dumps(self.told)), **run.get("options", {}), **run.get("data", {})}
         file = self.folder / "stage.json"
         if file.is_file():
-            there = json.loads(file.read_text(encoding="utf-8"))
+            there = read_json(file, way_on=f"remove {self.folder}, and the stage is run again")
             refuse_differences(self.folder, "options or data", there, here, "or remove that folder")
         elif self.folder.is_dir() and any(not one.name.startswith(".") for one in self.folder.iterdir()):
             raise ValueError(f"{self.folder} holds files of a run that left no {file.name}: remove that folder, or give another --output")
@@ -188,7 +188,7 @@ class Stage:
             return None
         self.claim()
         logger.info("%s was finished before: its row is kept", self.name)
-        return row_from_json(self.name, json.loads(scores.read_text(encoding="utf-8")))
+        return read_row(self.name, scores)
 
     def score(
         self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule, costs: Mapping[str, float] | None = None

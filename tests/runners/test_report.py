@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from lightning_reid.files import write_json
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.runners import ResultRow, print_table, told_with_unmatched, write_report
-from lightning_reid.runners.report import Queries, row_from_json
+from lightning_reid.runners.report import Queries, read_row
 
 STAMP = ProtocolStamp("Market-1501", 345, 1973, 120, transform="resize 64x32", seed=0)
 SCORES = {"mAP": 0.422, "R1": 0.545, "R5": 0.7, "R10": 0.8, "mINP": 0.2}
@@ -64,14 +65,42 @@ def test_the_queries_of_one_person_have_no_interval_and_the_table_says_so(tmp_pa
 
 
 @pytest.mark.parametrize("row", [ROW, replace(ROW, mAP_interval=None, costs={})])
-def test_a_row_reads_back_as_it_was_written(row):
-    assert row_from_json("HSR", json.loads(json.dumps(row.as_json()))) == row
+def test_a_row_reads_back_as_it_was_written(tmp_path, row):
+    write_json(tmp_path / "scores.json", row.as_json())
+    assert read_row("HSR", tmp_path / "scores.json") == row
 
 
-def test_a_row_of_a_version_that_drew_intervals_over_queries_is_not_taken_for_one_over_people():
-    old = {name: value for name, value in ROW.as_json().items() if name != "queries"}
-    with pytest.raises(ValueError, match="scores of 'HSR' are of an older version, whose interval is over single queries"):
-        row_from_json("HSR", old)
+def test_a_row_of_a_version_that_drew_intervals_over_queries_is_not_taken_for_one_over_people(tmp_path):
+    write_json(tmp_path / "scores.json", {name: value for name, value in ROW.as_json().items() if name != "queries"})
+    with pytest.raises(
+        ValueError, match=r"scores\.json, the scores of 'HSR', is of an older version, whose interval is over single queries"
+    ):
+        read_row("HSR", tmp_path / "scores.json")
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"mAP_interval": 0.4},
+        {"mAP_interval": []},
+        {"queries": None},
+        {"queries": {"asked": 3}},
+        {"costs": []},
+        {"R1": "high"},
+        {"R1": None},
+    ],
+)
+def test_a_row_that_was_edited_is_refused_by_its_file_and_the_way_on(tmp_path, edited):
+    write_json(tmp_path / "scores.json", ROW.as_json() | edited)
+    with pytest.raises(ValueError, match=r"scores\.json.* was edited or is not of this library.*: remove it, and the row is scored again"):
+        read_row("HSR", tmp_path / "scores.json")
+
+
+@pytest.mark.parametrize("lost", ["mAP", "mAP_interval"])
+def test_a_row_that_lacks_a_score_is_refused_by_its_file(tmp_path, lost):
+    write_json(tmp_path / "scores.json", {name: value for name, value in ROW.as_json().items() if name != lost})
+    with pytest.raises(ValueError, match=rf"scores\.json.*'{lost}'.*: remove it, and the row is scored again"):
+        read_row("HSR", tmp_path / "scores.json")
 
 
 def test_a_federations_table_names_the_clients_with_queries_that_are_not_scored():

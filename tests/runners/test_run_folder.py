@@ -121,6 +121,54 @@ def test_a_file_that_is_named_is_known_by_its_content(tmp_path):
         run(options(tmp_path / "hsr", resume=True, teacher=str(moved)), data)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "is cut short"),
+        ('{"options": {"se', "is cut short"),
+        ("[]", "expected a JSON object"),
+        ("null", "expected a JSON object"),
+        ('{"data": {}}', "holds no 'options'"),
+        ('{"options": {}, "data": null}', "holds null as 'data'"),
+    ],
+)
+def test_a_damaged_run_file_is_named_with_the_way_on_and_the_lock_given_back(tmp_path, content, told):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"run\.json .*{told}.*: restore it, or give another folder, --output"):
+        run(options(tmp_path, resume=True), people(tmp_path.with_name("data")))
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_whatever_stops_a_run_at_its_door_the_lock_is_given_back(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_reid.runners.run_folder.remove_partial_files", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder(options(tmp_path)).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["taken", "taken/hsr"])
+def test_an_output_that_is_a_file_or_below_one_is_named(tmp_path, output):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(OSError, match=rf"cannot make the folder .*{output}: .*Choose another, --output"):
+        RunFolder(options(tmp_path / output)).__enter__()
+
+
+@pytest.mark.parametrize("content", ["null", '{"pid": 1}', '{"pid": 1, "ho', "[1]", '{"pid": "1", "host": "a", "began": 0}'])
+def test_a_lock_that_does_not_say_whose_it_is_is_refused_by_its_name_and_stays(tmp_path, monkeypatch, content, caplog):
+    monkeypatch.setattr("lightning_reid.runners.folder_lock.SECONDS_TO_WRITE", 0.1)
+    lock = FolderLock(tmp_path / LOCK)
+    lock.acquire()
+    (tmp_path / LOCK).write_text(content)
+    with pytest.raises(ValueError, match=r"run\.lock .*: remove it if no run is at work there"):
+        run(options(tmp_path), people(tmp_path.with_name("data")))
+    lock.release()  # it cannot be known for its own
+    assert "remove it if no run is at work there" in caplog.text
+    assert (tmp_path / LOCK).read_text() == content
+
+
 def test_a_run_that_dies_gives_its_lock_back_and_leaves_nothing_where_it_never_began(tmp_path):
     with pytest.raises(KeyError), RunFolder(options(tmp_path / "never")):
         raise KeyError
@@ -245,6 +293,15 @@ def test_a_finished_stage_is_read_back_and_one_that_was_told_otherwise_is_refuse
     assert Stage(stage.run, "HSR", told={"pbh": True}).finished_row().scores["mAP"] == 0.5
     with pytest.raises(ValueError, match=r"HSR holds a run with other .*: pbh: true there, false here\..* remove that folder"):
         Stage(stage.run, "HSR", told={"pbh": False}).finished_row()
+
+
+@pytest.mark.parametrize("name", ["stage.json", "scores.json"])
+@pytest.mark.parametrize("content", ['{"mA', "[]"])
+def test_a_damaged_file_of_a_stage_is_named_with_the_way_on(tmp_path, name, content):
+    stage = finished_stage(tmp_path, "HSR")
+    (stage.folder / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} .*: remove .* again"):
+        stage.finished_row()
 
 
 def test_a_stage_of_another_run_that_was_copied_here_is_refused_by_the_option_that_differs(tmp_path):
