@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, previous: P
     The draft is on the disk before it gets its name, and the name is on the disk before this returns.
 
     Args:
-        path: Where the file goes; its folder is made if need be.
+        path: Where the file goes; its folder is made if need be. It keeps its mode; that of a new file is as the umask has it.
         write: Called with the path of the draft, which ends as ``path`` does.
         previous: What was at ``path`` gets this name, in the same folder, beside its own until it is replaced.
 
@@ -33,9 +34,11 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, previous: P
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.touch(exist_ok=False)
+        mode = stat.S_IMODE((path if path.is_file() else draft).stat().st_mode)  # the umask made the draft's
         try:
+            draft.chmod(mode | stat.S_IWUSR)  # what only its owner may read is not shown while it is written
             write(draft)
-            draft.chmod(0o644)
+            draft.chmod(mode)
             if previous is not None and path.exists():
                 _give_second_name(path, previous)
             publish(draft, path)
@@ -145,7 +148,7 @@ def _give_second_name(path: Path, second: Path) -> None:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            shutil.copyfile(path, draft)
+            shutil.copy(path, draft)
         publish(draft, second)
     finally:
         draft.unlink(missing_ok=True)  # renaming a link over another to the same file does nothing, and leaves it

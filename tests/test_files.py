@@ -22,6 +22,24 @@ def test_json_is_written_into_a_folder_made_for_it(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.json"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_keeps_its_own(tmp_path, umask, mode):
+    def modes():
+        return [file.stat().st_mode & 0o777 for file in sorted(tmp_path.iterdir())]
+
+    path, previous = tmp_path / "last.ckpt", tmp_path / "last.ckpt.previous"
+    modes_within, before = [], os.umask(umask)
+    try:
+        write_atomically(path, lambda file: file.write_text("first"))
+        assert modes() == [mode]
+        path.chmod(0o640)
+        write_atomically(path, lambda file: modes_within.append(file.stat().st_mode & 0o777), previous=previous)
+        assert modes_within == [0o640]
+        assert modes() == [0o640, 0o640]
+    finally:
+        os.umask(before)
+
+
 def write_on_a_full_disk(path, outcome) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with an error instead of a signal
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
