@@ -30,8 +30,8 @@ class DurableCheckpointIO(CheckpointIO):
     """Saves checkpoints so that there is a whole one at every moment, and reads none that is damaged: ``Trainer(plugins=[...])``.
 
     A checkpoint is written beside its target, put on the disk and renamed; the one it replaces stays beside it as ``last.ckpt.previous``,
-    so that two take room, three during a save. Where the latest is damaged (its checksums are looked at, which ``torch.load`` does not
-    do), the previous one is loaded, with a warning that says what is lost. URLs that fsspec knows are served too, see
+    so that two take room, three during a save. Where the latest is gone or damaged (its checksums are looked at, which ``torch.load``
+    does not do), the previous one is loaded, with a warning that says what is lost. URLs that fsspec knows are served too, see
     :class:`RemoteCheckpoint`. Under DDP rank 0 saves, as Lightning has it, and every rank loads.
     """
 
@@ -63,7 +63,7 @@ class DurableCheckpointIO(CheckpointIO):
 
     @override
     def load_checkpoint(self, path: str | Path, map_location: MAP_LOCATION = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a checkpoint, or the one before it where it is damaged.
+        """Load a checkpoint, or the one before it where it is damaged or gone.
 
         Args:
             path: File or URL.
@@ -71,17 +71,18 @@ class DurableCheckpointIO(CheckpointIO):
             weights_only: Only ``False`` runs code from the file; ``None`` is ``True``.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is neither.
             ValueError: It is damaged and there is no whole one before it; or it is whole but holds more than tensors and plain values.
         """
         remote = _remote(path)
         if remote is not None:
             return _first_whole(str(path), remote.places(), map_location, weights_only is not False)
         file = _local(path)
-        if not file.is_file():
-            raise FileNotFoundError(f"no checkpoint at {file}{_hint(file)}: name the .ckpt file, or start a new run")
         places = [(str(one), _reader(one)) for one in (file, previous_checkpoint(file)) if one.is_file()]
-        return _first_whole(str(path), places, map_location, weights_only is not False)
+        if not places:
+            raise FileNotFoundError(f"no checkpoint at {file}: name the .ckpt file, or start a new run")
+        gone = [] if file.is_file() else [f"the checkpoint {file} is gone"]
+        return _first_whole(str(path), places, map_location, weights_only is not False, gone)
 
     @override
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -101,8 +102,10 @@ def previous_checkpoint(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _first_whole(name: str, places: Sequence[Place], map_location: MAP_LOCATION, weights_only: bool) -> dict[str, Any]:
-    damages: list[str] = []
+def _first_whole(
+    name: str, places: Sequence[Place], map_location: MAP_LOCATION, weights_only: bool, gone: Sequence[str] = ()
+) -> dict[str, Any]:
+    damages = [*gone]
     for place, open_there in places:
         try:
             with open_there() as file:
@@ -121,7 +124,8 @@ def _first_whole(name: str, places: Sequence[Place], map_location: MAP_LOCATION,
             since = content.get("epoch"), content.get("global_step")
             logger.warning("%s: %s takes its place, of epoch %s and step %s; what was trained since then is lost", told, place, *since)
         return content
-    raise ValueError(f"{'; '.join(damages)}; there is no whole one before {name}. Resume from another checkpoint, or start a new run")
+    told = "; ".join([*damages, f"there is no whole one {'before' if damages else 'at'} {name}"])
+    raise ValueError(f"{told}. Resume from another checkpoint, or start a new run")
 
 
 def _refusal(place: str, told: str) -> str:
@@ -145,11 +149,6 @@ def _clear_drafts(path: Path) -> None:
 def _damage_of_file(path: Path) -> str | None:
     with path.open("rb") as file:
         return damage_of(file)
-
-
-def _hint(file: Path) -> str:
-    previous = previous_checkpoint(file)
-    return f" (there is {previous}, the one before it: rename it to go on from there)" if previous.is_file() else ""
 
 
 def _remote(path: str | Path) -> RemoteCheckpoint | None:

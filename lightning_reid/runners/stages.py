@@ -21,7 +21,7 @@ from lightning_reid.files import read_json, write_json
 from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
-from lightning_reid.runners.checkpoint_io import DurableCheckpointIO
+from lightning_reid.runners.checkpoint_io import DurableCheckpointIO, previous_checkpoint
 from lightning_reid.runners.report import Queries, ResultRow, read_row
 from lightning_reid.runners.run_folder import is_first_process, read_run, refuse_differences
 
@@ -175,8 +175,8 @@ class Stage:
             write_json(file, here)
 
     def resume_from(self) -> str | None:
-        """The checkpoint to go on from, if this run resumes and got that far."""
-        if not self.run.resume or not self.checkpoint.is_file():
+        """The checkpoint to go on from, if this run resumes and got that far; where it is gone, the one before it is loaded by its name."""
+        if not self.run.resume or not any(one.is_file() for one in (self.checkpoint, previous_checkpoint(self.checkpoint))):
             return None
         self.claim()
         return str(self.checkpoint)

@@ -18,7 +18,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from lightning_reid import files
 from lightning_reid.networks.archives import damage_of
-from lightning_reid.runners import DurableCheckpointIO
+from lightning_reid.runners import DurableCheckpointIO, RunOptions, Stage
 
 
 class Foreign:
@@ -113,11 +113,20 @@ def test_a_checkpoint_of_another_library_is_read(tmp_path):
         DurableCheckpointIO().load_checkpoint(tmp_path / "list.ckpt")
 
 
-def test_a_checkpoint_that_is_not_there_is_named_with_the_one_before_it(tmp_path):
-    saved(tmp_path / "last.ckpt", (1, 2))
-    (tmp_path / "last.ckpt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*last\.ckpt \(there is .*last\.ckpt\.previous, .*rename it"):
-        DurableCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+def test_a_checkpoint_that_is_gone_gives_way_to_the_one_before_aloud(tmp_path, caplog):
+    path = tmp_path / "last.ckpt"
+    saved(path, (1, 2))
+    path.unlink()
+    assert DurableCheckpointIO().load_checkpoint(path)["epoch"] == 1
+    assert f"the checkpoint {path} is gone: {path}.previous takes its place, of epoch 1 and step 10; what was trained" in caplog.text
+    (tmp_path / "last.ckpt.previous").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt is gone; the checkpoint .*previous is damaged, it is empty; there is no whole one before"
+    ):
+        DurableCheckpointIO().load_checkpoint(path)
+
+
+def test_a_checkpoint_that_was_never_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*best\.ckpt: name the \.ckpt file"):
         DurableCheckpointIO().load_checkpoint(tmp_path / "best.ckpt")
 
@@ -164,6 +173,18 @@ def test_the_trainer_saves_resumes_and_falls_back(tmp_path, caplog, fit_line):
     again = torch.load(path, weights_only=True)
     assert again["global_step"] == unbroken["global_step"] == 6
     torch.testing.assert_close(again["state_dict"], unbroken["state_dict"], rtol=0, atol=0)
+
+
+def test_a_stage_whose_last_checkpoint_is_gone_goes_on_from_the_one_before_and_not_from_the_beginning(tmp_path, caplog, fit_line):
+    stage = Stage(RunOptions(output=str(tmp_path), resume=True), "HSR")
+    stage.claim()
+    assert stage.resume_from() is None
+    fit_line(stage.folder, 2)
+    stage.checkpoint.unlink()
+    trainer = fit_line(stage.folder, 3, ckpt_path=stage.resume_from())
+    assert "takes its place, of epoch 0 and step 2" in caplog.text
+    assert trainer.global_step == 6
+    assert trainer.fit_loop.epoch_progress.total.started == 3
 
 
 def test_a_checkpoint_that_lightning_removes_takes_its_fallback_along(tmp_path):
