@@ -119,13 +119,18 @@ class RemoteCheckpoint:
     def _upload(self, new: Generation, data: bytes) -> None:
         self.filesystem.pipe_file(self._place(new.name), data)
         self.filesystem.invalidate_cache()
+        there = self._read(new.name)
+        if there != new:
+            raise OSError(errno.EIO, f"{new.size} bytes with MD5 {new.md5} were sent, {there.size} with {there.md5} are there")
+
+    def _read(self, name: str) -> Generation:
+        """What is there under a name."""
         digest, size = md5(usedforsecurity=False), 0
-        with self.filesystem.open(self._place(new.name), "rb") as file:
+        with self.filesystem.open(self._place(name), "rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
-        if (size, digest.hexdigest()) != (new.size, new.md5):
-            raise OSError(errno.EIO, f"{new.size} bytes with MD5 {new.md5} were sent, {size} with {digest.hexdigest()} are there")
+        return Generation(name, size, digest.hexdigest())
 
     def _point_to(self, generations: list[Generation]) -> None:
         told = {"format": FORMAT, "generations": [asdict(one) for one in generations]}
@@ -142,7 +147,7 @@ class RemoteCheckpoint:
             content = file.read(_LONGEST_POINTER)
         try:
             told = json.loads(content)
-            return [Generation(**one) for one in told["generations"]] if told["format"] == FORMAT else None
+            return [Generation(**one) for one in told["generations"]] or None if told["format"] == FORMAT else None
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -175,7 +180,7 @@ class RemoteCheckpoint:
         if not self.filesystem.isfile(place):
             return False
         if generation.size:
-            return bool(self.filesystem.size(place) == generation.size)
+            return bool(self.filesystem.size(place) == generation.size) and self._read(generation.name) == generation
         return damage_of(self._open(generation.name)) is None
 
     def _starts_as_archive(self) -> bool:

@@ -97,6 +97,28 @@ def test_a_damaged_pointer_is_said_and_the_latest_whole_upload_taken(store, capl
     assert loaded() == 3
 
 
+def test_a_save_keeps_the_whole_upload_and_not_the_damaged_one_of_the_same_size(store):
+    saved(1, 2)
+    latest, previous = uploads(store)
+    damage(store, latest)
+    saved(3)
+    assert uploads(store)[1:] == [previous]
+    damage(store, uploads(store)[0])
+    assert loaded() == 1
+
+
+def test_a_pointer_to_nothing_is_said_and_the_latest_whole_upload_taken(store, caplog):
+    saved(1, 2)
+    pointer = json.loads(store.cat_file("/run/HSR/last.ckpt")) | {"generations": []}
+    store.pipe_file("/run/HSR/last.ckpt", json.dumps(pointer).encode())
+    assert loaded() == 2
+    assert f"the pointer {URL} is damaged" in caplog.text
+    for name in uploads(store):
+        store.rm_file(f"/run/HSR/{name}")
+    with pytest.raises(ValueError, match=rf"^there is no whole one at {URL}. Resume from another"):
+        loaded()
+
+
 @pytest.mark.parametrize("method", ["upload cut", "upload refused", "pointer lost", "pointer refused"])
 def test_a_save_that_fails_leaves_the_checkpoint_of_before(store, monkeypatch, method):
     saved(1, 2)
