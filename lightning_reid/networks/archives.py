@@ -6,6 +6,7 @@ a comment. Here it gets one, the CRC-32 of everything before it, and remains a f
 
 from __future__ import annotations
 
+import pickle
 import struct
 import zipfile
 import zlib
@@ -15,17 +16,26 @@ from typing import IO, Any
 import torch
 from torch.serialization import MAP_LOCATION
 
-_PICKLE = b"\x80"  # what torch.save began with until torch 1.6
+from lightning_reid.networks.archive_kinds import foreign_kind, pickle_protocol, read_through_pickles
+
 _COMMENT = b"lightning-reid crc32 "
 _COMMENT_SIZE = len(_COMMENT) + 8
 _NO_COMMENT = b"\0\0"  # the last two bytes of an archive: the size of the comment
 _CHUNK = 1 << 20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError)
-"""What ``zipfile`` raises of damaged archives."""
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError)
+"""What ``zipfile`` and ``pickletools`` raise of damaged files."""
+_SENSELESS = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error)
+"""What ``torch.load`` raises, besides its own errors, of pickles that make no sense."""
+_LATER_PROTOCOLS = 4
+_WORDS_OF_DAMAGE = ("PytorchStreamReader", "unexpected EOF", "corrupt", "wrong byte size", "Invalid protocol version", "Unknown saved id")
 
 
 class DamagedArchiveError(ValueError):
     """The file is not as it was written."""
+
+
+class ForeignArchiveError(ValueError):
+    """The file is whole, as far as can be told, and something else than ``torch.save`` wrote it."""
 
 
 def save_archive(content: Any, file: IO[bytes]) -> None:
@@ -67,20 +77,37 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
         weights_only: Read tensors and plain values alone, and run no code.
 
     Raises:
-        DamagedArchiveError: It is empty, cut short, overwritten, or no file of ``torch.save``; the message says which.
+        DamagedArchiveError: It is empty, cut short, overwritten, or begins as nothing that torch writes; the message says which.
+        ForeignArchiveError: It is whole, but no file of ``torch.save``; the message says what it is.
         pickle.UnpicklingError: It is whole, and holds more than tensors and plain values.
     """
     damage = damage_of(file)
     if damage is not None:
         raise DamagedArchiveError(damage)
+    kind = foreign_kind(file)
+    if kind is not None:
+        raise ForeignArchiveError(f"{kind}, which torch.save did not write")
+    protocol = pickle_protocol(file)
+    of_old_torch = protocol is not None
     try:
         return torch.load(file, map_location=map_location, weights_only=weights_only)
-    except EOFError as error:  # of a file from before torch 1.6
+    except EOFError as error:
         raise DamagedArchiveError("it is cut short") from error
     except RuntimeError as error:
-        if "PytorchStreamReader" not in str(error):
+        if not any(words in str(error) for words in _WORDS_OF_DAMAGE):
             raise
-        raise DamagedArchiveError(f"its table of contents is overwritten ({str(error).split('.')[0]})") from error
+        what = "it is cut short or overwritten" if of_old_torch else "its table of contents is overwritten"
+        raise DamagedArchiveError(f"{what} ({str(error).split('.')[0]})") from error
+    except pickle.UnpicklingError as error:
+        # no checksum tells; of later protocols torch knows no more without running code
+        if protocol is not None and protocol < _LATER_PROTOCOLS and weights_only and "GLOBAL" not in str(error):
+            raise DamagedArchiveError("its pickles are overwritten") from error
+        raise
+    except _SENSELESS as error:
+        if not weights_only:  # the code that the file brought along may raise anything
+            raise
+        told = f"its pickles make no sense ({type(error).__name__}: {error})"
+        raise DamagedArchiveError(told) if of_old_torch else ForeignArchiveError(told) from error
 
 
 def require_whole(path: str | Path) -> None:
@@ -88,22 +115,27 @@ def require_whole(path: str | Path) -> None:
 
     Raises:
         DamagedArchiveError: It is not as it was written; the message names it.
+        ForeignArchiveError: ``torch.save`` did not write it; the message names it.
     """
     with Path(path).open("rb") as file:
         damage = damage_of(file)
+        kind = foreign_kind(file) if damage is None else None
     if damage is not None:
         raise DamagedArchiveError(f"{path} is damaged, {damage}: make it again, or give another")
+    if kind is not None:
+        raise ForeignArchiveError(f"{path} is no checkpoint, {kind}: give another")
 
 
 def damage_of(file: IO[bytes]) -> str | None:
-    """What is wrong with a file of ``torch.save``, ``None`` where nothing is. It stands at its beginning afterwards."""
+    """What is wrong with a ZIP archive or pickle, ``None`` where nothing can be told. It stands at its beginning afterwards."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(4)
     try:
         if not size:
             return "it is empty"
-        if head.startswith(_PICKLE):
+        if pickle_protocol(file) is not None:
+            read_through_pickles(file)
             return None
         if not head.startswith(b"PK"):
             return f"it begins with {head!r}, which torch.save does not write"

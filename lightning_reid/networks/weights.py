@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_reid.networks.archives import DamagedArchiveError, load_archive
+from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is no torch file, or holds more than tensors and plain values, which is not loaded as it could run code: "
             "save model.state_dict() alone from the code that made it"
         ) from error
+    except ForeignArchiveError as error:
+        raise ValueError(f"{path} is no file of weights, {error}: save model.state_dict() from the code that made it") from error
     except (SafetensorError, EOFError, RuntimeError, DamagedArchiveError) as error:
         raise ValueError(f"{path} cannot be read as weights, is it complete? {error}") from error
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from torch.serialization import MAP_LOCATION
 from typing_extensions import override
 
 from lightning_reid.files import remove_drafts_of, write_atomically
-from lightning_reid.networks.archives import DamagedArchiveError, damage_of, load_archive, write_archive
+from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, damage_of, load_archive, write_archive
 from lightning_reid.runners.remote_checkpoints import RemoteCheckpoint
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class DurableCheckpointIO(CheckpointIO):
 
         Raises:
             FileNotFoundError: There is neither.
-            ValueError: It is damaged and there is no whole one before it; or it is whole but holds more than tensors and plain values.
+            ValueError: It is damaged and there is no whole one before it; or it is whole but no checkpoint, or holds more than tensors
+                and plain values.
         """
         remote = _remote(path)
         if remote is not None:
@@ -113,6 +114,9 @@ def _first_whole(
         except DamagedArchiveError as error:
             damages.append(f"the checkpoint {place} is damaged, {error}")
             continue
+        except ForeignArchiveError as error:
+            told = "; ".join([*damages, f"{place} is no checkpoint of Lightning, {error}"])
+            raise ValueError(f"{told}. Resume from another file, or start a new run") from error
         except pickle.UnpicklingError as error:
             if not weights_only:
                 raise ValueError(f"the checkpoint {place} cannot be unpickled: {error}") from error

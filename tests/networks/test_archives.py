@@ -3,11 +3,23 @@ from __future__ import annotations
 import io
 import pickle
 import resource
+import warnings
+import zipfile
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_reid.networks.archives import DamagedArchiveError, damage_of, load_archive, require_whole, save_archive, write_archive
+from lightning_reid.networks.archives import (
+    DamagedArchiveError,
+    ForeignArchiveError,
+    damage_of,
+    load_archive,
+    require_whole,
+    save_archive,
+    write_archive,
+)
 from lightning_reid.networks.weights import read_checkpoint
 
 CONTENT = {"state_dict": {"weight": torch.arange(50.0)}, "epoch": 3, "name": "HSR"}
@@ -72,9 +84,76 @@ def test_weights_from_a_damaged_file_are_refused_by_its_name(tmp_path):
         read_checkpoint(tmp_path / "teacher.pth")
 
 
+def save_old(content, file, **options) -> None:
+    torch.save(content, file, _use_new_zipfile_serialization=False, **options)
+
+
 def test_files_from_before_torch_1_6_are_still_read():
-    old = archive(save=lambda content, file: torch.save(content, file, _use_new_zipfile_serialization=False))
-    assert is_the_content(load_archive(io.BytesIO(old)))
+    assert is_the_content(load_archive(io.BytesIO(archive(save=save_old))))
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_wherever_a_file_from_before_torch_1_6_is_cut_it_is_called_damaged(weights_only):
+    whole = archive(save=save_old)
+    for size in range(len(whole)):
+        with pytest.raises(DamagedArchiveError):
+            load_archive(io.BytesIO(whole[:size]), weights_only=weights_only)
+
+
+def test_whatever_byte_of_a_file_from_before_torch_1_6_is_overwritten_no_other_error_comes():
+    whole = archive(save=save_old)
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 0xFF
+        try:
+            load_archive(io.BytesIO(flipped))
+        except (DamagedArchiveError, ForeignArchiveError, pickle.UnpicklingError):
+            continue
+
+
+def test_a_whole_old_file_that_torch_reads_only_by_running_code_is_not_called_damaged():
+    for whole in (archive(save=partial(save_old, pickle_protocol=4)), archive({"module": Foreign()}, save=save_old)):
+        with pytest.raises(pickle.UnpicklingError):
+            load_archive(io.BytesIO(whole))
+
+
+def npz(file) -> None:
+    np.savez(file, embeddings=np.ones(3))
+
+
+def other_zip(file) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "mine")
+
+
+def script(file) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
+
+
+FOREIGN = {
+    "pickle": (lambda file: pickle.dump(CONTENT["name"], file), "it is a plain pickle"),
+    "npz": (npz, r"it is an \.npz archive of NumPy, of embeddings\.npy"),
+    "zip": (other_zip, r"it is a ZIP archive of other things \(notes\.txt\)"),
+    "TorchScript": (script, "it is a TorchScript archive, which holds code"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_of_something_else_is_told_for_what_it_is_and_called_damaged_when_it_is_cut(tmp_path, kind):
+    write, told = FOREIGN[kind]
+    whole = archive(None, save=lambda _, file: write(file))
+    for weights_only in (True, False):
+        with pytest.raises(ForeignArchiveError, match=told) as caught:
+            load_archive(io.BytesIO(whole), weights_only=weights_only)
+        assert "weights_only" not in str(caught.value)
+        with pytest.raises(DamagedArchiveError, match="it is cut short"):
+            load_archive(io.BytesIO(whole[: len(whole) // 2]), weights_only=weights_only)
+    (tmp_path / "some.ckpt").write_bytes(whole)
+    with pytest.raises(ValueError, match=rf"some\.ckpt is no checkpoint, {told}.*: give another"):
+        require_whole(tmp_path / "some.ckpt")
+    with pytest.raises(ValueError, match=rf"some\.ckpt is no file of weights, {told}.*: save model.state_dict"):
+        read_checkpoint(tmp_path / "some.ckpt")
 
 
 def test_what_is_whole_but_not_to_be_unpickled_is_not_called_damaged():

@@ -6,6 +6,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import random
 import resource
 import tempfile
@@ -102,6 +103,27 @@ def test_a_whole_checkpoint_with_foreign_classes_is_refused_and_not_replaced_by_
         assert "weights_only" not in str(caught.value)
     assert isinstance(DurableCheckpointIO().load_checkpoint(path, weights_only=False)["hyper_parameters"]["net"], Foreign)
     assert caplog.text == ""
+
+
+def test_a_whole_file_of_something_else_is_refused_for_what_it_is_and_not_replaced_by_the_one_before(tmp_path, caplog):
+    path = tmp_path / "last.ckpt"
+    saved(path, (1, 2))
+    path.write_bytes(pickle.dumps({"a": 1}))
+    for weights_only in (None, False):
+        with pytest.raises(ValueError, match=r"last\.ckpt is no checkpoint of Lightning, it is a plain pickle.*Resume from another file"):
+            DurableCheckpointIO().load_checkpoint(path, weights_only=weights_only)
+    assert caplog.text == ""
+    path.write_bytes(pickle.dumps({"a": 1})[:-3])
+    assert DurableCheckpointIO().load_checkpoint(path)["epoch"] == 1
+
+
+def test_an_old_checkpoint_that_is_cut_gives_way_to_the_one_before_aloud(tmp_path, caplog):
+    path = tmp_path / "last.ckpt"
+    saved(path, (1, 2))
+    torch.save({"epoch": 2, "weight": torch.ones(1000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert DurableCheckpointIO().load_checkpoint(path)["epoch"] == 1
+    assert f"the checkpoint {path} is damaged, it is cut short or overwritten (unexpected EOF" in caplog.text
 
 
 def test_a_checkpoint_of_another_library_is_read(tmp_path):

@@ -141,9 +141,10 @@ def test_a_save_that_fails_leaves_the_checkpoint_of_before(store, monkeypatch, m
     assert loaded() == 2
 
 
-def test_a_plain_checkpoint_at_the_url_is_read_and_kept_as_the_one_before(store):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_plain_checkpoint_at_the_url_is_read_and_kept_as_the_one_before(store, zipped):
     buffer = io.BytesIO()
-    torch.save({"epoch": 1, "weight": torch.ones(1000)}, buffer)
+    torch.save({"epoch": 1, "weight": torch.ones(1000)}, buffer, _use_new_zipfile_serialization=zipped)
     store.pipe_file("/run/HSR/last.ckpt", buffer.getvalue())
     assert loaded() == 1
     saved(2)

@@ -1,0 +1,56 @@
+"""What a file is by its content: one of ``torch.save``, of today or from before torch 1.6, or something else that looks alike."""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from typing import IO
+
+_PICKLE = b"\x80"
+_MAGIC_OF_OLD_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # in the first of its pickles
+_PICKLES_OF_OLD_TORCH = 5
+_HEAD = 64
+
+
+def pickle_protocol(file: IO[bytes]) -> int | None:
+    """The protocol that it says to be pickled by, as what ``torch.save`` wrote until torch 1.6 does; ``None`` of what is no pickle."""
+    head = _head(file)
+    return head[1] if head.startswith(_PICKLE) and len(head) > 1 else None
+
+
+def read_through_pickles(file: IO[bytes]) -> None:
+    """Go through a pickle without unpickling it, through all of a file of torch before 1.6, to where its weights begin.
+
+    Raises:
+        ValueError: It ends or makes no sense before; ``MemoryError`` and ``OverflowError`` where it speaks of sizes that cannot be.
+    """
+    for _ in range(_PICKLES_OF_OLD_TORCH if _MAGIC_OF_OLD_TORCH in _head(file) else 1):
+        for _ in pickletools.genops(file):
+            pass
+
+
+def foreign_kind(file: IO[bytes]) -> str | None:
+    """What a whole file is that ``torch.save`` did not write, as the end of a sentence; ``None`` of one that it did write.
+
+    Args:
+        file: Open for reading and seeking; a ZIP archive or a pickle. It stands at its beginning afterwards.
+    """
+    if pickle_protocol(file) is not None:
+        return None if _MAGIC_OF_OLD_TORCH in _head(file) else "it is a plain pickle"
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    file.seek(0)
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "it is a TorchScript archive, which holds code beside its weights"
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    if names and all(name.endswith(".npy") for name in names):
+        return f"it is an .npz archive of NumPy, of {', '.join(names[:3])}"
+    return f"it is a ZIP archive of other things ({', '.join(names[:3]) or 'empty'})"
+
+
+def _head(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    head = file.read(_HEAD)
+    file.seek(0)
+    return head
