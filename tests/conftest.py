@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,12 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores, and so do the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# by its path: with the folder of the tests on sys.path, tests/callbacks would be the module callbacks
+_spec = importlib.util.spec_from_file_location("pair_of_processes", Path(__file__).with_name("pair_of_processes.py"))
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+PairOfProcesses, undone = _module.PairOfProcesses, _module.undone
 
 
 @pytest.fixture(scope="session")
@@ -54,25 +61,28 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
     return draft
 
 
+@pytest.fixture(scope="session")
+def two_processes() -> Iterator[PairOfProcesses]:
+    """``two_processes(function, *arguments)``: what a function of a test module returns in each of two gloo processes."""
+    pair = PairOfProcesses()
+    yield pair
+    pair.end()
+
+
 @pytest.fixture
-def in_one_and_two_processes(tmp_path: Path) -> Callable[..., tuple[dict, dict, dict]]:
-    """``run(script, folder, one, two)``: what a script leaves as JSON when one process runs it, and each of two under DDP over gloo.
+def in_one_and_two_processes(tmp_path: Path, two_processes: PairOfProcesses) -> Callable[..., tuple[Any, Any, Any]]:
+    """``run(function, *arguments, one=(), two=())``: what a function returns in this process, and in each of two under DDP over gloo.
 
-    The script is called with ``folder``, an output folder, the number of processes and further arguments, ``one`` or ``two``, and writes
-    ``output/<processes>-<rank>.json``.
+    The function is called with settings for a Trainer of so many processes that shows nothing and leaves nothing behind, the arguments, and
+    further ones, ``one`` or ``two``.
     """
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    settings = quiet | {"accelerator": "cpu", "num_sanity_val_steps": 0, "default_root_dir": tmp_path}
 
-    def run(script: str, folder: Path, one: Sequence[object], two: Sequence[object]) -> tuple[dict, dict, dict]:
-        path = tmp_path / "fit.py"
-        path.write_text(script, encoding="utf-8")
-        inherited = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
-        for devices, further in ((1, one), (2, two)):
-            command = [sys.executable, str(path), str(folder), str(tmp_path), str(devices), *map(str, further)]
-            finished = subprocess.run(
-                command, env=inherited | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert finished.returncode == 0, finished.stderr[-3000:]
-        first, second, third = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
-        return first, second, third
+    def run(function: Callable[..., Any], *arguments: Any, one: Sequence[Any] = (), two: Sequence[Any] = ()) -> tuple[Any, Any, Any]:
+        with undone():
+            alone = function(settings | {"devices": 1}, *arguments, *one)
+        first, second = two_processes(function, settings | {"devices": 2, "strategy": "ddp"}, *arguments, *two)
+        return alone, first, second
 
     return run

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+from torch import nn
+from typing_extensions import override
 
-SCRIPT = textwrap.dedent(
-    """
-    import json, sys
-    import pytorch_lightning as pl, torch
-    from torch import nn
-    from lightning_reid.datamodules import ImageReIDDataModule
-    from lightning_reid.modules import DistilledReID
-    from lightning_reid.networks import EmbeddingNetwork, Teacher, build_backbone
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.modules import DistilledReID
+from lightning_reid.networks import EmbeddingNetwork, Teacher, build_backbone
 
-    folder, output, devices, p = sys.argv[1:3] + [int(value) for value in sys.argv[3:5]]
 
-    class Recorder(pl.Callback):
-        def __init__(self):
-            self.logged = []
-        def on_train_epoch_end(self, trainer, module):
-            self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")})
+class Recorder(pl.Callback):
+    def __init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
 
+    @override
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")})
+
+
+def sum_of_weights(module: nn.Module) -> float:
+    return sum(float(parameter.detach().double().abs().sum()) for parameter in module.parameters())
+
+
+def fit(settings: dict[str, Any], folder: Path, p: int) -> dict[str, Any]:
     pl.seed_everything(0, verbose=False)
     large = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 16, 16, 32], layers=[1, 1, 1, 1]))
     teacher = Teacher(large, nn.Linear(32, 10, bias=False))
@@ -30,22 +36,13 @@ SCRIPT = textwrap.dedent(
     model = DistilledReID(**student, teacher=teacher, alpha=0.5, embeddings="relational", bn_group=8, lr=5e-4)
     data = ImageReIDDataModule(folder, image_size=(64, 32), p=p, k=4, num_workers=0, val_identities=0)
     recorder = Recorder()
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, limit_train_batches=2,
-        limit_val_batches=0, callbacks=[recorder], logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, default_root_dir=output,
-    )
+    trainer = pl.Trainer(**settings, max_epochs=2, limit_train_batches=2, limit_val_batches=0, callbacks=[recorder])
     trainer.fit(model, data)
-    weights = sum(float(parameter.double().abs().sum()) for parameter in model.parameters())
-    taught = sum(float(parameter.double().abs().sum()) for parameter in teacher.parameters())
-    result = {"logged": recorder.logged, "weights": weights, "teacher": taught}
-    json.dump(result, open(f"{output}/{devices}-{trainer.global_rank}.json", "w"))
-    """
-)
+    return {"logged": recorder.logged, "weights": sum_of_weights(model), "teacher": sum_of_weights(teacher)}
 
 
 def test_two_gloo_processes_train_the_student_that_one_does(market_folder, in_one_and_two_processes):
-    one, *two = in_one_and_two_processes(SCRIPT, market_folder, one=(4,), two=(2,))  # the same global batch of 4 x 4 images
+    one, *two = in_one_and_two_processes(fit, market_folder, one=(4,), two=(2,))  # the same global batch of 4 x 4 images
     assert two[0]["weights"] == two[1]["weights"] == pytest.approx(one["weights"], rel=1e-5)
     assert two[0]["teacher"] == two[1]["teacher"] == one["teacher"]
     assert len(one["logged"]) == len(two[0]["logged"]) == 2

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+from typing_extensions import override
 
-from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.callbacks import RankListLogger, RedetectAndLink
+from lightning_reid.datamodules import VideoReIDDataModule
+from lightning_reid.datamodules.generated import GeneratedBoxDetector, GeneratedTracklets
+from lightning_reid.modules import VideoReID
+from lightning_reid.networks import EmbeddingNetwork, build_backbone
 
-SCRIPT = textwrap.dedent(
-    """
-    import json, sys
-    import pytorch_lightning as pl, torch
-    from lightning_reid.callbacks import RankListLogger, RedetectAndLink
-    from lightning_reid.datamodules import VideoReIDDataModule
-    from lightning_reid.datamodules.generated import GeneratedBoxDetector
-    from lightning_reid.modules import VideoReID
-    from lightning_reid.networks import EmbeddingNetwork, build_backbone
 
-    folder, output, devices, p = sys.argv[1:3] + [int(value) for value in sys.argv[3:5]]
+class Recorder(pl.Callback):
+    def __init__(self) -> None:
+        self.drawn: list[list[int]] = []
 
-    class Recorder(pl.Callback):
-        def __init__(self):
-            self.drawn = []
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            self.drawn.append(batch["indices"].tolist())
+    @override
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.drawn.append(batch["indices"].tolist())
 
+
+def fit(settings: dict[str, Any], folder: Path, output: Path, p: int) -> dict[str, Any]:
     pl.seed_everything(0, verbose=False)
     narrow = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
     sizes = dict(image_size=(64, 32), clip_length=4, p=p, k=2, eval_batch_size=3)
@@ -33,20 +33,13 @@ SCRIPT = textwrap.dedent(
     model = VideoReID("stenvan", {**narrow, "stripes": 4}, lr=1e-3)
     options = {key: value for key, value in narrow.items() if key != "backbone"}
     extractor = EmbeddingNetwork(build_backbone("resnet18", **options))
-    recorder, aligned = Recorder(), RedetectAndLink(GeneratedBoxDetector(folder), extractor, f"{output}/cache-{devices}")
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, logger=False,
-        callbacks=[aligned, RankListLogger(output + "/ranks.png"), recorder], enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, num_sanity_val_steps=0,         default_root_dir=output,
-    )
+    recorder, aligned = Recorder(), RedetectAndLink(GeneratedBoxDetector(folder), extractor, output / f"cache-{settings['devices']}")
+    trainer = pl.Trainer(**settings, max_epochs=2, callbacks=[aligned, RankListLogger(output / "ranks.png"), recorder])
     untrained = trainer.validate(model, data, verbose=False)[0]
     trainer.fit(model, data)
     trained = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    weights = sum(float(parameter.double().sum()) for parameter in model.network.parameters())
-    result = {"untrained": untrained, "trained": trained, "drawn": recorder.drawn, "weights": weights, "report": vars(aligned.report)}
-    json.dump(result, open(f"{output}/{devices}-{trainer.global_rank}.json", "w"))
-    """
-)
+    weights = sum(float(parameter.detach().double().sum()) for parameter in model.network.parameters())
+    return {"untrained": untrained, "trained": trained, "drawn": recorder.drawn, "weights": weights, "report": vars(aligned.report)}
 
 
 def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path, in_one_and_two_processes):
@@ -54,7 +47,7 @@ def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path, in_o
     GeneratedTracklets(num_train_pids=8, num_test_pids=4, num_distractors=2, frames=(3, 9), height=64, width=32).write(
         folder, progress=False
     )
-    one, *two = in_one_and_two_processes(SCRIPT, folder, one=(4,), two=(2,))  # the same global batch of 4 x 2 clips
+    one, *two = in_one_and_two_processes(fit, folder, tmp_path, one=(4,), two=(2,))  # the same global batch of 4 x 2 clips
     assert two[0]["report"] == two[1]["report"] == one["report"]
     assert one["report"]["redetected"] > one["report"]["kept_whole"]
     for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):
