@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -468,58 +466,35 @@ def test_a_datamodule_without_tracklets_is_refused(tmp_path):
         trainer(tmp_path, callback).test(Brightness(), pl.LightningDataModule(), verbose=False)
 
 
-TWO_PROCESSES = textwrap.dedent(
-    """
-    import importlib.util, json, sys
-    from pathlib import Path
-    spec = importlib.util.spec_from_file_location("stand_ins", sys.argv[1])
-    this = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(this)
-    folder, breaks_after = Path(sys.argv[2]), int(sys.argv[3])
+class BreaksInRankOne(ColourBlobs):
+    @override
+    def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
+        if dist.get_rank() == 1:
+            raise ValueError("the detector of rank 1 broke")
+        return super().__call__(images)
 
-    class MayBreak(this.ColourBlobs):
-        def __call__(self, images):
-            if runner.global_rank == 1 and self.calls == breaks_after:
-                raise ValueError("the detector of rank 1 broke")
-            return super().__call__(images)
 
-    data, detector = this.Tracklets(folder / "frames"), MayBreak()
-    callback = this.RedetectAndLink(detector, this.extractor(), folder / "cache")
-    runner = this.trainer(folder, callback, devices=2, strategy="ddp")
+def redetected_by(folder: Path, detector: ColourBlobs) -> dict[str, Any]:
+    data, callback = Tracklets(folder / "frames"), RedetectAndLink(detector, extractor(), folder / "cache")
     try:
-        runner.test(this.Brightness(), data, verbose=False)
-        told = {"calls": detector.calls, "report": callback.report.metrics(), "files": sorted(map(str, data.files.values()))}
+        trainer(folder, callback, devices=2, strategy="ddp").test(Brightness(), data, verbose=False)
     except ValueError as error:
-        told = {"error": str(error)}
-    (folder / f"{runner.global_rank}.json").write_text(json.dumps(told))
-    """
-)
+        return {"error": str(error)}
+    return {"calls": detector.calls, "report": callback.report.metrics(), "files": sorted(map(str, data.files.values()))}
 
 
-def run_two_processes(folder: Path, breaks_after: int) -> list[dict]:
-    script = folder / "run.py"
-    script.write_text(TWO_PROCESSES, encoding="utf-8")
-    own = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
-    command = [sys.executable, str(script), __file__, str(folder), str(breaks_after)]
-    finished = subprocess.run(command, env=own | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_tracklets_and_serve_what_one_does(data, tmp_path):
+def test_two_processes_share_the_tracklets_and_serve_what_one_does(data, tmp_path, two_processes):
     one = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache of one")
     run_test(tmp_path, one, data)
-    first, second = run_two_processes(tmp_path, breaks_after=-1)
+    first, second = two_processes(redetected_by, tmp_path, ColourBlobs())
     assert (first["calls"], second["calls"]) == (2, 1)
     assert first["report"] == second["report"] == one.report.metrics()
     assert first["files"] == second["files"]
     assert [Path(path).name for path in first["files"]] == sorted(path.name for path in data.files.values())
 
 
-@pytest.mark.slow
-def test_an_error_in_one_process_is_raised_in_both(data, tmp_path):
-    assert run_two_processes(tmp_path, breaks_after=0) == [{"error": "the detector of rank 1 broke"}] * 2
+def test_an_error_in_one_process_is_raised_in_both(tmp_path, two_processes):
+    assert two_processes(redetected_by, tmp_path, BreaksInRankOne()) == [{"error": "the detector of rank 1 broke"}] * 2
 
 
 class BatchesSeen(pl.Callback):
