@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities import rank_zero_only
+
+FORKED = multiprocessing.get_context("fork")
 
 
 def told(number: int) -> tuple[int, int, list[float]]:
@@ -57,8 +62,21 @@ def one_sleeps(rank: int) -> None:
     dist.barrier()
 
 
+def is_there(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # ended, and nobody has asked how
+    except FileNotFoundError:
+        return False
+
+
 def are_gone(process_ids: list[int]) -> bool:
-    return bool(process_ids) and not any(Path(f"/proc/{process_id}").exists() for process_id in process_ids)
+    return len(process_ids) == 2 and not any(map(is_there, process_ids))
+
+
+def killed_with_a_pair(pair, pipe) -> None:
+    pair(told, 0)
+    pipe.send(pair.process_ids)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_one_pair_answers_all_calls(two_processes):
@@ -98,10 +116,10 @@ def test_a_hang_ends_in_time_and_shows_where_both_stood(two_processes):
     two_processes(told, 0)
     hanging, started = two_processes.process_ids, time.monotonic()
     with pytest.raises(AssertionError) as failure:
-        two_processes(one_sleeps, 1, timeout=0.5)
+        two_processes(one_sleeps, 1, timeout=1.5)
     assert time.monotonic() - started < 10
-    first, second = str(failure.value).split("rank 1 did not end in 0.5 s")
-    assert "rank 0 did not end in 0.5 s" in first
+    first, second = str(failure.value).split("rank 1 did not end in 1.5 s")
+    assert "rank 0 did not end in 1.5 s" in first
     assert "in barrier" in first
     assert re.search(r'test_two_processes.py", line \d+ in one_sleeps', second)
     assert are_gone(hanging)
@@ -116,6 +134,19 @@ def test_the_pair_ends_when_it_is_told_to(two_processes):
     assert are_gone(process_ids)
     assert not folder.exists()
     pair.end()
+
+
+def test_the_pair_of_a_killed_process_ends_by_itself(two_processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # nobody is left to remove the pair's folder
+    ours, theirs = FORKED.Pipe()
+    killed = FORKED.Process(target=killed_with_a_pair, args=(type(two_processes)(), theirs))
+    killed.start()
+    process_ids = ours.recv()
+    killed.join()
+    until = time.monotonic() + 10
+    while not are_gone(process_ids) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert are_gone(process_ids)
 
 
 def test_a_function_that_the_other_processes_do_not_know_is_refused_at_once(two_processes):
