@@ -125,11 +125,13 @@ def test_a_killed_run_resumed_ends_as_an_unbroken_one(market_folder, tmp_path):
     assert rows[0] == rows[1]
 
 
+def names_of_rows(arguments: list[str]) -> list[str]:
+    return [row.name for row in recipe().main(arguments)]
+
+
 @pytest.mark.slow
-def test_two_processes_leave_one_set_of_results(market_folder, tmp_path):
+def test_two_processes_leave_one_set_of_results(market_folder, tmp_path, two_processes):
     options = ["--devices=2", "--strategy=ddp", "--accelerator=cpu", "--data.p=2"]
-    command = [sys.executable, str(RECIPE), f"--data.dataset={market_folder}", f"--output={tmp_path}", *TINY, *options]
-    finished = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500, check=False)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert list(rows) == ["labelled only", "initialisation", "SGC-DPL"]
+    names = ["labelled only", "initialisation", "SGC-DPL"]
+    assert two_processes(names_of_rows, [f"--data.dataset={market_folder}", f"--output={tmp_path}", *TINY, *options]) == [names] * 2
+    assert list(json.loads((tmp_path / "results.json").read_text())["rows"]) == names
