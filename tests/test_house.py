@@ -19,14 +19,16 @@ MAY_IMPORT = {
     "networks": CORE | {"networks"},
     "protocols": CORE | {"networks"},
     "derived_seed": set(),
-    "drafts": set(),
+    "processes": set(),
+    "drafts": {"processes"},
     "files": {"drafts"},
     "packed_tracklets": {"files"},
     "detection": {"detection"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "detection", "packed_tracklets"},
-    "runners": CORE | {"networks", "protocols", "files", "modules", "callbacks", "datamodules", "runners", "detection", "derived_seed"},
+    "runners": CORE
+    | {"networks", "protocols", "files", "processes", "modules", "callbacks", "datamodules", "runners", "detection", "derived_seed"},
 }
 
 

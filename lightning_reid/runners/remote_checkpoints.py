@@ -187,7 +187,7 @@ class RemoteCheckpoint:
         if not self.filesystem.isfile(self.path):
             return False
         with self.filesystem.open(self.path, "rb") as file:
-            return file.read(2).startswith((b"PK", b"\x80"))  # of today's torch, and of torch before 1.6
+            return bool(file.read(2).startswith((b"PK", b"\x80")))  # of today's torch, and of torch before 1.6
 
     def _open(self, name: str) -> IO[bytes]:
         place = self._place(name)
