@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
@@ -215,8 +215,16 @@ def write_server_state(path: Path, state: ServerState) -> None:
 
 
 def read_server_state(path: Path) -> ServerState:
-    """The way back."""
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
-    return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])
+    """The way back.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else; the message names it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+        return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        told = f"{path} is damaged, or no state of a federation's server ({error!r})"
+        raise ValueError(f"{told}: restore it, or begin anew in another folder") from error

@@ -8,6 +8,7 @@ import resource
 import pytest
 import pytorch_lightning as pl
 import torch
+from safetensors.torch import save
 from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
@@ -220,6 +221,24 @@ def test_a_full_disk_names_the_servers_file_and_leaves_it_as_it_was(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert read_server_state(path).round == 1
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("content", [b"", b"half", save({"weight": torch.ones(2)}), save({"weight": torch.ones(9)})[:-3]])
+def test_a_damaged_state_of_the_server_is_named_with_the_way_on(tmp_path, content):
+    (tmp_path / "server.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"server\.safetensors is damaged.*: restore it, or begin anew in another folder"):
+        read_server_state(tmp_path / "server.safetensors")
+
+
+@pytest.mark.parametrize(("name", "way_on"), [("scores.json", "tested anew"), ("rounds.json", "without what it tells")])
+@pytest.mark.parametrize("content", ['{"rou', "{}", '{"rounds": 3}'])
+def test_damaged_accounts_of_a_federation_are_named_with_the_way_on(market_folder, tmp_path, name, way_on, content):
+    members = clients(market_folder)
+    run = federation(members, tmp_path)
+    write_server_state(run.server_file, run.state)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} .*: remove it, and .* {way_on}"):
+        RoundScores(federation(members, tmp_path, resume=True))
 
 
 def test_each_round_is_told_once_wherever_a_sitting_ended(market_folder, tmp_path):
