@@ -89,7 +89,7 @@ def test_one_pair_answers_all_calls(two_processes):
 def test_a_call_finds_nothing_of_what_the_one_before_changed(two_processes):
     before = two_processes(state_after, True)
     assert two_processes(state_after, False) == before
-    assert [state[:3] for state in before] == [(None, "2", 0), (None, "2", 1)]
+    assert [state[1:3] for state in before] == [("2", 0), ("2", 1)]
     assert two_processes(told, 1)[0][1:] == (0, [3.0]), "the group that was destroyed is there again"
 
 
