@@ -148,8 +148,10 @@ def check_bounds(bounds: Sequence[float], num_impostor: int) -> None:
     """Refuse rates that cannot be measured.
 
     Raises:
-        ValueError: A bound outside (0, 1], or below one impostor.
+        ValueError: No impostor, a bound outside (0, 1], or below one impostor.
     """
+    if num_impostor < 1:
+        raise ValueError("rates of false answers need impostors, pairs of different people or probes of strangers: there are none")
     for bound in bounds:
         if not 0 < bound <= 1:
             raise ValueError(f"rates of false answers lie in (0, 1], got {bound:g}")

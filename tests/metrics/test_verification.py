@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.metrics import identification_rates, rates_from_scores, verification_rates
+from lightning_reid.metrics import check_bounds, identification_rates, rates_from_scores, verification_rates
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -74,6 +74,8 @@ def test_rates_that_so_few_impostors_cannot_show_are_refused():
         verification_rates(draw(0, 8, 3), torch.arange(8) % 4, far=(0.5, 1e-3))
     with pytest.raises(ValueError, match=r"rates of false answers lie in \(0, 1\], got 0"):
         verification_rates(draw(0, 8, 3), torch.arange(8) % 4, far=(0.0,))
+    with pytest.raises(ValueError, match="pairs of different people or probes of strangers: there are none"):
+        check_bounds((0.5,), 0)
 
 
 def test_what_cannot_be_verified_is_refused():
