@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_reid.runners import seed_comparison
+from lightning_reid.recipes import distill_market
+from lightning_reid.recipes.workshop.seeds import seed_comparison
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "distill_market.py"
 PAIRS = (("distilled student", "student alone"), ("teacher", "distilled student"))
 TIME = "min of training"
 
@@ -23,7 +22,7 @@ def run_seed(seed: int, output: Path, more: Sequence[str]) -> dict[str, dict]:
     """The rows of a seed; one that was run before is read back."""
     folder = output / f"seed{seed}"
     if not (folder / "results.json").is_file():
-        runpy.run_path(str(RECIPE))["main"]([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more])
+        distill_market.main([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more])
     rows: dict[str, dict] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
     return rows
 

@@ -13,18 +13,17 @@ Fixed before any of its seeds was run, but for that longer FedAvg, which was add
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from types import ModuleType
 from typing import Any
 
 from lightning_reid.files import write_json
-from lightning_reid.runners import seed_comparison
+from lightning_reid.recipes import fedfr, fedureid
+from lightning_reid.recipes.workshop.seeds import seed_comparison
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = {"fedureid": fedureid, "fedfr": fedfr}
 ROWS = ("baseline", "PC", "PE", "PU", "all")
 FEDUREID = {
     "datasets": ["market-like-small", "duke-like-small"],
@@ -49,15 +48,6 @@ MODELS = ("server's", "client's", "client's, transformed")
 DFC_PAIRS = (("client's, transformed", "client's"), ("client's, transformed", "server's"))
 
 
-def recipe(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_seed(method: str, seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
     """What the recipe found; a seed that was run before is read back, one that was begun goes on."""
     folder = arguments.output / f"{method}-seed{seed}"
@@ -66,16 +56,16 @@ def run_seed(method: str, seed: int, arguments: argparse.Namespace, more: Sequen
         if method == "fedureid":
             options = FEDUREID | {"model.weights": str(arguments.weights), "rows": list(arguments.rows)}
             texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
-            recipe(method).main([*(f"--{name}={text}" for name, text in texts.items()), *common])
+            RECIPES[method].main([*(f"--{name}={text}" for name, text in texts.items()), *common])
         else:
-            recipe(method).main(common)
+            RECIPES[method].main(common)
     rows: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
     if method == "fedfr":
         longer = arguments.output / f"fedfr-longer-seed{seed}"
         if not (longer / "results.json").is_file():
-            epochs = round(recipe(method).SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
+            epochs = round(RECIPES[method].SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
             only = ['--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}"]
-            recipe(method).main([f"--seed={seed}", f"--root={arguments.root}", "--quiet", "--resume", *only, *more])
+            RECIPES[method].main([f"--seed={seed}", f"--root={arguments.root}", "--quiet", "--resume", *only, *more])
         rows[LONGER] = json.loads((longer / "results.json").read_text(encoding="utf-8"))["rows"]["FedAvg"]
     return rows
 

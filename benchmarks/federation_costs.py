@@ -21,9 +21,9 @@ import torch
 
 from lightning_reid.datamodules import FederatedDataModule
 from lightning_reid.federated import FedPav, Reply, payload_bytes
+from lightning_reid.federation import Client, Federation
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
-from lightning_reid.runners import Client, Federation
 
 SMALL = {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
-from lightning_reid.runners import seed_comparison
+from lightning_reid.recipes import hsr_duke2market
+from lightning_reid.recipes.workshop.seeds import seed_comparison
 
 PROTOCOL = (
     "--data.image_size=[96,48]",
@@ -24,7 +23,6 @@ PROTOCOL = (
     "--model.milestones=[9]",
     "--model.label_smoothing=0.1",  # ours, in the baseline and in HSR alike: eq. 4.1 has none
 )
-RECIPE = Path(__file__).parents[1] / "recipes" / "hsr_duke2market.py"
 PAIRS = (
     ("DBSCAN baseline", "direct transfer"),
     ("HSR", "DBSCAN baseline"),
@@ -35,20 +33,11 @@ PAIRS = (
 )
 
 
-def load_recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hsr_duke2market", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_seed(seed: int, output: Path, ablation: bool, more: Sequence[str]) -> dict[str, float]:
     """The mAP of every row; a seed that was run before is read back."""
     folder = output / f"seed{seed}"
     if not (folder / "results.json").is_file():
-        load_recipe().main([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *PROTOCOL, *["--ablation"] * ablation, *more])
+        hsr_duke2market.main([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *PROTOCOL, *["--ablation"] * ablation, *more])
     rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
     return {name: row["mAP"] for name, row in rows.items()}
 

@@ -25,7 +25,7 @@ from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import STENVAN, ChannelCosts, ChannelPlan, find_channel_groups, materialise
 from lightning_reid.pruning import filter_l1_norm, least_important
-from lightning_reid.runners import median_milliseconds
+from lightning_reid.recipes.workshop.costs import median_milliseconds
 
 MEASURES = ("estimation", "run", "speed")
 IMAGE, CLIP = (64, 32), (1, 8, 3, 256, 128)

@@ -38,8 +38,8 @@ from lightning_reid.losses import label_smoothed_cross_entropy
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import ChannelMasks, find_channel_groups
 from lightning_reid.pruning import batch_norm_score, loss_impact
+from lightning_reid.recipes.workshop.seeds import seed_comparison
 from lightning_reid.records import ImageRecord, ReIDDataset
-from lightning_reid.runners import seed_comparison
 
 IMAGE, P, K, STEPS_AN_EPOCH = (48, 24), 8, 4, 25
 CLASSES = 60
@@ -92,7 +92,8 @@ class ImageClassifier(SupervisedReID):
 
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        return self.classification_loss(batch, self.embed_batch(batch))[0]
+        logits = self.logits(self.embed_batch(batch))
+        return label_smoothed_cross_entropy(logits, batch["pids"], self.hparams["label_smoothing"])
 
     @override
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from lightning_reid.metrics import paired_difference_interval
-from lightning_reid.runners import RunFolder, seed_comparison
+from lightning_reid.recipes import sgcdpl_market
+from lightning_reid.recipes.workshop.run_folder import RunFolder
+from lightning_reid.recipes.workshop.seeds import seed_comparison
 
 PROTOCOL = ("--labeled=1/12", "--initial_epochs=80", "--iterations=4", "--clustering.every_n_epochs=4", "--model.milestones=[3]")
-RECIPE = Path(__file__).parents[1] / "recipes" / "sgcdpl_market.py"
 PAIRS = (
     ("SGC-DPL", "labelled only"),
     ("initialisation", "labelled only"),
@@ -40,18 +40,16 @@ NEAREST = ("25%", "50%", "75%", "100%")
 
 def run_seed(seed: int, output: Path, tables: Sequence[str], more: Sequence[str]) -> dict[str, dict]:
     """The rows of some tables; stages that were run before are read back."""
-    recipe = runpy.run_path(str(RECIPE))
-    cfg = recipe["parse"]([f"--seed={seed}", f"--output={output / f'seed{seed}'}", "--quiet", "--resume", *PROTOCOL, *more])
-    with RunFolder(cfg, ignored=("labeled",)) as run:
-        rows = recipe["Rows"](cfg)
-        run.holds(rows.data.dataset)
-        labelled_model, labelled = rows.initial(recipe["LABELLED"])
+    cfg = sgcdpl_market.parse([f"--seed={seed}", f"--output={output / f'seed{seed}'}", "--quiet", "--resume", *PROTOCOL, *more])
+    with RunFolder(cfg, ignored=("labeled",)) as folder:
+        rows = sgcdpl_market.Rows(cfg, folder)
+        labelled_model, labelled = rows.initial(sgcdpl_market.LABELLED)
         found = [labelled]
         if "3.2" in tables:
-            initial_model, initial = rows.initial(recipe["INITIALISATION"])
-            found += [initial, *(rows.iterate(name, method, initial_model) for name, method in recipe["METHODS"].items())]
+            initial_model, initial = rows.initial(sgcdpl_market.INITIALISATION)
+            found += [initial, *(rows.iterate(name, method, initial_model) for name, method in sgcdpl_market.METHODS.items())]
         if "3.4" in tables:
-            found += [rows.iterate(name, method, labelled_model) for name, method in recipe["FIRST_ITERATION"].items()]
+            found += [rows.iterate(name, method, labelled_model) for name, method in sgcdpl_market.FIRST_ITERATION.items()]
         if "full" in tables:
             found.append(rows.fully_supervised())
     return {row.name: row.as_json() for row in found}

@@ -5,7 +5,7 @@
     python benchmarks/video_costs.py --check          # ends with an error where a count is not the integer expected
 
 Three figures a network: counted truly (convolutions, linear layers and the products of attention), counted as the text counts (three
-tables, three rules: see ``lightning_reid.networks.textual_costs``), and printed in the text. Nothing is computed, all shapes run through
+tables, three rules: see ``textual_costs.py`` beside this file), and printed in the text. Nothing is computed, all shapes run through
 torch's meta device. Parameters are those of backbone and attention, without neck and classifier.
 """
 
@@ -18,10 +18,11 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 from rich.table import Table
+from textual_costs import cost_in_table_2_1, cost_in_table_2_8, cost_in_table_2_10
 
-from lightning_reid.networks import VIDEO_TABLES, Backbone, VideoNetwork, VideoTableRow, build_backbone
+from lightning_reid.networks import Backbone, VideoNetwork, build_backbone
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
-from lightning_reid.networks.textual_costs import cost_in_table_2_1, cost_in_table_2_8, cost_in_table_2_10
+from lightning_reid.recipes.workshop.video_tables import VIDEO_TABLES, VideoTableRow
 
 Rule = Callable[[VideoNetwork, Sequence[int]], int]
 

@@ -9,17 +9,16 @@ before any of its seeds was run.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 from lightning_reid.files import write_json
-from lightning_reid.networks import VideoTableRow
-from lightning_reid.runners import RunFolder, RunOptions, seed_comparison
+from lightning_reid.recipes import video_mars
+from lightning_reid.recipes.workshop.run_folder import RunFolder
+from lightning_reid.recipes.workshop.seeds import seed_comparison
+from lightning_reid.recipes.workshop.video_tables import VideoTableRow
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "video_mars.py"
 LENGTH = 4
 FOUR_HEADS = {"heads": 4}  # the narrow backbone has too few channels for eight heads at an eighth of its channels
 ROWS = {
@@ -50,27 +49,18 @@ PAIRS = (
 )
 
 
-def load_recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("video_mars", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def run_seed(seed: int, output: Path, root: str, more: Sequence[str]) -> dict[str, float]:
     """The mAP of every row; rows that were trained before are read back."""
-    recipe, scores, costs = load_recipe(), {}, {}
+    scores, costs = {}, {}
     for dataset, rows in ROWS.items():
         folder = output / f"seed{seed}" / dataset
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in recipe.SMALL_RUN.items()}
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in video_mars.SMALL_RUN.items()}
         small = [f"--{name}={text}" for name, text in texts.items() if name != "data.dataset"]
         named = [f"--data.dataset={dataset}", f"--data.root={root}"]
-        cfg = recipe.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
+        cfg = video_mars.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
         with RunFolder(cfg) as run:
-            run.holds(recipe.read_data(cfg, cfg.data.clip_length).dataset)
-            trainer = recipe.Rows(RunOptions.of(cfg), cfg)
+            trainer = video_mars.Rows(cfg)
+            run.read(trainer.data(rows[0]))
             for row in rows:
                 result, _ = trainer.train(row)
                 scores[row.name], costs[row.name] = result.scores["mAP"], result.costs

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.labelled_data import training_labels
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
-from lightning_reid.records import ReIDDataset
+from lightning_reid.records import ImageRecord, ReIDDataset, Splits
 
 
 class PublicAndLocalDataModule(ImageReIDDataModule):
@@ -33,7 +33,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
         ValueError: The public data set shows nobody.
     """
 
-    def __init__(self, local: ReIDDataset, public: ReIDDataset, batch_size: int = 64, **options: Any) -> None:
+    def __init__(self, local: Splits[ImageRecord], public: Splits[ImageRecord], batch_size: int = 64, **options: Any) -> None:
         super().__init__(local.name, p=batch_size, k=1, **({"val_identities": 0} | options))
         self.batch_size = batch_size
         self.num_local = len({record.pid for record in local.train if record.pid > 0})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
@@ -16,51 +15,37 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.callbacks import BottomUpClustering, EmbeddingProjector, RankListLogger
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import CLUSTERS, LOSS, SCORE, ResultRow, RunFolder, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.recipes.workshop.curves import CLUSTERS, LOSS, SCORE, draw_curves
+from lightning_reid.recipes.workshop.options import RunOptions
+from lightning_reid.recipes.workshop.report import ResultRow, report
+from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
+from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.stages import Stage
 
-SMALL_RUN: dict[str, Any] = {
-    "data.dataset": "duke-like",
-    "data.image_size": [64, 32],
-    "data.crop_padding": 4,
-    "data.batch_size": 32,
-    "data.num_workers": 0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-    "clustering.initial_epochs": 8,
-    "clustering.every_n_epochs": 1,
-    "clustering.merge_share": 0.1,
-    "steps": 5,
+SMALL_RUN = {
+    **(SMALL_CROPS | SMALL_NETWORK | {"data.dataset": "duke-like", "data.batch_size": 32}),
+    **{"clustering.initial_epochs": 8, "clustering.every_n_epochs": 1, "clustering.merge_share": 0.1, "steps": 5},
 }
 UNTRAINED, BUC = "untrained network", "BUC"
 
 
 def parse(argv: list[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="buc_market.py")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/buc")
     parser.add_argument("--steps", type=PositiveInt, default=19, help="mergings, each followed by --clustering.every_n_epochs epochs")
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"seed", "val_identities"})
     parser.add_class_arguments(BottomUpReID, "model")
     parser.add_class_arguments(BottomUpClustering, "clustering", skip={"num_merges", "merge_at_start"})
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01, "model.milestones": []})
-    cfg = parser.parse_args(argv)
-    if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
-        parser.set_defaults(SMALL_RUN)
-        cfg = parser.parse_args(argv)
-        print("no data set named (--data.root, --data.dataset): generating a small one and training a small network on it")
-    return cfg
+    return parse_or_small_run(parser, argv, SMALL_RUN)
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
-    cfg = parse(argv)
-    began = time.monotonic()
+    cfg, began = parse(argv), time.monotonic()
     run = RunOptions.of(cfg)
     with RunFolder(cfg) as folder:
         data = UnlabeledDataModule(**cfg.data, seed=run.seed)
-        data.prepare_data()  # a missing folder is found now
-        data.setup()
-        folder.holds(data.dataset)
+        folder.read(data)
         untrained, stage = Stage(run, UNTRAINED), Stage(run, BUC)
         stage.seed_everything()
         model = BottomUpReID(**cfg.model)
@@ -71,12 +56,11 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         trainer = stage.trainer(epochs, [clustering, *pictures], validate_every_n_epochs=every)
         stage.fit(trainer, model, data)
         rows = [before, stage.finished_row() or stage.score(trainer, model, data)]
-        if trainer.is_global_zero:
+        if is_first_process():
             stamp, output, title = model.protocol_stamp(data), Path(run.output), f"bottom-up clustering on {cfg.data.dataset}"
             levels = {UNTRAINED: before.scores["mAP"]}
             draw_curves(output / "curves.png", {BUC: stage.metrics_files}, panels=(SCORE, CLUSTERS, LOSS), stamp=stamp, levels=levels)
-            write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
-            print_table(rows, stamp, title)
+            report(output, rows, stamp, title=title, began=began)
         return rows
 
 

@@ -15,8 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import load_embedding_network, trained_image_size
-from lightning_reid.runners import (
+from lightning_reid.inference import (
     EmbeddedImages,
     EmbeddingPass,
     draw_search,
@@ -26,6 +25,7 @@ from lightning_reid.runners import (
     write_embeddings,
     write_neighbours,
 )
+from lightning_reid.networks import load_embedding_network, trained_image_size
 
 
 def build_parser() -> ArgumentParser:

@@ -15,45 +15,27 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
-from rich.console import Console
-from rich.table import Table
 
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
 from lightning_reid.federated import FedAvg, FedPav, FedUReID
+from lightning_reid.federation import Client, score_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import (
-    Client,
-    FederationOptions,
-    RoundScores,
-    RunFolder,
-    draw_rounds,
-    print_rounds,
-    score_client,
-    told_with_unmatched,
-)
+from lightning_reid.recipes.workshop.options import FederationOptions
+from lightning_reid.recipes.workshop.round_scores import RoundScores, draw_rounds, print_rounds, told_with_unmatched
+from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
+from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
-SMALL_RUN: dict[str, Any] = {
-    "datasets": ["market-like-small", "duke-like-small"],
-    "unseen": ["duke-like"],
-    "split": "dirichlet",
-    "num_clients": 2,
-    "data.image_size": [64, 32],
-    "data.crop_padding": 4,
-    "data.num_workers": 0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-    "model.lr": 1e-3,
-    "rounds": 15,
-    "epochs": 2,
+SMALL_RUN = {
+    **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like-small"], "unseen": ["duke-like"]}),
+    **{"split": "dirichlet", "num_clients": 2, "model.lr": 1e-3, "rounds": 15, "epochs": 2},
 }
 LOCAL, FEDAVG = "local supervised", "FedAvg"
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedpav.py")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     FederationOptions.add_to(parser, output="runs/fedpav", rounds=30, epochs=4)
     parser.add_argument("--datasets", type=list[str] | None, default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
@@ -61,12 +43,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities", "split"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
     parser.set_defaults({"model.milestones": []})
-    cfg = parser.parse_args(argv)
-    if cfg.datasets is None:
-        parser.set_defaults(SMALL_RUN)
-        cfg = parser.parse_args(argv)
-        print("no data sets named (--datasets): generating small ones and training small networks on their clients")
-    return cfg
+    small = "small ones and training small networks on their clients"
+    return parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small)
 
 
 class Experiment:
@@ -76,9 +54,7 @@ class Experiment:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
         self.dealt = FederatedDataModule(cfg.datasets, **self.run.split_arguments(), **cfg.data)
         self.unseen = {name: ImageReIDDataModule(name, cfg.root, seed=cfg.seed, val_identities=0, **cfg.data) for name in cfg.unseen}
-        for data in (self.dealt, *self.unseen.values()):
-            data.prepare_data()
-            data.setup()
+        read_now(self.dealt, *self.unseen.values())
 
     def federate(self, row: str, strategy: FedAvg) -> dict[str, Any]:
         """Each client's scores on its own test set, the server's on unseen sets, and what was sent."""
@@ -103,19 +79,14 @@ class Experiment:
 
 def print_scores(title: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> None:
     """Both scores of each set, a row a method."""
-    table = Table(title=title, caption=told_with_unmatched(caption, next(iter(rows.values()))))
-    table.add_column("method")
-    for name in next(iter(rows.values())):
-        table.add_column(name, justify="right")
-    for row, scores in rows.items():
-        table.add_row(row, *(f"{100 * one['mAP']:.1f} / {100 * one['R1']:.1f}" for one in scores.values()))
-    Console(width=max(Console().width, 140)).print(table)
+    headings, told = ("method", *next(iter(rows.values()))), told_with_unmatched(caption, next(iter(rows.values())))
+    cells = [[row, *(f"{per_cent(one['mAP'])} / {per_cent(one['R1'])}" for one in scores.values())] for row, scores in rows.items()]
+    print_table(title, headings, cells, caption=told)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    cfg = parse(argv)
+    cfg, began = parse(argv), time.monotonic()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
-    began = time.monotonic()
     with RunFolder(cfg) as folder:
         experiment = Experiment(cfg)
         folder.holds(*(data.dataset for data in (*experiment.dealt.clients.values(), *experiment.unseen.values())))

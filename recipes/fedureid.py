@@ -10,73 +10,47 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
+from lightning_reid.federation import Client, LocalTraining, Personalisation, fedureid_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.runners import (
-    Client,
-    FederationOptions,
-    LocalTraining,
-    Personalisation,
-    RoundScores,
-    RunFolder,
-    RunOptions,
-    Stage,
-    draw_rounds,
-    fedureid_client,
-    print_rounds,
-    told_with_unmatched,
+from lightning_reid.recipes.fedureid_tables import (
+    ALL,
+    BASELINE,
+    ROWS,
+    STANDALONE,
+    START,
+    RowName,
+    personalisation,
+    print_methods,
+    print_rows,
 )
+from lightning_reid.recipes.workshop.options import FederationOptions, network_arguments
+from lightning_reid.recipes.workshop.round_scores import RoundScores, draw_rounds, print_rounds
+from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
+from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.stages import Stage
 
-SMALL_RUN: dict[str, Any] = {
-    "datasets": ["market-like-small", "duke-like"],
-    "split": "dirichlet",
-    "num_clients": 2,
-    "data.image_size": [64, 32],
-    "data.crop_padding": 4,
-    "data.batch_size": 32,
-    "data.num_workers": 0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-    "clustering.merge_share": 0.1,
-    "clustering.k1": 10,
-    "clustering.k2": 3,
-    "rounds": 6,
-    "epochs": 4,
+SMALL_RUN = {
+    **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like"], "split": "dirichlet", "num_clients": 2}),
+    **{"data.batch_size": 32, "clustering.merge_share": 0.1, "clustering.k1": 10, "clustering.k2": 3, "rounds": 6, "epochs": 4},
 }
-Row = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all"]
-START, STANDALONE, BASELINE, ALL = "first network", "standalone", "baseline", "all"
-ROWS: dict[str, tuple[bool, bool, bool]] = {
-    BASELINE: (False, False, False),
-    "PC": (True, False, False),
-    "PE": (False, True, False),
-    "PC and PE": (True, True, False),
-    "PU": (False, False, True),
-    ALL: (True, True, True),
-}
-"""Of the poster's ablation: personalised clustering, epoch, update."""
-FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedureid.py")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     FederationOptions.add_to(parser, output="runs/fedureid", rounds=20, epochs=2)
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--pretraining", type=str | None, default=None, help="labelled data set on which the first network is trained")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
-    parser.add_argument("--rows", type=list[Row], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
+    parser.add_argument("--rows", type=list[RowName], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
@@ -87,42 +61,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
     parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01})
-    cfg = parser.parse_args(argv)
-    if cfg.datasets is None:
-        parser.set_defaults(SMALL_RUN)
-        cfg = parser.parse_args(argv)
-        print("no data sets named (--datasets): generating two small ones and training small networks on their clients")
-    return cfg
-
-
-def personalisation(cfg: Namespace, row: str) -> Personalisation:
-    """The switches of a row; a client that goes on with its own model alone is not in a federation."""
-    precision = cfg.personalisation.precision
-    if row == STANDALONE:
-        return Personalisation(clustering=False, epoch=False, update=True, local_share=1.0)
-    return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
-
-
-def labelled_data(cfg: Namespace) -> list[ImageReIDDataModule]:
-    """The data that the first network is trained on, if it is trained at all."""
-    if cfg.pretraining is None:
-        return []
-    sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
-    data = ImageReIDDataModule(cfg.pretraining, cfg.root, seed=cfg.seed, needs_test=False, val_identities=0, **sizes)
-    data.prepare_data()
-    data.setup()
-    return [data]
-
-
-def first_network(cfg: Namespace, data: ImageReIDDataModule) -> dict[str, Tensor]:
-    """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
-    run = RunOptions(output=cfg.output, accelerator=cfg.accelerator, seed=cfg.seed, resume=cfg.resume, quiet=cfg.quiet)
-    stage, epochs = Stage(run, "pretraining"), cfg.pretraining_epochs
-    stage.seed_everything()
-    names = ("backbone", "backbone_options", "pretrained", "weights", "pooling")
-    module = SupervisedReID(**{name: cfg.model[name] for name in names}, lr=1e-3, milestones=[epochs // 2, epochs * 3 // 4])
-    stage.fit(stage.trainer(epochs, [], validate_every_n_epochs=None), module, data)
-    return module.network.state_dict()
+    small = "two small ones and training small networks on their clients"
+    return parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small)
 
 
 class Experiment:
@@ -131,11 +71,18 @@ class Experiment:
     def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
         self.data = FederatedDataModule(cfg.datasets, unlabeled=True, **self.run.split_arguments(), **cfg.data)
-        self.data.prepare_data()
-        self.data.setup()
-        known = labelled_data(cfg)
+        sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
+        options = sizes | {"seed": cfg.seed, "needs_test": False, "val_identities": 0}
+        known = [] if cfg.pretraining is None else [ImageReIDDataModule(cfg.pretraining, cfg.root, **options)]
+        read_now(self.data, *known)
         folder.holds(*(data.dataset for data in (*self.data.clients.values(), *known)))
-        self.start = first_network(cfg, known[0]) if known else None
+        self.start = self._first_network(known[0]) if known else None
+
+    def _first_network(self, data: ImageReIDDataModule) -> dict[str, Tensor]:
+        """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
+        epochs, stage = self.cfg.pretraining_epochs, Stage(self.run.of_one_run(), "pretraining")
+        options = network_arguments(self.cfg.model) | {"lr": 1e-3, "milestones": [epochs // 2, epochs * 3 // 4]}
+        return stage.train(lambda: SupervisedReID(**options), data, epochs)[0].network.state_dict()
 
     def clients(self, personal: Personalisation) -> list[Client]:
         """All of them, as if nothing had been run."""
@@ -177,46 +124,9 @@ class Experiment:
         }
 
 
-def print_rows(found: dict[str, dict[str, Any]], title: str) -> None:
-    """Rank-1 and mAP of each client by row, the means, and what was trained and sent."""
-    names = list(next(iter(found.values()))["scores"])
-    caption = "R1 / mAP in per cent of each client's personal model; MB are one way, a client and round"
-    table = Table(title=title, caption=told_with_unmatched(caption, next(iter(found.values()))["scores"]))
-    table.add_column("client")
-    for row in found:
-        table.add_column(row, justify="right")
-    for name in names:
-        table.add_row(name, *(_cell(one["scores"][name]) for one in found.values()))
-    means = [{key: mean(scores[key] for scores in one["scores"].values()) for key in ("R1", "mAP")} for one in found.values()]
-    table.add_section()
-    table.add_row("mean", *map(_cell, means))
-    table.add_row("local steps", *(f"{one['steps']:,}" for one in found.values()))
-    table.add_row("MB", *(f"{one['payload_bytes'] / 1e6:.2f}" for one in found.values()))
-    Console(width=max(Console().width, 120)).print(table)
-
-
-def print_methods(found: dict[str, dict[str, Any]]) -> None:
-    """The poster's first table: four scores of each client, a row a method."""
-    table = Table(title="every client's personal model, per cent")
-    for heading in ("client", "method", *FOUR_SCORES):
-        table.add_column(heading, justify="left" if heading in ("client", "method") else "right")
-    methods = [row for row in (STANDALONE, BASELINE, ALL) if row in found]
-    for name in next(iter(found.values()))["scores"]:
-        for number, row in enumerate(methods):
-            scores = found[row]["scores"][name]
-            table.add_row(name if number == 0 else "", row, *(f"{100 * scores[score]:.1f}" for score in FOUR_SCORES))
-        table.add_section()
-    Console(width=max(Console().width, 100)).print(table)
-
-
-def _cell(scores: dict[str, float]) -> str:
-    return f"{100 * scores['R1']:.1f} / {100 * scores['mAP']:.1f}"
-
-
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    cfg = parse(argv)
+    cfg, began = parse(argv), time.monotonic()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
-    began = time.monotonic()
     with RunFolder(cfg, ignored=("rows", "ablation")) as folder:
         experiment = Experiment(cfg, folder)
         data = experiment.data

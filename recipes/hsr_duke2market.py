@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
@@ -17,43 +16,29 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
-from lightning_reid.runners import CLUSTERS, SCORE, ResultRow, RunFolder, RunOptions, Stage, draw_curves, print_table, write_report
+from lightning_reid.recipes.workshop.curves import CLUSTERS, SCORE, draw_curves
+from lightning_reid.recipes.workshop.options import RunOptions, network_arguments
+from lightning_reid.recipes.workshop.report import ResultRow, report
+from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
+from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.stages import Stage
 
-# A network that starts from nothing unlearns under random erasing before it learns from it. The learning rate falls at the end because
-# the source model, whose score is the first row, was trained so too.
-SMALL_RUN: dict[str, Any] = {
-    "data.source": "duke-like",
-    "data.target": "market-like",
-    "data.image_size": [64, 32],
-    "data.crop_padding": 4,
-    "data.erasing_probability": 0.0,
-    "data.num_workers": 0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-    "model.lr": 0.01,
-    "model.milestones": [6],
-    "clustering.every_n_epochs": 4,
-    "clustering.k1": 20,
-    "epochs": 8,
-    "source_epochs": 25,
-    "source_lr": 1e-3,
+# The learning rate falls at the end because the source model, whose score is the first row, was trained so too.
+SMALL_RUN = {
+    **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.source": "duke-like", "data.target": "market-like"}),
+    **{"model.lr": 0.01, "model.milestones": [6], "clustering.every_n_epochs": 4, "clustering.k1": 20, "epochs": 8},
+    **{"source_epochs": 25, "source_lr": 1e-3},
 }
-
+NAMED = ("data.root", "source", "target", "data.source", "data.target")
 ROWS = {"DBSCAN baseline": (False, False), "baseline + PBH": (True, False), "baseline + ICM": (False, True), "HSR": (True, True)}
 """Row of Table 4.2 to (part-based homogeneity?, inter-camera mining?)."""
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="hsr_duke2market.py")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/hsr")
-    parser.add_argument(
-        "--source", type=str | None, default=None, help="short for --data.source: labelled folder in the Market naming, or a name"
-    )
-    parser.add_argument(
-        "--target", type=str | None, default=None, help="short for --data.target: folder to adapt to and to score on, or a name"
-    )
+    parser.add_argument("--source", type=str | None, help="short for --data.source: labelled folder in the Market naming, or a name")
+    parser.add_argument("--target", type=str | None, help="short for --data.target: folder to adapt to and to score on, or a name")
     parser.add_argument("--reverse", action="store_true", help="swap the domains: Market to Duke")
     parser.add_argument("--ablation", action="store_true", help="all five rows of Table 4.2")
     parser.add_argument("--epochs", type=PositiveInt, default=300, help="epochs on the target's pseudo-labels")
@@ -70,78 +55,57 @@ def build_parser() -> ArgumentParser:
 
 
 def parse(argv: list[str] | None) -> Namespace:
-    parser = build_parser()
-    cfg = parser.parse_args(argv)
-    named = [
-        cfg.source,
-        cfg.target,
-        cfg.data.root,
-        *(cfg.data[part] != parser.get_default(f"data.{part}") for part in ("source", "target")),
-    ]
-    if not any(named):
-        parser.set_defaults(SMALL_RUN)
-        cfg = parser.parse_args(argv)
-        print("no data set named (--data.root, --source, --target): generating two small domains and training a small network on them")
+    small = "two small domains and training a small network on them"
+    cfg = parse_or_small_run(build_parser(), argv, SMALL_RUN, named=NAMED, generating=small)
     cfg.data.source, cfg.data.target = cfg.source or cfg.data.source, cfg.target or cfg.data.target
     if cfg.reverse:
         cfg.data.source, cfg.data.target = cfg.data.target, cfg.data.source
     return cfg
 
 
-def train_source_model(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
+def train_source_model(stage: Stage, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
     """Pre-train on the labelled source; its score on the target is the row "direct transfer"."""
-    stage = Stage(run, "direct transfer")
-    stage.seed_everything()
-    network = {name: cfg.model[name] for name in ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")}
-    model = SupervisedReID(
-        **network, optimizer="adam", lr=cfg.source_lr, milestones=[cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
-    )
-    trainer = stage.trainer(cfg.source_epochs, [RankListLogger(stage.folder / "rank_list.png")], validate_every_n_epochs=None)
-    stage.fit(trainer, model, data.source)
-    return model, stage.finished_row() or stage.score(trainer, model, data)
+    milestones = [cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
+    options = network_arguments(cfg.model) | {"optimizer": "adam", "lr": cfg.source_lr, "milestones": milestones}
+    pictures = [RankListLogger(stage.folder / "rank_list.png")]
+    return stage.train_and_score(lambda: SupervisedReID(**options), data.source, cfg.source_epochs, pictures, tested_on=data)
 
 
-def adapt(run: RunOptions, cfg: Namespace, data: CrossDomainDataModule, source_model: SupervisedReID, name: str) -> ResultRow:
+def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source_model: SupervisedReID) -> ResultRow:
     """Adapt a copy of the source model to the target: cluster, refine, train, again and again."""
-    with_pbh, with_icm = ROWS[name]
-    stage = Stage(run, name, told={"part-based homogeneity": with_pbh, "inter-camera mining": with_icm})
-    finished = stage.finished_row()
-    if finished is not None:
-        return finished
+    with_pbh, with_icm = ROWS[stage.name]
     callbacks: list[pl.Callback] = [PseudoLabelClustering(**cfg.clustering)]
-    callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=run.seed)] * with_pbh
+    callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=cfg.seed)] * with_pbh
     callbacks += [InterCameraMining(**cfg.icm)] * with_icm
     callbacks += [EmbeddingProjector(stage.folder / "clusters.png"), RankListLogger(stage.folder / "rank_list.png")]
-    stage.seed_everything()
-    model = HSR(**(cfg.model.as_dict() | {"pretrained": False, "weights": None}))
-    model.network.load_state_dict(source_model.network.state_dict())
+
     data.forget_target_state()
-    trainer = stage.trainer(cfg.epochs, callbacks, validate_every_n_epochs=cfg.clustering.every_n_epochs)
-    stage.fit(trainer, model, data)
-    return stage.score(trainer, model, data)
+    options, every = cfg.model.as_dict() | {"pretrained": False, "weights": None}, cfg.clustering.every_n_epochs
+    _, row = stage.train_and_score(
+        lambda: HSR(**options).start_from(source_model), data, cfg.epochs, callbacks, validate_every_n_epochs=every
+    )
+    return row
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
-    cfg = parse(argv)
-    began = time.monotonic()
-    run = RunOptions.of(cfg)
+    cfg, began = parse(argv), time.monotonic()
+    run, output = RunOptions.of(cfg), Path(cfg.output)
     with RunFolder(cfg, ignored=("ablation", "source", "target", "reverse")) as folder:
-        data = CrossDomainDataModule(**cfg.data, seed=run.seed)
-        for domain in (data, data.source):  # a missing folder is found now, not after the source model was trained
-            domain.prepare_data()
-            domain.setup()
-        folder.holds(data.dataset, data.source.dataset)
-        source_model, direct_transfer = train_source_model(run, cfg, data)
-        names = [name for name, parts in ROWS.items() if cfg.ablation or parts in ((False, False), (True, True))]
-        rows = [direct_transfer, *(adapt(run, cfg, data, source_model, name) for name in names)]
-        if pl.utilities.rank_zero_only.rank == 0:
-            stamp, output = data.protocol_stamp(), Path(run.output)
-            title = f"{cfg.data.source} to {cfg.data.target}"
-            curves = {name: Stage(run, name).metrics_files for name in names}
-            levels = {direct_transfer.name: direct_transfer.scores["mAP"]}
+        data = CrossDomainDataModule(**cfg.data, seed=cfg.seed)
+        folder.read(data, data.source)
+        source_model, direct_transfer = train_source_model(Stage(run, "direct transfer"), cfg, data)
+        parts = {name: parts for name, parts in ROWS.items() if cfg.ablation or parts in ((False, False), (True, True))}
+        told = ("part-based homogeneity", "inter-camera mining")
+        stages = {name: Stage(run, name, told=dict(zip(told, switches))) for name, switches in parts.items()}
+        rows = [direct_transfer, *(stage.finished_row() or adapt(stage, cfg, data, source_model) for stage in stages.values())]
+        if is_first_process():
+            stamp, title = data.protocol_stamp(), f"{cfg.data.source} to {cfg.data.target}"
+            curves, levels = (
+                {name: stage.metrics_files for name, stage in stages.items()},
+                {direct_transfer.name: direct_transfer.scores["mAP"]},
+            )
             draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
-            write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
-            print_table(rows, stamp, title)
+            report(output, rows, stamp, title=title, began=began)
         return rows
 
 

@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
-from rich.console import Console
-from rich.table import Table
 
 from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID, VideoReID
-from lightning_reid.networks import VideoNetworkName
-from lightning_reid.runners import PruningRun, ResultRow, RunFolder, RunOptions
+from lightning_reid.modules.video import VideoNetworkName
+from lightning_reid.recipes.workshop.options import RunOptions
+from lightning_reid.recipes.workshop.pruning_run import PruningRun
+from lightning_reid.recipes.workshop.report import ResultRow
+from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
+from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
 SMALL_RUN: dict[str, Any] = {
     "data.image_size": [64, 32],
@@ -39,14 +41,7 @@ SMALL_CLIPS: dict[str, Any] = {
     "data.clip_length": 4,
     "model.network_options": {"backbone": "resnet18", "channels": [32, 64, 128, 256], "layers": [1, 2, 3, 1], "stripes": 4},
 }
-SMALL_IMAGES: dict[str, Any] = {
-    "data.dataset": "market-like",
-    "data.crop_padding": 4,
-    "data.erasing_probability": 0.0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-}
+SMALL_IMAGES = SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.dataset": "market-like"}
 
 
 def build_parser(images: bool) -> ArgumentParser:
@@ -60,7 +55,6 @@ def build_parser(images: bool) -> ArgumentParser:
 
 def add_common_arguments(parser: ArgumentParser) -> None:
     """What is asked of images and clips alike."""
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/caie")
     parser.add_argument("--images", action="store_true", help="an image network; --data and --model are of images then")
     parser.add_argument("--network", type=VideoNetworkName, default="stenvan", help="which video network")
@@ -87,30 +81,19 @@ def asks_for_images(argv: Sequence[str] | None) -> bool:
 def parse(argv: Sequence[str] | None) -> Namespace:
     images = asks_for_images(argv)
     parser = build_parser(images)
-    cfg = parser.parse_args(argv)
-    if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
-        parser.set_defaults(SMALL_RUN | (SMALL_IMAGES if images else SMALL_CLIPS))
-        cfg = parser.parse_args(argv)
-        print("no data set named (--data.root, --data.dataset): generating a small one and training a small network on it")
-    return cfg
+    return parse_or_small_run(parser, argv, SMALL_RUN | (SMALL_IMAGES if images else SMALL_CLIPS))
 
 
 def print_channels(pruning: CAIEPruning) -> None:
     """What each group of channels was left."""
     last = pruning.history[-1]
-    shares = ", ".join(f"{100 * last[name]:.1f} % of {name}" for name in pruning.constraints)
-    table = Table(title=f"after {last['step']} steps: {shares}")
-    table.add_column("channels made by")
-    table.add_column("left", justify="right")
-    table.add_column("of", justify="right")
-    for name, left in last["left"].items():
-        table.add_row(name, str(left), str(len(pruning.kept_channels[name])))
-    Console(width=max(Console().width, 100)).print(table)
+    shares = ", ".join(f"{per_cent(last[name])} % of {name}" for name in pruning.constraints)
+    rows = [(name, str(left), str(len(pruning.kept_channels[name]))) for name, left in last["left"].items()]
+    print_table(f"after {last['step']} steps: {shares}", ("channels made by", "left", "of"), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
-    cfg = parse(argv)
-    began = time.monotonic()
+    cfg, began = parse(argv), time.monotonic()
     with RunFolder(cfg) as folder:
         data = (ImageReIDDataModule if cfg.images else VideoReIDDataModule)(**cfg.data, seed=cfg.seed)
         run = PruningRun(RunOptions.of(cfg), data, SupervisedReID if cfg.images else VideoReID)
@@ -127,11 +110,11 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
         smaller = run.load(small, **sgd, milestones=[cfg.tuning_epochs // 3, 2 * cfg.tuning_epochs // 3])
         tuned, _ = run.fit("fine-tuned", smaller, cfg.tuning_epochs)
         results += [pruned, tuned]
-        if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+        if pruning.history and is_first_process():  # empty where pruning was finished by an earlier run
             write_json(Path(cfg.output) / "steps.json", {"steps": pruning.history})
             print_channels(pruning)
         title = f"pruned to {', '.join(f'{share:.0%} of {name}' for name, share in cfg.caie.constraints.items())} on {cfg.data.dataset}"
-        run.finish(results, smaller, title, time.monotonic() - began)
+        run.finish(results, smaller, title, began)
         return results
 
 

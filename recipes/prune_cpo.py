@@ -10,38 +10,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
-from rich.console import Console
-from rich.table import Table
 
 from lightning_reid.callbacks import CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.runners import PruningRun, ResultRow, RunFolder, RunOptions
+from lightning_reid.recipes.workshop.options import RunOptions
+from lightning_reid.recipes.workshop.pruning_run import PruningRun
+from lightning_reid.recipes.workshop.report import ResultRow
+from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
+from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
+from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
-SMALL_RUN: dict[str, Any] = {
-    "data.dataset": "market-like",
-    "data.image_size": [64, 32],
-    "data.crop_padding": 4,
-    "data.erasing_probability": 0.0,
-    "data.num_workers": 0,
-    "model.backbone": "resnet18",
-    "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
-    "model.pooling": "gem",
-    "model.lr": 1e-3,
-    "model.milestones": [6, 8],
-    "epochs": 10,
-    "cpo.retrain_epochs": 1,
-    "tuning_epochs": 2,
+SMALL_RUN = {
+    **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.dataset": "market-like"}),
+    **{"model.lr": 1e-3, "model.milestones": [6, 8], "epochs": 10, "cpo.retrain_epochs": 1, "tuning_epochs": 2},
 }
 
 
 def parse(argv: list[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="prune_cpo.py")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     RunOptions.add_to(parser, output="runs/cpo")
     parser.add_argument("--epochs", type=PositiveInt, default=120, help="passes over the data before pruning")
     parser.add_argument("--checkpoint", type=str | None, default=None, help="prune this trained SupervisedReID instead of training one")
@@ -51,29 +41,22 @@ def parse(argv: list[str] | None) -> Namespace:
     parser.add_class_arguments(SupervisedReID, "model")
     parser.add_class_arguments(CPOPruning, "cpo", skip={"network"})
     parser.set_defaults({"cpo.expected_drop": 0.02})
-    cfg = parser.parse_args(argv)
-    if cfg.data.root is None and cfg.data.dataset == parser.get_default("data.dataset"):
-        parser.set_defaults(SMALL_RUN)
-        cfg = parser.parse_args(argv)
-        print("no data set named (--data.root, --data.dataset): generating a small one and training a small network on it")
-    return cfg
+    return parse_or_small_run(parser, argv, SMALL_RUN)
 
 
 def print_trials(pruning: CPOPruning) -> None:
     """What was tried, and what was kept of it."""
-    table = Table(title=f"trials against {pruning.metric} {pruning.reference:.3f}, expected drop {pruning.expected_drop:g}")
-    for heading in ("trial", "layer", "factor", "drop", "multiply-adds left %", "parameters left %", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("layer", "verdict") else "right")
+    rows = []
     for row in pruning.history:
+        shares = (per_cent(row[name]) for name in ("flops", "params"))
         verdict = "probe" if row["probe"] else row["verdict"]
-        shares = (f"{100 * row[name]:.1f}" for name in ("flops", "params"))
-        table.add_row(str(row["trial"]), row["layer"], f"{row['factor']:.3g}", f"{row['drop']:+.4f}", *shares, verdict)
-    Console(width=max(Console().width, 120)).print(table)
+        rows.append((row["layer"], verdict, str(row["trial"]), f"{row['factor']:.3g}", f"{row['drop']:+.4f}", *shares))
+    title = f"trials against {pruning.metric} {pruning.reference:.3f}, expected drop {pruning.expected_drop:g}"
+    print_table(title, ("layer", "verdict", "trial", "factor", "drop", "multiply-adds left %", "parameters left %"), rows, names=2)
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
-    cfg = parse(argv)
-    began = time.monotonic()
+    cfg, began = parse(argv), time.monotonic()
     with RunFolder(cfg) as folder:
         run = PruningRun(RunOptions.of(cfg), ImageReIDDataModule(**cfg.data, seed=cfg.seed), SupervisedReID)
         folder.holds(run.data.dataset)
@@ -88,11 +71,11 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         model = run.load(small, **gentle)
         retrained, _ = run.fit("retrained", model, cfg.tuning_epochs)
         results += [pruned, retrained]
-        if pruning.history and pl.utilities.rank_zero_only.rank == 0:  # empty where pruning was finished by an earlier run
+        if pruning.history and is_first_process():  # empty where pruning was finished by an earlier run
             write_json(Path(cfg.output) / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
             print_trials(pruning)
         title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
-        run.finish(results, model, title, time.monotonic() - began)
+        run.finish(results, model, title, began)
         return results
 
 

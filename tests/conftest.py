@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pair_of_processes import PairOfProcesses, undone
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores, and so do the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# by its path: with the folder of the tests on sys.path, tests/callbacks would be the module callbacks
-_spec = importlib.util.spec_from_file_location("pair_of_processes", Path(__file__).with_name("pair_of_processes.py"))
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-PairOfProcesses, undone = _module.PairOfProcesses, _module.undone
 
 
 @pytest.fixture(scope="session")

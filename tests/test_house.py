@@ -12,9 +12,11 @@ FOLDERS = {
     "lightning_reid": ROOT / "lightning_reid",
     "lightning_reid.callbacks": ROOT / "callbacks",
     "lightning_reid.datamodules": ROOT / "datamodules",
+    "lightning_reid.recipes": ROOT / "recipes",
 }
 CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records"}
 MAY_IMPORT = {
+    "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     **dict.fromkeys(CORE, CORE),
     "networks": CORE | {"networks"},
     "protocols": CORE | {"networks"},
@@ -22,13 +24,17 @@ MAY_IMPORT = {
     "processes": set(),
     "drafts": {"processes"},
     "files": {"drafts"},
-    "packed_tracklets": {"files"},
+    "packed_tracklets": {"files", "packed_tracklets"},
     "detection": {"detection"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "detection", "packed_tracklets"},
-    "runners": CORE
-    | {"networks", "protocols", "files", "processes", "modules", "callbacks", "datamodules", "runners", "detection", "derived_seed"},
+    "lightning_messages": set(),
+    "checkpoints": {"checkpoints", "networks", "files"},
+    "inference": CORE | {"inference", "networks", "files", "datamodules"},
+    "federation": CORE
+    | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}
+    | {"inference", "lightning_messages"},
 }
 
 

@@ -11,6 +11,7 @@ from lightning_reid.losses.distillation import (
     relational_distance_loss,
     softened_divergence,
 )
+from lightning_reid.losses.identity import IdentityLosses, identity_losses
 from lightning_reid.losses.margin_softmax import cosface_loss, one_vs_all_loss
 from lightning_reid.losses.model_contrastive import model_contrastive_loss
 from lightning_reid.losses.repelled import repelled_loss, updated_table
@@ -21,6 +22,7 @@ from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weight
 __all__ = [
     "DistanceName",
     "DistillationLoss",
+    "IdentityLosses",
     "NegativeChoice",
     "augmented_triplet_loss",
     "batch_hard_triplet_loss",
@@ -28,6 +30,7 @@ __all__ = [
     "cosface_loss",
     "distillation_loss",
     "embedding_cosine_loss",
+    "identity_losses",
     "label_smoothed_cross_entropy",
     "masked_weighted_triplet_loss",
     "model_contrastive_loss",

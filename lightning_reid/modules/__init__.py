@@ -5,7 +5,7 @@ from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillatio
 from lightning_reid.modules.fedfr import FedFRClient
 from lightning_reid.modules.fedureid import FedUReIDClient
 from lightning_reid.modules.hsr import HSR
-from lightning_reid.modules.identity_learning import IdentityLearning
+from lightning_reid.modules.identity_classifier import IdentityClassifier
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.modules.reid_module import ReIDModule
@@ -21,7 +21,7 @@ __all__ = [
     "EmbeddingDistillation",
     "FedFRClient",
     "FedUReIDClient",
-    "IdentityLearning",
+    "IdentityClassifier",
     "ImageReIDModule",
     "PseudoIdentityLearning",
     "ReIDModule",

@@ -7,11 +7,17 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.losses import check_distillation, distillation_loss, embedding_cosine_loss, relational_distance_loss
+from lightning_reid.losses import (
+    check_distillation,
+    distillation_loss,
+    embedding_cosine_loss,
+    identity_losses,
+    relational_distance_loss,
+)
 from lightning_reid.modules.classifier import built
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.supervised import SupervisedReID
-from lightning_reid.networks import EmbeddingOutput, RememberedTeacher, Teacher, TeacherOutput, load_teacher
+from lightning_reid.networks import RememberedTeacher, Teacher, TeacherOutput, load_teacher
 from lightning_reid.protocols import RepeatedImages
 
 EmbeddingDistillation = Literal["none", "cosine", "relational"]
@@ -131,29 +137,30 @@ class DistilledReID(SupervisedReID):
             self.teacher.to(self.device)
 
     @override
-    def classification_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         if not self.asks_teacher:
-            return super().classification_loss(batch, output)
-        hints = self._ask_teacher(batch)
-        loss, parts = self._logit_loss(batch, output, hints)
+            return super().training_step(batch, batch_idx)
+        output, pids = self.embed_batch(batch), batch["pids"]
+        hints, logits = self._ask_teacher(batch), self.logits(output)
+        group, smoothing = self.hparams["bn_group"], self.hparams["label_smoothing"]
+        losses = identity_losses(
+            logits, output.before_bnneck, pids, label_smoothing=smoothing, margin=self.hparams["margin"], group_size=group
+        )
+        loss, parts = losses.ce, losses._asdict()
+        if self.hparams["alpha"] > 0 and hints.logits is not None:
+            numbers = {name: self.hparams[name] for name in ("temperature", "alpha", "label_smoothing")}
+            loss, parts["kd"], parts["ce"] = distillation_loss(logits, hints.logits, pids, **numbers)
+            accuracy = (hints.logits.argmax(1) == pids).float().mean()
+            self.log_dict({"train/teacher_accuracy": accuracy}, batch_size=len(pids))
         if self.hparams["embeddings"] != "none":
             pair = (output.embedding, hints.embedding)
             relational = self.hparams["embeddings"] == "relational"
-            distance = relational_distance_loss(*pair, group_size=self.mining_group) if relational else embedding_cosine_loss(*pair)
-            parts["train/loss_embedding"] = distance
-            loss = loss + self.hparams["embedding_weight"] * distance
-        return loss, parts
+            parts["embedding"] = relational_distance_loss(*pair, group_size=group) if relational else embedding_cosine_loss(*pair)
+            loss = loss + self.hparams["embedding_weight"] * parts["embedding"]
+        return self.log_losses(loss + losses.triplet, parts, len(pids))
 
     def _ask_teacher(self, batch: dict[str, Tensor]) -> TeacherOutput:
         if self._remembered is not None:
             return self._remembered(batch["images"], batch["indices"])
         answers: TeacherOutput = self._needed_teacher()(batch["images"])
         return answers
-
-    def _logit_loss(self, batch: dict[str, Tensor], output: EmbeddingOutput, hints: TeacherOutput) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.hparams["alpha"] == 0 or hints.logits is None:
-            return super().classification_loss(batch, output)
-        numbers = {name: self.hparams[name] for name in ("temperature", "alpha", "label_smoothing")}
-        loss, kd, ce = distillation_loss(built(self.classifier, self)(output.embedding), hints.logits, batch["pids"], **numbers)
-        accuracy = (hints.logits.argmax(1) == batch["pids"]).float().mean()
-        return loss, {"train/loss_ce": ce, "train/loss_kd": kd, "train/teacher_accuracy": accuracy}

@@ -33,7 +33,9 @@ class FedFRClient(ImageReIDModule):
     Args:
         num_local: K_l.
         num_public: K_g.
-        weights_of_losses: a1, a2 and a3, at least 0, one of them above; a loss of weight 0 is not computed.
+        cosface_weight: a1, at least 0; a loss of weight 0 is not computed.
+        contrastive_weight: a2, at least 0.
+        branch_weight: a3, at least 0; one of the three is above 0.
         scale: s and s' of both losses.
         margin: m and m'.
         temperature: tau of the contrastive loss.
@@ -54,7 +56,9 @@ class FedFRClient(ImageReIDModule):
         self,
         num_local: int,
         num_public: int,
-        weights_of_losses: tuple[float, float, float] = (1.0, 5.0, 10.0),
+        cosface_weight: float = 1.0,
+        contrastive_weight: float = 5.0,
+        branch_weight: float = 10.0,
         scale: float = 30.0,
         margin: float = 0.4,
         temperature: float = 0.5,
@@ -65,15 +69,18 @@ class FedFRClient(ImageReIDModule):
         distillation: float = 0.0,
         **options: Any,
     ) -> None:
+        if "weights_of_losses" in options:  # what checkpoints of version 0.1 call them
+            cosface_weight, contrastive_weight, branch_weight = options.pop("weights_of_losses")
         super().__init__(**options)
+        weights = (cosface_weight, contrastive_weight, branch_weight)
         if branch not in ("one-vs-all", "cosface") or not 0 <= distillation < float("inf"):
             raise ValueError(
                 f"the branch is one-vs-all or cosface, and the weight of distillation at least 0, got {branch!r} and {distillation}"
             )
-        if num_local < 1 or num_public < 0 or len(weights_of_losses) != 3 or min(weights_of_losses) < 0 or not any(weights_of_losses):
+        if num_local < 1 or num_public < 0 or min(weights) < 0 or not any(weights):
             raise ValueError(
                 "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, not all of them 0, got"
-                f" {num_local}, {num_public} and {weights_of_losses}"
+                f" {num_local}, {num_public} and {weights}"
             )
         width = self.network.num_features
         self.local_proxies = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
@@ -83,12 +90,12 @@ class FedFRClient(ImageReIDModule):
         nn.init.zeros_(self.transform.bias)
         self.heads = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
         self.head_bias = nn.Parameter(torch.zeros(num_local))
-        if not weights_of_losses[2]:  # DDP would wait for their gradients
+        if not branch_weight:  # DDP would wait for their gradients
             for unused in (*self.transform.parameters(), self.heads):
                 unused.requires_grad_(False)
-        if not weights_of_losses[2] or branch == "cosface":
+        if not branch_weight or branch == "cosface":
             self.head_bias.requires_grad_(False)
-        if not weights_of_losses[0] and not distillation:
+        if not cosface_weight and not distillation:
             self.local_proxies.requires_grad_(False)
             self.public_proxies.requires_grad_(False)
         self.personal_embeddings = personal_embeddings
@@ -106,6 +113,11 @@ class FedFRClient(ImageReIDModule):
         """
         self.local_proxies.copy_(F.normalize(local_means, dim=1))
         self.heads.copy_(F.normalize(local_means, dim=1))
+
+    def adapt_alone(self, distillation: float) -> None:
+        """From now on train by CosFace alone, beside ``distillation`` times the global model's logits: local adaptation (Table 7.2)."""
+        self.hparams["contrastive_weight"] = self.hparams["branch_weight"] = 0.0
+        self.hparams["cosface_weight"], self.hparams["distillation"] = 1.0, distillation
 
     @override
     def on_fit_start(self) -> None:
@@ -126,7 +138,7 @@ class FedFRClient(ImageReIDModule):
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         images, pids = batch["images"], batch["pids"]
-        of_cosface, of_contrastive, of_heads = self.hparams["weights_of_losses"]
+        of_cosface, of_contrastive, of_heads = (self.hparams[f"{name}_weight"] for name in ("cosface", "contrastive", "branch"))
         options = {"scale": self.hparams["scale"], "margin": self.hparams["margin"]}
         embeddings = self.embed(images).embedding
         losses: dict[str, tuple[float, Tensor]] = {}

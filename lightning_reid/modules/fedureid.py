@@ -13,7 +13,7 @@ class FedUReIDClient(BottomUpReID):
     """``BottomUpReID`` with the personalised epoch of FedUReID (Zhuang et al. 2021): a fit ends with the epoch that is precise enough.
 
     The other two optimisations are not the module's: personalised clustering is ``BottomUpClustering(profile_steps=...)``, the personalised
-    update is the strategy ``FedUReID``. ``runners.fedureid_client`` puts them together, each on a switch.
+    update is the strategy ``FedUReID``. ``federation.fedureid_client`` puts them together, each on a switch.
 
     Args:
         stop_at_precision: PE, ``train/precision`` of an epoch (share of images whose nearest cluster is their own, in (0, 1]) that ends the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_triplet_loss, weighted_triplet_loss
 from lightning_reid.modules.classifier import built, new_classifier
+from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.protocols import PartlyLabelledData
 
@@ -19,7 +20,7 @@ class HSR(PseudoIdentityLearning):
 
     The pseudo-labels come from callbacks through the datamodule's :class:`~lightning_reid.records.TargetState`: with
     ``PseudoLabelClustering`` alone this is the DBSCAN baseline, ``PartBasedHomogeneity`` (PBH) and ``InterCameraMining`` (ICM) make it
-    HSR. Start it from a source model: ``hsr.network.load_state_dict(source_model.network.state_dict())``.
+    HSR. It starts from a source model, see :meth:`start_from`.
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]`` pseudo-labels in ``0..C-1``; optionally ``icm``, a dict of ``images``, ``anchors``,
     ``positives`` and ``negatives``, which adds ``L_ICM``.
@@ -60,6 +61,11 @@ class HSR(PseudoIdentityLearning):
         if self.classifier is None:
             num_images = len(data.target_records)
             self.classifier = new_classifier(self.network.num_features, max(2, num_images // self.hparams["min_samples"]))
+
+    def start_from(self, source_model: ImageReIDModule) -> Self:
+        """Take over the network of a module that was trained on the labelled source; the same architecture."""
+        self.network.load_state_dict(source_model.network.state_dict())
+        return self
 
     @override
     def adopt_latest_state(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -83,10 +83,11 @@ class SGCDPL(PseudoIdentityLearning):
         if self.num_fixed != data.num_classes:
             raise ValueError(f"the classifier has rows for {self.num_fixed} labelled identities, the datamodule has {data.num_classes}")
 
-    def start_from(self, initial: SGCDPL) -> None:
+    def start_from(self, initial: SGCDPL) -> Self:
         """Take over the network and the classifier, labelled rows included, of a module trained on the same labelled identities."""
         self.network.load_state_dict(initial.network.state_dict())
         self.classifier, self.num_fixed = copy.deepcopy(initial.classifier), initial.num_fixed
+        return self
 
     @override
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_reid.losses import identity_losses
 from lightning_reid.modules.classifier import new_classifier
-from lightning_reid.modules.identity_learning import IdentityLearning
+from lightning_reid.modules.identity_classifier import IdentityClassifier
 from lightning_reid.modules.image_module import ImageReIDModule
 
 
-class SupervisedReID(IdentityLearning, ImageReIDModule):
+class SupervisedReID(IdentityClassifier, ImageReIDModule):
     """Cross-entropy after the BNNeck, batch-hard triplet before it (Luo et al. 2019, arXiv:1903.07071): the source model of HSR.
 
     Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``.
@@ -25,4 +29,10 @@ class SupervisedReID(IdentityLearning, ImageReIDModule):
     def __init__(self, num_classes: int | None = None, margin: float | None = None, label_smoothing: float = 0.1, **options: Any) -> None:
         super().__init__(**options)
         self.classifier = None if num_classes is None else new_classifier(self.network.num_features, num_classes)
-        self.mining_group = self.hparams["bn_group"]
+
+    @override
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        output, options = self.embed_batch(batch), {name: self.hparams[name] for name in ("label_smoothing", "margin")}
+        group = self.hparams["bn_group"]
+        losses = identity_losses(self.logits(output), output.before_bnneck, batch["pids"], group_size=group, **options)
+        return self.log_losses(losses.ce + losses.triplet, losses._asdict(), len(batch["pids"]))

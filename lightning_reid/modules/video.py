@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.losses import identity_losses
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName
 from lightning_reid.modules.classifier import new_classifier
-from lightning_reid.modules.identity_learning import IdentityLearning
-from lightning_reid.networks import EmbeddingOutput, VideoNetwork, VideoNetworkName, build_video_network
+from lightning_reid.modules.identity_classifier import IdentityClassifier
+from lightning_reid.networks import CFAAN, NVAN, STENVAN, EmbeddingOutput, VideoNetwork, VideoResNet50
+
+VideoNetworkName = Literal["baseline", "nvan", "stenvan", "cfaan"]
+VIDEO_NETWORKS: Mapping[VideoNetworkName, Callable[..., VideoNetwork]] = MappingProxyType(
+    {"baseline": VideoResNet50, "nvan": NVAN, "stenvan": STENVAN, "cfaan": CFAAN}
+)
+"""The networks that recipes and checkpoints name."""
 
 
-class VideoReID(IdentityLearning):
+class VideoReID(IdentityClassifier):
     """Clips to embeddings of tracklets: cross-entropy after the BNNeck, batch-hard triplet before it (NVAN, section 2.2.1).
 
     Training batch: ``clips [B, T, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, optionally
@@ -72,7 +80,9 @@ class VideoReID(IdentityLearning):
         if clips_per_pass < 1:
             raise ValueError(f"clips_per_pass must be at least 1, got {clips_per_pass}")
         if isinstance(network, str):
-            built = build_video_network(network, **(network_options or {}), pretrained=pretrained, weights=weights)
+            if network not in VIDEO_NETWORKS:
+                raise ValueError(f"there is no video network {network!r}; known are {', '.join(VIDEO_NETWORKS)}")
+            built = VIDEO_NETWORKS[network](**(network_options or {}), pretrained=pretrained, weights=weights)
         elif network_options or pretrained or weights is not None:
             raise ValueError("network_options, pretrained and weights are for a network that is named; this one is built already")
         else:
@@ -113,6 +123,12 @@ class VideoReID(IdentityLearning):
         passes = [self.embed(some, some_masks) for some, some_masks in zip(clips.split(size), mask_parts)]
         counts = batch["num_clips"].tolist()
         return EmbeddingOutput(*(_mean_of_clips(torch.cat(rows), counts) for rows in list(zip(*passes))[:2]))
+
+    @override
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        output, options = self.embed_batch(batch), {name: self.hparams[name] for name in ("label_smoothing", "margin")}
+        losses = identity_losses(self.logits(output), output.before_bnneck, batch["pids"], **options)
+        return self.log_losses(losses.ce + losses.triplet, losses._asdict(), len(batch["pids"]))
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_reid.networks.backbones import build_backbone
-from lightning_reid.networks.channel_plan import ChannelPlan, materialise
+from lightning_reid.networks.channels.plan import ChannelPlan, materialise
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from lightning_reid.networks.released_cfaan import rename_released_cfaan
-from lightning_reid.networks.released_ste_nvan import is_of_residual_network, renamed_ste_nvan
-from lightning_reid.networks.video_network import VideoNetwork
+from lightning_reid.networks.video.network import VideoNetwork
+from lightning_reid.networks.video.released_cfaan import rename_released_cfaan
+from lightning_reid.networks.video.released_ste_nvan import is_of_residual_network, renamed_ste_nvan
 
 logger = logging.getLogger(__name__)
 

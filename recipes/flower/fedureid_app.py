@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from rich.console import Console
-from rich.table import Table
 
 from lightning_reid.datamodules import UnlabeledDataModule
+from lightning_reid.federation import LocalTraining, Personalisation, fedureid_client
+from lightning_reid.federation.flower import FlowerFederation, client_app
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID
-from lightning_reid.runners import LocalTraining, Personalisation, fedureid_client, told_with_unmatched
-from lightning_reid.runners.flower import FlowerFederation, client_app
+from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
+from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 Config = dict[str, Any]
@@ -28,13 +28,14 @@ Config = dict[str, Any]
 
 def personalisation(cfg: Config) -> Personalisation:
     """The switches of a run."""
-    switches = [bool(cfg[f"personal-{name}"]) for name in ("clustering", "epoch", "update")]
-    return Personalisation(*switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
+    switches = {name: bool(cfg[f"personal-{name}"]) for name in ("clustering", "epoch", "update")}
+    return Personalisation(**switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
 
 
 def local_training(context: Context) -> LocalTraining:
     """The client that a node's configuration names, on its own images."""
-    cfg, node = dict(context.run_config), dict(context.node_config)
+    cfg: Config = dict(context.run_config)
+    node: Config = dict(context.node_config)
     missing = [name for name in ("client", "dataset", "state") if name not in node]
     if missing:
         raise ValueError(
@@ -57,7 +58,7 @@ server = ServerApp()
 @server.main()
 def main(grid: Grid, context: Context) -> None:
     """All rounds, then every client's scores with its personal model."""
-    cfg = dict(context.run_config)
+    cfg: Config = dict(context.run_config)
     clients = [name.strip() for name in str(cfg["clients"]).split(",") if name.strip()]
     if not clients:
         raise ValueError("""no clients: name them, e.g. --run-config 'clients="a,b,c"'""")
@@ -78,9 +79,6 @@ def main(grid: Grid, context: Context) -> None:
     scores = federation.test_clients()
     write_json(output / "results.json", {"scores": scores})
     title = f"FedUReID over Flower, {len(clients)} clients, {cfg['rounds']} rounds"
-    table = Table(title=title, caption=told_with_unmatched("per cent of each client's personal model", scores))
-    for heading in ("client", "R1", "mAP"):
-        table.add_column(heading, justify="left" if heading == "client" else "right")
-    for name, one in scores.items():
-        table.add_row(name, *(f"{100 * one[score]:.1f}" for score in ("R1", "mAP")))
-    Console().print(table)
+    cells = [[name, *(per_cent(one[score]) for score in ("R1", "mAP"))] for name, one in scores.items()]
+    caption = told_with_unmatched("per cent of each client's personal model", scores)
+    print_table(title, ("client", "R1", "mAP"), cells, caption=caption)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from importlib import import_module
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--image_size", "32", "16"]
 
 
@@ -23,16 +20,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def loaded(name: str):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as for a script, whose module timm looks up when a network is registered
-    spec.loader.exec_module(module)
-    return module
-
-
 def run(name: str, *arguments: str):
-    return loaded(name).main(list(arguments))
+    return import_module(name).main(list(arguments))
 
 
 def test_the_bare_loop_and_the_trainer_end_in_the_same_losses():
@@ -63,7 +52,7 @@ def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
 
 @pytest.mark.slow
 def test_every_row_of_the_text_is_counted_and_every_figure_that_differs_from_it_has_a_note(capsys):
-    module = loaded("video_costs")
+    module = import_module("video_costs")
     costs = module.main(["--check"])
     assert list(costs) == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.8", "2.10"]
     for name, table in module.TABLES.items():
@@ -76,7 +65,7 @@ def test_every_row_of_the_text_is_counted_and_every_figure_that_differs_from_it_
 
 
 def test_a_count_that_is_not_the_integer_expected_ends_the_check_with_an_error(monkeypatch, capsys):
-    module = loaded("video_costs")
+    module = import_module("video_costs")
     table = module.TABLES["2.10"]
     off_by_one = table.figures[0].exact._replace(layers=24_319_623_169)
     monkeypatch.setitem(module.TABLES, "2.10", table._replace(rows=table.rows[:1], figures=(module.Figure(off_by_one, 24.520),)))
@@ -118,7 +107,7 @@ def test_memory_of_the_video_networks_and_of_the_block_is_measured_in_processes_
 
 
 def test_the_plain_block_computes_what_the_block_computes():
-    module = loaded("video_speed")
+    module = import_module("video_speed")
     torch.manual_seed(0)
     block, plain = (kind(8).eval() for kind in (module.NonLocalBlock, module.PlainNonLocalBlock))
     torch.nn.init.ones_(block.bn.weight)
@@ -128,7 +117,7 @@ def test_the_plain_block_computes_what_the_block_computes():
 
 
 def test_greedy_pruning_is_the_best_for_what_it_frees_on_every_toy():
-    module = loaded("pruning_optimality")
+    module = import_module("pruning_optimality")
     rows = module.main(["--toys", "40", "--filters", "3", "6"])
     assert list(rows) == [3, 6]
     for row in rows.values():
@@ -150,7 +139,7 @@ def test_a_teacher_costs_an_inference_without_a_graph():
 @pytest.mark.slow
 def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the generated set goes
-    module = loaded("pruning_ordering")
+    module = import_module("pruning_ordering")
     module.IMAGE, module.CLASSES, module.STEPS_AN_EPOCH = (32, 16), 10, 1
     module.STEP = {"filters_per_step": 40, "batches_per_step": 1}
     module.RETRAIN_EPOCHS = {"uniform": 1}
@@ -186,7 +175,7 @@ def test_estimation_and_a_run_of_pruning_are_timed():
 
 
 def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back(tmp_path, capsys):
-    bench = loaded("federated_ordering")
+    bench = import_module("federated_ordering")
     for seed in (0, 1):
         rows = {
             row: {"scores": {name: {"mAP": mAP + client, "R1": 0.5} for name, client in (("a", 0.0), ("b", 0.1 * seed))}, "steps": steps}

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "clip_pipeline.py"
+import clip_pipeline
 
 
 def test_all_ways_to_a_batch_of_clips_are_timed_beside_pil():
-    spec = importlib.util.spec_from_file_location("clip_pipeline", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     small = [
         "--people",
         "1",
@@ -29,7 +23,7 @@ def test_all_ways_to_a_batch_of_clips_are_timed_beside_pil():
         "--rounds",
         "2",
     ]
-    figures = module.main(small)
+    figures = clip_pipeline.main(small)
     assert set(figures) == {32}
     assert set(figures[32]) == {"PIL", "decode", "packed jpeg", "packed raw"}
     assert figures[32]["PIL"]["ratio"] == figures[32]["PIL"]["worker_ratio"] == 1

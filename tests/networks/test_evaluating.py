@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
 from lightning_reid.callbacks.embedding_pass import embed_images
+from lightning_reid.federation.open_set import embed_records
 from lightning_reid.modules import HSR
 from lightning_reid.networks import CFAAN, evaluating, find_channel_groups
-from lightning_reid.networks.channel_groups import ChannelGraph
+from lightning_reid.networks.channels.groups import ChannelGraph
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
+from lightning_reid.recipes.workshop.costs import image_network_costs, network_costs
 from lightning_reid.records import IN_TRIPLET_LOSSES, ImageRecord, TargetState
-from lightning_reid.runners import image_network_costs, network_costs
-from lightning_reid.runners.open_set import embed_records
 
 SIZE = (32, 16)
 

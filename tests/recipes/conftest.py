@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from lightning_reid.drafts import drafts_below
 from lightning_reid.files import write_atomically
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 MEASURED = ("ms", "min of")
 """Beginnings of the columns that a clock decides."""
 
@@ -39,9 +38,9 @@ STAND_INS: dict[str, Callable[..., Any]] = {
     "matplotlib.figure.Figure.savefig": lambda figure, file, **options: Path(file).touch(),
     "lightning_reid.callbacks.rank_list.draw_rank_lists": lambda *args: Image.new("RGB", (1, 1)),
     "lightning_reid.callbacks.embedding_projector.project": lambda embeddings, seed: np.zeros((len(embeddings), 2)),
-    "lightning_reid.runners.costs.median_milliseconds": lambda *args, **options: 1.0,
-    "lightning_reid.runners.pruning_run.export_onnx": stand_in_export,
-    "lightning_reid.runners.pruning_run.onnx_milliseconds": lambda *args: 1.0,
+    "lightning_reid.recipes.workshop.costs.median_milliseconds": lambda *args, **options: 1.0,
+    "lightning_reid.recipes.workshop.pruning_run.export_onnx": stand_in_export,
+    "lightning_reid.recipes.workshop.pruning_run.onnx_milliseconds": lambda *args: 1.0,
 }
 """For what takes the time of a run and is not compared: pictures, exported networks, clocks. Their files come to be all the same."""
 
@@ -57,9 +56,7 @@ class StoppedRuns:
     """
 
     def __init__(self, recipe: str, arguments: Sequence[str], folder: Path) -> None:
-        spec = importlib.util.spec_from_file_location(recipe, RECIPES / f"{recipe}.py")
-        self._module: ModuleType = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self._module)
+        self._module: ModuleType = import_module(f"lightning_reid.recipes.{recipe}")
         self.output, self._copies, self.renamed = folder / "output", folder / "copies", []
         self._arguments = [*arguments, f"--output={self.output}", "--quiet", "--accelerator=cpu"]
         with self._watched():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import runpy
-from pathlib import Path
 
+import distillation_ordering
 import pytest
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "distill_market.py"
+from lightning_reid.recipes import distill_market
+
 TINY = [
     "--data.image_size=[64,32]",
     "--data.p=4",
@@ -23,17 +22,10 @@ TINY = [
 ]
 
 
-def recipe():
-    spec = importlib.util.spec_from_file_location("distill_market", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def ran(market_folder, tmp_path_factory):
     """The recipe with a grid of two cells: its module, its arguments, its folder and its rows."""
-    module, folder = recipe(), tmp_path_factory.mktemp("distill")
+    module, folder = distill_market, tmp_path_factory.mktemp("distill")
     module.TEMPERATURES, module.ALPHAS = (2, 5), (0.1,)
     arguments = [f"--data.dataset={market_folder}", "--grid", f"--output={folder}", *TINY]
     return module, arguments, folder, module.main(arguments)
@@ -65,18 +57,17 @@ def test_a_teacher_that_was_trained_before_is_scored_and_not_trained_again(ran, 
 
 
 def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
-    cfg = recipe().parse([])
+    cfg = distill_market.parse([])
     assert "generating a small one" in capsys.readouterr().out
     assert (cfg.data.dataset, cfg.model.temperature, cfg.model.alpha, cfg.teacher.label_smoothing) == ("market-like", 5, 0.5, 0)
-    cfg = recipe().parse(["--data.root=/data/reid"])
+    cfg = distill_market.parse(["--data.root=/data/reid"])
     assert capsys.readouterr().out == ""
     assert (cfg.teacher.backbone, cfg.model.student, cfg.epochs) == ("resnet50", "mobilenetv2_100", 60)
     assert (cfg.model.temperature, cfg.model.alpha, cfg.teacher.label_smoothing) == (5, 0.1, 0)
 
 
 def test_the_comparison_over_seeds_reads_what_the_recipe_leaves(ran):
-    comparison = runpy.run_path(str(RECIPE.parents[1] / "benchmarks" / "distillation_ordering.py"))
     rows = json.loads((ran[2] / "results.json").read_text())["rows"]
-    printed = comparison["report"]({0: rows, 1: rows})
+    printed = distillation_ordering.report({0: rows, 1: rows})
     assert "distilled student - student alone" in printed
     assert "student alone 1.00" in printed

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,9 @@ import torch
 from PIL import Image
 
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.recipes.embed import main
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "embed.py"
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
-main = runpy.run_path(str(RECIPE))["main"]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +148,7 @@ def test_a_query_that_is_not_there_is_named(crops, checkpoint, tmp_path, capsys)
 
 def test_an_output_that_cannot_be_written_is_found_before_the_pass(crops, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "out").touch()  # a file where the folder should be: refused for root, too
-    monkeypatch.setattr("lightning_reid.runners.embedding.EmbeddingPass.run", lambda *_: pytest.fail("the pass was begun"))
+    monkeypatch.setattr("lightning_reid.inference.embedding.EmbeddingPass.run", lambda *_: pytest.fail("the pass was begun"))
     with pytest.raises(OSError, match=r"cannot write .*Choose another folder \(--output\)"):
         run(crops, checkpoint, tmp_path / "out")
 
@@ -165,7 +163,7 @@ def test_an_unreadable_image_is_named_or_skipped(crops, checkpoint, tmp_path):
 @pytest.mark.slow
 def test_the_recipe_starts_without_lightning_torchmetrics_and_matplotlib():
     late = "[name for name in ('pytorch_lightning', 'torchmetrics', 'matplotlib') if name in sys.modules]"
-    code = f"import runpy, sys; runpy.run_path({str(RECIPE)!r}); print({late})"
+    code = f"import sys; import lightning_reid.recipes.embed; print({late})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "fedfr.py"
+from lightning_reid.recipes import fedfr
+
 TINY = [
     "--split=identity",
     "--num_clients=2",
@@ -29,9 +28,7 @@ TINY = [
 
 
 def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models(market_folder, tmp_path, capsys):
-    found = runpy.run_path(str(RECIPE))["main"](
-        [f"--public={market_folder}", f'--clients=["{market_folder}"]', f"--output={tmp_path}", "--seed=1", *TINY]
-    )
+    found = fedfr.main([f"--public={market_folder}", f'--clients=["{market_folder}"]', f"--output={tmp_path}", "--seed=1", *TINY])
     assert list(found) == ["pre-trained", "FedAvg", "FedFR"]
     for row in found.values():
         assert set(row["generic"]) == {"mAP", "R1", "TAR@FAR=0.1", "TPIR@FPIR=0.5"}
@@ -49,7 +46,7 @@ def test_fedavg_and_fedfr_leave_generic_and_personal_scores_and_the_three_models
 
 @pytest.mark.slow
 def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
-    found = runpy.run_path(str(RECIPE))["main"](
+    found = fedfr.main(
         [
             f"--public={market_folder}",
             f'--clients=["{market_folder}"]',
@@ -77,15 +74,15 @@ def test_the_ablation_prints_the_three_tables(market_folder, tmp_path, capsys):
 
 def test_public_data_without_clients_is_refused_before_anything_is_read(capsys):
     with pytest.raises(SystemExit):
-        runpy.run_path(str(RECIPE))["main"](["--public=market1501"])
+        fedfr.main(["--public=market1501"])
     assert "--public and --clients go together" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        runpy.run_path(str(RECIPE))["main"](["--sweep", '--rows=["FedAvg"]'])
+        fedfr.main(["--sweep", '--rows=["FedAvg"]'])
     assert "name it among --rows" in capsys.readouterr().err
 
 
 def test_a_rate_that_so_few_images_cannot_show_is_refused_before_the_server_is_trained(market_folder, tmp_path):
     arguments = [f"--public={market_folder}", f'--clients=["{market_folder}"]', f"--output={tmp_path}", *TINY, "--far=[1e-9]"]
     with pytest.raises(ValueError, match="a rate of 1e-09 cannot be measured"):
-        runpy.run_path(str(RECIPE))["main"](arguments)
+        fedfr.main(arguments)
     assert not (tmp_path / "pretraining").exists()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "fedpav.py"
+from lightning_reid.recipes import fedpav
 
 
 def test_two_data_sets_are_two_clients_and_a_third_that_nobody_saw_is_scored(market_folder, duke_folder, tmp_path, capsys):
-    found = runpy.run_path(str(RECIPE))["main"](
+    found = fedpav.main(
         [
             f'--datasets=["{market_folder}","{duke_folder}"]',
             f'--unseen=["{market_folder}"]',

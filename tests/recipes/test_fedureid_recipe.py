@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
-from lightning_reid.runners import federation_server
+from lightning_reid.federation import server as federation_server
+from lightning_reid.recipes import fedureid
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "fedureid.py"
 TINY = [
     "--split=identity",
     "--num_clients=2",
@@ -31,7 +29,7 @@ TINY = [
 
 
 def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
-    found = runpy.run_path(str(RECIPE))["main"]([f'--datasets=["{market_folder}"]', f"--output={tmp_path}", *TINY])
+    found = fedureid.main([f'--datasets=["{market_folder}"]', f"--output={tmp_path}", *TINY])
     assert list(found) == ["first network", "baseline", "all"]
     for row in found.values():
         assert set(row["scores"]) == {"client0", "client1"}
@@ -53,7 +51,7 @@ def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trai
 @pytest.mark.parametrize("death", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(market_folder, tmp_path, monkeypatch, death):
     def run(name: str, *options: str) -> dict:
-        main = runpy.run_path(str(RECIPE))["main"]
+        main = fedureid.main
         main([f'--datasets=["{market_folder}"]', f"--output={tmp_path / name}", *TINY, "--epochs=1", '--rows=["baseline"]', *options])
         return json.loads((tmp_path / name / "results.json").read_text())["rows"]
 

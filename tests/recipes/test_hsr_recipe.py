@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -13,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from lightning_reid.recipes import hsr_duke2market, supervised_market
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = [
@@ -31,13 +32,6 @@ TINY = [
 ]
 
 
-def recipe(name: str):
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def scores_are_fractions(row: dict) -> bool:
     return all(0 <= row[name] <= 1 for name in ("mAP", "R1", "R5", "R10", "mINP"))
 
@@ -52,7 +46,7 @@ def test_it_leaves_results_table_pictures_and_checkpoints(market_folder, duke_fo
         f"--output={tmp_path}",
         *TINY,
     ]
-    recipe("hsr_duke2market").main(arguments)
+    hsr_duke2market.main(arguments)
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results["rows"]) == ["direct transfer", "DBSCAN baseline", "baseline + PBH", "baseline + ICM", "HSR"]
     assert all(scores_are_fractions(row) for row in results["rows"].values())
@@ -70,7 +64,7 @@ def test_it_leaves_results_table_pictures_and_checkpoints(market_folder, duke_fo
 
 def test_finished_stages_are_kept_by_resume(market_folder, duke_folder, tmp_path):
     arguments = [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY]
-    module = recipe("hsr_duke2market")
+    module = hsr_duke2market
     module.main(arguments)
     before = json.loads((tmp_path / "results.json").read_text())["rows"]
     checkpoint = (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns
@@ -81,9 +75,7 @@ def test_finished_stages_are_kept_by_resume(market_folder, duke_folder, tmp_path
 
 def test_wandb_offline_tensorboard_and_bf16_leave_their_files(market_folder, duke_folder, tmp_path):
     loggers = ["--logger=wandb", "--tensorboard", "--precision=bf16-mixed"]
-    recipe("hsr_duke2market").main(
-        [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY, *loggers]
-    )
+    hsr_duke2market.main([f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY, *loggers])
     for stage in ("direct-transfer", "DBSCAN-baseline", "HSR"):
         (run,) = (tmp_path / stage / "wandb").glob("offline-run-*")  # one run a stage
         assert next(iter(run.glob("run-*.wandb"))).stat().st_size > 1000
@@ -95,42 +87,42 @@ def test_wandb_offline_tensorboard_and_bf16_leave_their_files(market_folder, duk
 
 def test_reverse_swaps_the_domains_and_a_config_file_gives_any_option(market_folder, duke_folder, tmp_path):
     (tmp_path / "run.yaml").write_text(f"epochs: 7\nreverse: true\ndata:\n  source: {duke_folder}\n  target: {market_folder}\n  k: 2\n")
-    cfg = recipe("hsr_duke2market").parse([f"--config={tmp_path / 'run.yaml'}"])
+    cfg = hsr_duke2market.parse([f"--config={tmp_path / 'run.yaml'}"])
     assert (cfg.data.source, cfg.data.target) == (str(market_folder), str(duke_folder))
     assert (cfg.epochs, cfg.data.k) == (7, 2)
 
 
 def test_without_data_it_says_in_one_line_that_it_generates_a_small_run(capsys):
-    cfg = recipe("hsr_duke2market").parse([])
+    cfg = hsr_duke2market.parse([])
     printed = capsys.readouterr().out.strip()
     assert "generating two small domains" in printed
     assert "\n" not in printed
     assert (cfg.data.source, cfg.data.target) == ("duke-like", "market-like")
     assert cfg.model.label_smoothing == 0.1  # not the text's, which the module has
-    real = recipe("hsr_duke2market").parse(["--data.root=somewhere"])
+    real = hsr_duke2market.parse(["--data.root=somewhere"])
     assert (real.model.backbone, real.epochs, real.clustering.every_n_epochs) == ("resnet50", 300, 10)  # the thesis' settings
 
 
 def test_the_small_run_can_be_adjusted_by_flags():
-    cfg = recipe("hsr_duke2market").parse(["--epochs=3", "--model.lr=0.5", "--data.num_workers=1"])
+    cfg = hsr_duke2market.parse(["--epochs=3", "--model.lr=0.5", "--data.num_workers=1"])
     assert (cfg.epochs, cfg.model.lr, cfg.data.num_workers, cfg.data.target) == (3, 0.5, 1, "market-like")
-    assert recipe("supervised_market").parse(["--data.k=2"]).data.dataset == "market-like"
+    assert supervised_market.parse(["--data.k=2"]).data.dataset == "market-like"
 
 
 @pytest.mark.parametrize("flag", ["--data.root=there", "--source=there", "--data.target=there"])
 def test_naming_any_data_gives_the_settings_of_the_thesis(flag):
-    cfg = recipe("hsr_duke2market").parse([flag])
+    cfg = hsr_duke2market.parse([flag])
     assert (cfg.model.backbone, cfg.epochs) == ("resnet50", 300)
 
 
 def test_a_missing_data_root_dies_before_any_training(tmp_path):
     with pytest.raises(FileNotFoundError, match="Market-1501"):
-        recipe("hsr_duke2market").main([f"--data.root={tmp_path}", f"--output={tmp_path / 'out'}"])
+        hsr_duke2market.main([f"--data.root={tmp_path}", f"--output={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
 
 def test_help_states_units_and_defaults():
-    help_text = " ".join(recipe("hsr_duke2market").build_parser().format_help().split())
+    help_text = " ".join(hsr_duke2market.build_parser().format_help().split())
     assert "(height, width) in pixels" in help_text
     assert "--clustering.eps EPS" in help_text
     assert "default: 0.6" in help_text
@@ -138,7 +130,7 @@ def test_help_states_units_and_defaults():
 
 def test_the_supervised_recipe_leaves_its_row(market_folder, tmp_path):
     tiny = [flag for flag in TINY if flag.startswith(("--data.image", "--data.p", "--data.num", "--model", "--quiet"))]
-    recipe("supervised_market").main([f"--data.dataset={market_folder}", "--epochs=1", f"--output={tmp_path}", *tiny])
+    supervised_market.main([f"--data.dataset={market_folder}", "--epochs=1", f"--output={tmp_path}", *tiny])
     assert scores_are_fractions(json.loads((tmp_path / "results.json").read_text())["rows"]["supervised"])
 
 

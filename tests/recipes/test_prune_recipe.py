@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -13,8 +11,8 @@ import torch
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import count_multiply_adds
+from lightning_reid.recipes import prune_caie, prune_cpo
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = [
     "--data.image_size=[64,32]",
     "--data.p=4",
@@ -28,19 +26,12 @@ TINY = [
 STENVAN = '{"backbone":"resnet18","channels":[8,8,16,16],"layers":[1,2,2,1],"stripes":4}'
 
 
-def recipe(name="prune_caie"):
-    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_one_command(tmp_path, capsys):
     folder, output = tmp_path / "tracklets", tmp_path / "out"
     people = GeneratedTracklets(num_train_pids=6, num_test_pids=4, num_distractors=2, frames=(4, 6), height=64, width=32)
     people.write(folder, progress=False)
     arguments = [f"--data.dataset={folder}", f"--output={output}", "--data.clip_length=4", "--data.k=2", *TINY]
-    module = recipe()
+    module = prune_caie
     rows = module.main([*arguments, f"--model.network_options={STENVAN}"])
     assert [row.name for row in rows] == ["trained", "pruned", "fine-tuned"]
     table = json.loads((output / "results.json").read_text())["rows"]
@@ -67,19 +58,19 @@ def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_on
 def test_a_trained_image_network_is_pruned_without_being_trained_again(market_folder, tmp_path):
     network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
     arguments = ["--images", f"--data.dataset={market_folder}", "--data.k=2", *network, *TINY]
-    recipe().main([*arguments, f"--output={tmp_path / 'first'}"])
+    prune_caie.main([*arguments, f"--output={tmp_path / 'first'}"])
     checkpoint = tmp_path / "first" / "trained" / "last.ckpt"
     constraints = '--caie.constraints={"flops":0.8,"params":0.7}'
-    rows = recipe().main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
+    rows = prune_caie.main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
     assert [row.name for row in rows] == ["pruned", "fine-tuned"]
     assert not (tmp_path / "second" / "trained").exists()
 
 
 def test_without_data_it_is_a_small_run_and_with_data_the_texts(capsys):
-    cfg = recipe().parse([])
+    cfg = prune_caie.parse([])
     assert "generating a small one" in capsys.readouterr().out
     assert (cfg.data.dataset, cfg.network, cfg.caie.constraints) == ("mars-like", "stenvan", {"flops": 0.75})
-    cfg = recipe().parse(["--images", "--data.root=/data/reid"])
+    cfg = prune_caie.parse(["--images", "--data.root=/data/reid"])
     assert capsys.readouterr().out == ""
     assert (cfg.model.backbone, cfg.caie.filters_per_step, cfg.caie.batches_per_step) == ("resnet50", 25, 30)
 
@@ -96,7 +87,7 @@ def test_images_are_asked_for_by_flags_and_by_config_files_alike(given, tmp_path
         "a config file and a file of its own for the data": [f"--config={config}", f"--data={tmp_path / 'data.yaml'}"],
     }[given]
     options = ['--model.backbone_options={"layers":[1,1,1,1]}'] if given == "flags" else []
-    cfg = recipe().parse([*flags, *options])
+    cfg = prune_caie.parse([*flags, *options])
     assert cfg.images
     assert (cfg.data.dataset, cfg.data.crop_padding, cfg.model.backbone) == ("mine", 3, "resnet18")
     assert cfg.model.backbone_options == {"layers": [1, 1, 1, 1]}
@@ -105,22 +96,22 @@ def test_images_are_asked_for_by_flags_and_by_config_files_alike(given, tmp_path
 def test_a_config_without_images_is_of_clips_and_what_either_does_not_know_is_refused(tmp_path, capsys):
     config = tmp_path / "run.yaml"
     config.write_text("images: false\ndata:\n  dataset: mine\n  clip_length: 3\n")
-    assert recipe().parse([f"--config={config}"]).data.clip_length == 3
-    assert recipe().parse(["--images", f"--config={config}"]).images is False  # the later one counts, as always
+    assert prune_caie.parse([f"--config={config}"]).data.clip_length == 3
+    assert prune_caie.parse(["--images", f"--config={config}"]).images is False  # the later one counts, as always
     with pytest.raises(SystemExit):
-        recipe().parse([f"--config={config}", "--images"])
+        prune_caie.parse([f"--config={config}", "--images"])
     assert "clip_length" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flags", "named"), [(["--images"], "--data.crop_padding"), ([], "--data.clip_length")])
 def test_help_names_the_options_of_what_is_asked_for(flags, named, capsys):
     with pytest.raises(SystemExit):
-        recipe().parse([*flags, "--help"])
+        prune_caie.parse([*flags, "--help"])
     assert named in capsys.readouterr().out
 
 
 def test_an_image_network_is_pruned_layer_by_layer_up_to_an_expected_drop(market_folder, tmp_path, capsys):
-    module = recipe("prune_cpo")
+    module = prune_cpo
     network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
     sizes = ["--data.image_size=[64,32]", "--data.p=4", "--data.k=2", "--data.num_workers=0", "--epochs=1", "--tuning_epochs=1", "--quiet"]
     layers = [f"backbone.trunk.layer{stage}.0.{layer}" for stage in (2, 3, 4) for layer in ("conv1", "downsample.0")][:-1]

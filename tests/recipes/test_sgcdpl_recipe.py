@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from lightning_reid.recipes import sgcdpl_market
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "sgcdpl_market.py"
 TINY = [
@@ -35,15 +36,8 @@ TINY = [
 ]
 
 
-def recipe():
-    spec = importlib.util.spec_from_file_location("sgcdpl_market", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_ablation_leaves_both_tables_and_all_pictures_and_is_not_trained_twice(market_folder, tmp_path, capsys):
-    module, arguments = recipe(), [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={tmp_path}", *TINY]
+    module, arguments = sgcdpl_market, [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={tmp_path}", *TINY]
     module.main(arguments)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert list(rows) == ["labelled only", "initialisation", *module.METHODS, "all identities labelled"]
@@ -63,12 +57,12 @@ def test_the_ablation_leaves_both_tables_and_all_pictures_and_is_not_trained_twi
 
 
 def test_without_data_it_says_in_one_line_that_it_generates_a_small_run_and_with_data_it_is_the_thesis(capsys):
-    cfg = recipe().parse(["--labeled=1/12"])
+    cfg = sgcdpl_market.parse(["--labeled=1/12"])
     printed = capsys.readouterr().out.strip()
     assert "generating a small one" in printed
     assert "\n" not in printed
     assert (cfg.data.dataset, cfg.data.labeled) == ("market-like", "1/12")
-    real = recipe().parse(["--data.root=somewhere", "--labeled=50"])
+    real = sgcdpl_market.parse(["--data.root=somewhere", "--labeled=50"])
     assert (real.model.backbone, real.iterations, real.clustering.every_n_epochs) == ("resnet50", 8, 200)
     assert (real.model.milestones, real.data.labeled, real.data.p, real.data.k) == ([50, 100, 150], 50, 16, 4)
 
@@ -84,12 +78,12 @@ def test_without_data_it_says_in_one_line_that_it_generates_a_small_run_and_with
 def test_what_cannot_be_trained_dies_before_any_training(flags, message, market_folder, tmp_path):
     data = [] if "--data.root=nowhere" in flags else [f"--data.dataset={market_folder}"]
     with pytest.raises((FileNotFoundError, ValueError), match=message):
-        recipe().main([*data, *TINY, *flags, f"--output={tmp_path / 'out'}"])
+        sgcdpl_market.main([*data, *TINY, *flags, f"--output={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
 
 def test_help_states_units_and_defaults():
-    help_text = " ".join(recipe().build_parser().format_help().split())
+    help_text = " ".join(sgcdpl_market.build_parser().format_help().split())
     assert "a squared distance" in help_text
     assert "--clustering.damping DAMPING" in help_text
     assert "--selection.step STEP" in help_text
@@ -126,7 +120,7 @@ def test_a_killed_run_resumed_ends_as_an_unbroken_one(market_folder, tmp_path):
 
 
 def names_of_rows(arguments: list[str]) -> list[str]:
-    return [row.name for row in recipe().main(arguments)]
+    return [row.name for row in sgcdpl_market.main(arguments)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,17 +7,8 @@ import pytest
 
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.modules import VideoReID
-from lightning_reid.networks import VIDEO_TABLES
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "video_mars.py"
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    spec = importlib.util.spec_from_file_location("video_mars", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from lightning_reid.recipes import video_mars
+from lightning_reid.recipes.workshop.video_tables import VIDEO_TABLES
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +35,8 @@ def small_run(tracklets) -> list[str]:
     ]
 
 
-def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_loads_by_itself(recipe, small_run, tmp_path, capsys):
-    tables = recipe.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}"])
+def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_loads_by_itself(small_run, tmp_path, capsys):
+    tables = video_mars.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}"])
     names = [row.name for row in tables["stenvan"]]
     assert names == ["baseline, tracklets as they are", "stenvan, re-detected and linked"]
     results = json.loads((tmp_path / "results.json").read_text())
@@ -62,12 +52,12 @@ def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_
     assert network.stripes == 4  # 16 for images of 256 rows
     assert names[1] in capsys.readouterr().out
 
-    again = recipe.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}", "--resume"])
+    again = video_mars.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}", "--resume"])
     assert again == tables
 
 
-def test_an_ablation_trains_the_rows_of_the_table_and_each_network_once(recipe, small_run, tmp_path):
-    tables = recipe.main([*small_run, "--ablation", "2.3", "2.5", f"--output={tmp_path}"])
+def test_an_ablation_trains_the_rows_of_the_table_and_each_network_once(small_run, tmp_path):
+    tables = video_mars.main([*small_run, "--ablation", "2.3", "2.5", f"--output={tmp_path}"])
     assert [row.name for row in tables["table 2.3"]] == ["1 block", "3 blocks", "5 blocks"]
     five, whole = tables["table 2.3"][2], tables["table 2.5"][0]
     assert five.scores == whole.scores  # the same NVAN
@@ -78,27 +68,27 @@ def test_an_ablation_trains_the_rows_of_the_table_and_each_network_once(recipe, 
         assert json.loads((tmp_path / table / "results.json").read_text())["rows"]
 
 
-def test_every_row_of_the_tables_has_options_that_fit_small_frames(recipe, small_run):
-    cfg = recipe.parse([*small_run, "--ablation"])
+def test_every_row_of_the_tables_has_options_that_fit_small_frames(small_run):
+    cfg = video_mars.parse([*small_run, "--ablation"])
     assert cfg.ablation == list(VIDEO_TABLES)
     for rows in VIDEO_TABLES.values():
         for row in rows:
-            options = recipe.network_options(cfg, row)
+            options = row.fitted(cfg.video.network_options, cfg.data.image_size)
             if row.network == "stenvan" and row.options.get("stripes", 16) is not None:
                 assert options["stripes"] == max(1, row.options.get("stripes", 16) // 4)
             if row.network == "cfaan":
                 assert (options["clip_length"], options["image_size"]) == (6, (64, 32))
 
 
-def test_without_a_data_set_the_small_run_says_so(recipe, capsys):
-    cfg = recipe.parse(["--model=nvan"])
-    assert (cfg.data.dataset, cfg.epochs) == ("mars-like", recipe.SMALL_RUN["epochs"])
+def test_without_a_data_set_the_small_run_says_so(capsys):
+    cfg = video_mars.parse(["--model=nvan"])
+    assert (cfg.data.dataset, cfg.epochs) == ("mars-like", video_mars.SMALL_RUN["epochs"])
     assert "generating noisy tracklets" in capsys.readouterr().out
-    assert recipe.parse(["--data.root=somewhere"]).epochs == 200
+    assert video_mars.parse(["--data.root=somewhere"]).epochs == 200
 
 
 @pytest.mark.parametrize("given", ["a flag", "a flag before others", "a config file", "nothing"])
-def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(recipe, small_run, tmp_path, given):
+def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(small_run, tmp_path, given):
     (tmp_path / "run.yaml").write_text("redetect: true\nredetection:\n  alpha: 0.5\n")
     more = {
         "a flag": ["--redetection.alpha=0.5", "--redetect"],
@@ -106,9 +96,9 @@ def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(recipe,
         "a config file": [f"--config={tmp_path / 'run.yaml'}"],
         "nothing": ["--redetection.alpha=0.5"],
     }[given]
-    cfg = recipe.parse([*small_run, *more])
+    cfg = video_mars.parse([*small_run, *more])
     assert (cfg.redetect, cfg.redetection.alpha, cfg.redetection.detector) == (given != "nothing", 0.5, "generated")
-    (rows,) = recipe.asked_rows(cfg).values()
+    (rows,) = video_mars.asked_rows(cfg).values()
     assert [row.redetected for row in rows] == ([False] if given == "nothing" else [False, True])
 
 
@@ -119,9 +109,9 @@ def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(recipe,
         (["--model=lstm"], "lstm"),
     ],
 )
-def test_a_wrong_option_is_refused_with_those_there_are(recipe, small_run, wrong, said, capsys):
+def test_a_wrong_option_is_refused_with_those_there_are(small_run, wrong, said, capsys):
     with pytest.raises(SystemExit):
-        recipe.parse([*small_run, *wrong])
+        video_mars.parse([*small_run, *wrong])
     assert said in capsys.readouterr().err
 
 
@@ -135,7 +125,7 @@ def test_a_wrong_option_is_refused_with_those_there_are(recipe, small_run, wrong
         (["--redetection.checkpoint=gone.ckpt"], FileNotFoundError, "gone.ckpt"),
     ],
 )
-def test_what_redetection_lacks_is_found_before_anything_is_trained(recipe, small_run, tmp_path, wrong, error, said):
+def test_what_redetection_lacks_is_found_before_anything_is_trained(small_run, tmp_path, wrong, error, said):
     with pytest.raises(error, match=said):
-        recipe.main([*small_run, "--model=baseline", "--redetect", *wrong, f"--output={tmp_path}"])
+        video_mars.main([*small_run, "--model=baseline", "--redetect", *wrong, f"--output={tmp_path}"])
     assert not list(tmp_path.glob("**/*.ckpt"))

@@ -1,0 +1,64 @@
+"""The clients of FedUReID: bottom-up clustering with the three personalised optimisations, each on a switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lightning_reid.callbacks import BottomUpClustering
+from lightning_reid.datamodules import UnlabeledDataModule
+from lightning_reid.federated import FedPav, FedUReID
+from lightning_reid.federation.client import Client
+from lightning_reid.modules import FedUReIDClient
+
+
+@dataclass(frozen=True)
+class Personalisation:
+    """Which of FedUReID's optimisations are on; none is the federated baseline.
+
+    Attributes:
+        clustering: PC, every client merges as many clusters a round as brings it to its own number in the last round.
+        epoch: PE, a client's local fit ends with the epoch whose training precision reaches ``precision``.
+        update: PU, a client goes on with ``local_share`` of its own model and the rest of the server's.
+        precision: Share of training images whose nearest cluster is their own, in (0, 1]; measured in training, with its dropout.
+        local_share: mu, in [0, 1].
+    """
+
+    clustering: bool = True
+    epoch: bool = True
+    update: bool = True
+    precision: float = 0.95
+    local_share: float = 0.5
+
+    def strategy(self, quorum: float = 0.5) -> FedPav:
+        """The server's part; ``quorum`` is the share of the clients that a round needs, in (0, 1]."""
+        return FedUReID(self.local_share, quorum=quorum) if self.update else FedPav(quorum=quorum)
+
+
+def fedureid_client(
+    name: str,
+    data: UnlabeledDataModule,
+    personalisation: Personalisation,
+    *,
+    rounds: int,
+    clustering: dict[str, Any],
+    model: dict[str, Any],
+    seed: int = 0,
+) -> Client:
+    """A client that merges clusters at the start of every round but the first, and then trains on them.
+
+    Args:
+        name: Its id.
+        data: Its images.
+        personalisation: What is personal about it.
+        rounds: Of the whole federation, for the profile.
+        clustering: Of ``BottomUpClustering``.
+        model: Of ``BottomUpReID``, which a ``FedUReIDClient`` is.
+        seed: Of its first weights: the same for all clients of a federation.
+    """
+    torch.manual_seed(seed)
+    profile = {"profile_steps": max(1, rounds - 1)} if personalisation.clustering else {}
+    module = FedUReIDClient(personalisation.precision if personalisation.epoch else None, **model)
+    return Client(name, module, data, [BottomUpClustering(merge_at_start=True, **(clustering | profile))])

@@ -1,0 +1,85 @@
+"""A federation in one process: its clients are trained one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_reid.federated import FedAvg, Reply, check_alike
+from lightning_reid.federation.client import Client, LocalFit
+from lightning_reid.federation.local_training import LocalTraining
+from lightning_reid.federation.server import FederationServer
+
+
+class Federation(FederationServer):
+    """Runs a whole federation in one process, client after client.
+
+    Beside the server's files each client has ``clients/<id>.ckpt`` in ``output``. A run that was killed at any point goes on with
+    ``resume``: clients that had finished the round are not trained again. Seeds depend on (seed, client, round, attempt), so that it
+    gives what an unbroken run gives. A client whose weights are no longer finite goes back to where it was before the round.
+
+    Args:
+        strategy: What is shared and how it is averaged.
+        clients: Their modules must have the same shared tensors.
+        output: Folder of the state.
+        accelerator: Of the clients' Trainers.
+        options: Further arguments of :class:`FederationServer`. The deadline is checked at batch ends.
+
+    Raises:
+        ValueError: Clients of one id, of different networks, or without images; a number out of range; or a state in ``output`` of
+            another strategy, network or other clients.
+        FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        clients: Sequence[Client],
+        output: str | Path,
+        *,
+        accelerator: str = "auto",
+        **options: Any,
+    ) -> None:
+        if not clients:
+            raise ValueError("a federation needs clients")
+        folder = Path(output) / "clients"
+        members = sorted(clients, key=lambda client: client.id)
+        self.members = [LocalTraining(one, strategy, folder / f"{one.id}.ckpt", accelerator) for one in members]
+        first = members[0].module.state_dict()
+        shared = strategy.begin(first, [members[0].id]).tensors
+        for client in members[1:]:
+            try:
+                check_alike(strategy.begin(client.module.state_dict(), [client.id]).tensors, shared)
+            except ValueError as error:
+                raise ValueError(f"client {client.id} has another network than client {members[0].id}: {error}") from error
+        super().__init__(strategy, first, [one.id for one in members], output, **options)
+        if options.get("resume"):
+            for member in self.members:
+                member.restore()
+
+    @property
+    def clients(self) -> list[Client]:
+        """Sorted by id."""
+        return [member.client for member in self.members]
+
+    @override
+    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+        """Train the clients one after another; each model is averaged before the next client begins."""
+        asked = self.local_round(attempt)
+        for member in self.members:
+            fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state, member.client.id))
+            absent[member.client.id] = fit.problem
+            if not fit.problem:
+                yield member.reply()
+            advance()
+
+    def test_clients(self) -> dict[str, dict[str, float]]:
+        """The scores of every client's personal model on its own test set, fractions in [0, 1]."""
+        return {member.client.id: member.test() for member in self.members}
+
+    def test_server(self) -> dict[str, dict[str, float]]:
+        """The scores of the server's model on every client's test set; personal models are as before afterwards."""
+        return {member.client.id: member.test(self.state.tensors) for member in self.members}

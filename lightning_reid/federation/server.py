@@ -1,0 +1,230 @@
+"""The server's side of a federation: rounds, averages between them, a checkpoint after each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
+from lightning_reid.federation.client import LocalFit, LocalRound
+from lightning_reid.files import read_json, write_atomically, write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FederationRound:
+    """A round as it went.
+
+    Attributes:
+        report: Who was averaged, who was left out and why, bytes up.
+        fits: Each client's local fit.
+    """
+
+    report: RoundReport
+    fits: dict[str, LocalFit]
+
+    @property
+    def bytes_down(self) -> dict[str, int]:
+        """Of the server's message to each client."""
+        return {client: fit.bytes_down for client, fit in self.fits.items()}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Of each client's local fit."""
+        return {client: fit.seconds for client, fit in self.fits.items()}
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Training steps of each client's local fit."""
+        return {client: fit.steps for client, fit in self.fits.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FederationRound:
+        """What ``dataclasses.asdict`` made of one."""
+        return cls(RoundReport(**content["report"]), {client: LocalFit(**fit) for client, fit in content["fits"].items()})
+
+
+class FederationServer(ABC):
+    """Rounds until there are enough, whoever the clients are and however they are reached.
+
+    After each round the state and how it went are written to ``output``: ``server.safetensors`` and ``rounds.json``. A server that was
+    killed at any point goes on with ``resume``.
+
+    Args:
+        strategy: What is shared and how it is averaged.
+        tensors: Of a client's module before the first round.
+        clients: Ids of the clients.
+        output: Folder of the state.
+        epochs: Local epochs a round.
+        deadline: Seconds that a client may take a round; ``None`` waits for everybody.
+        seed: Of all draws.
+        attempts: Times that a round is tried when too few clients reply; a new one begins where the first did, with other draws.
+        resume: Go on from the state in ``output``, if there is one.
+        quiet: Show no progress bars.
+
+    Raises:
+        ValueError: A number is out of range; no clients, two of one id, or a state in ``output`` of another strategy, network or
+            other clients.
+        FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
+    """
+
+    def __init__(
+        self,
+        strategy: FedAvg,
+        tensors: NamedTensors,
+        clients: Sequence[str],
+        output: str | Path,
+        *,
+        epochs: int = 1,
+        deadline: float | None = None,
+        seed: int = 0,
+        attempts: int = 3,
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        if epochs < 1 or attempts < 1 or (deadline is not None and not deadline > 0):
+            raise ValueError(f"need epochs and attempts of at least 1 and a deadline above 0, got {epochs}, {attempts} and {deadline}")
+        self.epochs, self.deadline, self.seed = epochs, deadline, seed
+        self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
+        self.rounds: list[FederationRound] = []
+        self._told = 0
+        self.state = self._begin(tensors, clients, resume)
+
+    @property
+    def server_file(self) -> Path:
+        """Where the server's state is kept."""
+        return self.output / "server.safetensors"
+
+    @property
+    def rounds_file(self) -> Path:
+        """Where it is told how the rounds went, those of earlier sittings too."""
+        return self.output / "rounds.json"
+
+    def _begin(self, tensors: NamedTensors, clients: Sequence[str], resume: bool) -> ServerState:
+        fresh = self.strategy.begin(tensors, clients)
+        fresh.federation = uuid4().hex
+        if not self.server_file.is_file():
+            return fresh
+        if not resume:
+            raise FileExistsError(f"{self.output} holds the state of a federation: go on from it with resume, or take another folder")
+        state = read_server_state(self.server_file)
+        self.strategy.check_resumed(state, tensors, fresh.clients)
+        if self.rounds_file.is_file():
+            way_on = "remove it, and the federation goes on without what it tells of earlier rounds"
+            content = read_json(self.rounds_file, {"rounds": list}, way_on=way_on)
+            self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
+            self._told = min(state.round, content.get("told", 0))
+        logger.info("%s: goes on after round %d", self.output, state.round)
+        return state
+
+    def fit(self, rounds: int, after_round: Callable[[int], object] | None = None) -> ServerState:
+        """Run rounds until so many are done in all, those of an earlier sitting included.
+
+        Args:
+            rounds: In all.
+            after_round: Called with the number of rounds that are done, after each. Where a sitting ended within such a call, or before it,
+                the next one begins with it: it may see a round twice, and misses none.
+
+        Raises:
+            RuntimeError: A round found too few replies, again and again; the message names who was left out and why.
+        """
+        if not self.server_file.is_file():
+            write_server_state(self.server_file, self.state)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, transient=True, disable=self.quiet) as progress:
+            bar = progress.add_task("rounds", total=rounds, completed=self.state.round)
+            self._tell(after_round)
+            while self.state.round < rounds:
+                self._run_round(progress)
+                progress.update(bar, completed=self.state.round)
+                self._tell(after_round)
+        return self.state
+
+    def _tell(self, after_round: Callable[[int], object] | None) -> None:
+        """Of the rounds that are done, unless it was told before: by a sitting that was ended in between it was not."""
+        if self._told >= self.state.round:
+            return
+        if after_round is not None:
+            after_round(self.state.round)
+        self._told = self.state.round
+        self._write_rounds()
+
+    def _write_rounds(self) -> None:
+        write_json(self.rounds_file, {"rounds": [*map(asdict, self.rounds)], "told": self._told})
+
+    def _run_round(self, progress: Progress) -> None:
+        number = self.state.round
+        for attempt in range(self.attempts):
+            bar = progress.add_task(f"round {number}", total=len(self.state.clients))
+            absent: dict[str, str] = {}
+            fits: dict[str, LocalFit] = {}
+            replies = self.replies(attempt, fits, absent, partial(progress.advance, bar))
+            report = self.strategy.aggregate(self.state, replies, absent)
+            progress.remove_task(bar)
+            for client, reason in report.left_out.items():
+                logger.warning("round %d: client %s is left out: %s", number, client, reason)
+            self.rounds.append(FederationRound(report, fits))
+            if not report.repeat:
+                # first what is told: a round is over when the server's file says so
+                self._write_rounds()
+                write_server_state(self.server_file, self.state)
+                return
+        left_out = ", ".join(f"{client} ({reason})" for client, reason in self.rounds[-1].report.left_out.items())
+        raise RuntimeError(f"round {number} found too few replies {self.attempts} times; left out: {left_out}")
+
+    def local_round(self, attempt: int) -> LocalRound:
+        """What clients are asked in the round that ``state`` is at."""
+        state, deadline = self.state, self.deadline or 0.0
+        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline)
+
+    @abstractmethod
+    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+        """What the clients send in the round that ``state`` is at, one at a time, in the order of their ids.
+
+        Args:
+            attempt: How often the round was begun before.
+            fits: Is given each client's fit.
+            absent: Is given the reason why a client sends nothing.
+            advance: To be called when a client is done with.
+        """
+
+
+def write_server_state(path: Path, state: ServerState) -> None:
+    """Write a server's state as safetensors, atomically."""
+    about = {
+        "strategy": state.strategy,
+        "round": str(state.round),
+        "clients": json.dumps(state.clients),
+        "federation": state.federation,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    content = save(tensors, metadata=about)  # not save_file: on a full disk that raises no OSError
+    write_atomically(path, lambda file: file.write_bytes(content))
+
+
+def read_server_state(path: Path) -> ServerState:
+    """The way back.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else; the message names it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
+        return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        told = f"{path} is damaged, or no state of a federation's server ({error!r})"
+        raise ValueError(f"{told}: restore it, or begin anew in another folder") from error

@@ -1,0 +1,136 @@
+"""Channel plans: which channels of a network stay. Masks play a plan while a network trains, ``materialise`` makes the smaller network."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from lightning_reid.networks.channels.groups import ChannelGraph, ChannelGroup
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class ChannelPlan:
+    """Which channels stay.
+
+    Attributes:
+        input_shape: Of the tensor the network is traced with, e.g. ``(1, 3, 256, 128)``.
+        keep: By name of a layer, ``[C]`` bool over its output channels, on the CPU; layers that are not named keep all.
+    """
+
+    input_shape: tuple[int, ...]
+    keep: dict[str, Tensor] = field(default_factory=dict)
+
+    def as_tensors(self) -> dict[str, Any]:
+        """Tensors and plain values, for a checkpoint."""
+        return {"input_shape": list(self.input_shape), "keep": {name: mask.cpu() for name, mask in self.keep.items()}}
+
+    @classmethod
+    def from_tensors(cls, content: Mapping[str, Any]) -> ChannelPlan:
+        """The way back."""
+        return cls(tuple(int(size) for size in content["input_shape"]), {name: mask.bool() for name, mask in content["keep"].items()})
+
+
+def materialise(network: Network, plan: ChannelPlan) -> Network:
+    """A copy of ``network`` without the channels that ``plan`` drops: really smaller, with the outputs of the masked network.
+
+    Args:
+        network: Of full width; unchanged.
+        plan: See :class:`ChannelPlan`; coupled layers follow the one that is named.
+
+    Raises:
+        ValueError: The plan names a layer that the network has not, or another number of channels, or keeps none; or the network cannot
+            be traced.
+    """
+    smaller = copy.deepcopy(network)
+    layers = dict(smaller.named_modules())
+    for name, mask in plan.keep.items():
+        size = getattr(layers.get(name), "out_channels", None)
+        if size != len(mask) or not mask.any():
+            has = f"{size} output channels" if size else "no such convolution"
+            raise ValueError(
+                f"the channel plan keeps {int(mask.sum())} of {len(mask)} channels of {name}, the network has {has}:"
+                " a layer must keep a channel, and a plan fits the network it was made for"
+            )
+    graph = ChannelGraph(smaller, plan.input_shape)
+    for name, mask in plan.keep.items():
+        if not mask.all():
+            graph.remove(name, (~mask).nonzero().flatten().tolist())
+    return smaller
+
+
+class ChannelMasks:
+    """Multiplies what the layers of a network give by 0 where a plan drops channels, until it is told to stop.
+
+    Masked behind the groups' gates. Through them no gradient flows to what is dropped; after ``silence`` its weights are 0, so that the
+    network gives the same without masks, as it does when it is loaded from a checkpoint.
+
+    Args:
+        network: Changed by forward hooks only.
+        groups: Of ``find_channel_groups``.
+    """
+
+    def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup]) -> None:
+        self.network, self.groups = network, {group.name: group for group in groups}
+        self.keep = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
+        self._masks: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
+
+    def set(self, keep: Mapping[str, Tensor]) -> None:
+        """Play another plan: ``[C]`` bool by group; groups that are not named stay as they are."""
+        self.keep |= {name: mask.cpu().clone() for name, mask in keep.items()}
+        self._masks = {}
+        for name, group in self.groups.items():
+            if self.keep[name].all():
+                continue
+            for layer in group.gates:
+                size = _num_outputs(self.network.get_submodule(layer.name))
+                mask = self._masks.setdefault(layer.name, torch.ones(size, dtype=torch.bool))
+                mask[layer.channels[~self.keep[name]].flatten()] = False
+        self.stop()
+        device = next(self.network.parameters()).device
+        self._masks = {name: mask.to(device) for name, mask in self._masks.items()}
+        for name, mask in self._masks.items():
+            module = self.network.get_submodule(name)
+            self._hooks.append(module.register_forward_hook(_masking(module, mask)))
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Set scale and shift of dropped channels, or the filters that make them, to 0."""
+        for name, mask in self._masks.items():
+            module = self.network.get_submodule(name)
+            for parameter in (module.weight, module.bias):
+                if isinstance(parameter, Tensor):
+                    parameter[~mask] = 0
+
+    def stop(self) -> None:
+        """Take the hooks out; the plan is kept."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+def _masking(layer: nn.Module, mask: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
+    only = weakref.ref(layer)
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+        if module is not only():  # a copy of the network brings its hooks along, and may be of another width by now
+            return None
+        return output * mask.view(1, -1, *[1] * (output.ndim - 2)).to(output.dtype)
+
+    return hook
+
+
+def _num_outputs(module: nn.Module) -> int:
+    size = module.num_features if isinstance(module, _BatchNorm) else module.out_channels
+    assert isinstance(size, int)  # torch types attributes of modules loosely
+    return size

@@ -1,0 +1,151 @@
+"""The network every video method trains: a frame network with attention between frames, pooling over space and time, BNNeck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
+from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
+from lightning_reid.networks.stages import stages_of
+from lightning_reid.networks.video.temporal_reduction import either_of_neighbouring_frames, max_of_neighbouring_frames, require_halvings
+
+ClipPoolingName = Literal["avg", "max"]
+
+
+class VideoNetwork(EmbeddingNetwork):
+    """Clips ``[B, T, 3, H, W]`` to embeddings ``[B, D]``: frames run through the backbone, clips through what stands between its blocks.
+
+    Without attention and reduction it is the backbone on each frame, and the parameters have the names of an ``EmbeddingNetwork``'s:
+    a state dict of one fits the other.
+
+    With masks, as re-detected tracklets have them, only what is picture is pooled, each frame by itself and then over time (thesis text,
+    section 2.5.3; the released code of CF-AAN does it with all of its networks, the baseline and the non-local one too).
+
+    Args:
+        backbone: A timm ResNet or ConvNeXt (see ``stages_of``) made by ``build_backbone``.
+        attention: By number of a stage (1..4), modules ``[B, T, C, h, w]`` to the same shape, one after each of its last blocks.
+        halved_after: Stages after which neighbouring frames are joined by their maximum.
+        pooling: ``"avg"`` or ``"max"`` over all T' h w positions.
+        stem_relu: ``False`` takes the activation after the first BatchNorm out of ``backbone``, as in the released networks.
+
+    Raises:
+        ValueError: A backbone of another kind, a stage that does not exist or has fewer blocks than attention modules, an unknown
+            ``pooling``, or (when called) clips of another shape, or of a length that cannot be halved, or masks that do not fit them.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        attention: Mapping[int, Sequence[nn.Module]] | None = None,
+        halved_after: Sequence[int] = (),
+        pooling: ClipPoolingName = "avg",
+        stem_relu: bool = True,
+    ) -> None:
+        super().__init__(backbone)
+        if pooling not in get_args(ClipPoolingName):
+            raise ValueError(f"pooling must be one of {get_args(ClipPoolingName)}, got {pooling!r}")
+        self.pooling_name = pooling
+        if pooling == "max":
+            self.pooling = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())  # type: ignore[assignment]
+        self.stages = stages_of(backbone.trunk)
+        attention = attention or {}
+        for number in (*attention, *halved_after):
+            if not 1 <= number <= len(self.stages.stages):
+                raise ValueError(f"stages are numbered 1 to {len(self.stages.stages)}, got {number}")
+        self.halved_after = frozenset(halved_after)
+        self.attention = nn.ModuleDict()
+        for number, stage in enumerate(self.stages.stages, start=1):
+            modules = attention.get(number, ())
+            if len(modules) > len(stage.blocks):
+                raise ValueError(
+                    f"stage {number} of {backbone.name} has {len(stage.blocks)} blocks, too few for {len(modules)} attention modules"
+                )
+            self.attention[f"stage{number}"] = nn.ModuleList(modules)
+        if not stem_relu:
+            _remove_stem_activation(backbone)
+
+    def attention_after(self, stage: int) -> list[nn.Module]:
+        """The attention modules of a stage 1..4, in the order of the blocks they follow."""
+        return list(self.attention[f"stage{stage}"].children())
+
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """Clips ``[B, T, 3, H, W]`` to ``[B, T', D, h, w]``, T' the frames left after the temporal reductions."""
+        if clips.ndim != 5 or clips.shape[1] == 0:
+            raise ValueError(
+                f"clips must be [B, T, 3, H, W] with T >= 1, got {list(clips.shape)}: an image is a clip of one frame, [B, 1, 3, H, W]"
+            )
+        batch, length = clips.shape[:2]
+        require_halvings(length, len(self.halved_after))
+        frames = self._through(self.stages.stem, clips.flatten(0, 1))
+        for number, stage in enumerate(self.stages.stages, start=1):
+            frames = self._through(stage.entry, frames)
+            attention = self.attention_after(number)
+            plain = len(stage.blocks) - len(attention)
+            frames = self._through(stage.blocks[:plain], frames)
+            for block, attend in zip(stage.blocks[plain:], attention):
+                frames = self._through((block,), frames)
+                frames = attend(frames.unflatten(0, (batch, length))).flatten(0, 1)
+            if number in self.halved_after:
+                frames = max_of_neighbouring_frames(frames.unflatten(0, (batch, length))).flatten(0, 1)
+                length //= 2
+        return self._through(self.stages.end, frames).unflatten(0, (batch, length))  # type: ignore[no-any-return]
+
+    @override
+    def forward(  # type: ignore[override]  # masks come second, as clips come with them; an image network has none
+        self, clips: Tensor, masks: Tensor | None = None, *, with_parts: bool = False
+    ) -> EmbeddingOutput:
+        """Embed normalised clips.
+
+        Args:
+            clips: ``[B, T, 3, H, W]``.
+            masks: ``[B, T, H, W]`` bool, true where a pixel is picture and false where it is padding; ``None`` is true everywhere. Where
+                frames were joined, what is picture in either counts; a frame without picture is pooled whole.
+            with_parts: Also pool the upper and the lower half over all frames; without masks only.
+        """
+        if masks is not None:
+            _check_masks(clips, masks, with_parts)
+        feature_map = self.feature_map(clips)
+        pooled = self.pool(feature_map) if masks is None else self._pool_picture(feature_map, masks)
+        return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map.mean(1)) if with_parts else None)
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """``[B, T', D, h, w]`` to ``[B, D]``, over all positions and frames."""
+        # time laid along the columns: what pools a map in two dimensions then pools a clip in three
+        pooled: Tensor = self.pooling(feature_map.transpose(1, 2).flatten(3))
+        return pooled
+
+    def _pool_picture(self, feature_map: Tensor, masks: Tensor) -> Tensor:
+        batch_and_time = feature_map.shape[:2]
+        positions = picture_positions(masks.flatten(0, 1), (feature_map.shape[3], feature_map.shape[4])).unflatten(0, masks.shape[:2])
+        while positions.shape[1] > batch_and_time[1]:  # as often as frames were joined
+            positions = either_of_neighbouring_frames(positions)
+        over = max_over if self.pooling_name == "max" else mean_over
+        frames: Tensor = over(feature_map.flatten(0, 1), positions.flatten(0, 1)).unflatten(0, batch_and_time)
+        return frames.amax(1) if self.pooling_name == "max" else frames.mean(1)
+
+    def _through(self, names: Sequence[str], frames: Tensor) -> Tensor:
+        for name in names:  # by name: whoever replaces a layer of the trunk (grouped BatchNorm, pruning) has it called
+            frames = self.backbone.trunk.get_submodule(name)(frames)
+        return frames
+
+
+def _remove_stem_activation(backbone: Backbone) -> None:
+    if not isinstance(getattr(backbone.trunk, "act1", None), nn.ReLU):
+        raise ValueError(f"{backbone.name} has no ReLU after the first BatchNorm that stem_relu=False could take out")
+    backbone.trunk.act1 = nn.Identity()
+
+
+def _check_masks(clips: Tensor, masks: Tensor, with_parts: bool) -> None:
+    expected = [*clips.shape[:2], *clips.shape[3:]]
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool or list(masks.shape) != expected:
+        got = f"{masks.dtype} {list(masks.shape)}" if isinstance(masks, Tensor) else repr(masks)
+        raise ValueError(f"expected masks bool {expected} for clips {list(clips.shape)}, got {got}")
+    if with_parts:
+        raise ValueError("the upper and the lower half are pooled without regard to padding: give masks or with_parts=True, not both")

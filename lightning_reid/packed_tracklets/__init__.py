@@ -1,0 +1,5 @@
+"""Packed tracklets: all frames of a tracklet in one file from which single frames are read."""
+
+from lightning_reid.packed_tracklets.format import Encoding, PackedTracklet, encoded_jpeg, picture_masks, write_packed_tracklet
+
+__all__ = ["Encoding", "PackedTracklet", "encoded_jpeg", "picture_masks", "write_packed_tracklet"]

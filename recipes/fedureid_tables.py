@@ -1,0 +1,67 @@
+"""The two tables of the poster on FedUReID, for ``fedureid.py``: their rows, and how they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import mean
+from types import MappingProxyType
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+
+from lightning_reid.federation import Personalisation
+from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
+from lightning_reid.recipes.workshop.tables import per_cent, print_table
+
+RowName = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all"]
+START, STANDALONE, BASELINE, ALL = "first network", "standalone", "baseline", "all"
+ROWS: Mapping[str, tuple[bool, bool, bool]] = MappingProxyType(
+    {
+        BASELINE: (False, False, False),
+        "PC": (True, False, False),
+        "PE": (False, True, False),
+        "PC and PE": (True, True, False),
+        "PU": (False, False, True),
+        ALL: (True, True, True),
+    }
+)
+"""Of the poster's ablation: personalised clustering, epoch, update."""
+FOUR_SCORES = ("R1", "R5", "R10", "mAP")
+
+Found = Mapping[str, Mapping[str, Any]]
+"""Rows by their names, as ``results.json`` has them."""
+
+
+def personalisation(cfg: Namespace, row: str) -> Personalisation:
+    """The switches of a row; a client that goes on with its own model alone is not in a federation."""
+    precision = cfg.personalisation.precision
+    if row == STANDALONE:
+        return Personalisation(clustering=False, epoch=False, update=True, local_share=1.0)
+    return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
+
+
+def print_rows(found: Found, title: str) -> None:
+    """Rank-1 and mAP of each client by row, the means, and what was trained and sent."""
+    first = next(iter(found.values()))["scores"]
+    means = [{key: mean(scores[key] for scores in one["scores"].values()) for key in ("R1", "mAP")} for one in found.values()]
+    cells: list[list[str] | None] = [[name, *(_cell(one["scores"][name]) for one in found.values())] for name in first]
+    cells += [None, ["mean", *map(_cell, means)], ["local steps", *(f"{one['steps']:,}" for one in found.values())]]
+    cells.append(["MB", *(f"{one['payload_bytes'] / 1e6:.2f}" for one in found.values())])
+    caption = "R1 / mAP in per cent of each client's personal model; MB are one way, a client and round"
+    print_table(title, ("client", *found), cells, caption=told_with_unmatched(caption, first))
+
+
+def print_methods(found: Found) -> None:
+    """The poster's first table: four scores of each client, a row a method."""
+    cells: list[list[str] | None] = []
+    methods = [row for row in (STANDALONE, BASELINE, ALL) if row in found]
+    for name in next(iter(found.values()))["scores"]:
+        for row in methods:
+            scores = found[row]["scores"][name]
+            cells.append([name if row == methods[0] else "", row, *(per_cent(scores[score]) for score in FOUR_SCORES)])
+        cells.append(None)
+    print_table("every client's personal model, per cent", ("client", "method", *FOUR_SCORES), cells, names=2)
+
+
+def _cell(scores: Mapping[str, float]) -> str:
+    return f"{per_cent(scores['R1'])} / {per_cent(scores['mAP'])}"

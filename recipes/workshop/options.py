@@ -1,0 +1,135 @@
+"""How and where recipes run, by plain options as a command line has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from jsonargparse import ArgumentParser, Namespace
+
+from lightning_reid.datamodules.client_splits import ClientSplit
+from lightning_reid.federated import FedAvg
+from lightning_reid.federation import Client, Federation
+
+
+@dataclass
+class PlainOptions:
+    """Options at the top level of a command line.
+
+    Attributes:
+        switches: The options that are flags without a value, with their help.
+    """
+
+    switches: ClassVar[dict[str, str]]
+
+    @classmethod
+    def add_to(cls, parser: ArgumentParser, **defaults: Any) -> None:
+        """Give a parser these options, and ``--config`` for a file of options; ``defaults`` are other defaults than the class'."""
+        parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+        parser.add_class_arguments(cls, None, skip=set(cls.switches))
+        for name, told in cls.switches.items():
+            parser.add_argument(f"--{name}", action="store_true", help=told)
+        parser.set_defaults(defaults)
+
+    @classmethod
+    def of(cls, cfg: Namespace) -> Self:
+        """The options among parsed arguments."""
+        return cls(**{field.name: cfg[field.name] for field in fields(cls)})
+
+
+@dataclass
+class RunOptions(PlainOptions):
+    """How and where a recipe runs.
+
+    Attributes:
+        output: Folder for checkpoints, logs, tables and pictures.
+        accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, as Lightning names them.
+        devices: Processes, one a device.
+        strategy: ``"auto"``, ``"ddp"``, ... as Lightning names them.
+        precision: ``"32-true"``, ``"bf16-mixed"``, ... as Lightning names them.
+        logger: ``"csv"``, or ``"wandb"`` beside it (online, offline or disabled as W&B's own settings decide).
+        seed: Seed of weights, draws and augmentations.
+        log_every_n_steps: Steps between two logged values of a loss.
+        tensorboard: Write TensorBoard logs too.
+        resume: Continue the run in ``output``: finished stages are kept, the unfinished one goes on from its last epoch.
+        quiet: Show no progress bars.
+    """
+
+    output: str = "runs/hsr"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    logger: Literal["csv", "wandb"] = "csv"
+    seed: int = 0
+    log_every_n_steps: int = 10
+    tensorboard: bool = False
+    resume: bool = False
+    quiet: bool = False
+
+    switches: ClassVar[dict[str, str]] = {
+        "tensorboard": "write TensorBoard logs too",
+        "resume": "continue the run in --output from its last finished epoch",
+        "quiet": "show no progress bars",
+    }
+
+
+@dataclass
+class FederationOptions(PlainOptions):
+    """Who the clients are, and how long and where their federations run.
+
+    Attributes:
+        output: Folder of the federations, the tables and the split.
+        root: Folder that holds the data sets; none: ./data.
+        split: What decides who gets which images, see ``split_clients``.
+        num_clients: Clients of each data set, for ``"identity"`` and ``"dirichlet"``.
+        concentration: Of the Dirichlet split, above 0: small is unequal.
+        rounds: Of a federation, at least 1.
+        epochs: Most local epochs a round, at least 1.
+        deadline: Seconds that a client may take a round; none waits for everybody.
+        accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, as Lightning names them.
+        seed: Of weights, draws and the split.
+        resume: Go on with the federations in ``output``.
+        quiet: Show no progress bars.
+    """
+
+    output: str = "runs/federation"
+    root: str | None = None
+    split: ClientSplit = "dataset"
+    num_clients: int | None = None
+    concentration: float = 1.0
+    rounds: int = 30
+    epochs: int = 4
+    deadline: float | None = None
+    accelerator: str = "auto"
+    seed: int = 0
+    resume: bool = False
+    quiet: bool = False
+
+    switches: ClassVar[dict[str, str]] = {"resume": "go on with the federations in --output", "quiet": "show no progress bars"}
+
+    def of_one_run(self) -> RunOptions:
+        """The options for a training that is no federation."""
+        names = ("output", "accelerator", "seed", "resume", "quiet")
+        return RunOptions(**{name: getattr(self, name) for name in names})
+
+    def split_arguments(self) -> dict[str, Any]:
+        """What ``FederatedDataModule`` is told of the split."""
+        names = ("root", "split", "num_clients", "concentration", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def federation(self, row: str, strategy: FedAvg, clients: Sequence[Client]) -> Federation:
+        """The federation of a row of a table, in a folder of its own."""
+        names = ("epochs", "deadline", "resume", "seed", "accelerator", "quiet")
+        return Federation(strategy, clients, Path(self.output) / row.replace(" ", "-"), **{name: getattr(self, name) for name in names})
+
+
+NETWORK = ("backbone", "backbone_options", "pretrained", "weights", "pooling", "bn_group")
+"""Arguments of an image module that say which network it has."""
+
+
+def network_arguments(model: Namespace) -> dict[str, Any]:
+    """Of a module's parsed arguments those that say which network it has, for another module with the same one."""
+    return {name: model[name] for name in NETWORK if name in model}

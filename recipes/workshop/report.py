@@ -1,0 +1,144 @@
+"""What a finished recipe leaves behind: the rows of its table, ``results.json`` and ``table.md``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_reid.files import read_json, write_atomically, write_json
+from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
+from lightning_reid.recipes.workshop.tables import print_table
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What was asked, and how much of it counts.
+
+    Attributes:
+        asked: Queries of the data set.
+        unmatched: Those of them without a match, which are not scored.
+        people: Different people among those that are scored.
+    """
+
+    asked: int
+    unmatched: int
+    people: int
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """The scores of one method.
+
+    Attributes:
+        name: As in the thesis' tables, e.g. ``"direct transfer"``.
+        scores: ``mAP``, ``R1``, ``R5``, ``R10``, ``mINP``, and others if they were measured, as fractions in [0, 1].
+        mAP_interval: Bootstrap 95 % interval of mAP over the people who were asked for, fractions; ``None`` where it was only one, over
+            whom no interval can be drawn.
+        queries: What was asked.
+        costs: Further columns by their headings, e.g. ``{"G multiply-adds": 4.1}``; the rows of one table have the same.
+    """
+
+    name: str
+    scores: dict[str, float]
+    mAP_interval: tuple[float, float] | None  # noqa: N815
+    queries: Queries
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def headings(self) -> list[str]:
+        """What stands above ``cells``."""
+        return [*_HEADER, *(f"{name} %" for name in self._further_scores()), *self.costs]
+
+    def cells(self) -> list[str]:
+        """The row as printed, scores in per cent."""
+        columns = [f"{100 * self.scores[name]:.1f}" for name in (*_COLUMNS, *self._further_scores())]
+        return [self.name, columns[0], self._interval(), *columns[1:], *(f"{cost:.4g}" for cost in self.costs.values())]
+
+    def _interval(self) -> str:
+        if self.mAP_interval is None:
+            return "one person"
+        low, high = (100 * end for end in self.mAP_interval)
+        return f"{low:.1f} – {high:.1f}"
+
+    def _further_scores(self) -> list[str]:
+        return [name for name in self.scores if name not in _COLUMNS]
+
+    def as_json(self) -> dict[str, Any]:
+        """Scores and interval as fractions, the counts of queries, costs where there are any; read back by ``read_row``."""
+        interval = None if self.mAP_interval is None else list(self.mAP_interval)
+        further = {"mAP_interval": interval, "queries": asdict(self.queries)} | ({"costs": self.costs} if self.costs else {})
+        return self.scores | further
+
+
+_COLUMNS = ("mAP", "R1", "R5", "R10", "mINP")
+_HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %")
+_NOT_SCORES = ("mAP_interval", "costs", "queries")
+
+
+def stamp_of_table(rows: Sequence[ResultRow], stamp: ProtocolStamp) -> ProtocolStamp:
+    """The stamp with what the intervals of a table were drawn over."""
+    people = ", ".join(f"{number:,}" for number in sorted({row.queries.people for row in rows}))
+    drawn = any(row.mAP_interval is not None for row in rows)
+    told = f"95 % intervals of mAP by bootstrap over {people} people" if drawn else "no interval over the queries of one person"
+    return replace(stamp, interval=told)
+
+
+def unmatched_sentences(rows: Sequence[ResultRow], stamp: ProtocolStamp) -> list[str]:
+    """How many queries were asked in vain, once where all rows agree; nothing where every query has a match."""
+    where = " in another camera" if stamp.protocol in CAMERA_PROTOCOLS else ""
+    sentences = {
+        row.name: f"{row.queries.unmatched:,} of {row.queries.asked:,} queries have no match{where} and are not scored"
+        for row in rows
+        if row.queries.unmatched
+    }
+    if len({row.queries for row in rows}) == 1:
+        return list(sentences.values())[:1]
+    return [f"{name}: {sentence}" for name, sentence in sentences.items()]
+
+
+def print_scores(rows: Sequence[ResultRow], stamp: ProtocolStamp, title: str) -> None:
+    """Print the rows with their protocol stamp, and how many queries were not scored, on the terminal."""
+    told = "\n".join([str(stamp_of_table(rows, stamp)), *unmatched_sentences(rows, stamp)])
+    print_table(title, rows[0].headings(), [row.cells() for row in rows], caption=told)
+
+
+def report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, title: str, began: float) -> None:
+    """Write ``results.json`` and ``table.md`` into ``output``, and print the table; ``began`` is ``time.monotonic()`` at the start."""
+    write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
+    print_scores(rows, stamp, title)
+
+
+def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, title: str, seconds: float) -> None:
+    """Write ``results.json`` and ``table.md`` into ``output``."""
+    stamp, scores = stamp_of_table(rows, stamp), {row.name: row.as_json() for row in rows}
+    write_json(output / "results.json", {"rows": scores, "protocol": str(stamp), "stamp": stamp.as_dict(), "seconds": round(seconds, 1)})
+    headings = rows[0].headings()
+    lines = [f"## {title}", "", "| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    lines += ["| " + " | ".join(row.cells()) + " |" for row in rows]
+    text = "\n".join([*lines, "", str(stamp), *(line for sentence in unmatched_sentences(rows, stamp) for line in ("", sentence)), ""])
+    write_atomically(output / "table.md", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_row(name: str, file: Path) -> ResultRow:
+    """A row read back from the file that holds its JSON form.
+
+    Raises:
+        ValueError: It was written by a version that drew intervals over single queries, or is damaged; the message names it.
+    """
+    again = "remove it, and the row is scored again"
+    content = read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again)
+    if "queries" not in content:
+        raise ValueError(f"{file}, the scores of {name!r}, is of an older version, whose interval is over single queries: {again}")
+    try:
+        interval = content["mAP_interval"]
+        low, high = (0, 0) if interval is None else interval
+        ends = None if interval is None else (float(low), float(high))
+        queries = Queries(**{counted: int(number) for counted, number in content["queries"].items()})
+        costs = {heading: float(cost) for heading, cost in content.get("costs", {}).items()}
+        scores = {key: float(value) for key, value in content.items() if key not in _NOT_SCORES}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{file}, the scores of {name!r}, was edited or is not of this library ({error!r}): {again}") from error
+    return ResultRow(name, scores, ends, queries, costs)

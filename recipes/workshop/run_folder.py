@@ -1,0 +1,177 @@
+"""The folder of a recipe's run: whose it is, and that nobody else writes into it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
+
+from lightning_reid.files import read_json, remove_partial_files, write_json
+from lightning_reid.recipes.workshop.fingerprints import data_fingerprint, differences, options_fingerprint
+from lightning_reid.recipes.workshop.folder_lock import FolderLock
+from lightning_reid.records import Splits
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE, LOCK_FILE = "run.json", "run.lock"
+
+
+class Readable(Protocol):
+    """A datamodule, or the data of a federation."""
+
+    def prepare_data(self) -> None:
+        """Make what is missing."""
+
+    def setup(self) -> None:
+        """Read it."""
+
+
+class ReadData(Readable, Protocol):
+    """A datamodule of one data set."""
+
+    @property
+    def dataset(self) -> Splits:
+        """Its records."""
+
+
+def read_now(*data: Readable) -> None:
+    """Read data before anything is trained: a folder that is missing is found now, not hours later."""
+    for one in data:
+        one.prepare_data()
+        one.setup()
+
+
+class RunFolder:
+    """Holds ``--output`` for one run, from its first line to its last: ``with RunFolder(cfg): ...``.
+
+    A folder that was used before is refused without ``--resume``, and with it where it holds another run: other options, other data or
+    another version of the library. What a run is, is told in ``run.json``; the process that runs is told in ``run.lock`` while it does.
+    Of several processes of one run only the first looks, locks and writes: the others are started when the folder is in use already.
+
+    Args:
+        cfg: Parsed options, with ``output`` and ``resume`` among them.
+        ignored: Names of options that only choose which rows or pictures there are, which a resumed run may change, and of short forms
+            that other options stand for.
+    """
+
+    def __init__(self, cfg: Namespace, ignored: Collection[str] = ()) -> None:
+        self.output, self.resume = Path(cfg.output), bool(cfg.resume)
+        self.options = options_fingerprint(cfg, ignored)
+        self._lock: FolderLock | None = None
+        self._was_there = self.output.is_dir()
+
+    def __enter__(self) -> Self:
+        """Take the folder.
+
+        Raises:
+            FileExistsError: It was used before and ``--resume`` is not asked for, or another process runs in it.
+            OSError: It cannot be made, as where a file has its name.
+            ValueError: It holds another run, or one whose files are damaged.
+        """
+        if not is_first_process():
+            return self
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            told = f"cannot make the folder {self.output}: {error.strerror or error}. Choose another, --output"
+            raise OSError(error.errno, told) from error
+        lock = FolderLock(self.output / LOCK_FILE)
+        lock.acquire()
+        self._lock = lock
+        try:
+            self._require_mine()
+            left = remove_partial_files(self.output, alone=True)
+        except BaseException:
+            self._leave()
+            raise
+        if left:
+            logger.info("%s: removed %d files that killed processes left half written", self.output, len(left))
+        return self
+
+    def _require_mine(self) -> None:
+        # hidden files are what a process that was killed left half written, run.json itself, say
+        if all(file.name.startswith((LOCK_FILE, ".")) for file in self.output.iterdir()):
+            return
+        if not self.resume:
+            raise FileExistsError(
+                f"{self.output} was used before: give --resume to go on with the run in it, or another folder, --output {self._another()}"
+            )
+        self._require_same("options", self.options)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def read(self, *data: ReadData) -> None:
+        """Read data sets, see ``read_now``, and tell what the run is on, see ``holds``."""
+        read_now(*data)
+        self.holds(*(one.dataset for one in data))
+
+    def holds(self, *datasets: Splits) -> None:
+        """Tell what the run is on, before anything is trained.
+
+        Raises:
+            ValueError: The run in the folder was on other data.
+        """
+        if not is_first_process():
+            return
+        data = data_fingerprint(datasets)
+        if (self.output / RUN_FILE).is_file():
+            self._require_same("data", data)
+        else:
+            write_json(self.output / RUN_FILE, {"options": self.options, "data": data})
+
+    def _require_same(self, part: str, here: Mapping[str, Any]) -> None:
+        there = read_run(self.output)
+        if there is None:
+            raise ValueError(f"{self.output} holds no run to go on with, it lacks {RUN_FILE}: give another --output {self._another()}")
+        refuse_differences(self.output, part, there[part], here, f"or give another folder, --output {self._another()}")
+
+    def _another(self) -> Path:
+        number = 2
+        while (other := self.output.with_name(f"{self.output.name}-{number}")).exists():
+            number += 1
+        return other
+
+    def _leave(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+            if not self._was_there:
+                with suppress(OSError):  # what cannot be trained leaves nothing behind; a folder that holds something cannot be removed
+                    self.output.rmdir()
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that looks after its folder."""
+    rank = getattr(rank_zero_only, "rank", None)  # an attribute that is set dynamically
+    return int(rank or 0) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
+def read_run(output: Path) -> dict[str, Any] | None:
+    """What ``run.json`` tells: ``{"options": {...}, "data": {...}}``; ``None`` without one.
+
+    Raises:
+        ValueError: It is damaged; the message names it.
+    """
+    file = output / RUN_FILE
+    if not file.is_file():
+        return None
+    return read_json(file, {"options": dict, "data": dict}, way_on="restore it, or give another folder, --output")
+
+
+def refuse_differences(folder: Path, part: str, there: Mapping[str, Any], here: Mapping[str, Any], way_on: str) -> None:
+    """Refuse what was made by another run than this one.
+
+    Raises:
+        ValueError: The fingerprints differ; the message names each option with both values.
+    """
+    lines = differences(there, here)
+    if lines:
+        raise ValueError(f"{folder} holds a run with other {part}: {'; '.join(lines)}. Give it the same {part}, {way_on}")
