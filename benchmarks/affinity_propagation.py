@@ -6,11 +6,11 @@
     python benchmarks/affinity_propagation.py --measures guided_sparse --points 32621
     python benchmarks/affinity_propagation.py --measures curve --output curve.png
 
-Embeddings are generated around identity centres, 17.2 images an identity as in Market-1501; the similarity is minus the squared distance,
+Embeddings are generated around identity centers, 17.2 images an identity as in Market-1501; the similarity is minus the squared distance,
 the preference its median. Every figure is taken in a process of its own; memory is what a run adds to the process that already holds the
 similarity. "peer" is scikit-learn in float64 (it has no float32). "search" is ``semantics_guided_preference`` with a sixth of
-the identities labelled, "cold" one run of ``affinity_propagation`` at the p* it found; "guided_sparse" is all of
-``semantics_guided_affinity_propagation(neighbours=k)``.
+the identities labeled, "cold" one run of ``affinity_propagation`` at the p* it found; "guided_sparse" is all of
+``semantics_guided_affinity_propagation(neighbors=k)``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DIM, MARKET_SHARE, CURVE = 256, 751 / 12936, (500, 1000, 2000, 4000, 8000)
 
 
 def generated(points: int, noise: float) -> tuple[Tensor, Tensor]:
-    """L2-normalised float32 embeddings around identity centres, and the identities, those of one identity together."""
+    """L2-normalized float32 embeddings around identity centers, and the identities, those of one identity together."""
     draw = torch.Generator().manual_seed(0)
     num_ids = max(2, round(points * MARKET_SHARE))
     pids = torch.randint(num_ids, (points,), generator=draw).sort().values
@@ -149,7 +149,7 @@ def measure_guided_sparse(points: int, noise: float, k: int) -> dict[str, float]
     num_labeled = int((pids < max(1, int(pids.max() + 1) // 6)).sum())
     sparse_affinity_propagation(similarity_graph(embeddings[:300], 20), -1.0)
     before, start = forget_the_peak(), time.perf_counter()
-    found = semantics_guided_affinity_propagation(embeddings[:num_labeled], pids[:num_labeled], embeddings[num_labeled:], neighbours=k)
+    found = semantics_guided_affinity_propagation(embeddings[:num_labeled], pids[:num_labeled], embeddings[num_labeled:], neighbors=k)
     figures = measured(found.clusters, start, before) | {"probes": len(found.search.history), "matched": found.search.matched}
     agreement = clustering_agreement(found.clusters.labels, pids[num_labeled:])
     return figures | {"clusters": agreement.num_clusters, "v_measure": agreement.v_measure}
@@ -218,8 +218,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=4000, help="N of all measures but the curve")
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=["dense", "peer", "sparse", "search"], help="which to take")
-    parser.add_argument("--noise", type=float, default=1.0, help="spread around an identity's centre, in units of that between the centres")
-    parser.add_argument("--k", type=int, default=100, help="neighbours in the sparse variant")
+    parser.add_argument("--noise", type=float, default=1.0, help="spread around an identity's center, in units of that between the centers")
+    parser.add_argument("--k", type=int, default=100, help="neighbors in the sparse variant")
     parser.add_argument("--rounds", type=int, default=1, help="processes a figure, of which the median is printed")
     parser.add_argument("--curve", nargs="+", type=int, default=list(CURVE), help="the N of the curve")
     parser.add_argument("--output", default="affinity_propagation.png", help="where the curve is drawn")

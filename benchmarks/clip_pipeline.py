@@ -1,4 +1,4 @@
-"""Clips a second from the files of tracklets to a normalised training batch, on one thread: decoding, packed tracklets, and the usual way.
+"""Clips a second from the files of tracklets to a normalized training batch, on one thread: decoding, packed tracklets, and the usual way.
 
     python benchmarks/clip_pipeline.py
 
@@ -6,7 +6,7 @@ Ours is ``TrainClips`` (RRS, flip) and ``normalize_images``, over the image file
 ``raw`` at the network's size. The usual way, as in the released code of the papers, opens the T images of the clip with PIL, runs
 torchvision's first transforms over the list of them (Resize, a flip of all or none, ToTensor, Normalize) and stacks. All draw the same
 tracklets; batches of the four take turns, and a ratio is the median over the rounds. Frames are generated; files lie in the file cache.
-"Worker" leaves out what a loader's worker does not do: our batches travel as uint8 and are normalised where the network is.
+"Worker" leaves out what a loader's worker does not do: our batches travel as uint8 and are normalized where the network is.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What ``jaccard_distance`` and ``dbscan`` cost beside the exact nearest-neighbour search alone, and how much memory they take.
+"""What ``jaccard_distance`` and ``dbscan`` cost beside the exact nearest-neighbor search alone, and how much memory they take.
 
     python benchmarks/clustering.py --size market
     python benchmarks/clustering.py --size 100k
     python benchmarks/clustering.py --size market --device cuda
 
-Embeddings are generated around identity centres, 17.2 images an identity as in Market-1501. Time and memory are measured in processes of
+Embeddings are generated around identity centers, 17.2 images an identity as in Market-1501. Time and memory are measured in processes of
 their own; times are medians of interleaved rounds. "plain" is chunks of ``embeddings @ embeddings.T`` and ``topk``; "search" is
-``nearest_neighbours``; "up_to_eps" is ``jaccard_distance`` told the radius of DBSCAN; "dense" is the usual implementation with N x N
+``nearest_neighbors``; "up_to_eps" is ``jaccard_distance`` told the radius of DBSCAN; "dense" is the usual implementation with N x N
 matrices, without its search, its row loops run on some of the rows and scaled.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_reid.clustering import clustering_agreement, dbscan, jaccard_distance, nearest_neighbours
+from lightning_reid.clustering import clustering_agreement, dbscan, jaccard_distance, nearest_neighbors
 
 K1, K2, EPS, MIN_SAMPLES = 30, 6, 0.6, 4
 
@@ -47,7 +47,7 @@ SIZES = {"small": Size(3000, 512, 3), "market": Size(12936, 2048, 3), "100k": Si
 
 
 def generated(size: Size, noise: float, device: str) -> tuple[Tensor, Tensor]:
-    """L2-normalised embeddings around identity centres, and the identities."""
+    """L2-normalized embeddings around identity centers, and the identities."""
     draw = torch.Generator().manual_seed(0)
     pids = torch.randint(size.ids, (size.points,), generator=draw)
     embeddings = torch.randn(size.ids, size.dim, generator=draw)[pids]
@@ -78,7 +78,7 @@ def measure_time(size: Size, noise: float, device: str) -> dict[str, float]:
     kept: dict[str, Any] = {}
     for _ in range(size.rounds):
         laps["plain"].append(seconds(lambda: plain_search(embeddings), device))
-        laps["search"].append(seconds(lambda: nearest_neighbours(embeddings, K1), device))
+        laps["search"].append(seconds(lambda: nearest_neighbors(embeddings, K1), device))
         laps["jaccard"].append(seconds(lambda: kept.update(distance=jaccard_distance(embeddings, K1, K2)), device))
         laps["up_to_eps"].append(seconds(lambda: jaccard_distance(embeddings, K1, K2, max_distance=EPS), device))
         laps["dbscan"].append(seconds(lambda: kept.update(labels=dbscan(kept["distance"], EPS, MIN_SAMPLES)), device))
@@ -115,7 +115,7 @@ def measure_dense(size: Size, noise: float, device: str) -> dict[str, float]:
     if size.points > 20_000:
         return {"dense": float("nan"), "difference": float("nan")}
     embeddings, _ = generated(size, noise, "cpu")
-    ranked = nearest_neighbours(embeddings, K1)[0].numpy()
+    ranked = nearest_neighbors(embeddings, K1)[0].numpy()
     start = time.perf_counter()
     weights = dense_weights(embeddings, ranked)
     shared = time.perf_counter() - start
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="market", help="market: three minutes on two cores; 100k: five")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the embeddings lie")
-    parser.add_argument("--noise", type=float, default=1.3, help="spread around an identity's centre, in units of that between the centres")
+    parser.add_argument("--noise", type=float, default=1.3, help="spread around an identity's center, in units of that between the centers")
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES), help="which to take")
     parser.add_argument("--one", choices=MEASURES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

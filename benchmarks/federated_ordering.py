@@ -6,7 +6,7 @@ round, 90 % in all. A small network without such weights did not learn on these 
 48x24. `--method fedfr` runs
 `recipes/fedfr.py` as it is by default, and FedAvg once more with so many local epochs that it takes as many steps as FedFR, which also
 trains on public images. A seed changes who the clients are, weights, draws and augmentations.
-The rows of FedUReID are no test of its optimisations: on these clients the bottom-up clustering below all of them chains clusters together.
+The rows of FedUReID are no test of its optimizations: on these clients the bottom-up clustering below all of them chains clusters together.
 Fixed before any of its seeds was run, but for that longer FedAvg, which was added after the others; seed 100 was for looking.
 """
 
@@ -52,7 +52,7 @@ def run_seed(method: str, seed: int, arguments: argparse.Namespace, more: Sequen
     """What the recipe found; a seed that was run before is read back, one that was begun goes on."""
     folder = arguments.output / f"{method}-seed{seed}"
     if not (folder / "results.json").is_file():
-        common = [f"--seed={seed}", f"--output={folder}", f"--root={arguments.root}", "--quiet", "--resume", *more]
+        common = [f"--seed={seed}", f"--output={folder}", f"--data.root={arguments.root}", "--quiet", "--resume", *more]
         if method == "fedureid":
             options = FEDUREID | {"model.weights": str(arguments.weights), "rows": list(arguments.rows)}
             texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
@@ -65,7 +65,7 @@ def run_seed(method: str, seed: int, arguments: argparse.Namespace, more: Sequen
         if not (longer / "results.json").is_file():
             epochs = round(RECIPES[method].SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
             only = ['--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}"]
-            RECIPES[method].main([f"--seed={seed}", f"--root={arguments.root}", "--quiet", "--resume", *only, *more])
+            RECIPES[method].main([f"--seed={seed}", f"--data.root={arguments.root}", "--quiet", "--resume", *only, *more])
         rows[LONGER] = json.loads((longer / "results.json").read_text(encoding="utf-8"))["rows"]["FedAvg"]
     return rows
 

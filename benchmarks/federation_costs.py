@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_reid.datamodules import FederatedDataModule
+from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedPav, Reply, payload_bytes
 from lightning_reid.federation import Client, Federation
 from lightning_reid.modules import SupervisedReID
@@ -31,7 +31,7 @@ SMALL = {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}
 def overhead(backbone: str, num_clients: int, rounds: int, steps: int) -> dict[str, float]:
     """Seconds a client and round, of the fits and beside them."""
     sizes = {"image_size": (64, 32), "p": 8, "k": 4, "num_workers": 0}
-    data = FederatedDataModule(["market-like"], "identity", num_clients=num_clients, held_out=0.3, **sizes)
+    data = FederatedData(["market-like"], "identity", num_clients=num_clients, held_out=0.3, **sizes)
     data.prepare_data()
     data.setup()
     options = {"backbone_options": SMALL} if backbone == "resnet18" else {}

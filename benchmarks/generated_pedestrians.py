@@ -1,4 +1,4 @@
-"""Generated pedestrians: crops a second on one core, files included, and what colour histograms score on both presets.
+"""Generated pedestrians: crops a second on one core, files included, and what color histograms score on both presets.
 
 Run ``python benchmarks/generated_pedestrians.py``. The histogram scores say how hard the presets are: they should stay under 40 % mAP.
 """
@@ -21,11 +21,11 @@ from lightning_reid.metrics import retrieval_scores
 DESCRIPTORS = {
     "HSV 8x8x4, whole": (1, (8, 8, 4), 0),
     "HSV 8x8x4, 6 stripes": (6, (8, 8, 4), 0),
-    "HS 12x6, 6 stripes, centre": (6, (12, 6, 1), 12),
+    "HS 12x6, 6 stripes, center": (6, (12, 6, 1), 12),
 }
 
 
-def colour_histogram(path: str, stripes: int, bins: tuple[int, int, int], margin: int) -> np.ndarray:
+def color_histogram(path: str, stripes: int, bins: tuple[int, int, int], margin: int) -> np.ndarray:
     image = cv2.imread(path)
     hsv = cv2.cvtColor(image[:, margin : image.shape[1] - margin], cv2.COLOR_BGR2HSV)
     parts = [cv2.calcHist([part], [0, 1, 2], None, list(bins), [0, 180, 0, 256, 0, 256]) for part in np.array_split(hsv, stripes)]
@@ -48,7 +48,7 @@ def main() -> None:
             for name, descriptor in DESCRIPTORS.items():
                 columns = []
                 for records in (data.query, data.gallery):
-                    columns.append(torch.from_numpy(np.stack([colour_histogram(record.path, *descriptor) for record in records])))
+                    columns.append(torch.from_numpy(np.stack([color_histogram(record.path, *descriptor) for record in records])))
                 pids = [torch.tensor([record.pid for record in records]) for records in (data.query, data.gallery)]
                 camids = [torch.tensor([record.camid for record in records]) for records in (data.query, data.gallery)]
                 scores = retrieval_scores(*columns, *pids, *camids)

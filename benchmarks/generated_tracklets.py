@@ -1,6 +1,6 @@
-"""Generated tracklets: seconds to write both presets, how noisy their boxes are, and what colour histograms score on them.
+"""Generated tracklets: seconds to write both presets, how noisy their boxes are, and what color histograms score on them.
 
-Run ``python benchmarks/generated_tracklets.py [--sheet FOLDER]``; the sheets show tracklets row by row, with the boxes of the labelled
+Run ``python benchmarks/generated_tracklets.py [--sheet FOLDER]``; the sheets show tracklets row by row, with the boxes of the labeled
 person in green and of others in red.
 """
 
@@ -26,7 +26,7 @@ DESCRIPTORS = {"HSV 8x8x4, whole": (1, (8, 8, 4)), "HSV 8x8x4, 6 stripes": (6, (
 ROWS, COLUMNS = 20, 16
 
 
-def colour_histogram(tracklet: TrackletRecord, stripes: int, bins: tuple[int, int, int]) -> np.ndarray:
+def color_histogram(tracklet: TrackletRecord, stripes: int, bins: tuple[int, int, int]) -> np.ndarray:
     """Square roots of the mean over the frames: the dot product of two is the Bhattacharyya coefficient."""
     total = np.zeros(stripes * int(np.prod(bins)))
     for path in tracklet.paths:
@@ -47,9 +47,9 @@ def box_figures(root: Path, height: int, width: int) -> dict[str, float]:
     for frame in frames:
         shared.setdefault(frame.image.split("F")[0], []).append("other" in frame.roles)
     return {
-        "labelled person not visible": 1 - len(people) / len(frames),
-        "centre off by over 0.15 of the width": float((np.abs(across) > 0.15).mean()),
-        "centre off by over 0.30 of the width": float((np.abs(across) > 0.30).mean()),
+        "labeled person not visible": 1 - len(people) / len(frames),
+        "center off by over 0.15 of the width": float((np.abs(across) > 0.15).mean()),
+        "center off by over 0.30 of the width": float((np.abs(across) > 0.30).mean()),
         "median height of the visible part": float(np.median(tall)),
         "height below 0.75": float((tall < 0.75).mean()),
         "cut at head or feet": float(((boxes[:, 1] <= 0) | (boxes[:, 3] >= height)).mean()),
@@ -61,7 +61,7 @@ def box_figures(root: Path, height: int, width: int) -> dict[str, float]:
 
 def histogram_scores(data: TrackletDataset, stripes: int, bins: tuple[int, int, int]) -> tuple[float, float]:
     """Scores mAP and R1 under the protocol of MARS."""
-    rows = [[colour_histogram(tracklet, stripes, bins) for tracklet in part] for part in (data.query, data.gallery)]
+    rows = [[color_histogram(tracklet, stripes, bins) for tracklet in part] for part in (data.query, data.gallery)]
     embeddings = [torch.from_numpy(np.stack(part)) for part in rows]
     pids = [torch.tensor([tracklet.pid for tracklet in part]) for part in (data.query, data.gallery)]
     camids = [torch.tensor([tracklet.camid for tracklet in part]) for part in (data.query, data.gallery)]
@@ -78,8 +78,8 @@ def contact_sheet(root: Path, tracklets: list[TrackletRecord]) -> np.ndarray:
         for path in tracklet.paths[:COLUMNS]:
             image, frame = cv2.imread(path), boxes[Path(path).name]
             for (x0, y0, x1, y1), role in zip(frame.boxes, frame.roles):
-                colour = (0, 200, 0) if role == "person" else (0, 0, 255)
-                cv2.rectangle(image, (round(x0), round(y0)), (round(x1) - 1, round(y1) - 1), colour)
+                color = (0, 200, 0) if role == "person" else (0, 0, 255)
+                cv2.rectangle(image, (round(x0), round(y0)), (round(x1) - 1, round(y1) - 1), color)
             cells.append(cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT))
         cells += [np.zeros_like(cells[0])] * (COLUMNS - len(cells))
         rows.append(np.hstack(cells))

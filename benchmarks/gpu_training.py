@@ -3,7 +3,7 @@
     python benchmarks/gpu_training.py
     python benchmarks/gpu_training.py --device cpu --batch 8
 
-With a CUDA device: ResNet-50 at 256x128, 64 images a step (half labelled, half for inter-camera mining), bf16, channels-last, eager and
+With a CUDA device: ResNet-50 at 256x128, 64 images a step (half labeled, half for inter-camera mining), bf16, channels-last, eager and
 compiled. The batch lies on the device, so that no loader is measured. The share is images/s times the floating-point operations of
 forward and backward pass an image (convolutions and products, from ``torch.utils.flop_counter``), over the rate of square bf16 products
 measured before and after. Then ``retrieval.py`` and ``clustering.py`` run on the device at both sizes.
@@ -39,7 +39,7 @@ BESIDE = (("retrieval.py", "market"), ("retrieval.py", "msmt17"), ("clustering.p
 
 
 class BatchOnDevice(pl.LightningDataModule):
-    """The same target batch again and again: half of it pseudo-labelled, half for inter-camera mining."""
+    """The same target batch again and again: half of it pseudo-labeled, half for inter-camera mining."""
 
     def __init__(self, batch: int, image_size: tuple[int, int], steps: int, device: str) -> None:
         super().__init__()

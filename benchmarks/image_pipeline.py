@@ -1,4 +1,4 @@
-"""Images a second from JPEG files to a normalised training batch, on one thread, beside the usual PIL pipeline.
+"""Images a second from JPEG files to a normalized training batch, on one thread, beside the usual PIL pipeline.
 
     python benchmarks/image_pipeline.py
 
@@ -67,7 +67,7 @@ def our_pipeline(records: list[ImageRecord], size: tuple[int, int]) -> MakeBatch
     return lambda rows: normalize_images(collate_images([images[Draw(row, row)] for row in rows])["images"])
 
 
-def grey_levels_apart(records: list[ImageRecord], size: tuple[int, int]) -> float:
+def gray_levels_apart(records: list[ImageRecord], size: tuple[int, int]) -> float:
     """Mean absolute difference of what both decode and resize, of 255: the faster one must not be another picture."""
     resize_usual, resize_ours = transforms.Resize(size), EvaluationTransform(size)
     apart = []
@@ -92,8 +92,8 @@ def measure(records: list[ImageRecord], size: tuple[int, int], *, batch: int, ro
     ratios = np.divide(laps[usual][1:], laps[ours][1:])  # the first round warms up
     low, ratio, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     per_second = {name: len(rows) / float(np.median(laps[pipeline][1:])) for name, pipeline in (("usual", usual), ("ours", ours))}
-    apart = grey_levels_apart(records[:batch], size)
-    return per_second | {"ratio": float(ratio), "low": float(low), "high": float(high), "grey_levels_apart": apart}
+    apart = gray_levels_apart(records[:batch], size)
+    return per_second | {"ratio": float(ratio), "low": float(low), "high": float(high), "gray_levels_apart": apart}
 
 
 def main(argv: list[str] | None = None) -> dict[tuple[int, int], dict[str, float]]:
@@ -112,13 +112,13 @@ def main(argv: list[str] | None = None) -> dict[tuple[int, int], dict[str, float
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    print(f"128x64 JPEG to normalised batch of {args.batch}, one thread of {os.cpu_count()} cores, torch {torch.__version__}")
-    print("| to | PIL images/s | ours images/s | ours / PIL | quartiles | grey levels apart |")
+    print(f"128x64 JPEG to normalized batch of {args.batch}, one thread of {os.cpu_count()} cores, torch {torch.__version__}")
+    print("| to | PIL images/s | ours images/s | ours / PIL | quartiles | gray levels apart |")
     print("|---|---|---|---|---|---|")
     for (height, width), row in figures.items():
         print(
             f"| {height}x{width} | {row['usual']:.0f} | {row['ours']:.0f} | {row['ratio']:.2f} | {row['low']:.2f}-{row['high']:.2f} | "
-            f"{row['grey_levels_apart']:.2f} |"
+            f"{row['gray_levels_apart']:.2f} |"
         )
     return figures
 

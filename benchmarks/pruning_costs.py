@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.networks import STENVAN, ChannelCosts, ChannelPlan, find_channel_groups, materialise
+from lightning_reid.networks import STENVAN, ChannelCosts, ChannelPlan, find_channel_groups, materialize
 from lightning_reid.pruning import filter_l1_norm, least_important
 from lightning_reid.recipes.workshop.costs import median_milliseconds
 
@@ -108,7 +108,7 @@ def speed(shares: tuple[float, ...], repetitions: int) -> dict[float, float]:
     """Milliseconds of a clip through STE-NVAN, by the share of its multiply-adds that is left."""
     torch.manual_seed(0)
     network, cpu = STENVAN("resnet50").to(memory_format=torch.channels_last).eval(), torch.device("cpu")
-    networks = {share: materialise(network, evenly_pruned(network, CLIP, share)) if share < 1 else network for share in shares}
+    networks = {share: materialize(network, evenly_pruned(network, CLIP, share)) if share < 1 else network for share in shares}
     return {share: median_milliseconds(some, CLIP, cpu, repetitions=repetitions) for share, some in networks.items()}
 
 

@@ -174,7 +174,7 @@ class Experiment:
         model = self.model(weights, **options)
         every = pruning.retrain_epochs if isinstance(pruning, CPOPruning) else None
         self.trainer(-1, [pruning], validate_every=every).fit(model, self.data)
-        model.materialise(pruning.plan)
+        model.materialize(pruning.plan)
         return model
 
     def compare(self, weights: Mapping[str, Tensor], method: Importance) -> dict[str, float]:

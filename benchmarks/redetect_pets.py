@@ -7,18 +7,18 @@ timm's ``mobilenetv2_100``.
 
 Two kinds of tracklets are processed:
 
-- ``as cut``: the crops as they are. They are the annotated boxes, so the labelled person fills every frame.
+- ``as cut``: the crops as they are. They are the annotated boxes, so the labeled person fills every frame.
 - ``loose``: cut from the video anew, as a weak tracker would: 2.4 times as wide and 1.25 times as high as the annotated box, misplaced by a
-  random walk of up to a third of the box's width. Neighbours stand in many of them.
+  random walk of up to a third of the box's width. Neighbors stand in many of them.
 
 What is reported, in per cent:
 
 - ``found``: of all frames, those in which the detector found somebody; ``kept whole`` are the others.
 - ``several``: of all frames, those with more than one candidate.
-- ``right``: of the frames with somebody found, those linked right: the chosen box overlaps the labelled person's annotated box more (by
+- ``right``: of the frames with somebody found, those linked right: the chosen box overlaps the labeled person's annotated box more (by
   intersection over union) than the annotated box of any other person, all clipped to the frame.
 - ``right of several``: the same of the frames with several candidates, and of those alone: by linking, and by taking the largest box.
-- ``IoU``: of the labelled person's annotated box with the frame as it was, and with the chosen box, mean of the frames with somebody found.
+- ``IoU``: of the labeled person's annotated box with the frame as it was, and with the chosen box, mean of the frames with somebody found.
 - ``mAP``, ``R1``: of the test tracklets as they were and as they became, by the mean embedding of their frames, protocol ``mars``; the
   network is not trained for the task. Seventeen queries of five people: a hint, no measurement.
 """
@@ -55,7 +55,7 @@ PeopleByFrame = dict[int, dict[int, Tensor]]
 
 @dataclass
 class Truth:
-    """A tracklet with what is annotated in it: by frame the labelled person's box ``[4]`` and the others' ``[M, 4]``, in its pixels."""
+    """A tracklet with what is annotated in it: by frame the labeled person's box ``[4]`` and the others' ``[M, 4]``, in its pixels."""
 
     name: str
     frames: list[Tensor] = field(default_factory=list)
@@ -110,11 +110,11 @@ def loose_tracklets(video: list[np.ndarray], rows: list[dict[str, str]], people:
         x0, y0, x1, y1 = (float(row[edge]) for edge in ("x0", "y0", "x1", "y1"))
         drift = np.clip(drifts.get(name, random.uniform(-DRIFT, DRIFT, 2)) + random.normal(0, STEP, 2), -DRIFT, DRIFT)
         drifts[name] = drift
-        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + drift * (x1 - x0)
+        center = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + drift * (x1 - x0)
         half = np.array([(x1 - x0) * LOOSENESS[0], (y1 - y0) * LOOSENESS[1]]) / 2
         picture = video[number - 1]
-        left, top = np.maximum(np.round(centre - half), 0).astype(int)
-        right, bottom = np.minimum(np.round(centre + half), picture.shape[1::-1]).astype(int)
+        left, top = np.maximum(np.round(center - half), 0).astype(int)
+        right, bottom = np.minimum(np.round(center + half), picture.shape[1::-1]).astype(int)
         frame = torch.from_numpy(picture[top:bottom, left:right, ::-1].copy()).permute(2, 0, 1).contiguous()
         window = torch.tensor([left, top, right, bottom], dtype=torch.float32)
         around = people[number] | {int(row["mot_id"]): torch.tensor([x0, y0, x1, y1])}
@@ -183,10 +183,10 @@ def contact_sheet(truths: list[Truth], aligned: list[AlignedTracklet], columns: 
             frame = np.ascontiguousarray(truth.frames[index].permute(1, 2, 0).numpy()[:, :, ::-1])
             scale = 128 / frame.shape[0]
             frame = cv2.resize(frame, (max(1, round(frame.shape[1] * scale)), 128))
-            for box, colour in ((truth.person[index], (255, 255, 255)), (result.boxes[index], (0, 255, 0))):
+            for box, color in ((truth.person[index], (255, 255, 255)), (result.boxes[index], (0, 255, 0))):
                 if box.isfinite().all():
                     x0, y0, x1, y1 = (box * scale).round().int().tolist()
-                    cv2.rectangle(frame, (x0, y0), (x1 - 1, y1 - 1), colour, 1)
+                    cv2.rectangle(frame, (x0, y0), (x1 - 1, y1 - 1), color, 1)
             frame = frame[:, :128]
             before.append(cv2.copyMakeBorder(frame, 2, 2, 2, 130 - frame.shape[1], cv2.BORDER_CONSTANT, value=(60, 30, 30)))
             image = np.ascontiguousarray(result.frames[index].permute(1, 2, 0).numpy()[:, :, ::-1])

@@ -3,7 +3,7 @@
     python benchmarks/retrieval.py --size market
     python benchmarks/retrieval.py --size all --device cuda
 
-Embeddings are generated around identity centres with the counts of the official test sets. Every size runs in processes of its own:
+Embeddings are generated around identity centers with the counts of the official test sets. Every size runs in processes of its own:
 one interleaves product and scores and takes medians, one measures peak memory over the embeddings, one compares with the plain
 evaluation (whole rows by NumPy, a stable sort of each) on some of the queries, its time scaled to all of them.
 """
@@ -56,7 +56,7 @@ DIM = 2048
 def generated(size: Size, device: str) -> dict[str, Tensor]:
     """Arguments of ``retrieval_scores``: clustered embeddings, hard enough that R1 stays below 1."""
     draw = torch.Generator().manual_seed(0)
-    centres = torch.randn(size.ids + 1, DIM, generator=draw)
+    centers = torch.randn(size.ids + 1, DIM, generator=draw)
     shifts = torch.randn(size.cameras, DIM, generator=draw) * 0.7
 
     def side(pids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +64,7 @@ def generated(size: Size, device: str) -> dict[str, Tensor]:
         embeddings = torch.empty(len(pids), DIM)
         for rows in torch.arange(len(pids)).split(1024):
             noise = torch.randn(len(rows), DIM, generator=draw) * 3.0
-            embeddings[rows] = noise + centres[pids[rows].clamp_min(0)] * (pids[rows, None] > 0) + shifts[camids[rows]]
+            embeddings[rows] = noise + centers[pids[rows].clamp_min(0)] * (pids[rows, None] > 0) + shifts[camids[rows]]
         return embeddings.to(device), pids.to(device), camids.to(device)
 
     query, query_pids, query_camids = side(torch.arange(size.queries) % size.ids + 1)

@@ -1,7 +1,7 @@
-"""What do unlabelled images add? Tables 3.2 and 3.4 on the generated set, several seeds, paired differences on the same queries.
+"""What do unlabeled images add? Tables 3.2 and 3.4 on the generated set, several seeds, paired differences on the same queries.
 
 Data and settings are those of `python recipes/sgcdpl_market.py --ablation` but for ``PROTOCOL``: half the identities, more training.
-A seed changes weights, draws, augmentations and which identities are labelled. Seeds 0 to 4 were spent on an earlier protocol (2 iterations
+A seed changes weights, draws, augmentations and which identities are labeled. Seeds 0 to 4 were spent on an earlier protocol (2 iterations
 of 3 epochs), after which this one was fixed, before any of its seeds was run.
 
 The soft labels of these runs are one-hot and nearly all images are selected: the rows "soft" and "progressive" test neither.
@@ -23,15 +23,15 @@ from lightning_reid.recipes.workshop.seeds import seed_comparison
 
 PROTOCOL = ("--labeled=1/12", "--initial_epochs=80", "--iterations=4", "--clustering.every_n_epochs=4", "--model.milestones=[3]")
 PAIRS = (
-    ("SGC-DPL", "labelled only"),
-    ("initialisation", "labelled only"),
-    ("AP, hard", "initialisation"),
+    ("SGC-DPL", "labeled only"),
+    ("initialization", "labeled only"),
+    ("AP, hard", "initialization"),
     ("AP, soft", "AP, hard"),
     ("AP, soft, progressive", "AP, soft"),
     ("SGC-DPL", "AP, soft, progressive"),
-    ("AP, hard", "labelled only"),
-    ("all identities labelled", "SGC-DPL"),
-    ("one iteration, AP", "labelled only"),
+    ("AP, hard", "labeled only"),
+    ("all identities labeled", "SGC-DPL"),
+    ("one iteration, AP", "labeled only"),
     ("one iteration, AP", "one iteration, DBSCAN"),
     ("one iteration, AP", "one iteration, DBSCAN, SSG's radius"),
 )
@@ -43,13 +43,13 @@ def run_seed(seed: int, output: Path, tables: Sequence[str], more: Sequence[str]
     cfg = sgcdpl_market.parse([f"--seed={seed}", f"--output={output / f'seed{seed}'}", "--quiet", "--resume", *PROTOCOL, *more])
     with RunFolder(cfg, ignored=("labeled",)) as folder:
         rows = sgcdpl_market.Rows(cfg, folder)
-        labelled_model, labelled = rows.initial(sgcdpl_market.LABELLED)
-        found = [labelled]
+        labeled_model, labeled = rows.initial(sgcdpl_market.LABELED)
+        found = [labeled]
         if "3.2" in tables:
-            initial_model, initial = rows.initial(sgcdpl_market.INITIALISATION)
+            initial_model, initial = rows.initial(sgcdpl_market.INITIALIZATION)
             found += [initial, *(rows.iterate(name, method, initial_model) for name, method in sgcdpl_market.METHODS.items())]
         if "3.4" in tables:
-            found += [rows.iterate(name, method, labelled_model) for name, method in sgcdpl_market.FIRST_ITERATION.items()]
+            found += [rows.iterate(name, method, labeled_model) for name, method in sgcdpl_market.FIRST_ITERATION.items()]
         if "full" in tables:
             found.append(rows.fully_supervised())
     return {row.name: row.as_json() for row in found}

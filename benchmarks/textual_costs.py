@@ -1,6 +1,6 @@
 """The costs of the video networks as the thesis text counts them, beside which ``count_multiply_adds`` gives the true ones.
 
-The text's tables follow three rules. Table 2.1 (and 2.4, 2.5) adds normalisation, bias and pooling to the multiply-adds and writes G for
+The text's tables follow three rules. Table 2.1 (and 2.4, 2.5) adds normalization, bias and pooling to the multiply-adds and writes G for
 2^30. Table 2.8 takes the plain multiply-adds of the backbone and, of its attention modules, the products of the attention maps alone: no
 1x1 convolution, though those of CF-AAN cost 49 to 78 times as much; G is 10^9. Table 2.10 adds the increases of Table 2.8 to the backbone
 counted by the rule of Table 2.1.
@@ -20,12 +20,12 @@ from lightning_reid.networks.video.axial_attention import AXIS_DIM, AxialAttenti
 from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.video.non_local import NonLocalBlock
 
-OPERATIONS_OF_A_NORMALISED_ELEMENT = 4
+OPERATIONS_OF_A_NORMALIZED_ELEMENT = 4
 """Subtract the mean, divide by the deviation, multiply, add."""
 
 
 def cost_in_table_2_1(network: VideoNetwork, clip_shape: Sequence[int]) -> int:
-    """Multiply-adds, plus one for each element a bias is added to, four for each batch-normalised element, and the average pooling.
+    """Multiply-adds, plus one for each element a bias is added to, four for each batch-normalized element, and the average pooling.
 
     Each frame of the last feature map is pooled by itself, h w additions and a division a channel. Activation, softmax, maxima, the
     means of stripes, residual sums and the neck are free.
@@ -36,18 +36,18 @@ def cost_in_table_2_1(network: VideoNetwork, clip_shape: Sequence[int]) -> int:
         network: Counted in evaluation mode, on torch's meta device; unchanged.
         clip_shape: ``(B, T, 3, H, W)``.
     """
-    elements = {"bias": 0, "normalised": 0}
+    elements = {"bias": 0, "normalized": 0}
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
         if isinstance(module, nn.BatchNorm2d):
-            elements["normalised"] += output.numel()
+            elements["normalized"] += output.numel()
         elif isinstance(module, nn.Conv2d) and module.bias is not None:
             elements["bias"] += output.numel()
 
     feature_map = _meta_feature_map(network, clip_shape, count)
     pooling = feature_map.numel() + feature_map.shape[:3].numel()
-    normalisation = OPERATIONS_OF_A_NORMALISED_ELEMENT * elements["normalised"]
-    return count_multiply_adds(network, clip_shape).total + elements["bias"] + normalisation + pooling
+    normalization = OPERATIONS_OF_A_NORMALIZED_ELEMENT * elements["normalized"]
+    return count_multiply_adds(network, clip_shape).total + elements["bias"] + normalization + pooling
 
 
 def increase_in_table_2_8(network: VideoNetwork, clip_shape: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
     python benchmarks/training_overhead.py
 
-Loops over the same loader, network, losses and optimiser alternate, an epoch of each a round: "bare" is a plain PyTorch loop; "trainer" is
+Loops over the same loader, network, losses and optimizer alternate, an epoch of each a round: "bare" is a plain PyTorch loop; "trainer" is
 ``Trainer.fit`` with the options of the recipes (CSV logger, ``log_every_n_steps=10``, no progress bar); "trainer, nothing logged" is the
 same with the step's ``log_dict`` left out, so what lies between the two is the logging. All must end in the same losses. A step lasts
 from the beginning of one to the beginning of the next, loading included; per round the medians are compared, then their median is taken.
@@ -70,7 +70,7 @@ class TimedHSR(HSR):
 
 
 def target_data(folder: Path, image_size: tuple[int, int], workers: int, state_dim: int) -> CrossDomainDataModule:
-    """Generated images whose pseudo-labels are their identities, with neighbour lists over cameras."""
+    """Generated images whose pseudo-labels are their identities, with neighbor lists over cameras."""
     people = GeneratedPedestrians("market-like", num_train_pids=32, num_test_pids=1, num_distractors=0)
     crops = str(people.write(folder / "crops", progress=False))
     data = CrossDomainDataModule(crops, crops, image_size=image_size, num_workers=workers)
@@ -82,7 +82,7 @@ def target_data(folder: Path, image_size: tuple[int, int], workers: int, state_d
     embeddings = F.normalize(
         torch.randn(len(pids), state_dim, generator=draw) + 2 * torch.randn(len(pids), state_dim, generator=draw)[labels]
     )
-    data.set_target_state(TargetState(0, labels, camids, embeddings, neighbours=inter_camera_pairs(embeddings, camids)))
+    data.set_target_state(TargetState(0, labels, camids, embeddings, neighbors=inter_camera_pairs(embeddings, camids)))
     return data
 
 

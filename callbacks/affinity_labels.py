@@ -1,4 +1,4 @@
-"""Clustering the target images by affinity propagation, guided by labelled images or not, into hard or soft pseudo-labels."""
+"""Clustering the target images by affinity propagation, guided by labeled images or not, into hard or soft pseudo-labels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AffinityPseudoLabels(TargetClustering):
     """Every n epochs: embed, cluster by (semantics-guided) affinity propagation, give hard or soft labels, publish a ``TargetState``.
 
     Source: SGC-DPL, sections 3.3.2 to 3.3.4 and 3.3.7. What is compared are the embeddings that the triplet loss compares: before the
-    BNNeck, not normalised, by squared Euclidean distance. ``preference="guided"`` is SG-AP and wants a datamodule with labelled images;
+    BNNeck, not normalized, by squared Euclidean distance. ``preference="guided"`` is SG-AP and wants a datamodule with labeled images;
     ``"median"``, or a number, is plain affinity propagation of the target images alone, the rows "AP" of Table 3.2.
 
     Logs beside what :class:`TargetClustering` logs ``cluster/iterations`` and ``cluster/converged`` of affinity propagation, and with
@@ -47,7 +47,7 @@ class AffinityPseudoLabels(TargetClustering):
 
     Args:
         every_n_epochs: Length of an iteration in epochs (section 3.4.3: 200).
-        preference: ``"guided"`` searches p* by the labelled images (eq. 3.3), ``"median"`` is the median similarity of all pairs (the
+        preference: ``"guided"`` searches p* by the labeled images (eq. 3.3), ``"median"`` is the median similarity of all pairs (the
             default of affinity propagation), a number stands for itself.
         labels: ``"soft"`` (eq. 3.5) or ``"hard"``.
         soft_distance: Of eq. 3.5, ``"squared"`` or ``"euclidean"``.
@@ -55,13 +55,13 @@ class AffinityPseudoLabels(TargetClustering):
         damping: Share of the old message in the new, in [0.5, 1).
         max_iter: Iterations of affinity propagation at most.
         unconverged: Clusters of messages that did not settle are kept (``"keep"``, with a warning) or an error (``"refuse"``).
-        neighbours: Pass messages between so many nearest neighbours only, where twice N^2 numbers do not fit into memory: N of MSMT17 takes
+        neighbors: Pass messages between so many nearest neighbors only, where twice N^2 numbers do not fit into memory: N of MSMT17 takes
             8.5 GB, or 0.4 GB with 100 of them. Well above the images an identity has; ``None`` between all images.
         picture: PNG to write of the first and the last probe of the search for p*, by t-SNE, which W&B and TensorBoard show too
             (Fig. 3.4); only with ``"guided"``; ``None`` for none.
 
     Raises:
-        ValueError: An argument is out of range (here), or labelled images are missing (``setup``).
+        ValueError: An argument is out of range (here), or labeled images are missing (``setup``).
         RuntimeError: The first clustering finds fewer than two clusters, or does not converge and ``unconverged="refuse"``.
     """
 
@@ -75,7 +75,7 @@ class AffinityPseudoLabels(TargetClustering):
         damping: float = 0.5,
         max_iter: int = 200,
         unconverged: Literal["keep", "refuse"] = "keep",
-        neighbours: int | None = None,
+        neighbors: int | None = None,
         picture: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, IN_TRIPLET_LOSSES)
@@ -90,9 +90,9 @@ class AffinityPseudoLabels(TargetClustering):
             raise ValueError(f"need damping in [0.5, 1), max_iter >= 1 and temperature > 0, got {damping}, {max_iter} and {temperature}")
         self.preference, self.labels, self.soft_distance, self.temperature = preference, labels, soft_distance, temperature
         self.damping, self.max_iter, self.unconverged = damping, max_iter, unconverged
-        if neighbours is not None and neighbours < 1:
-            raise ValueError(f"neighbours must be None or at least 1, got {neighbours}")
-        self.neighbours, self.picture = neighbours, None if picture is None else Path(picture)
+        if neighbors is not None and neighbors < 1:
+            raise ValueError(f"neighbors must be None or at least 1, got {neighbors}")
+        self.neighbors, self.picture = neighbors, None if picture is None else Path(picture)
         self.needs_labeled = preference == "guided"
         self._probes: list[tuple[Probe, AffinityPropagation]] = []
 
@@ -107,8 +107,8 @@ class AffinityPseudoLabels(TargetClustering):
 
     def _plain(self, embeddings: Tensor) -> tuple[AffinityPropagation, dict[str, float]]:
         options: dict[str, Any] = {"damping": self.damping, "max_iter": self.max_iter, "unconverged": self.unconverged}
-        if self.neighbours is not None:
-            graph = similarity_graph(embeddings, self.neighbours)
+        if self.neighbors is not None:
+            graph = similarity_graph(embeddings, self.neighbors)
             preference = sampled_median_similarity(embeddings) if self.preference == "median" else float(self.preference)
             return sparse_affinity_propagation(graph, preference, **options), {"cluster/preference": preference}
         similarity = negative_squared_distances(embeddings)
@@ -117,12 +117,12 @@ class AffinityPseudoLabels(TargetClustering):
 
     def _guided(self, embeddings: Tensor, labeled: LabeledEmbeddings | None) -> tuple[AffinityPropagation, dict[str, float]]:
         if labeled is None:
-            raise ValueError("preference='guided' searches p* by labelled images, got none: give labeled=, or preference='median'")
+            raise ValueError("preference='guided' searches p* by labeled images, got none: give labeled=, or preference='median'")
         found = semantics_guided_affinity_propagation(
             labeled.embeddings,
             labeled.pids,
             embeddings,
-            neighbours=self.neighbours,
+            neighbors=self.neighbors,
             damping=self.damping,
             max_iter=self.max_iter,
             unconverged=self.unconverged,
@@ -153,7 +153,7 @@ class AffinityPseudoLabels(TargetClustering):
         pids = torch.cat([labeled.pids + 1, target_data(trainer, self).ground_truth()])
         wanted = int(more["cluster/labeled_identities"])
         clusterings = {
-            f"{name} probe, p = {probe.preference:.3g}: {probe.count} exemplars for {wanted} labelled identities": clusters.labels
+            f"{name} probe, p = {probe.preference:.3g}: {probe.count} exemplars for {wanted} labeled identities": clusters.labels
             for name, (probe, clusters) in zip(("first", "last"), self._probes)
         }
         figure = draw_search(embeddings, pids, len(labeled.pids), clusterings)
@@ -170,4 +170,4 @@ class AffinityPseudoLabels(TargetClustering):
     def way_on(self, num_clusters: int) -> str:
         if num_clusters == 0:
             return "Raise damping (0.9) or max_iter: no exemplar emerged"
-        return "Give a larger preference, or start from a better initialisation: all images look alike to this network"
+        return "Give a larger preference, or start from a better initialization: all images look alike to this network"

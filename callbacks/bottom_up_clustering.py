@@ -31,13 +31,13 @@ class BottomUpClustering(TargetClustering):
         initial_epochs: Epochs before the first (the public code: 20).
         merge_share: Clusters that go at a step, as a share of the number of images, in (0, 1).
         num_merges: Their number instead, which a client of a federation is given by its profile.
-        profile_steps: Personalised clustering (FedUReID): at the first merging, choose the number so that after so many mergings there are
+        profile_steps: Personalized clustering (FedUReID): at the first merging, choose the number so that after so many mergings there are
             as many clusters as DBSCAN finds in the embeddings of that moment; where it finds none or one, ``merge_share`` decides.
         size_penalty: lambda, see ``merge_closest_clusters``.
         eps: DBSCAN radius in Jaccard distance for the profile, in (0, 1).
-        min_samples: Smallest neighbourhood, the point included, that makes a core point in the profile.
-        k1: Length of the profile's neighbour lists; more than a person has images makes people one cluster.
-        k2: Neighbours that the profile averages in query expansion, at most k1.
+        min_samples: Smallest neighborhood, the point included, that makes a core point in the profile.
+        k1: Length of the profile's neighbor lists; more than a person has images makes people one cluster.
+        k2: Neighbors that the profile averages in query expansion, at most k1.
         merge_at_start: Merge at the start of every fit on data that has clusters already, and after no epoch: a federation fits once a
             round.
 
@@ -66,7 +66,7 @@ class BottomUpClustering(TargetClustering):
                 f" {eps}, {min_samples}, {profile_steps} and {num_merges}"
             )
         if not 1 <= k2 <= k1:
-            raise ValueError(f"query expansion averages the first k2 of k1 neighbours, got k1={k1} and k2={k2}")
+            raise ValueError(f"query expansion averages the first k2 of k1 neighbors, got k1={k1} and k2={k2}")
         if initial_epochs < 0 or not 0 < merge_share < 1 or size_penalty < 0 or (num_merges is not None and num_merges < 1):
             raise ValueError(
                 "need initial_epochs and size_penalty of at least 0, merge_share in (0, 1) and num_merges of at least 1, got"

@@ -37,7 +37,7 @@ class CAIEPruning(FilterPruning):
 
     Each batch's gradients both train the network and, averaged over ``batches_per_step`` batches, tell what the loss would suffer from
     each channel's removal. Divided by what the removal frees of the resources that are still over their constraints, that is a channel's
-    importance; the least important channels of all groups go together. When every constraint holds, the fit is stopped: materialise
+    importance; the least important channels of all groups go together. When every constraint holds, the fit is stopped: materialize
     the smaller network and fine-tune it.
 
     Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels``, ``prune/impact`` (of what went)
@@ -52,7 +52,7 @@ class CAIEPruning(FilterPruning):
             ``"uniform"`` (the same share of each group, smallest norm first).
         coupled: How scores of coupled layers become one impact, see ``loss_impact``.
         min_channel_ratio: Share of a group's channels that always stay, at least one of them.
-        keep_momentum: Keep what the optimiser knows over the steps; the public code makes a new one after each.
+        keep_momentum: Keep what the optimizer knows over the steps; the public code makes a new one after each.
         stop: Stop the fit when every constraint holds; else it goes on, masked, to its last epoch.
         network: See :class:`FilterPruning`.
 
@@ -125,7 +125,7 @@ class CAIEPruning(FilterPruning):
             return
         impacts = {name: self._impact(self.masks.network, group) for name, group in self.masks.groups.items()}
         if trainer.precision == "16-mixed" and not all(bool(impact.isfinite().all()) for impact in impacts.values()):
-            return  # an overflow, for which the gradient scaler skips this step of the optimiser too
+            return  # an overflow, for which the gradient scaler skips this step of the optimizer too
         self.running.update(impacts)
 
     def _impact(self, network: nn.Module, group: ChannelGroup) -> Tensor:

@@ -30,7 +30,7 @@ FEWEST_MEMBERS = 4
 class ClusterStripLogger(pl.Callback):
     """Draws, for a few images, the cluster each is in at every iteration: members by their distance to the exemplar, which comes first.
 
-    Source: SGC-DPL, Fig. 3.6. Green frames show the exemplar's person, red ones somebody else, grey ones nobody knows whom; a dotted line
+    Source: SGC-DPL, Fig. 3.6. Green frames show the exemplar's person, red ones somebody else, gray ones nobody knows whom; a dotted line
     ends what ``ProgressiveSelection`` selected. Written as a PNG, and shown in W&B and TensorBoard where those loggers are on.
 
     Args:
@@ -77,7 +77,7 @@ class ClusterStripLogger(pl.Callback):
             return
         pids, files = data.ground_truth().tolist(), [record.thumbnail for record in data.target_records]
         strips = sorted(self.strips, key=lambda strip: (strip["followed"], strip["iteration"]))
-        rows = [[FramedCrop(files[row], _colour(pids, row, strip["rows"][0])) for row in strip["rows"]] for strip in strips]
+        rows = [[FramedCrop(files[row], _color(pids, row, strip["rows"][0])) for row in strip["rows"]] for strip in strips]
         names = [f"iteration {strip['iteration']}: {strip['selected']} of {strip['size']} selected" for strip in strips]
         cuts = [strip["selected"] for strip in strips]
         picture = draw_crop_sheet(rows, ["exemplar"], cuts=cuts, names=names, height=96, width=48)
@@ -135,7 +135,7 @@ def _exemplars(state: TargetState) -> Tensor:
     return cluster_medoids(state.embedded, state.labels) if state.exemplars is None else state.exemplars
 
 
-def _colour(pids: list[int], row: int, exemplar: int) -> tuple[int, int, int]:
+def _color(pids: list[int], row: int, exemplar: int) -> tuple[int, int, int]:
     if pids[row] <= 0 or pids[exemplar] <= 0:
         return NEUTRAL
     return RIGHT if pids[row] == pids[exemplar] else WRONG

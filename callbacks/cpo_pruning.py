@@ -18,12 +18,12 @@ SearchName = Literal["layer by layer", "uniform"]
 
 
 class CPOPruning(FilterPruning):
-    """Computation-Performance Optimisation (thesis, chapter 5, algorithm 2).
+    """Computation-Performance Optimization (thesis, chapter 5, algorithm 2).
 
     Each trial prunes the sparsest filters of one layer, retrains for ``retrain_epochs`` epochs and reads the metric off the validation at
     their end; the weights then go back to the last trial that was kept. It ends the fit itself, with the weights and the plan of what
     was kept: give the Trainer ``max_epochs=-1`` and a ``check_val_every_n_epoch`` that divides ``retrain_epochs``. Coupled layers are
-    pruned together, by the mean sparsity of their filters. The optimiser keeps its state over the trials.
+    pruned together, by the mean sparsity of their filters. The optimizer keeps its state over the trials.
 
     Logs ``prune/flops``, ``prune/params`` (shares left), ``prune/channels``, ``prune/drop`` and ``prune/trial`` after each trial; the
     history also has the layer, the factor and the verdict.

@@ -17,10 +17,10 @@ from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
 
 
 def crop_embedder(forward: Callable[[Tensor], Tensor], image_size: tuple[int, int], device: torch.device) -> EmbedCrops:
-    """Crops ``[3, h, w]`` uint8 RGB to L2-normalised embeddings ``[n, D]``, as distances are taken in retrieval.
+    """Crops ``[3, h, w]`` uint8 RGB to L2-normalized embeddings ``[n, D]``, as distances are taken in retrieval.
 
     Args:
-        forward: ImageNet-normalised images ``[n, 3, H, W]`` on ``device`` to embeddings ``[n, D]``.
+        forward: ImageNet-normalized images ``[n, 3, H, W]`` on ``device`` to embeddings ``[n, D]``.
         image_size: (H, W) in pixels.
         device: Where ``forward`` computes.
     """

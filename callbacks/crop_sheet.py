@@ -1,4 +1,4 @@
-"""Rows of crops in coloured frames on one sheet."""
+"""Rows of crops in colored frames on one sheet."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FRAME, GAP, MARGIN, HEADER = 4, 6, 12, 10
 
 
 class FramedCrop(NamedTuple):
-    """A crop's file and the colour of its frame."""
+    """A crop's file and the color of its frame."""
 
     file: str
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
 
 def draw_crop_sheet(
@@ -50,7 +50,7 @@ def draw_crop_sheet(
         if names:
             pen.text((left[0] + 2, y - text), names[number], fill="black")
         for x, crop in zip(left, row):
-            pen.rectangle((x, y, x + cell_width - 1, y + height + 2 * FRAME - 1), fill=crop.colour)
+            pen.rectangle((x, y, x + cell_width - 1, y + height + 2 * FRAME - 1), fill=crop.color)
             with Image.open(crop.file) as image:
                 sheet.paste(image.convert("RGB").resize((width, height)), (x + FRAME, y + FRAME))
         cut = cuts[number] if cuts else 0

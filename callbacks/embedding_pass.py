@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_reid.networks import evaluating
-from lightning_reid.protocols import EmbeddingModel, PartlyLabelledData, TargetData
+from lightning_reid.protocols import EmbeddingModel, PartlyLabeledData, TargetData
 from lightning_reid.records import EmbeddingSpace, LabeledEmbeddings
 
 
@@ -54,9 +54,9 @@ def embed_target(
     return embed_images(trainer, module, data.target_dataloader(), len(data.target_records), space, "target", with_parts=with_parts)
 
 
-def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyLabelledData, space: EmbeddingSpace) -> LabeledEmbeddings:
-    """``embed_images`` of all labelled images, with their identities."""
-    embeddings, _ = embed_images(trainer, module, data.labeled_dataloader(), len(data.labeled_records), space, "labelled")
+def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyLabeledData, space: EmbeddingSpace) -> LabeledEmbeddings:
+    """``embed_images`` of all labeled images, with their identities."""
+    embeddings, _ = embed_images(trainer, module, data.labeled_dataloader(), len(data.labeled_records), space, "labeled")
     return LabeledEmbeddings(embeddings, data.labeled_pids)
 
 

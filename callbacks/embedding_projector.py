@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class EmbeddingProjector(pl.Callback):
-    """Every n iterations, and for the last one, draw sampled clusters by t-SNE: coloured by pseudo-label, and by true identity if known.
+    """Every n iterations, and for the last one, draw sampled clusters by t-SNE: colored by pseudo-label, and by true identity if known.
 
     A checkpoint carries no embeddings: an iteration that a run was resumed in, and that was not drawn before, is left out with a warning.
 
@@ -88,8 +88,8 @@ class EmbeddingProjector(pl.Callback):
         rows = sampled_cluster_rows(state.labels, self.num_clusters, self.max_points, seed=self.seed)
         if len(rows) < 3:  # t-SNE places at least three points
             return
-        colourings = {"pseudo-label": state.labels[rows]} | ({"true identity": pids[rows]} if (pids > 0).any() else {})
-        figure = draw_projection(project(state.embeddings[rows], seed=self.seed), colourings, title=f"iteration {state.iteration}")
+        colorings = {"pseudo-label": state.labels[rows]} | ({"true identity": pids[rows]} if (pids > 0).any() else {})
+        figure = draw_projection(project(state.embeddings[rows], seed=self.seed), colorings, title=f"iteration {state.iteration}")
         write_atomically(self.path, lambda file: figure.savefig(file, dpi=120))
         log_picture(trainer, "cluster/projection", self.path)
 
@@ -116,13 +116,13 @@ def project(embeddings: Tensor, *, seed: int) -> np.ndarray:
     return points
 
 
-def draw_projection(points: np.ndarray, colourings: dict[str, Tensor], *, title: str) -> Figure:
-    """Scatter plots of the same ``[n, 2]`` points, one a colouring ``[n]`` int64."""
-    figure = Figure(figsize=(5 * len(colourings), 4.6), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, len(colourings), squeeze=False)[0], colourings.items(), strict=True):
-        _, colours = np.unique(values.numpy(), return_inverse=True)
-        axes.scatter(points[:, 0], points[:, 1], c=colours, cmap="tab20", s=18)
-        axes.set_title(f"{title}: {colours.max() + 1} {name}{'s' if name.endswith('l') else ' groups'}", fontsize=10)
+def draw_projection(points: np.ndarray, colorings: dict[str, Tensor], *, title: str) -> Figure:
+    """Scatter plots of the same ``[n, 2]`` points, one a coloring ``[n]`` int64."""
+    figure = Figure(figsize=(5 * len(colorings), 4.6), layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(1, len(colorings), squeeze=False)[0], colorings.items(), strict=True):
+        _, colors = np.unique(values.numpy(), return_inverse=True)
+        axes.scatter(points[:, 0], points[:, 1], c=colors, cmap="tab20", s=18)
+        axes.set_title(f"{title}: {colors.max() + 1} {name}{'s' if name.endswith('l') else ' groups'}", fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
     return figure

@@ -17,9 +17,9 @@ _AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what
 
 
 class FilterPruning(pl.Callback, ABC):
-    """Prunes the network of a module while it trains, by masks only: what an optimiser and DDP hold keeps its shape.
+    """Prunes the network of a module while it trains, by masks only: what an optimizer and DDP hold keeps its shape.
 
-    ``plan`` says which channels are left, in the checkpoint too; ``ReIDModule.materialise`` makes the really smaller network of it after
+    ``plan`` says which channels are left, in the checkpoint too; ``ReIDModule.materialize`` makes the really smaller network of it after
     the fit. What is dropped has zeros for weights after each step, so that a checkpoint of the full width gives the same embeddings.
 
     Args:
@@ -166,7 +166,7 @@ class FilterPruning(pl.Callback, ABC):
 
 
 def forget_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """As a new optimiser of the same settings: what is known of parameters is dropped, learning rates stay."""
+    """As a new optimizer of the same settings: what is known of parameters is dropped, learning rates stay."""
     optimizer.state.clear()
 
 

@@ -51,7 +51,7 @@ class HardNegativeSampling(pl.Callback):
         if trainer.ckpt_path is not None:  # the fit that goes on began with other weights, and its choice came along
             if not self.begun:
                 logger.warning("HardNegativeSampling begins with the next fit: this one goes on with the public images that it began with")
-            self.share, self.begun = float(data.chosen_public.float().mean()), True  # its proxies have learnt: they do not start over
+            self.share, self.begun = float(data.chosen_public.float().mean()), True  # its proxies have learned: they do not start over
             return
         local, _ = embed_images(trainer, pl_module, data.local_dataloader(), len(data.local_labels), AT_TEST_TIME, "local")
         chosen = torch.zeros_like(data.chosen_public)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 
-from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.files import remove_partial_files, write_json
+from lightning_reid.files import write_json
 from lightning_reid.linking import AlignedTracklet
-from lightning_reid.packed_tracklets import Encoding, PackedTracklet, write_packed_tracklet
+from lightning_reid.packed_tracklets import Encoding, PackedTracklet, TrackletStore, write_packed_tracklet
 
-_DIGEST_BYTES = 12
+DIGEST_BYTES = 12
+"""Of settings, and of the content of tracklets."""
 
 _BYTES_A_PIXEL = {"raw": 3.0, "jpeg": 0.5}
 """Of a processed frame; for JPEG more than photographs of people take."""
@@ -70,7 +68,7 @@ class RedetectionReport:
         return {f"redetect/{name}": float(value) for name, value in asdict(self).items()}
 
 
-class LinkedTrackletCache:
+class LinkedTrackletCache(TrackletStore):
     """A folder of processed tracklets that were made with one set of settings.
 
     It is ``root/<digest of the settings>``, so other settings never meet these files; ``settings.json`` in it says them. A file is named
@@ -83,12 +81,9 @@ class LinkedTrackletCache:
 
     def __init__(self, root: Path, settings: Mapping[str, str]) -> None:
         self.root, self.settings = root, dict(settings)
-        self.key = _digest(f"{name}={value}\n".encode() for name, value in sorted(self.settings.items()))
-        self.folder = root / self.key
-
-    def path(self, content: str) -> Path:
-        """Where the tracklet whose frames have this ``content_key`` is, or would be."""
-        return self.folder / f"{content}.safetensors"
+        lines = "".join(f"{name}={value}\n" for name, value in sorted(self.settings.items()))
+        self.key = blake2b(lines.encode(), digest_size=DIGEST_BYTES).hexdigest()
+        super().__init__(root / self.key)
 
     def describe(self) -> None:
         """Write ``settings.json`` for whoever opens the folder."""
@@ -100,25 +95,19 @@ class LinkedTrackletCache:
         Raises:
             ValueError: See ``report``.
         """
-        remove_partial_files(self.folder)
+        self.clean()
         return [content for content in contents if self.report(content) is None]
 
-    def require_room(self, num_frames: int, image_size: tuple[int, int], encoding: Encoding) -> None:
+    def require_room_for(self, num_frames: int, image_size: tuple[int, int], encoding: Encoding) -> None:
         """Check, before hours of work, that so many frames fit on the disk.
 
         Raises:
             OSError: They do not; nothing was written.
         """
         needed = round(num_frames * image_size[0] * image_size[1] * _BYTES_A_PIXEL[encoding])
-        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(existing).free
-        if needed > free:
-            raise OSError(
-                errno.ENOSPC,
-                f"{num_frames:,} linked frames of {image_size[0]}x{image_size[1]} as {encoding} take about {needed:,} bytes, "
-                f"{existing} has {free:,} free. Free the disk, choose another cache folder"
-                f"{', encoding=jpeg' if encoding == 'raw' else ''} or a smaller image_size",
-            )
+        what = f"{num_frames:,} linked frames of {image_size[0]}x{image_size[1]} as {encoding}"
+        smaller = f"choose another cache folder{', encoding=jpeg' if encoding == 'raw' else ''} or a smaller image_size"
+        self.require_room(needed, f"keeping {what}", smaller)
 
     def write(self, content: str, tracklet: AlignedTracklet, encoding: Encoding) -> None:
         """Store a processed tracklet, atomically."""
@@ -143,14 +132,9 @@ class LinkedTrackletCache:
             )
         return RedetectionReport(**{field.name: int(metadata[field.name]) for field in fields(RedetectionReport)})
 
-    def frames(self, content: str) -> Tensor:
-        """All frames of a stored tracklet, ``[F, 3, H, W]`` uint8 RGB."""
-        packed = PackedTracklet(self.path(content))
-        return packed.read(range(packed.num_frames))[0]
-
     def holds(self, contents: Iterable[str]) -> bool:
         """Whether every one of these tracklets is stored."""
-        return all(self.path(content).is_file() for content in contents)
+        return not self.absent(contents)
 
     def require(self, contents: Iterable[str]) -> None:
         """Check that every tracklet is stored.
@@ -158,7 +142,7 @@ class LinkedTrackletCache:
         Raises:
             FileNotFoundError: Some are not; the message names the first and counts them.
         """
-        missing = [self.path(content) for content in contents if not self.path(content).is_file()]
+        missing = self.absent(contents)
         if missing:
             raise FileNotFoundError(
                 f"linked tracklets have gone from the cache: {missing[0]} and {len(missing) - 1} others. Restore {self.folder} (all nodes "
@@ -169,16 +153,3 @@ class LinkedTrackletCache:
         """The sums over stored tracklets; one that is named twice counts twice."""
         reports = [self.report(content) for content in contents]
         return RedetectionReport.total(report for report in reports if report is not None)
-
-
-def content_key(paths: Sequence[str]) -> str:
-    """A digest of the bytes of a tracklet's files, in their order."""
-    contents = (Path(path).read_bytes() for path in paths)
-    return _digest(part for content in contents for part in (len(content).to_bytes(8, "little"), content))
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = blake2b(digest_size=_DIGEST_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

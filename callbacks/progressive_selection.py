@@ -32,11 +32,11 @@ NEAREST = (0.25, 0.5, 0.75, 1.0)
 class ProgressiveSelection(StateRefinement):
     """Keeps the pseudo-labels of images within tau of their exemplar, ``tau = tau_l + step * iteration``; the others become -1.
 
-    Source: SGC-DPL, section 3.3.6, eq. 3.4. tau_l is read off the labelled images of each iteration: where the histogram of positive-pair
+    Source: SGC-DPL, section 3.3.6, eq. 3.4. tau_l is read off the labeled images of each iteration: where the histogram of positive-pair
     distances crosses that of negative pairs. It follows a clustering, whose exemplars it takes; where there are none (DBSCAN, PBH), a
     cluster's member nearest to its mean. Distances are squared and in the space that was clustered, so the step is too.
 
-    Logs ``select/threshold`` (tau), ``select/labeled_threshold`` (tau_l), ``select/labeled_error`` (share of labelled pairs that tau_l
+    Logs ``select/threshold`` (tau), ``select/labeled_threshold`` (tau_l), ``select/labeled_error`` (share of labeled pairs that tau_l
     assigns wrongly, 0.5 is chance), ``select/fraction`` of the target images and, where true identities are known, ``select/precision``
     of the selected images that are no exemplars, and ``select/precision_25%``, ``_50%``, ``_75%``, ``_100%``, what it would be with a tau
     that selects so many of them.

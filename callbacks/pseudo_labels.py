@@ -24,9 +24,9 @@ class PseudoLabelClustering(TargetClustering):
         eps: DBSCAN radius in Jaccard distance, in (0, 1); ``None`` computes it at the first iteration as the mean of the smallest share
             ``rho`` of all pairwise distances and keeps it (SSG's rule, tuned to Market's size).
         rho: That share, in (0, 1).
-        min_samples: Smallest neighbourhood, the point included, that makes a core point.
-        k1: Length of the neighbour lists.
-        k2: Neighbours averaged in query expansion.
+        min_samples: Smallest neighborhood, the point included, that makes a core point.
+        k1: Length of the neighbor lists.
+        k2: Neighbors averaged in query expansion.
 
     Raises:
         ValueError: An argument is out of range (here).
@@ -40,7 +40,7 @@ class PseudoLabelClustering(TargetClustering):
         if min_samples < 1 or k1 < 1 or k2 < 1:
             raise ValueError(f"min_samples, k1 and k2 must be at least 1, got {min_samples}, {k1} and {k2}")
         if k2 > k1:
-            raise ValueError(f"query expansion averages the first k2 of k1 neighbours, got k1={k1} and k2={k2}")
+            raise ValueError(f"query expansion averages the first k2 of k1 neighbors, got k1={k1} and k2={k2}")
         if (eps is not None and not 0 < eps < 1) or not 0 < rho < 1:
             raise ValueError(f"eps (or None) and rho must lie between 0 and 1, got {eps} and {rho}")
         self.eps, self.rho, self.min_samples, self.k1, self.k2 = eps, rho, min_samples, k1, k2

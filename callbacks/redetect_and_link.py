@@ -52,7 +52,7 @@ class RedetectAndLink(pl.Callback):
         every_n_epochs: Link again after every n-th epoch but the last, with the network under training as the extractor; ``None`` never
             does. It needs a datamodule with ``clip_length``, and has the Trainer ask for loaders anew after every epoch.
         alpha: Share of the old running embedding, eq. 2.2, in [0, 1].
-        padding: Grey border on every side of a frame before it goes to the detector, as a share of its height; 0 for none. Detectors are
+        padding: Gray border on every side of a frame before it goes to the detector, as a share of its height; 0 for none. Detectors are
             trained on scenes and miss people who fill the whole image.
         encoding: ``"raw"``, the pixels, 98 KB a frame of 256 x 128; or ``"jpeg"``, about a tenth of that, to be decoded whenever read.
         batch_size: Frames a call of the detector and crops a pass of the extractor.

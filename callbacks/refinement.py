@@ -136,7 +136,7 @@ class PartBasedHomogeneity(StateRefinement):
 
 
 class InterCameraMining(StateRefinement):
-    """ICM (inter-camera mining): mutual nearest neighbours across cameras as further positives (HSR, section 4.3.2, Algorithm 1).
+    """ICM (inter-camera mining): mutual nearest neighbors across cameras as further positives (HSR, section 4.3.2, Algorithm 1).
 
     Logs ``icm/num_pairs`` and, where true identities are known, ``icm/precision`` and ``icm/hard_positive_fraction`` of the mutual pairs,
     ``icm/rank_precision`` and ``icm/rank_hard_positive_fraction`` of the rank lists (the thesis' 82 % and 17 %).
@@ -177,4 +177,4 @@ class InterCameraMining(StateRefinement):
                 "icm/rank_precision": statistics.rank_precision,
                 "icm/rank_hard_positive_fraction": statistics.rank_hard_positive_fraction,
             }
-        return replace(state, neighbours=pairs), metrics
+        return replace(state, neighbors=pairs), metrics

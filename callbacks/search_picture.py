@@ -1,4 +1,4 @@
-"""Clusters of labelled and unlabelled images while the search for p* goes on, by t-SNE."""
+"""Clusters of labeled and unlabeled images while the search for p* goes on, by t-SNE."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NUM_LABELED, NUM_UNLABELED, MOST_IMAGES = 3, 5, 20
 
 
 def draw_search(embeddings: Tensor, pids: Tensor, num_labeled: int, clusterings: Mapping[str, Tensor], *, seed: int = 0) -> Figure | None:
-    """Sampled identities in one t-SNE, a panel a clustering: colours are clusters, shapes and outlines true identities (SGC-DPL, Fig. 3.4).
+    """Sampled identities in one t-SNE, a panel a clustering: colors are clusters, shapes and outlines true identities (SGC-DPL, Fig. 3.4).
 
-    Labelled images are round and their identities circled, unlabelled ones square in rectangles. A solid outline: one cluster holds this
+    Labeled images are round and their identities circled, unlabeled ones square in rectangles. A solid outline: one cluster holds this
     identity, and no other of those shown; else it is dotted.
 
     Args:
-        embeddings: ``[N, D]`` float, labelled images first.
+        embeddings: ``[N, D]`` float, labeled images first.
         pids: ``[N]`` int64 true identities; 0 or less, unknown, is never shown.
         num_labeled: N_l.
         clusterings: Title to ``[N]`` int64 labels.
@@ -43,18 +43,18 @@ def draw_search(embeddings: Tensor, pids: Tensor, num_labeled: int, clusterings:
     points, shown, labeled = project(embeddings[rows], seed=seed), pids[rows].numpy(), (rows < num_labeled).numpy()
     figure = Figure(figsize=(5 * len(clusterings), 4.8), layout="constrained")
     for axes, (title, labels) in zip(figure.subplots(1, len(clusterings), squeeze=False)[0], clusterings.items(), strict=True):
-        _, colours = np.unique(labels[rows].numpy(), return_inverse=True)
+        _, colors = np.unique(labels[rows].numpy(), return_inverse=True)
         for kind, marker in ((labeled, "o"), (~labeled, "s")):
-            axes.scatter(points[kind, 0], points[kind, 1], c=PALETTE(colours[kind] % PALETTE.N), s=16, marker=marker)
-        _outline(axes, points, shown, labeled, colours)
+            axes.scatter(points[kind, 0], points[kind, 1], c=PALETTE(colors[kind] % PALETTE.N), s=16, marker=marker)
+        _outline(axes, points, shown, labeled, colors)
         axes.set_title(title, fontsize=10)
         axes.set(xticks=[], yticks=[], aspect="equal")
-    figure.supxlabel("round and circled: labelled; square and boxed: unlabelled; colour: cluster; solid: cluster = identity", fontsize=8)
+    figure.supxlabel("round and circled: labeled; square and boxed: unlabeled; color: cluster; solid: cluster = identity", fontsize=8)
     return figure
 
 
 def sampled_identity_rows(pids: Tensor, num_labeled: int, *, seed: int) -> Tensor:
-    """``[n]`` int64 rows of a few labelled and a few unlabelled identities chosen by ``seed``, at most 20 images of each."""
+    """``[n]`` int64 rows of a few labeled and a few unlabeled identities chosen by ``seed``, at most 20 images of each."""
     generator, rows = torch.Generator().manual_seed(seed), []
     parts = ((0, pids[:num_labeled], NUM_LABELED), (num_labeled, pids[num_labeled:], NUM_UNLABELED))
     for first, theirs, count in parts:
@@ -72,7 +72,7 @@ def _outline(axes: Axes, points: np.ndarray, pids: np.ndarray, labeled: np.ndarr
         low, high = points[own].min(0) - pad, points[own].max(0) + pad
         style: dict[str, Any] = {"fill": False, "linestyle": "-" if alone else ":", "edgecolor": "black", "linewidth": 1.0}
         if is_labeled:
-            centre = (low + high) / 2
-            axes.add_patch(Circle(tuple(centre), float(np.linalg.norm(points[own] - centre, axis=1).max()) + pad, **style))
+            center = (low + high) / 2
+            axes.add_patch(Circle(tuple(center), float(np.linalg.norm(points[own] - center, axis=1).max()) + pad, **style))
         else:
             axes.add_patch(Rectangle(tuple(low), *(high - low), **style))

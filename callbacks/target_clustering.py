@@ -16,7 +16,7 @@ from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
 from lightning_reid.clustering import clustering_agreement
-from lightning_reid.protocols import PartlyLabelledData
+from lightning_reid.protocols import PartlyLabeledData
 from lightning_reid.records import AT_TEST_TIME, EmbeddingSpace, LabeledEmbeddings, TargetState
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class TargetClustering(pl.Callback, ABC):
 
     Attributes:
         space: Which embeddings are clustered.
-        needs_labeled: Whether labelled images are embedded beside the target ones, which any later callback may ask for too.
+        needs_labeled: Whether labeled images are embedded beside the target ones, which any later callback may ask for too.
         metrics: What is logged of the current iteration.
     """
 
@@ -87,9 +87,9 @@ class TargetClustering(pl.Callback, ABC):
         self._with_parts = any(getattr(callback, "needs_parts", False) for callback in callbacks)
         asking = [type(callback).__name__ for callback in callbacks if getattr(callback, "needs_labeled", False)]
         self._with_labeled = bool(asking)
-        if asking and not isinstance(data, PartlyLabelledData):
+        if asking and not isinstance(data, PartlyLabeledData):
             raise ValueError(
-                f"{asking[0]} is guided by labelled images of the same cameras: it wants a datamodule that holds some, such as"
+                f"{asking[0]} is guided by labeled images of the same cameras: it wants a datamodule that holds some, such as"
                 f" SemiSupervisedDataModule, got {type(data).__name__}"
             )
 
@@ -152,7 +152,7 @@ class TargetClustering(pl.Callback, ABC):
             )
         labeled = None
         if self._with_labeled:
-            assert isinstance(data, PartlyLabelledData)  # setup has looked
+            assert isinstance(data, PartlyLabeledData)  # setup has looked
             labeled = embed_labeled(trainer, module, data, self.space)
         found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled, previous))
         self.settle(found)

@@ -1,4 +1,4 @@
-"""The histograms of labelled pairs, and the threshold read off them."""
+"""The histograms of labeled pairs, and the threshold read off them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def draw_threshold(found: DistanceThreshold, *, tau: float) -> Figure:
     axes = figure.subplots()
     merged = max(1, len(found.positives) // BARS)
     width = float(found.edges[1] - found.edges[0]) * merged
-    for counts, colour, name in ((found.positives, "tab:blue", "same identity"), (found.negatives, "tab:red", "different identities")):
+    for counts, color, name in ((found.positives, "tab:blue", "same identity"), (found.negatives, "tab:red", "different identities")):
         bars = torch.stack([part.sum() for part in counts.split(merged)]).double()
-        centres = (torch.arange(len(bars)) + 0.5) * width
-        axes.plot(centres, bars / bars.sum(), color=colour, label=f"{name} ({int(bars.sum()):,} pairs)")
-        axes.fill_between(centres, bars / bars.sum(), color=colour, alpha=0.2)
+        centers = (torch.arange(len(bars)) + 0.5) * width
+        axes.plot(centers, bars / bars.sum(), color=color, label=f"{name} ({int(bars.sum()):,} pairs)")
+        axes.fill_between(centers, bars / bars.sum(), color=color, alpha=0.2)
     axes.axvline(found.value, color="black", linestyle="--", label=rf"$\tau_l$ = {found.value:.3g} ({found.error:.1%} of pairs wrong)")
     if tau != found.value and tau <= float(found.edges[-1]):
-        axes.axvline(tau, color="grey", linestyle=":", label=rf"$\tau$ = {tau:.3g}")
-    axes.set(xlabel="squared distance of two labelled images", ylabel="share of the pairs", xlim=(0, None), ylim=(0, None))
+        axes.axvline(tau, color="gray", linestyle=":", label=rf"$\tau$ = {tau:.3g}")
+    axes.set(xlabel="squared distance of two labeled images", ylabel="share of the pairs", xlim=(0, None), ylim=(0, None))
     axes.legend(fontsize=8)
     return figure

@@ -10,15 +10,15 @@ import pytorch_lightning as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
-from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, content_key
+from lightning_reid.callbacks.linked_tracklet_cache import DIGEST_BYTES, LinkedTrackletCache
 from lightning_reid.detection import PersonDetector, detect_in_padded
 from lightning_reid.linking import AlignedTracklet, EmbedCrops, align_tracklet
-from lightning_reid.packed_tracklets import Encoding
+from lightning_reid.packed_tracklets import Encoding, content_digest
 from lightning_reid.protocols import TrackletData
 from lightning_reid.records import TrackletRecord
 
 Contents = dict[TrackletRecord, str]
-"""The tracklets of a datamodule and the ``content_key`` of each."""
+"""The tracklets of a datamodule and the ``content_digest`` of each."""
 
 
 def tracklet_data(trainer: pl.Trainer) -> TrackletData:
@@ -42,7 +42,7 @@ def tracklet_contents(trainer: pl.Trainer, data: TrackletData) -> Contents:
         keys = []
         with _progress(trainer, "tracklets") as progress:
             for record in progress.track(mine, description="reading tracklets"):
-                keys.append(content_key(record.paths))
+                keys.append(content_digest(record.paths, DIGEST_BYTES))
         return keys
 
     contents: Contents = {}
@@ -94,7 +94,7 @@ class LinkingWork:
         if not missing:
             return
         num_frames = sum(len(records[content].paths) for content in missing)
-        once_for_all_ranks(trainer, lambda: cache.require_room(num_frames, data.image_size, self.encoding))
+        once_for_all_ranks(trainer, lambda: cache.require_room_for(num_frames, data.image_size, self.encoding))
         mine = {content: records[content] for content in missing[trainer.global_rank :: trainer.world_size]}
         from_all_ranks(trainer, lambda: self._process(trainer, data, cache, mine, embed))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
-    from lightning_reid.datamodules.federated import FederatedDataModule
+    from lightning_reid.datamodules.federated import FederatedData
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
     from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
     from lightning_reid.datamodules.semi_supervised import SemiSupervisedDataModule
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CrossDomainDataModule",
-    "FederatedDataModule",
+    "FederatedData",
     "ImageReIDDataModule",
     "PublicAndLocalDataModule",
     "SemiSupervisedDataModule",
@@ -29,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "CrossDomainDataModule": "cross_domain",
-    "FederatedDataModule": "federated",
+    "FederatedData": "federated",
     "ImageReIDDataModule": "image_reid",
     "PublicAndLocalDataModule": "public_and_local",
     "SemiSupervisedDataModule": "semi_supervised",

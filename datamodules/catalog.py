@@ -27,7 +27,7 @@ GENERATED = {
 }
 """Generated data sets, made on first use.
 
-The first is small, as labelled data are; the second has Market-1501's 17 images an identity, which neighbour lists of 20 images and
+The first is small, as labeled data are; the second has Market-1501's 17 images an identity, which neighbor lists of 20 images and
 mining 10 images of other cameras take for granted. The small ones show other people at other places, for federations: their clients
 share one machine.
 """

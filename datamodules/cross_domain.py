@@ -1,4 +1,4 @@
-"""The DataModule of domain adaptation: a labelled source, and a target known by its pseudo-labels of the moment."""
+"""The DataModule of domain adaptation: a labeled source, and a target known by its pseudo-labels of the moment."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ logger = logging.getLogger(__name__)
 
 
 class CrossDomainDataModule(TargetImagesDataModule):
-    """A target data set whose training identities are unknown, beside a labelled source.
+    """A target data set whose training identities are unknown, beside a labeled source.
 
     Fit on ``data.source`` for the source model; fit and evaluate on this module itself for the target. Train batches hold P
     pseudo-identities x K images of the published :class:`~lightning_reid.records.TargetState`: ``images``, ``pids`` (pseudo-labels
-    ``0..C-1``), ``camids``, ``indices``. Once cross-camera neighbours were mined they also hold ``"icm"``: a dict of ``images
+    ``0..C-1``), ``camids``, ``indices``. Once cross-camera neighbors were mined they also hold ``"icm"``: a dict of ``images
     [B', 3, H, W]``, ``anchors [B']`` (rows of ``images``), ``positives`` and ``negatives`` ``[B', B']`` bool.
 
     The true target identities are used for reports only (cluster quality), never for a batch.
 
     Args:
-        source: Labelled data set: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
-        target: Unlabelled data set with a test part, likewise.
+        source: Labeled data set: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
+        target: Unlabeled data set with a test part, likewise.
         root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
         image_size: (height, width) in pixels.
         p: Pseudo-identities a batch of the target (section 4.4.2: 8); fewer in an iteration that found fewer.
@@ -84,7 +84,7 @@ class CrossDomainDataModule(TargetImagesDataModule):
     @property
     @override
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The unlabelled images, in the order of the rows of the state."""
+        """The unlabeled images, in the order of the rows of the state."""
         return self.dataset.train
 
     @property
@@ -109,13 +109,13 @@ class CrossDomainDataModule(TargetImagesDataModule):
                 self.p,
             )
         generator = np.random.default_rng([self.seed, epoch])
-        labelled = identity_batches(state.labels, p, self.k, generator=generator, world_size=world_size)
-        pairs = state.neighbours
+        labeled = identity_batches(state.labels, p, self.k, generator=generator, world_size=world_size)
+        pairs = state.neighbors
         if pairs is None:
-            return EpochPlan(labelled, state.labels, epoch)
-        sizes = {"num_batches": len(labelled), "world_size": world_size}
+            return EpochPlan(labeled, state.labels, epoch)
+        sizes = {"num_batches": len(labeled), "world_size": world_size}
         mined = inter_camera_batches(pairs, state.labels, self.p, self.k, generator=generator, noise=pairs.with_noise, **sizes)
-        return EpochPlan(labelled, state.labels, epoch, mined, partial(add_masks, labels=state.labels, pairs=pairs))
+        return EpochPlan(labeled, state.labels, epoch, mined, partial(add_masks, labels=state.labels, pairs=pairs))
 
     @override
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:

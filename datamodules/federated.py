@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ClientData = ImageReIDDataModule | UnlabeledDataModule
 
 
-class FederatedDataModule:
+class FederatedData:
     """Deals training images to clients and gives each a DataModule of its own, which an ordinary Trainer fits on.
 
     A client is tested on the queries and gallery of its data set, or, with ``held_out``, on its own people: of every person and camera

@@ -1,4 +1,4 @@
-"""Which training identities count as labelled: seeded splits that share no identity."""
+"""Which training identities count as labeled: seeded splits that share no identity."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class IdentitySplit:
 
     Attributes:
         labeled: Rows in the order of the records.
-        unlabeled: All other rows, shuffled: readers sort by identity, and neighbours in such a list would be told by their place.
-        labeled_pids: The labelled identities, ascending.
+        unlabeled: All other rows, shuffled: readers sort by identity, and neighbors in such a list would be told by their place.
+        labeled_pids: The labeled identities, ascending.
     """
 
     labeled: tuple[int, ...]
@@ -27,10 +27,10 @@ class IdentitySplit:
 
 
 def identity_split(records: Sequence[AnyRecord], labeled: int | str, *, seed: int) -> IdentitySplit:
-    """Choose labelled identities at random; every image of any other identity is unlabelled.
+    """Choose labeled identities at random; every image of any other identity is unlabeled.
 
     The choice depends on (set of identities, seed) alone, not on the order of the records, and is nested: with one seed, 1/12 of the
-    identities are among the 1/6, and those among the 1/3. Records without identity (pid 0 or -1) are unlabelled.
+    identities are among the 1/6, and those among the 1/3. Records without identity (pid 0 or -1) are unlabeled.
 
     Source: SGC-DPL, section 3.4.2.
 
@@ -40,7 +40,7 @@ def identity_split(records: Sequence[AnyRecord], labeled: int | str, *, seed: in
         seed: At least 0.
 
     Raises:
-        ValueError: Fewer than two identities would be labelled, more than there are, or no record would be left unlabelled.
+        ValueError: Fewer than two identities would be labeled, more than there are, or no record would be left unlabeled.
     """
     pids = sorted({record.pid for record in records if record.pid > 0})
     generator = np.random.default_rng(seed)
@@ -48,7 +48,7 @@ def identity_split(records: Sequence[AnyRecord], labeled: int | str, *, seed: in
     unlabeled = [row for row, record in enumerate(records) if record.pid not in chosen]
     if not unlabeled:
         raise ValueError(
-            f"labeled={labeled!r} labels all {len(pids)} training identities and leaves no unlabelled image: label fewer,"
+            f"labeled={labeled!r} labels all {len(pids)} training identities and leaves no unlabeled image: label fewer,"
             " or train with ImageReIDDataModule, which labels all"
         )
     return IdentitySplit(

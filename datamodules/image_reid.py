@@ -1,4 +1,4 @@
-"""The DataModule of one labelled image data set: P x K training batches, queries and a gallery."""
+"""The DataModule of one labeled image data set: P x K training batches, queries and a gallery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightning_reid.datamodules.images import (
     require_readable,
     without_unreadable,
 )
-from lightning_reid.datamodules.labelled_data import LabelledDataModule
+from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import Collate, PlannedLoader, fixed_loader
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, shard_rows
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
@@ -27,10 +27,10 @@ from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 
-class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
+class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     """One image re-ID data set: training batches of P identities x K images, and its test protocol.
 
-    Train batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
+    Train batch: ``images [B, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
     Evaluation batch: the same with the data set's own pids, and ``is_query [B]``; ``indices`` count queries and gallery apart.
 
     Args:
@@ -143,7 +143,7 @@ class ImageReIDDataModule(LabelledDataModule[ImageRecord]):
 
     @override
     def transform_text(self) -> str:
-        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalisation"
+        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalization"
 
     @override
     def protocol_stamp(self) -> ProtocolStamp:

@@ -44,7 +44,7 @@ def load_image(path: str) -> Tensor:
     except OSError as error:
         raise CorruptImageError(f"cannot read {path}: {error}. {_WAY_ON}") from error
     start, end = encoded[:2].tobytes(), encoded[-_JPEG_TRAILER_BYTES:].tobytes()
-    if start == b"\xff\xd8" and b"\xff\xd9" not in end:  # OpenCV fills the missing part of such a JPEG with grey and says nothing
+    if start == b"\xff\xd8" and b"\xff\xd9" not in end:  # OpenCV fills the missing part of such a JPEG with gray and says nothing
         raise CorruptImageError(f"cannot decode {path}: the JPEG is cut short. {_WAY_ON}")
     pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
     if pixels is None:
@@ -81,7 +81,7 @@ class Draw(NamedTuple):
     Attributes:
         row: Of the training records.
         position: Place among all draws of the epoch; with (seed, epoch) it determines the augmentation.
-        part: Which loss the record is for: 0 the labelled batch, 1 what comes beside it (inter-camera mining, pairs of views).
+        part: Which loss the record is for: 0 the labeled batch, 1 what comes beside it (inter-camera mining, pairs of views).
         label: Identity of the moment, -1 for none.
         epoch: Epochs that were drawn before, those of earlier fits included.
     """

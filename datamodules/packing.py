@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import get_args
@@ -23,13 +23,22 @@ import numpy as np
 
 from lightning_reid.datamodules.clips import FrameReader
 from lightning_reid.datamodules.late_progress import late_progress
-from lightning_reid.files import remove_partial_files, write_json
-from lightning_reid.packed_tracklets import Encoding, PackedTracklet, encoded_jpeg, write_packed_tracklet
+from lightning_reid.files import write_json
+from lightning_reid.packed_tracklets import (
+    Encoding,
+    PackedTracklet,
+    TrackletStore,
+    content_digest,
+    encoded_jpeg,
+    write_packed_tracklet,
+)
 from lightning_reid.records import TrackletRecord
 
 logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
+DIGEST_BYTES = 16
+"""Of the content of tracklets."""
 _SAMPLED_TRACKLETS = 32
 _JPEG_MARGIN = 1.2
 
@@ -53,7 +62,8 @@ class PackedCache:
             raise ValueError(f"the encoding of packed tracklets must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
         self.folder, self.image_size, self.encoding = folder, image_size, encoding
         self._read = FrameReader(image_size)
-        self.home = folder / f"{image_size[0]}x{image_size[1]}-{encoding}"
+        self.store = TrackletStore(folder / f"{image_size[0]}x{image_size[1]}-{encoding}")
+        self.home = self.store.folder
 
     def make(self, records: Sequence[TrackletRecord], *, num_threads: int = 2, progress: bool = True) -> None:
         """Pack what is not packed yet; one process a machine is enough.
@@ -68,7 +78,7 @@ class PackedCache:
             RuntimeError: An image changed meanwhile.
             OSError: The disk has no room for the rest; nothing was written. Or the folder cannot be written to.
         """
-        remove_partial_files(self.home)
+        self.store.clean()
         distinct = {record.paths: record for record in records}
         signatures, index = self._signatures_and_index(distinct, num_threads, progress)
         digests = {paths: index[signature] for paths, signature in signatures.items()}
@@ -93,7 +103,7 @@ class PackedCache:
             RuntimeError: A tracklet is not packed, or its images have changed since.
         """
         signatures, index = self._signatures_and_index({record.paths for record in records}, num_threads=2, progress=False)
-        found = {paths: self._file(index[signature]) for paths, signature in signatures.items()}
+        found = {paths: self.store.path(index[signature]) for paths, signature in signatures.items()}
         missing = [paths for paths, file in found.items() if not file.is_file()]
         if missing:
             raise RuntimeError(
@@ -110,20 +120,17 @@ class PackedCache:
         signatures = {paths: _signature(paths) for paths in tracklets}
         unknown = [paths for paths, signature in signatures.items() if signature not in index]
         with ThreadPoolExecutor(num_threads) as pool:
-            digests = pool.map(_content_digest, unknown)
+            digests = pool.map(partial(content_digest, digest_bytes=DIGEST_BYTES), unknown)
             read = late_progress(digests, f"reading {len(unknown)} tracklets", total=len(unknown), disable=not progress)
             index |= {signatures[paths]: digest for paths, digest in zip(unknown, read, strict=True)}
         return signatures, index
 
-    def _file(self, digest: str) -> Path:
-        return self.home / f"{digest}.safetensors"
-
     def _holds(self, record: TrackletRecord, digest: str) -> bool:
         """Whether the file of that digest is there and what it should be; one that is not is said and made again."""
-        if not self._file(digest).is_file():
+        if not self.store.path(digest).is_file():
             return False
         try:
-            packed = PackedTracklet(self._file(digest))
+            packed = PackedTracklet(self.store.path(digest))
             found = packed.num_frames, packed.image_size, packed.encoding
         except ValueError as error:
             logger.warning("%s", error)
@@ -142,7 +149,7 @@ class PackedCache:
             raise RuntimeError(
                 f"the images of the tracklet that begins with {record.paths[0]} changed while they were packed: run it again"
             )
-        write_packed_tracklet(self._file(digest), frames, encoding=self.encoding, metadata={"content": digest})
+        write_packed_tracklet(self.store.path(digest), frames, encoding=self.encoding, metadata={"content": digest})
 
     def _read_index(self) -> dict[str, str]:
         path = self.home / INDEX
@@ -162,14 +169,9 @@ class PackedCache:
     def _require_room(self, todo: Sequence[TrackletRecord]) -> None:
         num_frames = sum(len(record.paths) for record in todo)
         needed = round(num_frames * self._bytes_a_frame(todo))
-        existing = next(folder for folder in (self.home, *self.home.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(existing).free
-        if needed > free:
-            raise OSError(
-                f"packing {num_frames:,} frames of {self.image_size[0]}x{self.image_size[1]} as {self.encoding} takes about {needed:,} "
-                f"bytes, {existing} has {free:,} free; nothing was written. Free the disk, choose another folder, "
-                f"{'packed_encoding=jpeg, ' if self.encoding == 'raw' else ''}a smaller image_size, or no packed cache"
-            )
+        what = f"packing {num_frames:,} frames of {self.image_size[0]}x{self.image_size[1]} as {self.encoding}"
+        jpeg = "packed_encoding=jpeg, " if self.encoding == "raw" else ""
+        self.store.require_room(needed, what, f"choose another folder, {jpeg}a smaller image_size, or no packed cache")
 
     def _bytes_a_frame(self, records: Sequence[TrackletRecord]) -> float:
         """Exact for ``raw``; for ``jpeg`` the mean over first frames of some tracklets, with a margin."""
@@ -178,16 +180,6 @@ class PackedCache:
         places = np.unique(np.linspace(0, len(records) - 1, _SAMPLED_TRACKLETS).round().astype(int)).tolist()
         sizes = [len(encoded_jpeg(self._read(records[place], np.zeros(1, dtype=np.int64)).pixels[0].numpy())) for place in places]
         return _JPEG_MARGIN * sum(sizes) / len(sizes)
-
-
-def _content_digest(paths: Paths) -> str:
-    """Of the bytes of all files; each is preceded by its length, so that bytes cannot move from one file to the next unseen."""
-    digest = blake2b(digest_size=16)
-    for path in paths:
-        content = Path(path).read_bytes()
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def _signature(paths: Paths) -> str:

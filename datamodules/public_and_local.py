@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
-from lightning_reid.datamodules.labelled_data import training_labels
+from lightning_reid.datamodules.labeled_data import training_labels
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
 from lightning_reid.records import ImageRecord, ReIDDataset, Splits
 
 
 class PublicAndLocalDataModule(ImageReIDDataModule):
-    """A client's own labelled images, and a public data set of other people of which it may use any part (FedFR).
+    """A client's own labeled images, and a public data set of other people of which it may use any part (FedFR).
 
     Train batch: ``images [B, 3, H, W]``, ``camids [B]``, ``indices [B]`` and ``pids [B]``: local identities are ``0..K_l-1``, public ones
     ``K_l..K_l+K_g-1``. Batches are any images of both; which public ones take part says ``choose_public``, all of them to begin with.

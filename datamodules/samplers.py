@@ -18,7 +18,7 @@ from lightning_reid.datamodules.images import Draw
 from lightning_reid.records import InterCameraPairs
 
 EpochLength = Literal["records", "identities"]
-"""About one draw per labelled record; or every identity once."""
+"""About one draw per labeled record; or every identity once."""
 
 
 def identity_batches(
@@ -36,12 +36,12 @@ def identity_batches(
         k: Images an identity, at least 1.
         generator: Source of the draws.
         world_size: Number of processes that share the plan; the number of batches is a multiple of it, at least one each.
-        epoch: ``"records"``: as long as the labelled images make it, about one draw an image. ``"identities"``: one pass over the
+        epoch: ``"records"``: as long as the labeled images make it, about one draw an image. ``"identities"``: one pass over the
             identities, K images each, as in video re-ID (MARS: 625 people are 78 batches of 8); those
             that fill no further step of all processes, fewer than P a process, sit this epoch out.
 
     Returns:
-        ``[num_batches, P * K]`` int64 rows of ``labels``; K neighbouring entries share an identity.
+        ``[num_batches, P * K]`` int64 rows of ``labels``; K neighboring entries share an identity.
 
     Raises:
         ValueError: There are fewer than P identities.
@@ -94,10 +94,10 @@ def inter_camera_batches(
     """Plan the batches of the inter-camera triplet loss: anchors, each with images drawn from its mutual list (HSR, section 4.4.2).
 
     Args:
-        pairs: Cross-camera neighbour lists of N images.
+        pairs: Cross-camera neighbor lists of N images.
         labels: ``[N]`` int64; without ``noise``, neither end of a drawn pair is -1.
         p: Anchors a batch; fewer when fewer images have a partner.
-        k: Images an anchor: itself and K - 1 of its mutual neighbours, repeated where it has fewer.
+        k: Images an anchor: itself and K - 1 of its mutual neighbors, repeated where it has fewer.
         num_batches: Rows of the plan.
         generator: Source of the draws.
         world_size: Number of processes that share the plan.
@@ -162,14 +162,14 @@ class EpochPlan:
     """What one epoch trains on, as all processes know it.
 
     Attributes:
-        labelled: ``[num_batches, B]`` int64 rows for the losses of (pseudo-)identities.
+        labeled: ``[num_batches, B]`` int64 rows for the losses of (pseudo-)identities.
         labels: ``[N]`` int64 identities of the moment, -1 for none.
         epoch: Epochs that were drawn before, those of earlier fits included: what augmentations depend on.
         beside: ``[num_batches, B']`` int64 rows that come beside them (inter-camera mining, pairs of views); ``None`` for none.
         finish: What is added to a loaded batch by what is believed at the moment; it runs in the main process.
     """
 
-    labelled: Tensor
+    labeled: Tensor
     labels: Tensor
     epoch: int
     beside: Tensor | None = None
@@ -177,11 +177,11 @@ class EpochPlan:
 
     def length(self, world_size: int) -> int:
         """Batches of each process; ``num_batches`` is a multiple of ``world_size``."""
-        return len(self.labelled) // world_size
+        return len(self.labeled) // world_size
 
     def batches(self, rank: int, world_size: int, start: int = 0) -> Iterator[list[Draw]]:
         """The batches of one process, the first ``start`` of them left out."""
-        parts = [part for part in (self.labelled, self.beside) if part is not None]
+        parts = [part for part in (self.labeled, self.beside) if part is not None]
         labels = self.labels.tolist()
         for step in range(rank + start * world_size, self.length(world_size) * world_size, world_size):
             batch, before = [], 0
@@ -195,7 +195,7 @@ class EpochPlan:
 def shard_rows(num_rows: int, rank: int, world_size: int) -> list[int]:
     """Rows ``rank, rank + world_size, ...`` of ``range(num_rows)``, padded from the front so that every rank has equally many.
 
-    DistributedDataParallel synchronises buffers in every forward pass, so ranks must take equally many steps; whoever gathers the
+    DistributedDataParallel synchronizes buffers in every forward pass, so ranks must take equally many steps; whoever gathers the
     rows drops those that come twice.
     """
     length = -(-num_rows // world_size)

@@ -1,4 +1,4 @@
-"""The DataModule of semi-supervised re-ID: few labelled identities, and images of others whose identities nobody tells."""
+"""The DataModule of semi-supervised re-ID: few labeled identities, and images of others whose identities nobody tells."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ logger = logging.getLogger(__name__)
 
 
 class SemiSupervisedDataModule(TargetImagesDataModule):
-    """One image data set, its training identities split into labelled and unlabelled ones that share none (SGC-DPL, section 3.4.2).
+    """One image data set, its training identities split into labeled and unlabeled ones that share none (SGC-DPL, section 3.4.2).
 
-    ``dataset.train`` holds the labelled records, then the unlabelled ones in random order, their pid replaced by -1; so do
+    ``dataset.train`` holds the labeled records, then the unlabeled ones in random order, their pid replaced by -1; so do
     ``target_records``, the batches and all loaders. What was replaced is in :meth:`ground_truth`, for reports alone. (The files keep
     their names, in which most data sets write the identity: training code has no business with the names.)
 
-    Train batch before the first published :class:`~lightning_reid.records.TargetState`: P labelled identities x K images: ``images
+    Train batch before the first published :class:`~lightning_reid.records.TargetState`: P labeled identities x K images: ``images
     [B, 3, H, W]``, ``pids [B]`` in ``0..C_l-1``, ``camids``, ``indices`` (rows of ``dataset.train``), ``rows`` (rows of
-    ``target_records``, -1 for a labelled image); and ``"unlabeled"``, a dict of ``images [2U, 3, H, W]`` and ``rows [2U]``, where
-    entries 2i and 2i + 1 are two augmentations of one unlabelled image.
-    Train batch afterwards: P x K over labelled identities and pseudo-identities together, pseudo-identity c as pid ``C_l + c``; images
-    labelled -1 (noise, not reliable) are never drawn. Where the state has soft labels also ``soft_labels [B, C]``, zeros for labelled
+    ``target_records``, -1 for a labeled image); and ``"unlabeled"``, a dict of ``images [2U, 3, H, W]`` and ``rows [2U]``, where
+    entries 2i and 2i + 1 are two augmentations of one unlabeled image.
+    Train batch afterwards: P x K over labeled identities and pseudo-identities together, pseudo-identity c as pid ``C_l + c``; images
+    labeled -1 (noise, not reliable) are never drawn. Where the state has soft labels also ``soft_labels [B, C]``, zeros for labeled
     images. An epoch is about one draw an image that can be drawn.
     Evaluation batch: as :class:`ImageReIDDataModule`.
 
@@ -47,20 +47,20 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         image_size: (height, width) in pixels.
         p: Identities a batch (section 3.4.3: 16).
         k: Images an identity (section 3.4.3: 4).
-        unlabeled_per_batch: U, at most the number of unlabelled images; 0 to train on labelled images alone.
+        unlabeled_per_batch: U, at most the number of unlabeled images; 0 to train on labeled images alone.
         crop_padding: Pixels of padding before the random crop; 0 for none.
         erasing_probability: Chance of random erasing, in [0, 1].
         num_workers: Worker processes a loader.
         eval_batch_size: Images a batch of an embedding pass.
         seed: Seed of draws and augmentations.
-        split_seed: Seed of the choice of labelled identities; ``None`` takes ``seed``.
+        split_seed: Seed of the choice of labeled identities; ``None`` takes ``seed``.
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         needs_test: Whether a user's own folder must have queries and a gallery.
         split: Which of ten splits, as in :class:`ImageReIDDataModule`.
 
     Raises:
-        ValueError: An argument is out of range (here); fewer than two labelled identities, fewer than P, more than there are, or no
-            unlabelled image (``setup``).
+        ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, or no
+            unlabeled image (``setup``).
     """
 
     def __init__(
@@ -114,25 +114,23 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         self._labeled_identities = torch.tensor(split.labeled_pids)
         self._true_pids = torch.tensor([record.pid for record in unlabeled])
         train = (*(dataset.train[row] for row in split.labeled), *(replace(record, pid=JUNK_PID) for record in unlabeled))
-        note = f"{len(split.labeled_pids)} identities labelled (labeled={self.labeled}, split_seed={self.split_seed})"
+        note = f"{len(split.labeled_pids)} identities labeled (labeled={self.labeled}, split_seed={self.split_seed})"
         return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, (*dataset.notes, note))
 
     @override
     def check_training_identities(self) -> None:
         if self.num_classes < self.p:
             raise ValueError(
-                f"{self.dataset_name} has {self.num_classes} labelled identities, but a batch wants P={self.p}:"
+                f"{self.dataset_name} has {self.num_classes} labeled identities, but a batch wants P={self.p}:"
                 f" label more, or lower p to {self.num_classes} or less"
             )
         super().check_training_identities()
         alone = int((torch.bincount(self.labeled_pids) == 1).sum())
         if alone:
-            logger.warning(
-                "%d of %d labelled identities have one image: their positives are its own augmentations", alone, self.num_classes
-            )
+            logger.warning("%d of %d labeled identities have one image: their positives are its own augmentations", alone, self.num_classes)
         if len(self.target_records) < self.unlabeled_per_batch:
             logger.warning(
-                "%s has %d unlabelled images: a batch holds these instead of %d",
+                "%s has %d unlabeled images: a batch holds these instead of %d",
                 self.dataset_name,
                 len(self.target_records),
                 self.unlabeled_per_batch,
@@ -140,7 +138,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @property
     def labeled_records(self) -> tuple[ImageRecord, ...]:
-        """The N_l labelled images."""
+        """The N_l labeled images."""
         return self.dataset.train[: self._num_labeled]
 
     @property
@@ -151,7 +149,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
     @property
     @override
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The N_u unlabelled images, with pid -1."""
+        """The N_u unlabeled images, with pid -1."""
         return self.dataset.train[self._num_labeled :]
 
     @override
@@ -161,12 +159,12 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @override
     def set_target_state(self, state: TargetState) -> None:
-        if state.neighbours is not None:
+        if state.neighbors is not None:
             raise ValueError("SemiSupervisedDataModule: its batches hold no mined pairs: leave InterCameraMining out")
         super().set_target_state(state)
 
     def labeled_dataloader(self) -> DataLoader:
-        """This rank's share of the labelled images in the test-time transform; ``indices`` are rows of ``labeled_records``."""
+        """This rank's share of the labeled images in the test-time transform; ``indices`` are rows of ``labeled_records``."""
         return self.kept_loader("labeled", lambda: self.embedding_loader(self.labeled_records))
 
     @property
@@ -194,7 +192,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         return EpochPlan(plan, labels, epoch, views)
 
     def _labels_of_the_moment(self) -> Tensor:
-        """``[N_l + N_u]``: labelled identities, then ``C_l + c`` or -1."""
+        """``[N_l + N_u]``: labeled identities, then ``C_l + c`` or -1."""
         if self._state is None:
             return self._labels
         pseudo_labels = self._state.labels
@@ -209,7 +207,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Which identities are labelled, and what the state of the moment holds."""
+        """Which identities are labeled, and what the state of the moment holds."""
         return super().state_dict() | {"labeled_identities": self._labeled_identities}
 
     @override
@@ -217,7 +215,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         theirs = state_dict["labeled_identities"]
         if not torch.equal(theirs, self._labeled_identities):
             raise ValueError(
-                f"the checkpoint was trained with {len(theirs)} labelled identities, and they are not the {len(self._labeled_identities)}"
+                f"the checkpoint was trained with {len(theirs)} labeled identities, and they are not the {len(self._labeled_identities)}"
                 f" of labeled={self.labeled!r}, split_seed={self.split_seed}: build the datamodule with the checkpoint's arguments"
             )
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "labeled_identities"})

@@ -1,4 +1,4 @@
-"""What DataModules with unlabelled images share: the state of what is believed of them, published, drawn from and saved."""
+"""What DataModules with unlabeled images share: the state of what is believed of them, published, drawn from and saved."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
     @property
     @abstractmethod
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The unlabelled images, in the order of the rows of the state."""
+        """The unlabeled images, in the order of the rows of the state."""
 
     def ground_truth(self) -> Tensor:
         """``[N]`` int64, the data set's own pids of ``target_records``: to judge pseudo-labels by, never to train on."""
@@ -58,7 +58,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
         """
         if len(state.labels) != len(self.target_records):
             raise ValueError(
-                f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} unlabelled images"
+                f"the state labels {len(state.labels)} images, but {self.dataset_name} has {len(self.target_records)} unlabeled images"
             )
         self._state = state
         self.labels_changed()
@@ -78,9 +78,9 @@ class TargetImagesDataModule(ImageReIDDataModule):
         if self._state is None:
             return {}
         kept = {field.name: getattr(self._state, field.name) for field in fields(self._state) if field.name not in _MADE_ANEW}
-        neighbours = kept.pop("neighbours")
-        if neighbours is not None:
-            kept |= {"ranked": neighbours.ranked, "mutual": neighbours.mutual, "with_noise": neighbours.with_noise}
+        neighbors = kept.pop("neighbors")
+        if neighbors is not None:
+            kept |= {"ranked": neighbors.ranked, "mutual": neighbors.mutual, "with_noise": neighbors.with_noise}
         return kept
 
     @override
@@ -90,5 +90,5 @@ class TargetImagesDataModule(ImageReIDDataModule):
             return
         kept = dict(state_dict)
         with_noise = kept.pop("with_noise", False)  # of a checkpoint from before there was a choice
-        neighbours = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual"), with_noise) if "ranked" in kept else None
-        self.set_target_state(TargetState(**kept, neighbours=neighbours))
+        neighbors = InterCameraPairs(kept.pop("ranked"), kept.pop("mutual"), with_noise) if "ranked" in kept else None
+        self.set_target_state(TargetState(**kept, neighbors=neighbors))

@@ -28,7 +28,7 @@ _ERASING_ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, flip, pad and crop, erase: the usual training transform of re-ID, on uint8 until the batch is normalised.
+    """Resize, flip, pad and crop, erase: the usual training transform of re-ID, on uint8 until the batch is normalized.
 
     It draws from torch's global generator: run it inside :func:`seeded`. Written out rather than composed of torchvision's random
     classes, whose dispatch costs more than the pixels of a person crop.
@@ -37,7 +37,7 @@ class TrainTransform:
         image_size: (height, width) in pixels.
         crop_padding: Black pixels added on every side before a random crop back to ``image_size``; 0 leaves the crop out.
         erasing_probability: Chance of erasing a rectangle (2 to 40 % of the area, aspect 0.3 to 3.3) with the ImageNet mean
-            colour (Zhong et al. 2020, arXiv:1708.04896); 0 leaves it out.
+            color (Zhong et al. 2020, arXiv:1708.04896); 0 leaves it out.
         flip_probability: Chance of mirroring left and right; 0 leaves it out.
     """
 

@@ -16,7 +16,7 @@ from lightning_reid.records import ImageRecord
 class UnlabeledDataModule(TargetImagesDataModule):
     """One image data set whose training identities are unknown: batches of any images, with the pseudo-labels of the moment.
 
-    Train batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` pseudo-labels in ``0..C-1``, ``camids [B]``, ``indices [B]``.
+    Train batch: ``images [B, 3, H, W]`` ImageNet-normalized, ``pids [B]`` pseudo-labels in ``0..C-1``, ``camids [B]``, ``indices [B]``.
     The true identities are used for reports only (cluster quality), never for a batch.
 
     Args:
@@ -39,7 +39,7 @@ class UnlabeledDataModule(TargetImagesDataModule):
     @property
     @override
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The unlabelled images, in the order of the rows of the state."""
+        """The unlabeled images, in the order of the rows of the state."""
         return self.dataset.train
 
     @override

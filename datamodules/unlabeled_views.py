@@ -1,4 +1,4 @@
-"""What unlabelled images bring to a batch of labelled ones: two augmentations of each, or soft labels; how they are drawn and travel."""
+"""What unlabeled images bring to a batch of labeled ones: two augmentations of each, or soft labels; how they are drawn and travel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_reid.datamodules.images import collate_parts
 
 
 def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator: np.random.Generator, world_size: int = 1) -> Tensor:
-    """Plan which unlabelled images lend their pairs of views to each batch.
+    """Plan which unlabeled images lend their pairs of views to each batch.
 
     Images come in random passes over all of them. None comes twice in the batches that all processes train on in one step, where there
     are enough; what fills no further step sits the rest of its pass out.
@@ -31,7 +31,7 @@ def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator
         ValueError: ``per_batch`` is out of range.
     """
     if not 1 <= per_batch <= num_images:
-        raise ValueError(f"need 1 <= per_batch <= {num_images} unlabelled images, got {per_batch}")
+        raise ValueError(f"need 1 <= per_batch <= {num_images} unlabeled images, got {per_batch}")
     together = per_batch * world_size if num_images >= per_batch * world_size else per_batch
     fitting = num_images - num_images % together
     num_passes = -(-num_batches * per_batch // fitting)
@@ -41,9 +41,9 @@ def view_batches(num_images: int, per_batch: int, *, num_batches: int, generator
 
 
 def collate_with_views(items: list[dict[str, Tensor]], num_labeled: int) -> dict[str, Any]:
-    """Stack a planned batch over N_l labelled images followed by unlabelled ones; pairs of views go to ``batch["unlabeled"]``.
+    """Stack a planned batch over N_l labeled images followed by unlabeled ones; pairs of views go to ``batch["unlabeled"]``.
 
-    Rows of the unlabelled images are added, ``rows [B]`` int64, -1 for a labelled one.
+    Rows of the unlabeled images are added, ``rows [B]`` int64, -1 for a labeled one.
     """
     batch = collate_parts(items, "unlabeled")
     del batch["parts"]
@@ -55,7 +55,7 @@ def collate_with_views(items: list[dict[str, Tensor]], num_labeled: int) -> dict
 
 
 def add_soft_labels(batch: dict[str, Any], soft_labels: Tensor) -> dict[str, Any]:
-    """Add ``soft_labels [B, C]``: of ``soft_labels [N_u, C]`` those of the batch's unlabelled images, zeros for labelled ones."""
+    """Add ``soft_labels [B, C]``: of ``soft_labels [N_u, C]`` those of the batch's unlabeled images, zeros for labeled ones."""
     rows = batch["rows"]
     return batch | {"soft_labels": soft_labels[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], 0)}
 

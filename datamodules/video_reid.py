@@ -23,7 +23,7 @@ from lightning_reid.datamodules.clips import (
     collate_train_clips,
 )
 from lightning_reid.datamodules.images import load_image
-from lightning_reid.datamodules.labelled_data import LabelledDataModule
+from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.datamodules.readers import corrected, read_corrections
@@ -42,10 +42,10 @@ _CLIPS_IN_WORDS: dict[ClipChoice, str] = {
 }
 
 
-class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
+class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     """One video re-ID data set: training batches of P identities x K clips, and its test protocol.
 
-    Train batch: ``clips [B, T, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
+    Train batch: ``clips [B, T, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..num_classes-1``, ``camids [B]``, ``indices [B]``.
     Evaluation batch, of B tracklets: ``clips [N, T, 3, H, W]``, the clips of one tracklet after those of another, ``num_clips [B]``, N in
     sum; the data set's own ``pids``, ``camids``, ``indices`` (queries and gallery apart), ``is_query``, ``second_pids`` ``[B]``. While
     processed tracklets are served, both hold ``masks [B or N, T, H, W]`` bool, true where a pixel is picture and not padding.
@@ -70,7 +70,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
         split: Which of the ten splits of iLIDS-VID and PRID-2011; 0 for other sets.
         epoch: Length of an epoch: ``"identities"`` shows every identity once, as in the text; ``"tracklets"`` draws about as many clips as
             there are training tracklets.
-        sparse_tracklets: Train on one tracklet, drawn by ``seed``, of each person in each camera (SSTT of a labelled set).
+        sparse_tracklets: Train on one tracklet, drawn by ``seed``, of each person in each camera (SSTT of a labeled set).
         corrections: CSV file of corrected test labels; ``datamodules/readers/mars_corrections_sample.csv`` documents the format.
         packed: Folder of a cache of decoded and resized frames, made on first use in a sub-folder of its own for each size and encoding, so
             that a clip costs one read; ``None`` decodes the image files each time.
@@ -244,7 +244,7 @@ class VideoReIDDataModule(LabelledDataModule[TrackletRecord]):
     @override
     def transform_text(self) -> str:
         height, width = self.image_size
-        parts = [_CLIPS_IN_WORDS[self.test_clips].format(self.clip_length), f"resize {height}x{width}, ImageNet normalisation"]
+        parts = [_CLIPS_IN_WORDS[self.test_clips].format(self.clip_length), f"resize {height}x{width}, ImageNet normalization"]
         if self._processed is not None:
             parts.insert(1, "processed tracklets")
         elif self.cache is not None and self.cache.encoding == "jpeg":

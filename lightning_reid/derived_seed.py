@@ -1,4 +1,4 @@
-"""Seeds for whatever is initialised or drawn: of what it is, never of how much was drawn before it."""
+"""Seeds for whatever is initialized or drawn: of what it is, never of how much was drawn before it."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def publish(draft: Path, path: Path) -> None:
     """Give a finished file or folder its name in one step; before and after it everything is put on the disk (``fsync``).
 
     Args:
-        draft: Of the same file system, as a neighbour of ``path`` is.
+        draft: Of the same file system, as a neighbor of ``path`` is.
         path: A file there is replaced; a folder there must be empty.
 
     Raises:

@@ -15,7 +15,7 @@ from lightning_reid.records import AnyRecord, ImageRecord, TargetState, Tracklet
 
 
 @runtime_checkable
-class LabelledData(Protocol):
+class LabeledData(Protocol):
     """A datamodule with identities to classify."""
 
     @property
@@ -24,7 +24,7 @@ class LabelledData(Protocol):
 
 
 @runtime_checkable
-class NamedPeople(LabelledData, Protocol):
+class NamedPeople(LabeledData, Protocol):
     """A datamodule that says who its training identities are."""
 
     @property
@@ -65,7 +65,7 @@ class EvaluatedData(Protocol):
 
 @runtime_checkable
 class TargetData(Protocol):
-    """A datamodule with unlabelled images and what is believed of them at the moment."""
+    """A datamodule with unlabeled images and what is believed of them at the moment."""
 
     @property
     def target_records(self) -> tuple[ImageRecord, ...]:
@@ -89,23 +89,23 @@ class TargetData(Protocol):
 
 
 @runtime_checkable
-class PartlyLabelledData(TargetData, Protocol):
-    """A datamodule with labelled images of other identities beside the unlabelled ones."""
+class PartlyLabeledData(TargetData, Protocol):
+    """A datamodule with labeled images of other identities beside the unlabeled ones."""
 
     @property
     def num_classes(self) -> int:
-        """C_l, the number of labelled identities."""
+        """C_l, the number of labeled identities."""
 
     @property
     def labeled_records(self) -> tuple[ImageRecord, ...]:
-        """The N_l labelled images."""
+        """The N_l labeled images."""
 
     @property
     def labeled_pids(self) -> Tensor:
         """``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``."""
 
     def labeled_dataloader(self) -> DataLoader:
-        """This rank's share of the labelled images in the test-time transform; batches hold ``images`` and ``indices``."""
+        """This rank's share of the labeled images in the test-time transform; batches hold ``images`` and ``indices``."""
 
 
 @runtime_checkable
@@ -168,4 +168,4 @@ class EmbeddingModel(Protocol):
     """A module that embeds images."""
 
     def embed(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
-        """Embed normalised images ``[B, 3, H, W]``."""
+        """Embed normalized images ``[B, 3, H, W]``."""

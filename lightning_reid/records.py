@@ -75,7 +75,7 @@ class Splits(Generic[Record]):
 
     Attributes:
         name: Short name, the ``domain`` of its records.
-        train: Labelled training records.
+        train: Labeled training records.
         query: Probes.
         gallery: What the probes are searched in; may hold junk (-1), distractors (0) and, as in MARS, the queries themselves.
         notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
@@ -131,7 +131,7 @@ class TrainedPeople:
 
 @dataclass(frozen=True)
 class InterCameraPairs:
-    """Cross-camera neighbour lists of N images (HSR, Algorithm 1).
+    """Cross-camera neighbor lists of N images (HSR, Algorithm 1).
 
     Attributes:
         ranked: ``[N, K]`` int64, row i holds the nearest images of other cameras, nearest first, -1 where there are fewer than K.
@@ -163,7 +163,7 @@ IN_TRIPLET_LOSSES = EmbeddingSpace(before_neck=True, normalized=False)
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """The labelled images as the network of one iteration sees them, in the space of ``TargetState.embeddings``.
+    """The labeled images as the network of one iteration sees them, in the space of ``TargetState.embeddings``.
 
     Attributes:
         embeddings: ``[N_l, D]`` float.
@@ -179,7 +179,7 @@ Held = TypeVar("Held", Tensor, LabeledEmbeddings)
 
 @dataclass(frozen=True)
 class TargetState:
-    """What is believed of the unlabelled target images during one iteration; row i is the i-th target record.
+    """What is believed of the unlabeled target images during one iteration; row i is the i-th target record.
 
     Made by the clustering callback in one embedding pass, refined by later callbacks (each returns a changed copy with
     ``dataclasses.replace``), held by the datamodule. It holds the same values on every rank.
@@ -190,10 +190,10 @@ class TargetState:
         camids: ``[N]`` int64.
         embeddings: ``[N, D]`` float, those that were clustered; ``None`` after a restart from a checkpoint, which does not carry them.
         parts: ``[N, 2, D]`` float, upper and lower body; ``None`` when no callback asked for them, or after a restart.
-        neighbours: Cross-camera lists, once mined.
+        neighbors: Cross-camera lists, once mined.
         exemplars: ``[C]`` int64, the image that stands for each cluster; ``None`` where the clustering has none.
         soft_labels: ``[N, C]`` float, how much each image belongs to each cluster; ``None`` for hard labels.
-        labeled: Labelled images beside the target ones; ``None`` where no callback asked for them, or after a restart.
+        labeled: Labeled images beside the target ones; ``None`` where no callback asked for them, or after a restart.
         space: What ``embeddings`` are.
     """
 
@@ -202,7 +202,7 @@ class TargetState:
     camids: Tensor
     embeddings: Tensor | None = None
     parts: Tensor | None = None
-    neighbours: InterCameraPairs | None = None
+    neighbors: InterCameraPairs | None = None
     exemplars: Tensor | None = None
     soft_labels: Tensor | None = None
     labeled: LabeledEmbeddings | None = None

@@ -1,7 +1,7 @@
 """Embeddings of a folder of person crops by a trained network, and the rank list of a query image.
 
 Takes checkpoints of lightning-reid, and ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.npz (embeddings
-[N, D] float32 of length 1, paths [N]), config.yaml (the options, for --config), and with --query neighbours.csv and rank_list.png.
+[N, D] float32 of length 1, paths [N]), config.yaml (the options, for --config), and with --query neighbors.csv and rank_list.png.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lightning_reid.inference import (
     draw_search,
     find_crops,
     nearest_images,
-    print_neighbours,
+    print_neighbors,
     write_embeddings,
-    write_neighbours,
+    write_neighbors,
 )
 from lightning_reid.networks import load_embedding_network, trained_image_size
 
@@ -82,11 +82,11 @@ def main(argv: list[str] | None = None) -> EmbeddedImages:
         f"{number} embeddings of {length} numbers in {output / 'embeddings.npz'}; images resized to {height}x{width}, {rate:.0f} a second"
     )
     if cfg.query is not None:
-        neighbours = nearest_images(cfg.query, query.embeddings[0], images, cfg.top)
-        write_neighbours(output / "neighbours.csv", neighbours)
-        write_atomically(picture, draw_search(cfg.query, neighbours).save)
-        print_neighbours(cfg.query, neighbours)
-        print(f"rank list in {picture} and {output / 'neighbours.csv'}")
+        neighbors = nearest_images(cfg.query, query.embeddings[0], images, cfg.top)
+        write_neighbors(output / "neighbors.csv", neighbors)
+        write_atomically(picture, draw_search(cfg.query, neighbors).save)
+        print_neighbors(cfg.query, neighbors)
+        print(f"rank list in {picture} and {output / 'neighbors.csv'}")
     return images
 
 

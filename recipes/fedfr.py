@@ -19,7 +19,7 @@ from jsonargparse.typing import PositiveInt
 
 from lightning_reid.callbacks import HardNegativeSampling
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.federated import FedAvg, FedFace, FedFR
+from lightning_reid.federated import FedFace, FedFR, FedPav
 from lightning_reid.federation import Client
 from lightning_reid.files import write_json
 from lightning_reid.modules import FedFRClient
@@ -42,7 +42,7 @@ SMALL_RUN = {
 def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedfr.py")
     FederationOptions.add_to(parser, output="runs/fedfr")
-    parser.add_argument("--public", type=str | None, default=None, help="labelled data set that the server was trained on and shares")
+    parser.add_argument("--public", type=str | None, default=None, help="labeled data set that the server was trained on and shares")
     parser.add_argument("--clients", type=list[str] | None, default=None, help="data sets of the clients")
     parser.add_argument("--held_out", type=float, default=0.4, help="share of a client's images that it is tested on, in (0, 1)")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=60, help="passes over the public data before the first round")
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--far", type=list[float], default=[1e-3, 1e-2], help="false accept rates, each in (0, 1]")
     parser.add_argument("--fpir", type=list[float], default=[1e-2, 1e-1], help="false positive identification rates, each in (0, 1]")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images of a client's training batch")
-    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities", "split"})
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "seed", "needs_test", "val_identities", "split"})
     skipped = {"num_local", "num_public", "personal_embeddings", "branch", "distillation", *Method().weights()}
     parser.add_class_arguments(FedFRClient, "model", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})
@@ -101,7 +101,7 @@ class Experiment:
 
     def federate(self, row: str, method: Method, threshold: float) -> dict[str, Any]:
         """One federation: the server's generic scores, the clients' personal ones with each of three models, and what it cost."""
-        strategy = FedFace() if row == tables.FEDFACE else FedFR() if method.public else FedAvg()
+        strategy = FedFace() if row == tables.FEDFACE else FedFR() if method.public else FedPav()
         members = [self.client(name, method, threshold) for name in self.data.clients]
         federation = self.run.federation(row, strategy, members)
         state, server = federation.fit(self.run.rounds), self.module(1, 0, method)
@@ -119,9 +119,8 @@ class Experiment:
             ways = {name: tables.adapted(members, state, weight, self.cfg) for name, weight in tables.ADAPTATIONS.items()}
             personal |= {name: self.data.personal(alone) for name, alone in ways.items()}
         steps = sum(sum(one.steps.values()) for one in federation.rounds)
-        payload = max(size for one in federation.rounds for size in one.report.bytes_up.values())
-        scores = {"generic": self.data.generic(server), "personal": personal}
-        return scores | {"steps": steps, "public share": share, "payload_bytes": payload}
+        costs = {"payload_bytes": max(size for one in federation.rounds for size in one.report.bytes_up.values())}
+        return {"generic": self.data.generic(server), "personal": personal, "steps": steps, "public share": share, **costs}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -132,8 +131,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         data, first = experiment.data, experiment.server
         server = {"generic": data.generic(first), "personal": {tables.SERVER: data.personal(dict.fromkeys(data.clients, first))}}
         found: dict[str, dict[str, Any]] = {tables.PRETRAINED: server | {"steps": 0, "payload_bytes": 0}}
-        rows = [*METHODS] if cfg.ablation else cfg.rows
-        found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in rows}
+        found |= {row: experiment.federate(row, METHODS[row], cfg.threshold) for row in ([*METHODS] if cfg.ablation else cfg.rows)}
         if cfg.sweep:
             others = {t: experiment.federate(f"FedFR-{t:g}", METHODS[FEDFR], t) for t in tables.THRESHOLDS if t != cfg.threshold}
             tables.draw_sweep(output / "sweep.png", {cfg.threshold: found[FEDFR]} | others)

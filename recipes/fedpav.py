@@ -16,8 +16,8 @@ import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule
-from lightning_reid.federated import FedAvg, FedPav, FedUReID
+from lightning_reid.datamodules import FederatedData, ImageReIDDataModule
+from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.federation import Client, score_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str] | None, default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     parser.add_argument("--unseen", type=list[str], default=[], help="data sets with a test part that the server's model is scored on")
-    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "root", "seed", "needs_test", "val_identities", "split"})
+    parser.add_class_arguments(ImageReIDDataModule, "data", skip={"dataset", "seed", "needs_test", "val_identities", "split"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
     parser.set_defaults({"model.milestones": []})
     small = "small ones and training small networks on their clients"
@@ -52,11 +52,11 @@ class Experiment:
 
     def __init__(self, cfg: Namespace) -> None:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
-        self.dealt = FederatedDataModule(cfg.datasets, **self.run.split_arguments(), **cfg.data)
-        self.unseen = {name: ImageReIDDataModule(name, cfg.root, seed=cfg.seed, val_identities=0, **cfg.data) for name in cfg.unseen}
+        self.dealt = FederatedData(cfg.datasets, **self.run.split_arguments(), **cfg.data)
+        self.unseen = {name: ImageReIDDataModule(name, seed=cfg.seed, val_identities=0, **cfg.data) for name in cfg.unseen}
         read_now(self.dealt, *self.unseen.values())
 
-    def federate(self, row: str, strategy: FedAvg) -> dict[str, Any]:
+    def federate(self, row: str, strategy: FedPav) -> dict[str, Any]:
         """Each client's scores on its own test set, the server's on unseen sets, and what was sent."""
         members = []
         for name, images in self.dealt.clients.items():

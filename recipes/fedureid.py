@@ -17,8 +17,8 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from lightning_reid.callbacks import BottomUpClustering
-from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
-from lightning_reid.federation import Client, LocalTraining, Personalisation, fedureid_client
+from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, UnlabeledDataModule
+from lightning_reid.federation import Client, LocalTraining, Personalization, fedureid_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.recipes.fedureid_tables import (
@@ -28,7 +28,7 @@ from lightning_reid.recipes.fedureid_tables import (
     STANDALONE,
     START,
     RowName,
-    personalisation,
+    personalization,
     print_methods,
     print_rows,
 )
@@ -48,15 +48,15 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="fedureid.py")
     FederationOptions.add_to(parser, output="runs/fedureid", rounds=20, epochs=2)
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
-    parser.add_argument("--pretraining", type=str | None, default=None, help="labelled data set on which the first network is trained")
+    parser.add_argument("--pretraining", type=str | None, default=None, help="labeled data set on which the first network is trained")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
     parser.add_argument("--rows", type=list[RowName], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
-    parser.add_argument("--personalisation.precision", type=float, default=0.95, help=precision_help)
-    parser.add_argument("--personalisation.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
-    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "root", "seed", "val_identities", "split"})
+    parser.add_argument("--personalization.precision", type=float, default=0.95, help=precision_help)
+    parser.add_argument("--personalization.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
+    parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "seed", "val_identities", "split"})
     parser.add_class_arguments(BottomUpReID, "model")
     skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
     parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)
@@ -70,21 +70,21 @@ class Experiment:
 
     def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run = cfg, FederationOptions.of(cfg)
-        self.data = FederatedDataModule(cfg.datasets, unlabeled=True, **self.run.split_arguments(), **cfg.data)
-        sizes = {name: cfg.data[name] for name in ("image_size", "crop_padding", "num_workers")}
+        self.data = FederatedData(cfg.datasets, unlabeled=True, **self.run.split_arguments(), **cfg.data)
+        sizes = {name: cfg.data[name] for name in ("root", "image_size", "crop_padding", "num_workers")}
         options = sizes | {"seed": cfg.seed, "needs_test": False, "val_identities": 0}
-        known = [] if cfg.pretraining is None else [ImageReIDDataModule(cfg.pretraining, cfg.root, **options)]
+        known = [] if cfg.pretraining is None else [ImageReIDDataModule(cfg.pretraining, **options)]
         read_now(self.data, *known)
         folder.holds(*(data.dataset for data in (*self.data.clients.values(), *known)))
         self.start = self._first_network(known[0]) if known else None
 
     def _first_network(self, data: ImageReIDDataModule) -> dict[str, Tensor]:
-        """The network that all clients start from, trained on other people's labelled images: what ImageNet is to a ResNet-50."""
+        """The network that all clients start from, trained on other people's labeled images: what ImageNet is to a ResNet-50."""
         epochs, stage = self.cfg.pretraining_epochs, Stage(self.run.of_one_run(), "pretraining")
         options = network_arguments(self.cfg.model) | {"lr": 1e-3, "milestones": [epochs // 2, epochs * 3 // 4]}
         return stage.train(lambda: SupervisedReID(**options), data, epochs)[0].network.state_dict()
 
-    def clients(self, personal: Personalisation) -> list[Client]:
+    def clients(self, personal: Personalization) -> list[Client]:
         """All of them, as if nothing had been run."""
         cfg, found = self.cfg, []
         options: dict[str, Any] = {name: cfg[name].as_dict() for name in ("clustering", "model")}
@@ -99,7 +99,7 @@ class Experiment:
 
     def before(self) -> dict[str, Any]:
         """Scores of the network that all clients start from."""
-        personal, folder = personalisation(self.cfg, BASELINE), Path(self.cfg.output)
+        personal, folder = personalization(self.cfg, BASELINE), Path(self.cfg.output)
         trainings = [
             LocalTraining(one, personal.strategy(), folder / f"{one.id}.ckpt", self.cfg.accelerator) for one in self.clients(personal)
         ]
@@ -107,7 +107,7 @@ class Experiment:
 
     def federate(self, row: str) -> dict[str, Any]:
         """One federation: every client's scores with its personal model, and what the rounds cost."""
-        personal = personalisation(self.cfg, row)
+        personal = personalization(self.cfg, row)
         members = self.clients(personal)
         federation = self.run.federation(row, personal.strategy(), members)
         scores = RoundScores(federation, self.cfg.test_every_n_rounds)

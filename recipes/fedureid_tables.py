@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jsonargparse import Namespace
 
-from lightning_reid.federation import Personalisation
+from lightning_reid.federation import Personalization
 from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
@@ -25,19 +25,19 @@ ROWS: Mapping[str, tuple[bool, bool, bool]] = MappingProxyType(
         ALL: (True, True, True),
     }
 )
-"""Of the poster's ablation: personalised clustering, epoch, update."""
+"""Of the poster's ablation: personalized clustering, epoch, update."""
 FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 Found = Mapping[str, Mapping[str, Any]]
 """Rows by their names, as ``results.json`` has them."""
 
 
-def personalisation(cfg: Namespace, row: str) -> Personalisation:
+def personalization(cfg: Namespace, row: str) -> Personalization:
     """The switches of a row; a client that goes on with its own model alone is not in a federation."""
-    precision = cfg.personalisation.precision
+    precision = cfg.personalization.precision
     if row == STANDALONE:
-        return Personalisation(clustering=False, epoch=False, update=True, local_share=1.0)
-    return Personalisation(*ROWS[row], precision=precision, local_share=cfg.personalisation.local_share)
+        return Personalization(clustering=False, epoch=False, update=True, local_share=1.0)
+    return Personalization(*ROWS[row], precision=precision, local_share=cfg.personalization.local_share)
 
 
 def print_rows(found: Found, title: str) -> None:

@@ -31,18 +31,19 @@ SMALL_RUN = {
 }
 NAMED = ("data.root", "source", "target", "data.source", "data.target")
 ROWS = {"DBSCAN baseline": (False, False), "baseline + PBH": (True, False), "baseline + ICM": (False, True), "HSR": (True, True)}
-"""Row of Table 4.2 to (part-based homogeneity?, inter-camera mining?)."""
+PARTS = ("part-based homogeneity", "inter-camera mining")
+"""What the rows of Table 4.2 have or lack."""
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="hsr_duke2market.py")
     RunOptions.add_to(parser, output="runs/hsr")
-    parser.add_argument("--source", type=str | None, help="short for --data.source: labelled folder in the Market naming, or a name")
+    parser.add_argument("--source", type=str | None, help="short for --data.source: labeled folder in the Market naming, or a name")
     parser.add_argument("--target", type=str | None, help="short for --data.target: folder to adapt to and to score on, or a name")
     parser.add_argument("--reverse", action="store_true", help="swap the domains: Market to Duke")
     parser.add_argument("--ablation", action="store_true", help="all five rows of Table 4.2")
     parser.add_argument("--epochs", type=PositiveInt, default=300, help="epochs on the target's pseudo-labels")
-    parser.add_argument("--source_epochs", type=PositiveInt, default=60, help="epochs on the labelled source")
+    parser.add_argument("--source_epochs", type=PositiveInt, default=60, help="epochs on the labeled source")
     parser.add_argument("--source_lr", type=PositiveFloat, default=3.5e-4, help="learning rate of the source model (Adam)")
     parser.add_class_arguments(CrossDomainDataModule, "data", skip={"seed"})
     parser.add_class_arguments(HSR, "model")
@@ -64,7 +65,7 @@ def parse(argv: list[str] | None) -> Namespace:
 
 
 def train_source_model(stage: Stage, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
-    """Pre-train on the labelled source; its score on the target is the row "direct transfer"."""
+    """Pre-train on the labeled source; its score on the target is the row "direct transfer"."""
     milestones = [cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
     options = network_arguments(cfg.model) | {"optimizer": "adam", "lr": cfg.source_lr, "milestones": milestones}
     pictures = [RankListLogger(stage.folder / "rank_list.png")]
@@ -78,13 +79,9 @@ def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source_mode
     callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=cfg.seed)] * with_pbh
     callbacks += [InterCameraMining(**cfg.icm)] * with_icm
     callbacks += [EmbeddingProjector(stage.folder / "clusters.png"), RankListLogger(stage.folder / "rank_list.png")]
-
     data.forget_target_state()
     options, every = cfg.model.as_dict() | {"pretrained": False, "weights": None}, cfg.clustering.every_n_epochs
-    _, row = stage.train_and_score(
-        lambda: HSR(**options).start_from(source_model), data, cfg.epochs, callbacks, validate_every_n_epochs=every
-    )
-    return row
+    return stage.row(lambda: HSR(**options).start_from(source_model), data, cfg.epochs, callbacks, validate_every_n_epochs=every)
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
@@ -94,18 +91,14 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         data = CrossDomainDataModule(**cfg.data, seed=cfg.seed)
         folder.read(data, data.source)
         source_model, direct_transfer = train_source_model(Stage(run, "direct transfer"), cfg, data)
-        parts = {name: parts for name, parts in ROWS.items() if cfg.ablation or parts in ((False, False), (True, True))}
-        told = ("part-based homogeneity", "inter-camera mining")
-        stages = {name: Stage(run, name, told=dict(zip(told, switches))) for name, switches in parts.items()}
-        rows = [direct_transfer, *(stage.finished_row() or adapt(stage, cfg, data, source_model) for stage in stages.values())]
+        asked = {name: parts for name, parts in ROWS.items() if cfg.ablation or parts[0] == parts[1]}
+        stages = {name: Stage(run, name, told=dict(zip(PARTS, parts))) for name, parts in asked.items()}
+        rows = [direct_transfer, *(adapt(stage, cfg, data, source_model) for stage in stages.values())]
         if is_first_process():
-            stamp, title = data.protocol_stamp(), f"{cfg.data.source} to {cfg.data.target}"
-            curves, levels = (
-                {name: stage.metrics_files for name, stage in stages.items()},
-                {direct_transfer.name: direct_transfer.scores["mAP"]},
-            )
+            stamp, levels = data.protocol_stamp(), {direct_transfer.name: direct_transfer.scores["mAP"]}
+            curves = {name: stage.metrics_files for name, stage in stages.items()}
             draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
-            report(output, rows, stamp, title=title, began=began)
+            report(output, rows, stamp, title=f"{cfg.data.source} to {cfg.data.target}", began=began)
         return rows
 
 

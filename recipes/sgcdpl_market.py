@@ -1,4 +1,4 @@
-"""SGC-DPL on Market-1501: few labelled identities, unlabelled images of others (thesis chapter 3, Tables 3.2 and 3.4).
+"""SGC-DPL on Market-1501: few labeled identities, unlabeled images of others (thesis chapter 3, Tables 3.2 and 3.4).
 
 Without --data.root or --data.dataset it generates a small data set and trains a small network: minutes on two CPU cores.
 With them, the defaults are the thesis' (ResNet-50, 256x128, 8 iterations of 200 epochs).
@@ -17,7 +17,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning_reid.callbacks import AffinityPseudoLabels, NMILogger, ProgressiveSelection, PseudoLabelClustering, RankListLogger
 from lightning_reid.datamodules import ImageReIDDataModule, SemiSupervisedDataModule
 from lightning_reid.modules import SGCDPL, SupervisedReID
-from lightning_reid.recipes.sgcdpl_tables import FIRST_ITERATION, FULL, INITIALISATION, LABELLED, METHODS, SGCDPL_ROW, Method
+from lightning_reid.recipes.sgcdpl_tables import FIRST_ITERATION, FULL, INITIALIZATION, LABELED, METHODS, SEEDED_AS, SGCDPL_ROW, Method
 from lightning_reid.recipes.workshop.curves import CLUSTERS, RANK1, SCORE, draw_curves
 from lightning_reid.recipes.workshop.options import RunOptions, network_arguments
 from lightning_reid.recipes.workshop.report import ResultRow, report
@@ -25,8 +25,8 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_proce
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
-# Batches are half the thesis', as there are few labelled identities. The learning rate falls at the end of each iteration, since the
-# initialisation was trained so too.
+# Batches are half the thesis', as there are few labeled identities. The learning rate falls at the end of each iteration, since the
+# initialization was trained so too.
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.dataset": "market-like", "data.p": 8, "data.unlabeled_per_batch": 4}),
     **{"model.lr": 0.01, "model.warmup_epochs": 0, "model.milestones": [2], "clustering.every_n_epochs": 3, "iterations": 3},
@@ -40,11 +40,11 @@ def build_parser() -> ArgumentParser:
     labeled = "short for --data.labeled: a share of the identities (1/6) or a number"
     parser.add_argument("--labeled", type=int | str | None, default=None, help=labeled)
     parser.add_argument("--nmi", action="store_true", help="also score k-means clusters of the gallery, as for CUB-200 (NMI, in [0, 1])")
-    parser.add_argument("--ablation", action="store_true", help="all rows of Tables 3.2 and 3.4, and training with all identities labelled")
+    parser.add_argument("--ablation", action="store_true", help="all rows of Tables 3.2 and 3.4, and training with all identities labeled")
     iterations = "clusterings, each followed by --clustering.every_n_epochs epochs"
     parser.add_argument("--iterations", type=PositiveInt, default=8, help=iterations)
-    parser.add_argument("--initial_epochs", type=PositiveInt, default=200, help="epochs of the initialisation")
-    parser.add_argument("--initial_lr", type=PositiveFloat, default=3.5e-4, help="learning rate of the initialisation (Adam)")
+    parser.add_argument("--initial_epochs", type=PositiveInt, default=200, help="epochs of the initialization")
+    parser.add_argument("--initial_lr", type=PositiveFloat, default=3.5e-4, help="learning rate of the initialization (Adam)")
     parser.add_class_arguments(SemiSupervisedDataModule, "data", skip={"seed"})
     parser.add_class_arguments(SGCDPL, "model", skip={"iteration_epochs"})
     parser.add_class_arguments(AffinityPseudoLabels, "clustering", skip={"preference", "labels", "picture"})
@@ -66,25 +66,25 @@ class Rows:
     def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run, epochs = cfg, RunOptions.of(cfg), cfg.initial_epochs
         self.data = SemiSupervisedDataModule(**cfg.data, seed=cfg.seed)
-        self.labelled_data = SemiSupervisedDataModule(**(cfg.data.as_dict() | {"unlabeled_per_batch": 0}), seed=cfg.seed)
-        folder.read(self.data)  # of the other, whose labelled people are the same, nothing else can be wrong
+        self.labeled_data = SemiSupervisedDataModule(**(cfg.data.as_dict() | {"unlabeled_per_batch": 0}), seed=cfg.seed)
+        folder.read(self.data)  # of the other, whose labeled people are the same, nothing else can be wrong
         self.adam = {"optimizer": "adam", "lr": cfg.initial_lr, "milestones": [epochs * 6 // 10, epochs * 85 // 100]}
 
     def initial(self, name: str) -> tuple[SGCDPL, ResultRow]:
-        """Training on labelled images, with the augmented triplet loss on unlabelled ones or without."""
-        data, stage = self.data if name == INITIALISATION else self.labelled_data, Stage(self.run, name)
+        """Training on labeled images, with the augmented triplet loss on unlabeled ones or without."""
+        data, stage = self.data if name == INITIALIZATION else self.labeled_data, Stage(self.run, name, seeded_as=SEEDED_AS[name])
         data.forget_target_state()
         options = self.cfg.model.as_dict() | self.adam
         return stage.train_and_score(lambda: SGCDPL(**options), data, self.cfg.initial_epochs, self._scoring(stage.folder))
 
     def fully_supervised(self) -> ResultRow:
-        """Training with all identities labelled, on so many images in all as the initialisation and the iterations see."""
-        stage, cfg = Stage(self.run, FULL), self.cfg
+        """Training with all identities labeled, on so many images in all as the initialization and the iterations see."""
+        stage, cfg = Stage(self.run, FULL, seeded_as=SEEDED_AS[FULL]), self.cfg
         theirs = {name: value for name, value in cfg.data.items() if name not in ("labeled", "unlabeled_per_batch", "split_seed")}
         data = ImageReIDDataModule(**theirs, seed=cfg.seed, val_identities=0)
         options = network_arguments(cfg.model) | {"label_smoothing": 0.0, "margin": cfg.model.margin} | self.adam
         scoring = self._scoring(stage.folder)
-        return stage.finished_row() or stage.train_and_score(lambda: SupervisedReID(**options), data, cfg.initial_epochs, scoring)[1]
+        return stage.row(lambda: SupervisedReID(**options), data, cfg.initial_epochs, scoring)
 
     def iterate(self, name: str, method: Method, initial: SGCDPL) -> ResultRow:
         """Cluster, select, train, again and again, from a copy of the initial model."""
@@ -99,7 +99,7 @@ class Rows:
         def build() -> SGCDPL:
             return SGCDPL(**options).start_from(initial)
 
-        return stage.finished_row() or stage.train_and_score(build, **fit, validate_every_n_epochs=every)[1]
+        return stage.row(build, **fit, validate_every_n_epochs=every)
 
     def _counts(self, *_: Any) -> dict[str, float]:
         """Columns of Table 3.4: what was clustered, beside what there is."""
@@ -114,17 +114,17 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg, began = parse(argv), time.monotonic()
     with RunFolder(cfg, ignored=("ablation", "labeled")) as folder:
         rows = Rows(cfg, folder)
-        labelled_model, labelled = rows.initial(LABELLED)
-        initial_model, initial = rows.initial(INITIALISATION)
+        labeled_model, labeled = rows.initial(LABELED)
+        initial_model, initial = rows.initial(INITIALIZATION)
         names = [name for name in METHODS if cfg.ablation or name == SGCDPL_ROW]
-        results = [labelled, initial, *(rows.iterate(name, METHODS[name], initial_model) for name in names)]
-        first = [rows.iterate(name, method, labelled_model) for name, method in FIRST_ITERATION.items() if cfg.ablation]
+        results = [labeled, initial, *(rows.iterate(name, METHODS[name], initial_model) for name in names)]
+        first = [rows.iterate(name, method, labeled_model) for name, method in FIRST_ITERATION.items() if cfg.ablation]
         results += [rows.fully_supervised()] if cfg.ablation else []
         if is_first_process():
             stamp, output = rows.data.protocol_stamp(), Path(cfg.output)
-            title = f"{cfg.data.dataset}, {cfg.data.labeled} of the identities labelled"
+            title = f"{cfg.data.dataset}, {cfg.data.labeled} of the identities labeled"
             curves = {name: Stage(rows.run, name).metrics_files for name in names}
-            levels = {row.name: row.scores["mAP"] for row in results if row.name in (LABELLED, INITIALISATION, FULL)}
+            levels = {row.name: row.scores["mAP"] for row in results if row.name in (LABELED, INITIALIZATION, FULL)}
             panels, every = (SCORE, RANK1, CLUSTERS), cfg.clustering.every_n_epochs
             draw_curves(output / "curves.png", curves, panels=panels, stamp=stamp, levels=levels, epochs_per_iteration=every)
             report(output, results, stamp, title=title, began=began)

@@ -20,7 +20,7 @@ from lightning_reid.callbacks import (
 
 
 class Method(NamedTuple):
-    """A row: how unlabelled images are clustered, for how long, and from which initialisation."""
+    """A row: how unlabeled images are clustered, for how long, and from which initialization."""
 
     clustering: Literal["median", "guided", "dbscan", "dbscan-ssg"]
     labels: Literal["soft", "hard"] = "hard"
@@ -42,7 +42,9 @@ class Method(NamedTuple):
         return [*found, EmbeddingProjector(folder / "clusters.png")]
 
 
-LABELLED, INITIALISATION, FULL = "labelled only", "initialisation", "all identities labelled"
+LABELED, INITIALIZATION, FULL = "labeled only", "initialization", "all identities labeled"
+SEEDED_AS = MappingProxyType({LABELED: "labeled only", INITIALIZATION: "initialization", FULL: "all identities labeled"})
+"""What seeds are derived from, for the scores that these rows always had."""
 SGCDPL_ROW = "SGC-DPL"
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -52,7 +54,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         SGCDPL_ROW: Method("guided", "soft", progressive=True),
     }
 )
-"""The other rows of Table 3.2, all from the initialisation."""
+"""The other rows of Table 3.2, all from the initialization."""
 FIRST_ITERATION: Mapping[str, Method] = MappingProxyType(
     {
         "one iteration, AP": Method("median", first_iteration_only=True),
@@ -60,4 +62,4 @@ FIRST_ITERATION: Mapping[str, Method] = MappingProxyType(
         "one iteration, DBSCAN, SSG's radius": Method("dbscan-ssg", first_iteration_only=True),
     }
 )
-"""The rows of Table 3.4, from the model that saw labelled images only."""
+"""The rows of Table 3.4, from the model that saw labeled images only."""

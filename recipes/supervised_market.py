@@ -1,4 +1,4 @@
-"""A supervised source model: cross-entropy and batch-hard triplet on one labelled data set, scored on its own test set.
+"""A supervised source model: cross-entropy and batch-hard triplet on one labeled data set, scored on its own test set.
 
 Without --data.root or --data.dataset it generates a small data set and trains a small network: minutes on two CPU cores.
 With them, the defaults are a ResNet-50 at 256x128.

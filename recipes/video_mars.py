@@ -39,20 +39,20 @@ from lightning_reid.recipes.workshop.video_tables import (
 
 SMALL_RUN: dict[str, Any] = {
     **{"data.dataset": "mars-like", "data.image_size": [64, 32], "data.clip_length": 4, "data.num_workers": 0},
-    **{"video.network_options": {"backbone": "resnet18", "channels": [32, 64, 128, 256], "layers": [1, 2, 3, 1]}},
-    **{"video.lr": 1e-3, "video.milestones": [12, 17], "redetection.detector": "generated", "epochs": 20},
+    **{"model.network_options": {"backbone": "resnet18", "channels": [32, 64, 128, 256], "layers": [1, 2, 3, 1]}},
+    **{"model.lr": 1e-3, "model.milestones": [12, 17], "redetection.detector": "generated", "epochs": 20},
 }
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="video_mars.py")
-    parser.add_argument("--model", type=VideoNetworkName, default="stenvan", help="which network; the baseline is a ResNet, frame by frame")
+    parser.add_argument("--network", type=VideoNetworkName, default="stenvan", help="the baseline is a ResNet, frame by frame")
     tables = f"train every row of these tables of the text instead, of {' '.join(VIDEO_TABLES)}; of all of them where none is named"
     parser.add_argument("--ablation", type=str, nargs="*", default=None, metavar="TABLE", help=tables)
     parser.add_argument("--epochs", type=PositiveInt, default=200, help="passes over the training identities")
     RunOptions.add_to(parser, output="runs/video")
     parser.add_class_arguments(VideoReIDDataModule, "data", skip={"seed"})
-    parser.add_class_arguments(VideoReID, "video", skip={"network"})
+    parser.add_class_arguments(VideoReID, "model", skip={"network"})
     parser.add_argument("--redetect", action="store_true", help="train on re-detected and linked tracklets, too; --redetection says how")
     parser.add_class_arguments(RedetectOptions, "redetection")
     parser.set_defaults({"data.val_identities": 0})  # the papers' protocol: the last model is scored, nothing is selected
@@ -68,7 +68,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     if cfg.ablation == []:
         cfg.ablation = list(VIDEO_TABLES)
     height = cfg.data.image_size[0]
-    if height != TABLES_HEIGHT and (cfg.model == "stenvan" or cfg.ablation):
+    if height != TABLES_HEIGHT and (cfg.network == "stenvan" or cfg.ablation):
         print(f"numbers of stripes are for images of {TABLES_HEIGHT} rows: at {height} rows, 16 become {scaled_stripes(16, height)}")
     return cfg
 
@@ -87,7 +87,7 @@ class Rows:
     def train(self, row: VideoTableRow) -> tuple[ResultRow, Stage]:
         """The scores, under the row's name, and the stage that trained it."""
         if row.folder not in self._trained:
-            self._trained[row.folder] = self._fit(row, row.fitted(self.cfg.video.network_options or {}, self.cfg.data.image_size))
+            self._trained[row.folder] = self._fit(row, row.fitted(self.cfg.model.network_options or {}, self.cfg.data.image_size))
         result, stage = self._trained[row.folder]
         return replace(result, name=row.name), stage
 
@@ -114,7 +114,7 @@ class Rows:
             if extractor is not None:  # loading the extractor draws from the generator
                 detector, picture = self.redetect.build_detector(data.folder), stage.folder / "redetected.png"
                 callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(cfg.output), picture))
-            return VideoReID(row.network, **(cfg.video.as_dict() | {"network_options": options}))
+            return VideoReID(row.network, **(cfg.model.as_dict() | {"network_options": options}))
 
         every = max(1, cfg.epochs // 4)
         return stage.train_and_score(build, data, cfg.epochs, callbacks, validate_every_n_epochs=every, costs=costs)[1], stage
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[ResultRow]]:
             tables[title] = [result for result, _ in trained]
             if is_first_process():
                 output = Path(cfg.output) / title.replace(" ", "-") if len(asked) > 1 else Path(cfg.output)
-                stamp = stamp_of_table(data[title].protocol_stamp(), table, cfg.video)
+                stamp = stamp_of_table(data[title].protocol_stamp(), table, cfg.model)
                 curves = {result.name: stage.metrics_files for result, stage in trained}
                 draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamp)
                 report(output, tables[title], stamp, title=f"{title} on {cfg.data.dataset}", began=began)

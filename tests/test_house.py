@@ -94,6 +94,11 @@ def test_nobody_imports_a_bare_callbacks_or_datamodules_or_the_other_lightning()
     assert bare == []
 
 
+def test_a_recipe_is_short():
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "recipes").glob("*.py")}
+    assert {name: length for name, length in lengths.items() if length >= 150} == {}
+
+
 @pytest.mark.parametrize("name", ["utils", "misc", "common", "helpers"])
 def test_no_file_is_named_for_nothing(name):
     assert [path for path in python_files() if path.stem == name] == []

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 
-from lightning_reid.datamodules.generated.surface import Colour
+from lightning_reid.datamodules.generated.surface import Color
 
 TopKind = Literal["tank", "tshirt", "shirt", "hoodie", "jacket", "coat", "dress"]
 BottomKind = Literal["trousers", "shorts", "skirt"]
@@ -17,8 +17,8 @@ HairStyle = Literal["short", "bob", "long", "ponytail", "bald", "beanie", "cap"]
 
 Choices = dict[str, float]
 """Name to weight; weights need not sum to one."""
-Swatch = dict[Colour, float]
-"""Colour to weight; weights need not sum to one."""
+Swatch = dict[Color, float]
+"""Color to weight; weights need not sum to one."""
 
 Item = TypeVar("Item")
 
@@ -34,26 +34,26 @@ class Wardrobe:
 
     Attributes:
         tops: Kinds of top and their weights.
-        top_colours: Colours of tops.
+        top_colors: Colors of tops.
         patterns: Patterns of tops.
         bottoms: Kinds of bottom, for those who do not wear a dress.
-        bottom_colours: Colours of bottoms.
-        shoe_colours: Colours of shoes.
+        bottom_colors: Colors of bottoms.
+        shoe_colors: Colors of shoes.
         bags: Kinds of bag.
-        bag_colours: Colours of bags.
+        bag_colors: Colors of bags.
         hair: Hair styles and hats.
         num_shared: Number of particular tops, and half as many bottoms, that several people own.
         share: Probability that someone wears one of these.
     """
 
     tops: Choices
-    top_colours: Swatch
+    top_colors: Swatch
     patterns: Choices
     bottoms: Choices
-    bottom_colours: Swatch
-    shoe_colours: Swatch
+    bottom_colors: Swatch
+    shoe_colors: Swatch
     bags: Choices
-    bag_colours: Swatch
+    bag_colors: Swatch
     hair: Choices
     num_shared: int
     share: float
@@ -64,10 +64,10 @@ class Top:
     """Clothing of the upper body; ``hem`` is its height in body heights, ``sleeve`` the covered share of the arm."""
 
     kind: TopKind
-    colour: Colour
-    accent: Colour
+    color: Color
+    accent: Color
     pattern: Pattern
-    inner: Colour
+    inner: Color
     open_front: bool
     hem: float
     sleeve: float
@@ -78,9 +78,9 @@ class Bottom:
     """Clothing of the lower body; ``hem`` is its height in body heights, ``width`` scales trouser legs and skirt."""
 
     kind: BottomKind
-    colour: Colour
-    legs: Colour | None
-    side_stripe: Colour | None
+    color: Color
+    legs: Color | None
+    side_stripe: Color | None
     hem: float
     width: float
 
@@ -94,16 +94,16 @@ class Person:
         build: Relative width of trunk and limbs.
         shoulders: Relative width of the shoulders.
         stride: Relative length of the step.
-        skin: Colour of skin.
-        hair: Colour of hair or hat.
+        skin: Color of skin.
+        hair: Color of hair or hat.
         hair_style: Hair or hat.
         top: Clothing of the upper body.
         bottom: Clothing of the lower body.
-        shoes: Colour of shoes.
+        shoes: Color of shoes.
         boots: Whether the shoes reach up the shin.
-        scarf: Colour of a scarf, if worn.
+        scarf: Color of a scarf, if worn.
         bag: Kind of bag.
-        bag_colour: Its colour.
+        bag_color: Its color.
         bag_side: +1 where it hangs on the left, -1 on the right.
     """
 
@@ -111,16 +111,16 @@ class Person:
     build: float
     shoulders: float
     stride: float
-    skin: Colour
-    hair: Colour
+    skin: Color
+    hair: Color
     hair_style: HairStyle
     top: Top
     bottom: Bottom
-    shoes: Colour
+    shoes: Color
     boots: bool
-    scarf: Colour | None
+    scarf: Color | None
     bag: BagKind
-    bag_colour: Colour
+    bag_color: Color
     bag_side: int
 
 
@@ -129,25 +129,25 @@ def _pick(rng: np.random.Generator, weights: dict[Item, float]) -> Item:
     return list(weights)[int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))]
 
 
-def _dye(rng: np.random.Generator, swatch: Swatch, spread: float = 9.0) -> Colour:
-    """A colour of the swatch as one dye lot has it: lightness and hue vary a little."""
+def _dye(rng: np.random.Generator, swatch: Swatch, spread: float = 9.0) -> Color:
+    """A color of the swatch as one dye lot has it: lightness and hue vary a little."""
     offset = rng.normal(0.0, spread, 4)
-    base: Colour = _pick(rng, swatch)
-    return cast(Colour, tuple(float(np.clip(c + offset[3] + 0.6 * o, 6, 250)) for c, o in zip(base, offset)))
+    base: Color = _pick(rng, swatch)
+    return cast(Color, tuple(float(np.clip(c + offset[3] + 0.6 * o, 6, 250)) for c, o in zip(base, offset)))
 
 
 def draw_top(rng: np.random.Generator, wardrobe: Wardrobe) -> Top:
     """Draw a top."""
     kind = cast(TopKind, _pick(rng, wardrobe.tops))
-    colour, accent = _dye(rng, wardrobe.top_colours), _dye(rng, wardrobe.top_colours)
-    if sum(abs(a - b) for a, b in zip(colour, accent)) < 110:  # an accent that cannot be seen is no accent
-        accent = cast(Colour, tuple(c + 95 if sum(colour) < 330 else c - 95 for c in colour))
+    color, accent = _dye(rng, wardrobe.top_colors), _dye(rng, wardrobe.top_colors)
+    if sum(abs(a - b) for a, b in zip(color, accent)) < 110:  # an accent that cannot be seen is no accent
+        accent = cast(Color, tuple(c + 95 if sum(color) < 330 else c - 95 for c in color))
     return Top(
         kind=kind,
-        colour=colour,
-        accent=cast(Colour, tuple(float(np.clip(c, 5, 250)) for c in accent)),
+        color=color,
+        accent=cast(Color, tuple(float(np.clip(c, 5, 250)) for c in accent)),
         pattern=cast(Pattern, _pick(rng, wardrobe.patterns)),
-        inner=_dye(rng, wardrobe.top_colours),
+        inner=_dye(rng, wardrobe.top_colors),
         open_front=kind in ("jacket", "coat", "hoodie") and bool(rng.random() < 0.4),
         hem=HEMS[kind] + (rng.uniform(-0.09, 0.05) if kind == "coat" else rng.uniform(-0.015, 0.02)),
         sleeve=SLEEVES[kind] * rng.uniform(0.85, 1.0),
@@ -159,10 +159,10 @@ def draw_bottom(rng: np.random.Generator, wardrobe: Wardrobe, top: TopKind) -> B
     kind = "skirt" if top == "dress" else cast(BottomKind, _pick(rng, wardrobe.bottoms))
     hems = {"trousers": (0.05, 0.07), "shorts": (0.27, 0.38), "skirt": (0.2, 0.38)}
     tights = (35.0, 32.0, 36.0) if rng.random() < 0.8 and "coat" in wardrobe.tops else None
-    stripe = _dye(rng, wardrobe.top_colours) if rng.random() < 0.15 else None
+    stripe = _dye(rng, wardrobe.top_colors) if rng.random() < 0.15 else None
     return Bottom(
         kind=kind,
-        colour=_dye(rng, wardrobe.bottom_colours),
+        color=_dye(rng, wardrobe.bottom_colors),
         legs=tights if kind == "skirt" else None,
         side_stripe=stripe if kind != "skirt" else None,
         hem=rng.uniform(*hems[kind]),
@@ -191,14 +191,14 @@ def draw_person(rng: np.random.Generator, wardrobe: Wardrobe, shared_tops: tuple
         shoulders=float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.15)),
         stride=rng.uniform(0.7, 1.15),
         skin=_dye(rng, SKINS, 5.0),
-        hair=_dye(rng, wardrobe.top_colours if style in ("beanie", "cap") else HAIRS, 5.0),
+        hair=_dye(rng, wardrobe.top_colors if style in ("beanie", "cap") else HAIRS, 5.0),
         hair_style=style,
         top=top,
         bottom=bottom,
-        shoes=_dye(rng, wardrobe.shoe_colours),
+        shoes=_dye(rng, wardrobe.shoe_colors),
         boots=winter and bool(rng.random() < 0.3),
-        scarf=_dye(rng, wardrobe.top_colours) if winter and rng.random() < 0.2 else None,
+        scarf=_dye(rng, wardrobe.top_colors) if winter and rng.random() < 0.2 else None,
         bag=cast(BagKind, _pick(rng, wardrobe.bags)),
-        bag_colour=_dye(rng, wardrobe.bag_colours),
+        bag_color=_dye(rng, wardrobe.bag_colors),
         bag_side=1 if rng.random() < 0.5 else -1,
     )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_reid.datamodules.generated.camera import Back, Camera, Ground
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, draw_line, fill, fill_ellipse, shaded
+from lightning_reid.datamodules.generated.surface import Canvas, Color, draw_line, fill, fill_ellipse, shaded
 from lightning_reid.datamodules.generated.vehicles import draw_bicycle, draw_car
 
 SKYLINE = 0.7
@@ -15,8 +15,8 @@ SKYLINE = 0.7
 BACKDROP = (2.4, 3.5)
 """Height and width of a backdrop, in crop heights."""
 
-GROUNDS: dict[Ground, Colour] = {"paving": (158, 152, 144), "asphalt": (104, 104, 108), "lawn": (96, 122, 68), "tiles": (186, 170, 152)}
-BACKS: dict[Back, Colour] = {
+GROUNDS: dict[Ground, Color] = {"paving": (158, 152, 144), "asphalt": (104, 104, 108), "lawn": (96, 122, 68), "tiles": (186, 170, 152)}
+BACKS: dict[Back, Color] = {
     "brick": (142, 84, 66),
     "shop": (120, 128, 132),
     "trees": (84, 104, 62),
@@ -72,7 +72,7 @@ def cut_backdrop(backdrop: Canvas, left: float, horizon: float, shape: tuple[int
 def _draw_ground(rng: np.random.Generator, canvas: Canvas, ground: Ground, skyline: int, unit: int) -> None:
     height, width = canvas.shape[:2]
     red, green, blue = canvas[-1, 0].tolist()
-    tone: Colour = (red, green, blue)
+    tone: Color = (red, green, blue)
     if ground in ("paving", "tiles"):
         _draw_joints(canvas, skyline, (0.05 if ground == "tiles" else 0.09) * unit, 0.006 * unit, shaded(tone, 0.82))
     if ground == "asphalt":
@@ -87,7 +87,7 @@ def _draw_ground(rng: np.random.Generator, canvas: Canvas, ground: Ground, skyli
         fill(canvas, [(width * 0.3, skyline), (width * 0.4, skyline), (width * 0.75, height), (width * 0.35, height)], (170, 158, 134))
 
 
-def _draw_joints(canvas: Canvas, skyline: int, gap: float, thick: float, tone: Colour) -> None:
+def _draw_joints(canvas: Canvas, skyline: int, gap: float, thick: float, tone: Color) -> None:
     """Joints between slabs: across they widen towards the viewer, lengthways they run to a vanishing point."""
     height, width = canvas.shape[:2]
     for i in range(1, 40):
@@ -119,9 +119,9 @@ def _draw_back(rng: np.random.Generator, canvas: Canvas, back: Back, skyline: in
 def _draw_trees(rng: np.random.Generator, canvas: Canvas, skyline: int, unit: int) -> None:
     width = canvas.shape[1]
     for _ in range(220):
-        centre = (round(rng.uniform(0, width)), round(rng.uniform(-0.1, 0.98) * skyline))
+        center = (round(rng.uniform(0, width)), round(rng.uniform(-0.1, 0.98) * skyline))
         green = shaded((76, 104, 52), rng.uniform(0.5, 1.5))
-        cv2.circle(canvas, centre, round(rng.uniform(0.02, 0.11) * unit), green, cv2.FILLED)
+        cv2.circle(canvas, center, round(rng.uniform(0.02, 0.11) * unit), green, cv2.FILLED)
     for x in rng.uniform(0, width, 9):
         draw_line(canvas, (x, 0), (x + 0.03 * unit, skyline + 0.05 * unit), rng.uniform(0.02, 0.06) * unit, (62, 50, 42))
 

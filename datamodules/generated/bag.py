@@ -9,7 +9,7 @@ from functools import partial
 
 from lightning_reid.datamodules.generated.appearance import Person
 from lightning_reid.datamodules.generated.pose import Joint
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, Point, Projection, Tube, draw_line, fill, shaded
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, Projection, Tube, draw_line, fill, shaded
 
 BACKPACK = Tube(((0.80, 0.06, 0.045), (0.78, 0.082, 0.06), (0.58, 0.088, 0.066), (0.555, 0.075, 0.055)))
 BEHIND = 0.105
@@ -26,42 +26,42 @@ def bag_parts(canvas: Canvas, person: Person, view: Projection, trunk: Tube, han
         trunk: The top that straps lie on.
         hand: Body coordinates of the hand on the bag's side.
     """
-    colour, side = person.bag_colour, person.bag_side
+    color, side = person.bag_color, person.bag_side
     if person.bag == "backpack":
-        pack = (-0.1 * view.frontal - 0.001, partial(_draw_backpack, canvas, view, colour))
-        return [pack, (0.015, partial(_draw_straps, canvas, view, trunk, colour))]
+        pack = (-0.1 * view.frontal - 0.001, partial(_draw_backpack, canvas, view, color))
+        return [pack, (0.015, partial(_draw_straps, canvas, view, trunk, color))]
     if person.bag == "shoulder":
         hang = (side * 0.125 * person.build, 0.50, 0.015)
-        pouch = (view.depth(hang[0], hang[2]) + 0.035, partial(_draw_pouch, canvas, view, hang, (0.07, 0.085), colour))
-        return [(0.012, partial(_draw_sling, canvas, view, trunk, side, colour)), pouch]
+        pouch = (view.depth(hang[0], hang[2]) + 0.035, partial(_draw_pouch, canvas, view, hang, (0.07, 0.085), color))
+        return [(0.012, partial(_draw_sling, canvas, view, trunk, side, color)), pouch]
     if person.bag == "handbag":
         hang = (hand[0] + side * 0.01, hand[1] - 0.06, hand[2])
-        return [(view.depth(hang[0], hang[2]) + 0.01, partial(_draw_pouch, canvas, view, hang, (0.075, 0.08), colour))]
+        return [(view.depth(hang[0], hang[2]) + 0.01, partial(_draw_pouch, canvas, view, hang, (0.075, 0.08), color))]
     return []
 
 
-def _draw_backpack(canvas: Canvas, view: Projection, colour: Colour) -> None:
+def _draw_backpack(canvas: Canvas, view: Projection, color: Color) -> None:
     shifted = replace(view, ground=view(0.0, 0.0, -BEHIND))
-    BACKPACK.draw(canvas, shifted, colour)
-    BACKPACK.patch(canvas, shifted, (0.55, 0.9), (math.pi - 0.8, math.pi + 0.8), shaded(colour, 0.75))
-    BACKPACK.patch(canvas, shifted, (0.3, 0.36), (math.pi - 1.2, math.pi + 1.2), shaded(colour, 0.6))
+    BACKPACK.draw(canvas, shifted, color)
+    BACKPACK.patch(canvas, shifted, (0.55, 0.9), (math.pi - 0.8, math.pi + 0.8), shaded(color, 0.75))
+    BACKPACK.patch(canvas, shifted, (0.3, 0.36), (math.pi - 1.2, math.pi + 1.2), shaded(color, 0.6))
 
 
-def _draw_straps(canvas: Canvas, view: Projection, trunk: Tube, colour: Colour) -> None:
+def _draw_straps(canvas: Canvas, view: Projection, trunk: Tube, color: Color) -> None:
     for angle in (-0.75, 0.55):
-        trunk.patch(canvas, view, (0.03 / trunk.length, 0.22 / trunk.length), (angle, angle + 0.22), shaded(colour, 0.9))
+        trunk.patch(canvas, view, (0.03 / trunk.length, 0.22 / trunk.length), (angle, angle + 0.22), shaded(color, 0.9))
 
 
-def _draw_sling(canvas: Canvas, view: Projection, trunk: Tube, side: int, colour: Colour) -> None:
+def _draw_sling(canvas: Canvas, view: Projection, trunk: Tube, side: int, color: Color) -> None:
     over, under = (0.9, 1.2) if view.frontal > 0 else (2.2, 1.9)
     start, stop = trunk.point(view, 0.06, -side * over), trunk.point(view, 0.85, side * under)
-    draw_line(canvas, start, stop, 0.016 * view.scale_y, shaded(colour, 0.9))
+    draw_line(canvas, start, stop, 0.016 * view.scale_y, shaded(color, 0.9))
 
 
-def _draw_pouch(canvas: Canvas, view: Projection, hang: Joint, size: Point, colour: Colour) -> None:
+def _draw_pouch(canvas: Canvas, view: Projection, hang: Joint, size: Point, color: Color) -> None:
     x, y = view(*hang)
     half = size[0] * view.scale_x * (0.45 + 0.55 * abs(view.sideways))  # a flat bag at the side shows its edge from the front
     low, rim = size[1] * view.scale_y, 0.9 * half
-    fill(canvas, [(x - rim, y), (x + rim, y), (x + half, y + low), (x - half, y + low)], colour)
-    fill(canvas, [(x - rim, y), (x + rim, y), (x + rim, y + low * 0.35), (x - rim, y + low * 0.35)], shaded(colour, 0.75))
-    draw_line(canvas, (x, y), (x, y - low * 0.8), 0.01 * view.scale_y, shaded(colour, 0.7))
+    fill(canvas, [(x - rim, y), (x + rim, y), (x + half, y + low), (x - half, y + low)], color)
+    fill(canvas, [(x - rim, y), (x + rim, y), (x + rim, y + low * 0.35), (x - rim, y + low * 0.35)], shaded(color, 0.75))
+    draw_line(canvas, (x, y), (x, y - low * 0.8), 0.01 * view.scale_y, shaded(color, 0.7))

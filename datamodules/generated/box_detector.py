@@ -20,7 +20,7 @@ class GeneratedBoxDetector:
     """Finds people in the frames of a ``GeneratedTracklets`` folder as a good detector would: nearly all of them, nearly exactly.
 
     It sees pixels, as a detector does, and looks them up in ``boxes.csv``. It gives everybody who can be seen, best score first, and does
-    not tell who the tracklet is labelled with. What it says of a frame depends on the seed and the frame alone.
+    not tell who the tracklet is labeled with. What it says of a frame depends on the seed and the frame alone.
 
     Args:
         folder: What ``GeneratedTracklets.write`` wrote.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 BOXES = "boxes.csv"
 COLUMNS = ("image", "x0", "y0", "x1", "y1", "role", "digest")
-"""File name; box of a visible person in pixels of the frame; ``person`` for the labelled one, ``other``; digest of the frame's pixels.
+"""File name; box of a visible person in pixels of the frame; ``person`` for the labeled one, ``other``; digest of the frame's pixels.
 
 A frame in which nobody can be seen has one row without a box, its role ``nobody``.
 """

@@ -31,12 +31,12 @@ class Camera:
         gain: White balance, factors of red, green and blue.
         exposure: Factor of all channels.
         gamma: Exponent of the tone curve; above 1 deepens shadows.
-        haze: Grey level of black, 0..1.
-        saturation: 1 leaves colours as they are, 0 is grey.
+        haze: Gray level of black, 0..1.
+        saturation: 1 leaves colors as they are, 0 is gray.
         sun: Strength of light and shade, 0 (overcast)..1; negative where the sun stands to the left.
         resolution: Height of a person's recording relative to the crop's, at most 1.
         blur: Standard deviation of the defocus in pixels of the default crop.
-        noise: Standard deviation of sensor noise in grey levels.
+        noise: Standard deviation of sensor noise in gray levels.
         quality: JPEG quality.
         occluders: What may stand in front of people.
         traffic: How many of all people pass here, relative to the other cameras.
@@ -76,9 +76,9 @@ def _tone_curve(gamma: float, haze: float) -> NDArray[np.uint8]:
     return np.rint(255.0 * (haze + (1.0 - haze) * levels)).astype(np.uint8)
 
 
-def _colour_matrix(camera: Camera, weather: Weather) -> NDArray[np.float32]:
-    grey = np.array([[0.299, 0.587, 0.114]]).repeat(3, axis=0)
-    mix = camera.saturation * np.eye(3) + (1.0 - camera.saturation) * grey
+def _color_matrix(camera: Camera, weather: Weather) -> NDArray[np.float32]:
+    gray = np.array([[0.299, 0.587, 0.114]]).repeat(3, axis=0)
+    mix = camera.saturation * np.eye(3) + (1.0 - camera.saturation) * gray
     gains = camera.exposure * weather.exposure * np.array(camera.gain) * np.array(weather.gain)
     return np.asarray(gains[:, None] * mix, np.float32)
 
@@ -121,7 +121,7 @@ def expose(canvas: Canvas, camera: Camera, weather: Weather, light: NDArray[np.f
     height, width = light.shape[:2]
     rows, columns = max(8, round(height * camera.resolution)), max(4, round(width * camera.resolution))
     image = cv2.resize(canvas, (columns, rows), interpolation=cv2.INTER_AREA)
-    image = cv2.transform(image, _colour_matrix(camera, weather))
+    image = cv2.transform(image, _color_matrix(camera, weather))
     if (rows, columns) != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     image = cv2.multiply(image, light, dtype=cv2.CV_8U)

@@ -36,20 +36,20 @@ def trunk_of(person: Person) -> Tube:
 def draw_top(canvas: Canvas, person: Person, view: Projection, trunk: Tube) -> None:
     """Draw trunk and pattern, then what makes the kind of top: neckline, open front or buttons, hood and pocket."""
     top = person.top
-    trunk.draw(canvas, view, top.colour)
+    trunk.draw(canvas, view, top.color)
     draw_pattern(canvas, trunk, view, top)
     if top.open_front:
         trunk.patch(canvas, view, (0.04, 0.92), (-0.42, 0.42), top.inner)
         for edge in (-0.46, 0.42):
-            trunk.patch(canvas, view, (0.04, 1.0), (edge, edge + 0.06), shaded(top.colour, 0.6))
+            trunk.patch(canvas, view, (0.04, 1.0), (edge, edge + 0.06), shaded(top.color, 0.6))
     elif top.kind in ("coat", "jacket", "shirt"):
-        trunk.patch(canvas, view, (0.05, 1.0), (-0.04, 0.04), shaded(top.colour, 0.55))
+        trunk.patch(canvas, view, (0.05, 1.0), (-0.04, 0.04), shaded(top.color, 0.55))
     if top.kind in ("tank", "tshirt", "dress"):
         trunk.patch(canvas, view, (0.0, 0.1 if top.kind == "tshirt" else 0.16), (-0.7, 0.7), person.skin)
     if top.kind == "hoodie":
-        trunk.patch(canvas, view, (0.0, 0.2), (math.pi - 1.0, math.pi + 1.0), shaded(top.colour, 0.7))
-        trunk.patch(canvas, view, (0.62, 0.82), (-0.75, 0.75), shaded(top.colour, 0.82))
-    trunk.patch(canvas, view, (0.975, 1.0), ALL_ROUND, shaded(top.colour, 0.6))
+        trunk.patch(canvas, view, (0.0, 0.2), (math.pi - 1.0, math.pi + 1.0), shaded(top.color, 0.7))
+        trunk.patch(canvas, view, (0.62, 0.82), (-0.75, 0.75), shaded(top.color, 0.82))
+    trunk.patch(canvas, view, (0.975, 1.0), ALL_ROUND, shaded(top.color, 0.6))
 
 
 def draw_skirt(canvas: Canvas, person: Person, view: Projection) -> None:
@@ -57,9 +57,9 @@ def draw_skirt(canvas: Canvas, person: Person, view: Projection) -> None:
     build, bottom, top = person.build, person.bottom, person.top
     flare = (0.085 + 0.12 * (0.5 - bottom.hem)) * bottom.width * build
     skirt = Tube(((0.6, 0.088 * build, 0.064 * build), (0.52, 0.1 * build, 0.075 * build), (bottom.hem, flare + 0.015, flare)))
-    skirt.draw(canvas, view, top.colour if top.kind == "dress" else bottom.colour)
+    skirt.draw(canvas, view, top.color if top.kind == "dress" else bottom.color)
     if top.kind == "dress":
         draw_pattern(canvas, skirt, view, top)
         return
     for angle in PLEATS:
-        skirt.patch(canvas, view, (0.4, 1.0), (angle, angle + 0.07), shaded(bottom.colour, 0.7))
+        skirt.patch(canvas, view, (0.4, 1.0), (angle, angle + 0.07), shaded(bottom.color, 0.7))

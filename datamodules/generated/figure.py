@@ -13,7 +13,7 @@ from lightning_reid.datamodules.generated.clothing import draw_skirt, draw_top, 
 from lightning_reid.datamodules.generated.head import draw_falling_hair, draw_head
 from lightning_reid.datamodules.generated.pattern import draw_sleeve_pattern
 from lightning_reid.datamodules.generated.pose import HIP, KNEE, Joint, Pose, along, walking_pose
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, Projection, draw_limb, draw_line, shaded
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Projection, draw_limb, draw_line, shaded
 
 THIGH, CALF, SHIN = 0.058, 0.04, 0.027
 """Half widths of a clothed leg at hip, knee and ankle, in body heights."""
@@ -56,15 +56,15 @@ def _upper_parts(canvas: Canvas, person: Person, view: Projection, pose: Pose) -
     return parts + bag_parts(canvas, person, view, trunk, hand)
 
 
-def _limb(canvas: Canvas, view: Projection, start: Joint, stop: Joint, radii: tuple[float, float], colour: Colour) -> None:
-    draw_limb(canvas, view(*start), view(*stop), (radii[0] * view.scale_x, radii[1] * view.scale_x), colour, view.light)
+def _limb(canvas: Canvas, view: Projection, start: Joint, stop: Joint, radii: tuple[float, float], color: Color) -> None:
+    draw_limb(canvas, view(*start), view(*stop), (radii[0] * view.scale_x, radii[1] * view.scale_x), color, view.light)
 
 
 def _draw_leg(canvas: Canvas, person: Person, view: Projection, hip: Joint, knee: Joint, ankle: Joint) -> None:
     bottom, build = person.bottom, person.build
     far = view.depth(hip[0], 0.0) < -0.02
     tone = 0.82 if far else 1.0  # the leg behind lies in the shade of the other
-    shoe, cloth = shaded(person.shoes, tone), shaded(bottom.colour, tone)
+    shoe, cloth = shaded(person.shoes, tone), shaded(bottom.color, tone)
     heel, toe = (ankle[0], ankle[1] - 0.015, ankle[2] - 0.015), (ankle[0] * 1.15, ankle[1] - 0.025, ankle[2] + 0.085)
     _limb(canvas, view, heel, toe, (0.022, 0.0209), shoe)
     if bottom.kind == "trousers":
@@ -88,7 +88,7 @@ def _draw_leg(canvas: Canvas, person: Person, view: Projection, hip: Joint, knee
 def _draw_arm(canvas: Canvas, person: Person, view: Projection, shoulder: Joint, elbow: Joint, hand: Joint) -> None:
     top, bulk = person.top, SLEEVE_BULK.get(person.top.kind, 1.0)
     tone = 0.85 if view.depth(shoulder[0], 0.0) < -0.03 else 1.0
-    cloth, skin = shaded(top.colour, tone), shaded(person.skin, tone)
+    cloth, skin = shaded(top.color, tone), shaded(person.skin, tone)
     upper, lower, wrist = SHOULDER_WIDTH * person.build * bulk, ELBOW_WIDTH * person.build * bulk, WRIST_WIDTH * bulk
     x, y = view(*hand)
     cv2.circle(canvas, (round(x), round(y)), max(1, round(0.02 * view.scale_x)), skin, cv2.FILLED)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from lightning_reid.datamodules.generated.camera import Occluder
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, Point, draw_line, fill, shaded
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, draw_line, fill, shaded
 from lightning_reid.datamodules.generated.vehicles import draw_bicycle
 
 
@@ -21,14 +21,14 @@ def cast_shadow(canvas: Canvas, foot: Point, size: float, sun: float) -> None:
     """
     light, strength = (1 if sun > 0 else -1), abs(sun)
     reach = 0.05 + 0.22 * strength
-    centre = (foot[0] - light * 0.7 * reach * size, foot[1] - 0.01 * size)
+    center = (foot[0] - light * 0.7 * reach * size, foot[1] - 0.01 * size)
     top, bottom = max(0, int(foot[1] - 0.15 * size)), min(canvas.shape[0], int(foot[1] + 0.12 * size))
     if top >= bottom:  # the crop ends above the feet
         return
     ground = canvas[top:bottom]
     dark = np.zeros(ground.shape[:2], np.uint8)
     axes = (round((reach + 0.06) * size), max(1, round(0.028 * size)))
-    cv2.ellipse(dark, (round(centre[0]), round(centre[1] - top)), axes, light * 6.0, 0, 360, 255, cv2.FILLED)
+    cv2.ellipse(dark, (round(center[0]), round(center[1] - top)), axes, light * 6.0, 0, 360, 255, cv2.FILLED)
     cv2.copyTo(cv2.convertScaleAbs(ground, alpha=0.72 - 0.22 * strength), dark, ground)
 
 
@@ -48,7 +48,7 @@ def draw_occluder(rng: np.random.Generator, canvas: Canvas, kind: Occluder) -> N
             draw_line(canvas, (0, height * share), (width, height * (share + 0.03)), 0.013 * height, tone)
 
 
-def draw_pole(canvas: Canvas, x: float, half: float, tone: Colour) -> None:
+def draw_pole(canvas: Canvas, x: float, half: float, tone: Color) -> None:
     """Draw a pole at column ``x``, ``half`` its half width in pixels, from the top of the canvas to its bottom."""
     height = canvas.shape[0]
     fill(canvas, [(x - half, 0), (x + half, 0), (x + half, height), (x - half, height)], tone)
@@ -58,7 +58,7 @@ def draw_pole(canvas: Canvas, x: float, half: float, tone: Colour) -> None:
 def _draw_hedge(rng: np.random.Generator, canvas: Canvas, top: float) -> None:
     height, width = canvas.shape[:2]
     for i in range(26):
-        centre = (round(width * (i + rng.random()) / 26), round(top + rng.uniform(0.0, 0.3) * (height - top)))
-        cv2.circle(canvas, centre, round(0.07 * width), shaded((70, 92, 50), rng.uniform(0.6, 1.3)), cv2.FILLED)
+        center = (round(width * (i + rng.random()) / 26), round(top + rng.uniform(0.0, 0.3) * (height - top)))
+        cv2.circle(canvas, center, round(0.07 * width), shaded((70, 92, 50), rng.uniform(0.6, 1.3)), cv2.FILLED)
     low = top + 0.15 * (height - top)
     fill(canvas, [(0, low), (width, low), (width, height), (0, height)], (58, 78, 44))

@@ -17,10 +17,10 @@ def draw_head(canvas: Canvas, person: Person, view: Projection) -> None:
     draw_limb(canvas, view(0.0, 0.82, 0.0), view(0.0, 0.88, 0.01), neck, shaded(person.skin, 0.85), view.light)
     if person.scarf is not None:
         fill_ellipse(canvas, view(0.0, 0.835, 0.01), (0.06 * across, 0.025 * up), person.scarf)
-    centre = view(0.0, 0.935, 0.012)
-    fill_ellipse(canvas, centre, (0.05 * across, 0.066 * up), person.skin if person.hair_style == "bald" else person.hair)
+    center = view(0.0, 0.935, 0.012)
+    fill_ellipse(canvas, center, (0.05 * across, 0.066 * up), person.skin if person.hair_style == "bald" else person.hair)
     if view.frontal > -0.45:
-        _draw_face(canvas, person, view, *centre)
+        _draw_face(canvas, person, view, *center)
     if person.hair_style == "cap" and view.frontal > -0.3:
         peak = (0.03 * across, 0.03 * across * max(0.4, abs(view.frontal)))
         draw_limb(canvas, view(0.0, 0.955, 0.03), view(0.0, 0.945, 0.1), peak, shaded(person.hair, 0.8), view.light)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from lightning_reid.datamodules.generated.appearance import Pattern, Top
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, Point, Projection, Tube, draw_limb, fill
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, Projection, Tube, draw_limb, fill
 
 ALL_ROUND = (-math.pi, math.pi)
-Painter = Callable[[Canvas, Tube, Projection, Colour], None]
+Painter = Callable[[Canvas, Tube, Projection, Color], None]
 
 
 def draw_pattern(canvas: Canvas, tube: Tube, view: Projection, top: Top) -> None:
@@ -19,29 +19,29 @@ def draw_pattern(canvas: Canvas, tube: Tube, view: Projection, top: Top) -> None
         paint(canvas, tube, view, top.accent)
 
 
-def _hoops(canvas: Canvas, tube: Tube, view: Projection, accent: Colour, *, step: float, share: float) -> None:
+def _hoops(canvas: Canvas, tube: Tube, view: Projection, accent: Color, *, step: float, share: float) -> None:
     step = step / tube.length
     for i in range(1, int(0.98 / step)):
         tube.patch(canvas, view, (0.05 + i * step, 0.05 + i * step + share * step), ALL_ROUND, accent)
 
 
-def _uprights(canvas: Canvas, tube: Tube, view: Projection, accent: Colour, *, count: int, half: float) -> None:
+def _uprights(canvas: Canvas, tube: Tube, view: Projection, accent: Color, *, count: int, half: float) -> None:
     for i in range(count):
         angle = math.tau * (i + 0.5) / count
         tube.patch(canvas, view, (0.12, 1.0), (angle - half, angle + half), accent)
 
 
-def _dots(canvas: Canvas, tube: Tube, view: Projection, accent: Colour) -> None:
+def _dots(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
     for row in range(1, int(tube.length / 0.055)):
         for i in range(10):
             tube.dot(canvas, view, 0.1 + row * 0.055 / tube.length, math.tau * (i + 0.5 * (row % 2)) / 10, 0.012, accent)
 
 
-def _logo(canvas: Canvas, tube: Tube, view: Projection, accent: Colour) -> None:
+def _logo(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
     tube.patch(canvas, view, (0.11 / tube.length, 0.23 / tube.length), (-0.62, 0.62), accent)
 
 
-def _yoke(canvas: Canvas, tube: Tube, view: Projection, accent: Colour) -> None:
+def _yoke(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
     tube.patch(canvas, view, (0.0, 0.15 / tube.length), ALL_ROUND, accent)
 
 
@@ -74,13 +74,13 @@ def draw_sleeve_pattern(canvas: Canvas, top: Top, view: Projection, joints: tupl
             _draw_rings(canvas, start, stop, radius, top.accent)
 
 
-def _draw_rings(canvas: Canvas, start: Point, stop: Point, radius: float, colour: Colour) -> None:
+def _draw_rings(canvas: Canvas, start: Point, stop: Point, radius: float, color: Color) -> None:
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     length = math.hypot(dx, dy) or 1.0
     nx, ny = dy / length * radius, -dx / length * radius
     for share in (0.2, 0.5, 0.8):
         (ax, ay), (bx, by) = _between(start, stop, share), _between(start, stop, share + 0.14)
-        fill(canvas, [(ax - nx, ay - ny), (ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny)], colour)
+        fill(canvas, [(ax - nx, ay - ny), (ax + nx, ay + ny), (bx + nx, by + ny), (bx - nx, by - ny)], color)
 
 
 def _between(start: Point, stop: Point, share: float) -> Point:

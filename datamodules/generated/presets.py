@@ -1,6 +1,6 @@
 """The two generated domains.
 
-Both were chosen once, by how real sets of their kind look, by what colour histograms score on them (little) and by what a
+Both were chosen once, by how real sets of their kind look, by what color histograms score on them (little) and by what a
 supervised network scores (clearly more). No adaptation method was run on them before they were fixed: changing a number
 here changes every score reported on generated data, so raise ``GENERATOR_VERSION`` with it.
 """
@@ -60,16 +60,16 @@ DUKE_LIKE = DomainPreset(
     code=2,
     wardrobe=Wardrobe(
         tops={"coat": 0.24, "jacket": 0.34, "hoodie": 0.24, "shirt": 0.18},
-        top_colours={
+        top_colors={
             (28, 28, 32): 5, (62, 62, 68): 4, (104, 106, 110): 3, (30, 40, 74): 4, (66, 48, 38): 2, (76, 80, 52): 2,
             (96, 34, 38): 2, (148, 132, 104): 1.5, (36, 68, 50): 1.5, (176, 176, 172): 1.5, (162, 40, 38): 1, (52, 92, 152): 1.5,
         },
         patterns={"plain": 0.52, "checks": 0.12, "stripes": 0.1, "logo": 0.1, "block": 0.14, "pinstripes": 0.02},
         bottoms={"trousers": 0.9, "skirt": 0.08, "shorts": 0.02},
-        bottom_colours={(38, 46, 72): 5, (26, 26, 30): 4, (78, 82, 90): 2.5, (138, 120, 92): 2, (66, 88, 124): 2.5, (84, 66, 50): 1},
-        shoe_colours={(28, 26, 26): 5, (86, 62, 44): 3, (206, 206, 204): 2, (112, 112, 116): 2},
+        bottom_colors={(38, 46, 72): 5, (26, 26, 30): 4, (78, 82, 90): 2.5, (138, 120, 92): 2, (66, 88, 124): 2.5, (84, 66, 50): 1},
+        shoe_colors={(28, 26, 26): 5, (86, 62, 44): 3, (206, 206, 204): 2, (112, 112, 116): 2},
         bags={"none": 0.3, "backpack": 0.46, "shoulder": 0.16, "handbag": 0.08},
-        bag_colours={(26, 26, 30): 5, (62, 64, 72): 2, (40, 56, 96): 2, (120, 40, 40): 1, (96, 86, 60): 1, (150, 150, 150): 0.7},
+        bag_colors={(26, 26, 30): 5, (62, 64, 72): 2, (40, 56, 96): 2, (120, 40, 40): 1, (96, 86, 60): 1, (150, 150, 150): 0.7},
         hair={"short": 0.46, "bob": 0.1, "long": 0.14, "ponytail": 0.08, "bald": 0.04, "beanie": 0.14, "cap": 0.04},
         num_shared=18,
         share=0.3,
@@ -126,27 +126,27 @@ DUKE_LIKE = DomainPreset(
     junk=0.0,
 )
 
-# The front of a supermarket in summer: T-shirts, shorts, skirts, bright colours, six cameras, tight boxes of a detector.
+# The front of a supermarket in summer: T-shirts, shorts, skirts, bright colors, six cameras, tight boxes of a detector.
 MARKET_LIKE = DomainPreset(
     name="market-like",
     layout="market1501",
     code=1,
     wardrobe=Wardrobe(
         tops={"tshirt": 0.5, "tank": 0.1, "shirt": 0.16, "dress": 0.16, "hoodie": 0.04, "jacket": 0.04},
-        top_colours={
+        top_colors={
             (236, 236, 232): 5, (32, 32, 36): 2.5, (150, 152, 156): 2, (204, 44, 48): 2, (238, 140, 168): 1.8,
             (126, 188, 230): 2, (40, 84, 180): 2, (240, 208, 70): 1.5, (70, 160, 84): 1.5, (242, 140, 52): 1.2,
             (128, 76, 156): 1.2, (30, 44, 92): 1.5,
         },
         patterns={"plain": 0.46, "stripes": 0.14, "logo": 0.2, "checks": 0.07, "dots": 0.07, "pinstripes": 0.03, "block": 0.03},
         bottoms={"trousers": 0.36, "shorts": 0.44, "skirt": 0.2},
-        bottom_colours={
+        bottom_colors={
             (84, 112, 158): 4, (34, 36, 42): 4, (48, 58, 92): 3, (190, 176, 146): 2, (226, 224, 220): 1.5, (140, 142, 140): 2,
             (206, 92, 110): 0.8, (96, 122, 84): 0.8,
         },
-        shoe_colours={(228, 228, 226): 4, (36, 34, 36): 3, (196, 60, 58): 1, (92, 124, 184): 1, (172, 140, 104): 2},
+        shoe_colors={(228, 228, 226): 4, (36, 34, 36): 3, (196, 60, 58): 1, (92, 124, 184): 1, (172, 140, 104): 2},
         bags={"none": 0.36, "backpack": 0.26, "shoulder": 0.22, "handbag": 0.16},
-        bag_colours={
+        bag_colors={
             (30, 30, 34): 3, (202, 52, 52): 1.5, (66, 104, 178): 1.5, (232, 226, 214): 1.5, (146, 100, 64): 1.5,
             (236, 150, 172): 1,
         },

@@ -12,29 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 Canvas = NDArray[np.uint8]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 Point = tuple[float, float]
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
-    """The colour, each channel times ``factor``."""
-    return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
+def shaded(color: Color, factor: float) -> Color:
+    """The color, each channel times ``factor``."""
+    return (color[0] * factor, color[1] * factor, color[2] * factor)
 
 
-def fill(canvas: Canvas, points: Sequence[Point], colour: Colour) -> None:
+def fill(canvas: Canvas, points: Sequence[Point], color: Color) -> None:
     """Fill the polygon of ``points`` (x right, y down, in pixels)."""
-    cv2.fillPoly(canvas, [np.rint(points).astype(np.int32)], colour)
+    cv2.fillPoly(canvas, [np.rint(points).astype(np.int32)], color)
 
 
-def fill_ellipse(canvas: Canvas, centre: Point, radii: Point, colour: Colour) -> None:
+def fill_ellipse(canvas: Canvas, center: Point, radii: Point, color: Color) -> None:
     """Fill an upright ellipse."""
-    cv2.ellipse(canvas, (round(centre[0]), round(centre[1])), (round(radii[0]), round(radii[1])), 0, 0, 360, colour, cv2.FILLED)
+    cv2.ellipse(canvas, (round(center[0]), round(center[1])), (round(radii[0]), round(radii[1])), 0, 0, 360, color, cv2.FILLED)
 
 
-def draw_line(canvas: Canvas, start: Point, stop: Point, width: float, colour: Colour) -> None:
+def draw_line(canvas: Canvas, start: Point, stop: Point, width: float, color: Color) -> None:
     """Draw a line of ``width`` pixels, at least one."""
-    cv2.line(canvas, (round(start[0]), round(start[1])), (round(stop[0]), round(stop[1])), colour, max(1, round(width)))
+    cv2.line(canvas, (round(start[0]), round(start[1])), (round(stop[0]), round(stop[1])), color, max(1, round(width)))
 
 
 @dataclass(frozen=True)
@@ -113,26 +113,26 @@ class Tube:
         y, half_width, half_depth = self.ring(level)
         return view(half_width * math.sin(angle), y, half_depth * math.cos(angle))
 
-    def draw(self, canvas: Canvas, view: Projection, colour: Colour) -> None:
+    def draw(self, canvas: Canvas, view: Projection, color: Color) -> None:
         """Fill the silhouette, its unlit side darker."""
-        self._silhouette(canvas, view, shaded(colour, 0.72), -1.0, 1.0)
-        self._silhouette(canvas, view, colour, *((-0.5, 1.0) if view.light > 0 else (-1.0, 0.5)))
-        self._silhouette(canvas, view, shaded(colour, 1.1), *((0.35, 0.75) if view.light > 0 else (-0.75, -0.35)))
+        self._silhouette(canvas, view, shaded(color, 0.72), -1.0, 1.0)
+        self._silhouette(canvas, view, color, *((-0.5, 1.0) if view.light > 0 else (-1.0, 0.5)))
+        self._silhouette(canvas, view, shaded(color, 1.1), *((0.35, 0.75) if view.light > 0 else (-0.75, -0.35)))
 
-    def _silhouette(self, canvas: Canvas, view: Projection, colour: Colour, start: float, stop: float) -> None:
+    def _silhouette(self, canvas: Canvas, view: Projection, color: Color, start: float, stop: float) -> None:
         left, right = [], []
         for y, half_width, half_depth in self.rings:
             x0, y0 = view(0.0, y, 0.0)
             reach = view.scale_x * math.hypot(half_width * view.frontal, half_depth * view.sideways)
             left.append((x0 + start * reach, y0))
             right.append((x0 + stop * reach, y0))
-        fill(canvas, left + right[::-1], colour)
+        fill(canvas, left + right[::-1], color)
         sag = self.rings[-1][2] * view.scale_y * math.sin(view.pitch)  # seen from above the hem curves down in front
         if sag > 1.0:
             middle, half = (left[-1][0] + right[-1][0]) / 2, (right[-1][0] - left[-1][0]) / 2
-            cv2.ellipse(canvas, (round(middle), round(left[-1][1])), (round(half), round(sag)), 0, 0, 180, colour, cv2.FILLED)
+            cv2.ellipse(canvas, (round(middle), round(left[-1][1])), (round(half), round(sag)), 0, 0, 180, color, cv2.FILLED)
 
-    def patch(self, canvas: Canvas, view: Projection, levels: tuple[float, float], angles: tuple[float, float], colour: Colour) -> None:
+    def patch(self, canvas: Canvas, view: Projection, levels: tuple[float, float], angles: tuple[float, float], color: Color) -> None:
         """Fill the visible part of the surface between two levels and two angles (radians; the second at least the first)."""
         middle, half = (angles[0] + angles[1]) / 2, (angles[1] - angles[0]) / 2
         facing = math.remainder(middle + view.yaw, math.tau)  # 0 where the patch looks into the camera
@@ -144,16 +144,16 @@ class Tube:
         between = [] if levels[1] - levels[0] < 0.3 else [(levels[0] + levels[1]) / 2]
         outline = [(levels[0], turn) for turn in turns] + [(row, turns[-1]) for row in between]
         outline += [(levels[1], turn) for turn in reversed(turns)] + [(row, turns[0]) for row in between]
-        fill(canvas, [self.point(view, *corner) for corner in outline], colour)
+        fill(canvas, [self.point(view, *corner) for corner in outline], color)
 
-    def dot(self, canvas: Canvas, view: Projection, level: float, angle: float, radius: float, colour: Colour) -> None:
+    def dot(self, canvas: Canvas, view: Projection, level: float, angle: float, radius: float, color: Color) -> None:
         """Draw a round spot of ``radius`` body heights where it is visible."""
         if math.cos(angle + view.yaw) > 0.15:
             x, y = self.point(view, level, angle)
-            cv2.circle(canvas, (round(x), round(y)), max(1, round(radius * view.scale_y)), colour, cv2.FILLED)
+            cv2.circle(canvas, (round(x), round(y)), max(1, round(radius * view.scale_y)), color, cv2.FILLED)
 
 
-def draw_limb(canvas: Canvas, start: Point, stop: Point, radii: Point, colour: Colour, light: int) -> None:
+def draw_limb(canvas: Canvas, start: Point, stop: Point, radii: Point, color: Color, light: int) -> None:
     """Draw a tapered limb with round ends, its unlit side darker.
 
     Args:
@@ -161,17 +161,17 @@ def draw_limb(canvas: Canvas, start: Point, stop: Point, radii: Point, colour: C
         start: Pixel of the upper end.
         stop: Pixel of the lower end.
         radii: Half widths at the two ends, in pixels.
-        colour: Its lit colour.
+        color: Its lit color.
         light: +1 for light from the right, -1 from the left.
     """
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     length = math.hypot(dx, dy) or 1.0
     nx, ny = dy / length, -dx / length  # unit normal, to the right of a limb that hangs down
     side = 1.0 if nx * light >= 0 else -1.0
-    dark = shaded(colour, 0.72)
+    dark = shaded(color, 0.72)
     for (x, y), radius in ((start, radii[0]), (stop, radii[1])):
-        cv2.circle(canvas, (round(x), round(y)), max(1, round(radius)), dark if radius > 3 else colour, cv2.FILLED)
-    for tone, inner in ((dark, -1.0), (colour, -0.45)):
+        cv2.circle(canvas, (round(x), round(y)), max(1, round(radius)), dark if radius > 3 else color, cv2.FILLED)
+    for tone, inner in ((dark, -1.0), (color, -0.45)):
         a, b = side, inner * side
         corners = [
             (start[0] + a * nx * radii[0], start[1] + a * ny * radii[0]),

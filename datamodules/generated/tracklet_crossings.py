@@ -1,6 +1,6 @@
 """Who and what crosses a tracklet: people who walk by or beside, and things in front.
 
-Lengths are in heights of the box that a faultless detector would draw, x to the right and y down from the middle of the labelled person.
+Lengths are in heights of the box that a faultless detector would draw, x to the right and y down from the middle of the labeled person.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from lightning_reid.datamodules.generated.appearance import Bottom, Person, Top, draw_person
 from lightning_reid.datamodules.generated.camera import Camera
 from lightning_reid.datamodules.generated.photograph import Visit
-from lightning_reid.datamodules.generated.surface import Colour, shaded
+from lightning_reid.datamodules.generated.surface import Color, shaded
 from lightning_reid.datamodules.generated.tracklet_course import Course, draw_course
 from lightning_reid.datamodules.generated.tracklet_presets import TrackletNoise, TrackletPreset
 
@@ -32,10 +32,10 @@ class Passerby:
         person: Who.
         yaw: Direction of walking, radians.
         phase: Of the gait, radians at frame 0.
-        across: How far beside the labelled person, without ``speed``.
+        across: How far beside the labeled person, without ``speed``.
         speed: How fast that changes, a frame.
         meeting: Frame of the nearest approach.
-        nearer: How far the feet are below those of the labelled person; below 0 for who walks behind.
+        nearer: How far the feet are below those of the labeled person; below 0 for who walks behind.
         followed: Frames, from the first to before the second, in which the box is on this person.
     """
 
@@ -65,7 +65,7 @@ class Obstacle:
     kind: Literal["pole", "wall", "bike"]
     half: float
     top: float
-    tone: Colour
+    tone: Color
     speed: float
     meeting: float
 
@@ -134,7 +134,7 @@ def _draw_obstacle(rng: np.random.Generator, first: int) -> Obstacle:
     kinds: tuple[Literal["pole", "wall", "bike"], ...] = ("pole", "wall", "bike")
     kind = kinds[int(rng.integers(3))]
     half = {"pole": rng.uniform(0.025, 0.09), "wall": rng.uniform(0.15, 0.4), "bike": rng.uniform(0.15, 0.22)}[kind]
-    base: Colour = (70.0, 92.0, 50.0) if rng.random() < 0.4 else (140.0, 136.0, 130.0)
+    base: Color = (70.0, 92.0, 50.0) if rng.random() < 0.4 else (140.0, 136.0, 130.0)
     return Obstacle(
         kind=kind,
         half=half,

@@ -29,7 +29,7 @@ Role = Literal["person", "other"]
 
 @dataclass(frozen=True)
 class Seen:
-    """A visible person: ``box`` is x0, y0, x1, y1 in pixels of the crop, ``role`` whether it is the labelled one."""
+    """A visible person: ``box`` is x0, y0, x1, y1 in pixels of the crop, ``role`` whether it is the labeled one."""
 
     box: tuple[float, float, float, float]
     role: Role
@@ -81,7 +81,7 @@ def draw_frame(rng: np.random.Generator, site: Site, script: Script, stretches: 
         rng: Source of what differs from frame to frame: the jitter of the box, and sensor noise.
         site: Where.
         script: Who walks how, and how the box follows.
-        stretches: What crosses: the stretch of 16 frames that holds the frame in the middle, between its neighbours.
+        stretches: What crosses: the stretch of 16 frames that holds the frame in the middle, between its neighbors.
         frame: From 0.
     """
     passing = [passer for stretch in stretches for passer in stretch.passing]
@@ -96,7 +96,7 @@ def draw_frame(rng: np.random.Generator, site: Site, script: Script, stretches: 
 
 
 def _followed(script: Script, passing: list[Passerby], stretch: Stretch, frame: int) -> Passerby | None:
-    """Whom the box is on, if not on the labelled person."""
+    """Whom the box is on, if not on the labeled person."""
     for passer in passing:
         if passer.followed[0] <= frame < passer.followed[1]:
             return passer

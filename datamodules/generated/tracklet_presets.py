@@ -1,6 +1,6 @@
 """The two generated video domains: whom their cameras see, and how badly the boxes follow them.
 
-The numbers were set once, by how MARS (weak detector, tracker on colour histograms) and DukeMTMC-VideoReID (boxes drawn by hand) look, on
+The numbers were set once, by how MARS (weak detector, tracker on color histograms) and DukeMTMC-VideoReID (boxes drawn by hand) look, on
 contact sheets, before any network was trained on them: changing one changes every score reported on generated tracklets, so raise
 ``TRACKLET_VERSION`` with it.
 """

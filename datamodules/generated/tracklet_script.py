@@ -33,7 +33,7 @@ class Script:
 
     Attributes:
         visit: Who walks how; its ``left`` and ``horizon`` tell where.
-        nobody: Whether the labelled person is not drawn: the detector was wrong.
+        nobody: Whether the labeled person is not drawn: the detector was wrong.
         noise: How the box wanders.
         gait: Radians of the gait a frame.
         speed: How far the background slides, a frame.
@@ -60,7 +60,7 @@ class Script:
     companion: Passerby | None
 
     def box(self, rng: np.random.Generator, frame: int, target: Passerby | None, aspect: float) -> Box:
-        """The box of a frame, on ``target`` instead of the labelled person where there is one; ``aspect`` is width by height."""
+        """The box of a frame, on ``target`` instead of the labeled person where there is one; ``aspect`` is width by height."""
         noise = self.noise
         jitter = rng.normal(0.0, (noise.across.jitter, noise.along.jitter, noise.scale.jitter))
         zoom = math.exp(-self.share(frame) - jitter[2])
@@ -80,7 +80,7 @@ def draw_script(
         rng: Source of randomness.
         preset: The domain.
         camera: Which camera films.
-        person: Whom the tracklet is labelled with.
+        person: Whom the tracklet is labeled with.
         clothes: What several people own.
         nobody: Leave that person out.
         missed: Place the box badly all the time.

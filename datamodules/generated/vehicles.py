@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import cv2
 
-from lightning_reid.datamodules.generated.surface import Canvas, Colour, Point, draw_line, fill, shaded
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, draw_line, fill, shaded
 
-RUBBER: Colour = (32.0, 32.0, 34.0)
+RUBBER: Color = (32.0, 32.0, 34.0)
 
 
-def draw_car(canvas: Canvas, corner: Point, length: float, paint: Colour) -> None:
+def draw_car(canvas: Canvas, corner: Point, length: float, paint: Color) -> None:
     """Draw a car from the side, its lower left ``corner`` and ``length`` in pixels."""
     x, y = corner
     tall = 0.2 * length
@@ -20,7 +20,7 @@ def draw_car(canvas: Canvas, corner: Point, length: float, paint: Colour) -> Non
         cv2.circle(canvas, (round(x + share * length), round(y)), round(0.4 * tall), RUBBER, cv2.FILLED)
 
 
-def draw_bicycle(canvas: Canvas, foot: Point, size: float, paint: Colour) -> None:
+def draw_bicycle(canvas: Canvas, foot: Point, size: float, paint: Color) -> None:
     """Draw a bicycle from the side, ``foot`` the point on the ground below its middle, ``size`` its length in pixels."""
     x, y = foot
     width, radius = 0.05 * size, 0.25 * size

@@ -90,8 +90,8 @@ def corrected(dataset: TrackletDataset, corrections: Mapping[str, Correction], s
     )
     require_identified(query)
     seconds = sum(correction.second_pid != JUNK_PID for correction in corrections.values())
-    relabelled = sum(correction.pid is not None for correction in corrections.values())
-    note = f"{source} corrects the identity of {relabelled} test tracklets and gives {seconds} a second one"
+    relabeled = sum(correction.pid is not None for correction in corrections.values())
+    note = f"{source} corrects the identity of {relabeled} test tracklets and gives {seconds} a second one"
     return TrackletDataset(dataset.name, dataset.train, query, gallery, (*dataset.notes, note))
 
 

@@ -97,7 +97,7 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
     """Read the user's own folder in the Market naming; also crops of any tracker that are named so.
 
     Names ``<person>_c<camera>[s<sequence>][_[f]<frame>][_<anything>].<suffix>``: ``7_c2_120.png`` will do. Number people from 1: 0 is a
-    distractor, -1 junk. A training image named 0 or -1 is read, as unlabelled, and counted in the notes.
+    distractor, -1 junk. A training image named 0 or -1 is read, as unlabeled, and counted in the notes.
 
     Args:
         root: Folder with ``bounding_box_train``, ``query`` and ``bounding_box_test``.
@@ -119,8 +119,8 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
 def _read_three_folders(top: Path, name: str, folders: tuple[str, ...], optional: frozenset[str] = frozenset()) -> ReIDDataset:
     train, query, gallery = (_read_split(top / folder, name, may_lack=folder in optional) for folder in folders)
     require_identified(query)
-    unlabelled = sum(record.pid <= 0 for record in train)
-    notes = (f"{unlabelled} of {len(train)} training images are unlabelled (pid 0 or -1)",) if unlabelled else ()
+    unlabeled = sum(record.pid <= 0 for record in train)
+    notes = (f"{unlabeled} of {len(train)} training images are unlabeled (pid 0 or -1)",) if unlabeled else ()
     return ReIDDataset(name, train, query, gallery, notes)
 
 

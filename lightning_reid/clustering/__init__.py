@@ -9,7 +9,7 @@ from lightning_reid.clustering.distances import median_similarity, negative_squa
 from lightning_reid.clustering.inter_camera import PairStatistics, inter_camera_pairs, pair_statistics
 from lightning_reid.clustering.jaccard import jaccard_distance
 from lightning_reid.clustering.message_passing import MessagePassing
-from lightning_reid.clustering.neighbours import nearest_neighbours
+from lightning_reid.clustering.neighbors import nearest_neighbors
 from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.clustering.part_homogeneity import HomogeneitySplit, part_based_homogeneity
 from lightning_reid.clustering.preference_search import PreferenceSearch, Probe, search_preference
@@ -52,7 +52,7 @@ __all__ = [
     "median_similarity",
     "merge_closest_clusters",
     "merges_to_reach",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "negative_squared_distances",
     "pair_statistics",
     "part_based_homogeneity",

@@ -27,7 +27,7 @@ def merge_closest_clusters(embeddings: Tensor, labels: Tensor, num_merges: int, 
     the squared distance of the public code.
 
     Args:
-        embeddings: ``[N, D]`` float on any device, taken as they are; BUC normalises them.
+        embeddings: ``[N, D]`` float on any device, taken as they are; BUC normalizes them.
         labels: ``[N]`` int64 in ``0..K-1``, each taken; ``arange(N)`` where every point is a cluster.
         num_merges: In 0..K-1.
         size_penalty: lambda, at least 0: large clusters merge later.

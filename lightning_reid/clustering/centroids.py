@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def cluster_centroids(embeddings: Tensor, labels: Tensor, num_clusters: int | None = None) -> Tensor:
-    """``cluster_means``, L2-normalised."""
+    """``cluster_means``, L2-normalized."""
     return F.normalize(_cluster_sums(embeddings, labels, num_clusters)[0], dim=1)
 
 

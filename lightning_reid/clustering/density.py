@@ -16,7 +16,7 @@ ENTRIES_AT_A_TIME = 1 << 22
 
 
 def dbscan(distance: sparse.csr_matrix, eps: float, min_samples: int = 4) -> Tensor:
-    """Pseudo-labels by density: points with ``min_samples`` neighbours within ``eps``, chained, and the points at their rim.
+    """Pseudo-labels by density: points with ``min_samples`` neighbors within ``eps``, chained, and the points at their rim.
 
     The clusters are those of scikit-learn's ``DBSCAN(metric="precomputed")``: a rim point in reach of two clusters goes to the one whose
     first core point has the lower index. All noise is a valid answer; what to do about it is the caller's decision.
@@ -24,7 +24,7 @@ def dbscan(distance: sparse.csr_matrix, eps: float, min_samples: int = 4) -> Ten
     Args:
         distance: ``[N, N]`` symmetric, absent entries count as 1 and stored zeros as 0, as ``jaccard_distance`` makes it.
         eps: Radius in [0, 1), inclusive.
-        min_samples: Neighbours that make a core point, itself counted, at least 1.
+        min_samples: Neighbors that make a core point, itself counted, at least 1.
 
     Returns:
         ``[N]`` int64: -1 noise, clusters ``0..C-1`` in the order in which they first appear.
@@ -36,7 +36,7 @@ def dbscan(distance: sparse.csr_matrix, eps: float, min_samples: int = 4) -> Ten
     """
     _require_square(distance)
     if not 0 <= eps < 1:
-        raise ValueError(f"eps must be in [0, 1), got {eps}: at 1 the pairs that a sparse distance leaves out would be neighbours too")
+        raise ValueError(f"eps must be in [0, 1), got {eps}: at 1 the pairs that a sparse distance leaves out would be neighbors too")
     if min_samples < 1:
         raise ValueError(f"min_samples must be at least 1, got {min_samples}")
     total = distance.shape[0]
@@ -60,7 +60,7 @@ def eps_from_share(distance: sparse.csr_matrix, rho: float = 1.6e-3) -> float:
         rho: Share of all pairs, in (0, 1].
 
     Returns:
-        The radius, in [0, 1]. At 1 ``dbscan`` refuses it: no pair within the share has common neighbours.
+        The radius, in [0, 1]. At 1 ``dbscan`` refuses it: no pair within the share has common neighbors.
 
     Raises:
         ValueError: ``rho`` out of range, or the share of so few points rounds to no pair at all.
@@ -88,7 +88,7 @@ def _require_square(distance: sparse.csr_matrix) -> None:
 
 
 def _first_core_points(rows: NDArray[Any], columns: NDArray[Any], core: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For every point the lowest core point of its cluster, N for noise; (rows, columns) are the pairs of neighbours."""
+    """For every point the lowest core point of its cluster, N for noise; (rows, columns) are the pairs of neighbors."""
     total = len(core)
     both = core[rows] & core[columns]
     chains = sparse.coo_matrix((np.ones(int(both.sum()), np.bool_), (rows[both], columns[both])), shape=(total, total))

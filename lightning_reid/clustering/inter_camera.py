@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_reid.clustering.neighbours import nearest_neighbours
+from lightning_reid.clustering.neighbors import nearest_neighbors
 from lightning_reid.records import InterCameraPairs
 
 
@@ -35,7 +35,7 @@ def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10, *, with_
             f"inter-camera mining needs images of at least two cameras, all {len(camids)} have camid {int(camids[0])}:"
             " check the camera ids, or leave inter-camera mining out"
         )
-    ranked, _ = nearest_neighbours(embeddings, k, groups=camids)
+    ranked, _ = nearest_neighbors(embeddings, k, groups=camids)
     own = torch.arange(len(ranked), device=ranked.device)[:, None, None]
     mutual = (ranked[ranked.clamp(min=0)] == own).any(dim=2) & (ranked >= 0)
     return InterCameraPairs(ranked=ranked, mutual=mutual, with_noise=with_noise)

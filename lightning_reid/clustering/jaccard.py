@@ -1,8 +1,8 @@
-"""The k-reciprocal Jaccard distance as a sparse matrix, in memory that grows with the neighbour lists and not with N x N.
+"""The k-reciprocal Jaccard distance as a sparse matrix, in memory that grows with the neighbor lists and not with N x N.
 
 With ``near(i, k)`` the k nearest points of i, i itself included:
 
-1. ``R(i) = {j in near(i, k1): i in near(j, k1)}`` are i's reciprocal neighbours, ``H(j)`` the same with ``round(k1 / 2) + 1`` for k1.
+1. ``R(i) = {j in near(i, k1): i in near(j, k1)}`` are i's reciprocal neighbors, ``H(j)`` the same with ``round(k1 / 2) + 1`` for k1.
 2. ``E(i) = R(i)`` together with every ``H(j)``, j in ``R(i)``, of which more than two thirds lie in ``R(i)``.
 3. ``V(i, m) = softmax over m in E(i) of -|x_i - x_m|^2``: how much m belongs to i's surroundings; 0 outside ``E(i)``.
 4. ``V(i)`` becomes the mean of ``V(j)`` over j in ``near(i, k2)`` (local query expansion).
@@ -23,7 +23,7 @@ from scipy import sparse
 from torch import Tensor
 
 from lightning_reid.clustering.distances import in_full_precision, squared_norms
-from lightning_reid.clustering.neighbours import nearest_neighbours
+from lightning_reid.clustering.neighbors import nearest_neighbors
 from lightning_reid.clustering.weight_overlap import distance_of_weights
 
 
@@ -31,7 +31,7 @@ def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_dista
     """k-reciprocal Jaccard distance of all pairs of points (see the module's text for the steps).
 
     An entry that is not stored is 1: two points with no common surroundings. A stored 0 is a distance of 0 (the diagonal, duplicates):
-    ``eliminate_zeros()`` would move such points as far apart as can be. The embeddings are taken as they are; L2-normalise them first
+    ``eliminate_zeros()`` would move such points as far apart as can be. The embeddings are taken as they are; L2-normalize them first
     for the distance that the published pipelines cluster on. The search runs on the embeddings' device, the sets on the CPU with as many
     threads as torch has.
 
@@ -40,7 +40,7 @@ def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_dista
 
     Args:
         embeddings: ``[N, D]`` float, finite.
-        k1: Length of the neighbour lists, the point itself included; N if there are fewer points.
+        k1: Length of the neighbor lists, the point itself included; N if there are fewer points.
         k2: How many of the nearest points, itself included, a point's weights are averaged over; 1 leaves them as they are.
         max_distance: Larger distances are not stored and so count as 1. DBSCAN with a known radius asks for no more than the radius; the
             rule that finds a radius (``eps_from_share``) wants them all.
@@ -59,17 +59,17 @@ def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_dista
     total = len(points)
     if total == 0:
         return sparse.csr_matrix(np.empty((0, 0), np.float32))
-    indices, _ = nearest_neighbours(points, min(k1, total))
+    indices, _ = nearest_neighbors(points, min(k1, total))
     lists = indices.to("cpu", torch.int32).numpy()
     sets = expanded_sets(lists, half=round(k1 / 2) + 1)
     weights = membership_weights(points, sets)
     if k2 > 1:
-        weights = neighbour_matrix(lists[:, :k2], weights.dtype) @ weights
+        weights = neighbor_matrix(lists[:, :k2], weights.dtype) @ weights
         weights.data /= min(k2, total)
     return distance_of_weights(weights, max_distance)
 
 
-def neighbour_matrix(lists: NDArray[np.int32], dtype: Any = np.float32) -> sparse.csr_matrix:
+def neighbor_matrix(lists: NDArray[np.int32], dtype: Any = np.float32) -> sparse.csr_matrix:
     """``[N, N]`` with a 1 at (i, j) for every j in row i of ``lists [N, k]``."""
     total, k = lists.shape
     # a copy: sorting the matrix would otherwise sort the caller's lists
@@ -78,7 +78,7 @@ def neighbour_matrix(lists: NDArray[np.int32], dtype: Any = np.float32) -> spars
 
 def reciprocal_sets(lists: NDArray[np.int32]) -> sparse.csr_matrix:
     """``[N, N]`` with a 1 where i and j stand in each other's lists."""
-    near = neighbour_matrix(lists)
+    near = neighbor_matrix(lists)
     return sparse.csr_matrix(near.multiply(near.T.tocsr()))
 
 

@@ -10,14 +10,14 @@ from lightning_reid.records import InterCameraPairs
 def inter_camera_masks(indices: Tensor, labels: Tensor, pairs: InterCameraPairs) -> tuple[Tensor, Tensor]:
     """Masks of the inter-camera triplet loss for a batch.
 
-    Positives of anchor i are its mutual neighbours; negatives are the images of another pseudo-label that are also not in
+    Positives of anchor i are its mutual neighbors; negatives are the images of another pseudo-label that are also not in
     ``Rank(i)``. Source: HSR, section 4.3.2. It does not say what noise is; here it shares a pseudo-label with nobody, noise included, as in
     ``pair_statistics``.
 
     Args:
         indices: ``[B]`` int64 rows of the N images; a row may occur more than once.
         labels: ``[N]`` int64 pseudo-labels, -1 noise.
-        pairs: Neighbour lists of the N images.
+        pairs: Neighbor lists of the N images.
 
     Returns:
         ``positives`` and ``negatives``, ``[B, B]`` bool; row i belongs to the i-th image of the batch as anchor.

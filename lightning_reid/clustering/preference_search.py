@@ -1,4 +1,4 @@
-"""The search for the preference p* that gives labelled images as many exemplars as identities (SG-AP)."""
+"""The search for the preference p* that gives labeled images as many exemplars as identities (SG-AP)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SAME_COUNTS = 5
 class Probe:
     """One run of affinity propagation in the search, from cold messages.
 
-    ``count`` exemplars are among the labelled points. An ``exact`` run is the one whose clusters are asked for; the others estimate its
-    count: over neighbour graphs, and stopped early.
+    ``count`` exemplars are among the labeled points. An ``exact`` run is the one whose clusters are asked for; the others estimate its
+    count: over neighbor graphs, and stopped early.
     """
 
     preference: float
@@ -35,7 +35,7 @@ OnProbe = Callable[[Probe, AffinityPropagation], None]
 """Told of every probe of a search and of the clusters of all points that it found."""
 
 Run = Callable[[float], AffinityPropagation]
-"""Affinity propagation of all points, the labelled ones first, with the preferences that a p makes."""
+"""Affinity propagation of all points, the labeled ones first, with the preferences that a p makes."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class PreferenceSearch:
 
     Attributes:
         preference: p*, the matching one or the one whose count came nearest.
-        wanted: C_l, the labelled identities.
-        count: Exemplars among the labelled points in the exact run at p*, which is in ``history``.
+        wanted: C_l, the labeled identities.
+        count: Exemplars among the labeled points in the exact run at p*, which is in ``history``.
         matched: Whether the two are equal.
         reason: Why the search ended, in words.
         history: Every probe in the order it was made.
@@ -60,7 +60,7 @@ class PreferenceSearch:
 
     @property
     def violations(self) -> tuple[tuple[Probe, Probe], ...]:
-        """Pairs of neighbouring probes of one kind, by preference, of which the lower preference gave more exemplars."""
+        """Pairs of neighboring probes of one kind, by preference, of which the lower preference gave more exemplars."""
         ordered = sorted(self.history, key=lambda probe: (probe.exact, probe.preference))
         return tuple((a, b) for a, b in pairwise(ordered) if a.exact == b.exact and a.preference < b.preference and a.count > b.count)
 
@@ -77,7 +77,7 @@ def search_preference(
     max_exact: int = 2,
     on_probe: OnProbe | None = None,
 ) -> PreferenceSearch:
-    """p* among ``levels`` with which the labelled points have as many exemplars as identities.
+    """p* among ``levels`` with which the labeled points have as many exemplars as identities.
 
     The search starts at the median level and brackets the count that is wanted by cheap estimates: more exemplars, lower p. The next place
     is foretold from the counts so far, and every third time it halves the range as binary search does. Where an estimate fits, or none is
@@ -85,7 +85,7 @@ def search_preference(
     goes on. The count need not grow with p everywhere (see ``violations``), nor take every value.
 
     Args:
-        levels: ``[L]`` float, different similarities of labelled pairs, ascending, at least one.
+        levels: ``[L]`` float, different similarities of labeled pairs, ascending, at least one.
         wanted: C_l, at least 1.
         num_labeled: N_l, the first points.
         exact: The run that counts.
@@ -119,14 +119,14 @@ def search_preference(
             place = _next_place(levels, low, high, estimates, target)
             continue
         if best in decided:
-            reason = stuck or f"estimates {estimates[best]} and exact counts {decided[best]} of labelled exemplars do not come together"
+            reason = stuck or f"estimates {estimates[best]} and exact counts {decided[best]} of labeled exemplars do not come together"
             break
         decided[best] = count_at(levels[best].item(), exact)
         if decided[best] == wanted:
             reason = "the counts are equal"
         elif stuck or len(decided) == max_exact:
             counts = sorted(decided.values())
-            reason = stuck or f"{max_exact} exact runs gave {counts[0]} to {counts[-1]} labelled exemplars for {wanted} identities"
+            reason = stuck or f"{max_exact} exact runs gave {counts[0]} to {counts[-1]} labeled exemplars for {wanted} identities"
         else:
             target = max(1, estimates[best] + wanted - decided[best])
     chosen = min(decided, key=lambda seen: abs(decided[seen] - wanted))
@@ -165,11 +165,11 @@ def _next_place(levels: Tensor, low: int, high: int, estimates: dict[int, int], 
 def _reason_to_stop(counts: list[int], exhausted: bool, max_probes: int, wanted: int, num_labeled: int) -> str:
     """Empty while further estimates should be made.
 
-    Where no labelled point or every one is an exemplar, equal counts say that the preference is far off, not that the count stands still.
+    Where no labeled point or every one is an exemplar, equal counts say that the preference is far off, not that the count stands still.
     """
-    spread = f"{min(counts)} to {max(counts)} labelled exemplars for {wanted} identities"
+    spread = f"{min(counts)} to {max(counts)} labeled exemplars for {wanted} identities"
     if len(counts) >= SAME_COUNTS and len(set(counts[-SAME_COUNTS:])) == 1 and 0 < counts[-1] < num_labeled:
-        return f"{SAME_COUNTS} probes in a row gave {counts[-1]} labelled exemplars where {wanted} are wanted"
+        return f"{SAME_COUNTS} probes in a row gave {counts[-1]} labeled exemplars where {wanted} are wanted"
     if exhausted:
-        return f"no similarity of a labelled pair is left to try as the preference: {spread}"
+        return f"no similarity of a labeled pair is left to try as the preference: {spread}"
     return f"{max_probes} probes did not do: {spread}" if len(counts) >= max_probes else ""

@@ -1,4 +1,4 @@
-"""Semantics-guided affinity propagation (SG-AP): unlabelled images clustered as finely as labelled ones have identities."""
+"""Semantics-guided affinity propagation (SG-AP): unlabeled images clustered as finely as labeled ones have identities."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from lightning_reid.clustering.sparse_affinity_propagation import (
 
 ESTIMATE_MAX_ITER, ESTIMATE_CONVERGENCE_ITER = 30, 8
 """Of the runs that estimate a count: from cold messages the exemplars are nearly those of the end after a dozen iterations."""
-LEAST_NEIGHBOURS = 32
-"""Of the graph that estimates are made on; twice the largest labelled identity where that is more."""
+LEAST_NEIGHBORS = 32
+"""Of the graph that estimates are made on; twice the largest labeled identity where that is more."""
 
 
 @dataclass(frozen=True)
 class SemanticsGuidedClusters:
-    """Clusters of the unlabelled points, and the search for the preference that made them."""
+    """Clusters of the unlabeled points, and the search for the preference that made them."""
 
     clusters: AffinityPropagation
     search: PreferenceSearch
@@ -48,52 +48,52 @@ def semantics_guided_affinity_propagation(
     labels: Tensor,
     unlabeled: Tensor,
     *,
-    neighbours: int | None = None,
+    neighbors: int | None = None,
     damping: float = 0.5,
     max_iter: int = 200,
     convergence_iter: int = 15,
     unconverged: Literal["keep", "refuse"] = "keep",
     on_probe: OnProbe | None = None,
 ) -> SemanticsGuidedClusters:
-    """SG-AP: search p* on labelled and unlabelled points together, then cluster the unlabelled alone with it, from cold messages.
+    """SG-AP: search p* on labeled and unlabeled points together, then cluster the unlabeled alone with it, from cold messages.
 
     Needs twice ``(N_l + N_u)^2`` numbers of the embeddings' dtype: 1.3 GB in float32 for the 12,936 images of Market-1501, 8.5 GB for the
-    32,621 of MSMT17; with ``neighbours`` memory grows with N times their number and with ``N_l^2``.
+    32,621 of MSMT17; with ``neighbors`` memory grows with N times their number and with ``N_l^2``.
 
     Args:
         labeled: ``[N_l, D]`` float embeddings; 16-bit floats are compared in float32.
         labels: ``[N_l]`` int64 their identities.
         unlabeled: ``[N_u, D]`` float, N_u at least 1.
-        neighbours: Pass messages between so many nearest neighbours only (``sparse_affinity_propagation``), at least 1, well above the
+        neighbors: Pass messages between so many nearest neighbors only (``sparse_affinity_propagation``), at least 1, well above the
             images an identity has; ``None`` between all points.
         damping: As for ``affinity_propagation``.
         max_iter: As for ``affinity_propagation``.
         convergence_iter: As for ``affinity_propagation``.
-        unconverged: As for ``affinity_propagation``, for the unlabelled points; the search only notes it in its history.
+        unconverged: As for ``affinity_propagation``, for the unlabeled points; the search only notes it in its history.
         on_probe: Called with every probe of the search and the clusters of all points that it found, in the order they are made.
 
     Returns:
-        The clusters of the unlabelled points and the search.
+        The clusters of the unlabeled points and the search.
 
     Raises:
-        ValueError: No unlabelled points, widths that differ, embeddings that are not finite, or labels that do not fit.
-        RuntimeError: No convergence on the unlabelled points, and ``unconverged="refuse"``.
+        ValueError: No unlabeled points, widths that differ, embeddings that are not finite, or labels that do not fit.
+        RuntimeError: No convergence on the unlabeled points, and ``unconverged="refuse"``.
 
     Source: SGC-DPL, section 3.3.4.
     """
     if not len(unlabeled):
-        raise ValueError("there are no unlabelled points to cluster: SG-AP needs at least one")
+        raise ValueError("there are no unlabeled points to cluster: SG-AP needs at least one")
     if labels.shape != labeled.shape[:1] or labeled.shape[1:] != unlabeled.shape[1:]:
         shapes = ", ".join(str(tuple(part.shape)) for part in (labeled, labels, unlabeled))
         raise ValueError(f"labeled, labels and unlabeled must be [N_l, D], [N_l] and [N_u, D], got {shapes}")
-    if neighbours is not None and neighbours < 1:
-        raise ValueError(f"neighbours must be None or at least 1, got {neighbours}")
+    if neighbors is not None and neighbors < 1:
+        raise ValueError(f"neighbors must be None or at least 1, got {neighbors}")
     squared_norms(in_full_precision(labeled), "labeled")
     squared_norms(in_full_precision(unlabeled), "unlabeled")
     check_options(damping, max_iter, convergence_iter, unconverged)
     options: dict[str, Any] = {"damping": damping, "max_iter": max_iter, "convergence_iter": convergence_iter}
-    if neighbours is not None:
-        return _among_neighbours(labeled, labels, unlabeled, neighbours, unconverged=unconverged, on_probe=on_probe, **options)
+    if neighbors is not None:
+        return _among_neighbors(labeled, labels, unlabeled, neighbors, unconverged=unconverged, on_probe=on_probe, **options)
     everybody = negative_squared_distances(torch.cat([labeled, unlabeled]))
     search = semantics_guided_preference(everybody, labels, on_probe=on_probe, **options)
     del everybody
@@ -102,26 +102,26 @@ def semantics_guided_affinity_propagation(
     return SemanticsGuidedClusters(clusters, search)
 
 
-def _among_neighbours(
+def _among_neighbors(
     labeled: Tensor,
     labels: Tensor,
     unlabeled: Tensor,
-    neighbours: int,
+    neighbors: int,
     *,
     unconverged: Literal["keep", "refuse"],
     on_probe: OnProbe | None,
     **options: Any,
 ) -> SemanticsGuidedClusters:
-    """SG-AP with messages between nearest neighbours only, in the search and in the clustering of the unlabelled points."""
+    """SG-AP with messages between nearest neighbors only, in the search and in the clustering of the unlabeled points."""
     everybody = torch.cat([labeled, unlabeled])
     num_labeled = _check_labels(labels, len(everybody))
-    runs = _GraphRuns(similarity_graph(everybody, neighbours), embedding_ranking(everybody), **options)
+    runs = _GraphRuns(similarity_graph(everybody, neighbors), embedding_ranking(everybody), **options)
     levels = _labeled_similarities(negative_squared_distances(labeled), num_labeled)
     search = search_preference(levels, len(labels.unique()), num_labeled, runs.exact, runs.estimate, on_probe=on_probe)
     if len(unlabeled) == 1:
         return SemanticsGuidedClusters(affinity_propagation(unlabeled.new_zeros(1, 1), search.preference), search)
     clusters = sparse_affinity_propagation(
-        similarity_graph(unlabeled, neighbours), embedding_ranking(unlabeled) * search.preference, unconverged=unconverged, **options
+        similarity_graph(unlabeled, neighbors), embedding_ranking(unlabeled) * search.preference, unconverged=unconverged, **options
     )
     return SemanticsGuidedClusters(clusters, search)
 
@@ -138,14 +138,14 @@ def semantics_guided_preference(
     max_exact: int = 2,
     on_probe: OnProbe | None = None,
 ) -> PreferenceSearch:
-    """p* with which the labelled among all points have as many exemplars as identities, ``s(i, i) = SR(i) p``.
+    """p* with which the labeled among all points have as many exemplars as identities, ``s(i, i) = SR(i) p``.
 
-    ``search_preference`` over the similarities of labelled pairs. Its estimates are runs on the graph of each point's nearest neighbours,
+    ``search_preference`` over the similarities of labeled pairs. Its estimates are runs on the graph of each point's nearest neighbors,
     stopped early; exact are runs of ``affinity_propagation``. All start from cold messages: those of another preference remember its
     exemplars, and counts would depend on the order of the probes.
 
     Args:
-        similarity: ``[N, N]`` float32 or float64, minus squared distances, the ``N_l`` labelled points first.
+        similarity: ``[N, N]`` float32 or float64, minus squared distances, the ``N_l`` labeled points first.
         labels: ``[N_l]`` int64 identities, at least 0; a single identity, or one with a single point, is allowed.
         damping: As for ``affinity_propagation``.
         max_iter: As for ``affinity_propagation``.
@@ -155,7 +155,7 @@ def semantics_guided_preference(
         on_probe: Called with every probe and the clusters it found, in the order they are made.
 
     Raises:
-        ValueError: Fewer than two labelled points, more labels than points, negative labels, or a similarity out of range.
+        ValueError: Fewer than two labeled points, more labels than points, negative labels, or a similarity out of range.
 
     Source: SGC-DPL, section 3.3.4, eq. 3.3.
     """
@@ -163,9 +163,9 @@ def semantics_guided_preference(
     num_labeled = _check_labels(labels, len(similarity))
     require_symmetric(similarity, largest_similarity(similarity))
     ranking, levels = similarity_ranking(similarity), _labeled_similarities(similarity, num_labeled)
-    neighbours = max(LEAST_NEIGHBOURS, 2 * int(labels.unique(return_counts=True)[1].max()))
+    neighbors = max(LEAST_NEIGHBORS, 2 * int(labels.unique(return_counts=True)[1].max()))
     options: dict[str, Any] = {"damping": damping, "max_iter": max_iter, "convergence_iter": convergence_iter}
-    on_graph = _GraphRuns(graph_of_similarity(similarity, neighbours), ranking, **options)
+    on_graph = _GraphRuns(graph_of_similarity(similarity, neighbors), ranking, **options)
     messages = MessagePassing(similarity)
 
     def exact(preference: float) -> AffinityPropagation:
@@ -220,6 +220,6 @@ def _check_labels(labels: Tensor, total: int) -> int:
 
 
 def _labeled_similarities(similarity: Tensor, num_labeled: int) -> Tensor:
-    """The different similarities of pairs of labelled points, ascending."""
+    """The different similarities of pairs of labeled points, ascending."""
     levels: Tensor = torch.cat([similarity[row, row + 1 : num_labeled] for row in range(num_labeled - 1)]).unique()
     return levels

@@ -12,7 +12,7 @@ from lightning_reid.clustering.distances import in_full_precision, squared_dista
 def silhouette_samples(embeddings: Tensor, labels: Tensor, *, tile: int = 1 << 24) -> Tensor:
     """``(b - a) / max(a, b)``: a the mean Euclidean distance to the others of the own cluster, b to the nearest other cluster.
 
-    Noise (-1) takes no part, neither as a point nor as a neighbour. A cluster of one point scores 0, and so does a point with a = b = 0.
+    Noise (-1) takes no part, neither as a point nor as a neighbor. A cluster of one point scores 0, and so does a point with a = b = 0.
 
     Args:
         embeddings: ``[N, D]`` float on any device; 16-bit floats are measured in float32.

@@ -1,4 +1,4 @@
-"""Affinity propagation over the nearest neighbours only, for sets whose N x N similarity does not fit."""
+"""Affinity propagation over the nearest neighbors only, for sets whose N x N similarity does not fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_reid.clustering.affinity_propagation import (
     report_convergence,
 )
 from lightning_reid.clustering.message_passing import ExemplarWatch, Outcome
-from lightning_reid.clustering.neighbours import nearest_neighbours
+from lightning_reid.clustering.neighbors import nearest_neighbors
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def similarity_graph(embeddings: Tensor, k: int) -> SimilarityGraph:
 
     Args:
         embeddings: ``[N, D]`` float; 16-bit floats are compared in float32.
-        k: Neighbours of a point, at least 1; from N - 1 on the graph is complete.
+        k: Neighbors of a point, at least 1; from N - 1 on the graph is complete.
 
     Raises:
         ValueError: ``k`` below 1, fewer than two points, or embeddings that are not finite.
@@ -61,8 +61,8 @@ def similarity_graph(embeddings: Tensor, k: int) -> SimilarityGraph:
     total = len(embeddings)
     if k < 1 or total < 2:
         raise ValueError(f"a similarity graph needs two points and k >= 1, got {total} points and k = {k}")
-    neighbours, distances = nearest_neighbours(embeddings, min(k + 1, total))
-    return _graph_of_lists(neighbours[:, 1:], -distances[:, 1:])
+    neighbors, distances = nearest_neighbors(embeddings, min(k + 1, total))
+    return _graph_of_lists(neighbors[:, 1:], -distances[:, 1:])
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def graph_of_similarity(similarity: Tensor, k: int) -> SimilarityGraph:
 
     Args:
         similarity: ``[N, N]`` float, symmetric, N at least 2; the diagonal is not used.
-        k: Neighbours of a point, at least 1; from N - 1 on the graph is complete.
+        k: Neighbors of a point, at least 1; from N - 1 on the graph is complete.
     """
     total, k = len(similarity), min(k, len(similarity) - 1)
     largest, places = similarity.new_empty(total, k), torch.empty(total, k, dtype=torch.int64, device=similarity.device)
@@ -84,11 +84,11 @@ def graph_of_similarity(similarity: Tensor, k: int) -> SimilarityGraph:
     return _graph_of_lists(places, largest)
 
 
-def _graph_of_lists(neighbours: Tensor, similarities: Tensor) -> SimilarityGraph:
-    """Of ``[N, k]`` lists of neighbours, none of them the point itself."""
-    total = len(neighbours)
-    here = torch.arange(total, device=neighbours.device).unsqueeze(1)
-    low, order = (torch.minimum(here, neighbours) * total + torch.maximum(here, neighbours)).flatten().sort(stable=True)
+def _graph_of_lists(neighbors: Tensor, similarities: Tensor) -> SimilarityGraph:
+    """Of ``[N, k]`` lists of neighbors, none of them the point itself."""
+    total = len(neighbors)
+    here = torch.arange(total, device=neighbors.device).unsqueeze(1)
+    low, order = (torch.minimum(here, neighbors) * total + torch.maximum(here, neighbors)).flatten().sort(stable=True)
     first = torch.ones_like(low, dtype=torch.bool)
     first[1:] = low[1:] != low[:-1]  # both points may list the pair; rounding must not make it two similarities
     low, listed = low[first], similarities.flatten()[order[first]]
@@ -108,11 +108,11 @@ def sparse_affinity_propagation(
     convergence_iter: int = 15,
     unconverged: Literal["keep", "refuse"] = "keep",
 ) -> AffinityPropagation:
-    """``affinity_propagation`` with messages between neighbours in the graph only; the same result where the graph is complete.
+    """``affinity_propagation`` with messages between neighbors in the graph only; the same result where the graph is complete.
 
-    Needs about 90 bytes a pair in float32. A point can only join an exemplar among its neighbours; one that finds none there is an
+    Needs about 90 bytes a pair in float32. A point can only join an exemplar among its neighbors; one that finds none there is an
     exemplar itself. In the choice of a cluster's best member absent pairs count as the lowest similarity present. Duplicates with few
-    neighbours besides each other can stand still as exemplars, all of them, for longer than ``convergence_iter`` before one wins, most of
+    neighbors besides each other can stand still as exemplars, all of them, for longer than ``convergence_iter`` before one wins, most of
     all in float64 with much damping: raise it there.
 
     Args:
@@ -193,7 +193,7 @@ def _clusters_around(graph: SimilarityGraph, preferences: Tensor, outcome: Outco
 
 
 def _nearest_exemplar(graph: SimilarityGraph, is_exemplar: Tensor, otherwise: Tensor) -> Tensor:
-    """``[N]`` the exemplar that each point joins, its own where it is one; ``otherwise`` where no neighbour is one."""
+    """``[N]`` the exemplar that each point joins, its own where it is one; ``otherwise`` where no neighbor is one."""
     reach = graph.similarities.masked_fill(~is_exemplar[graph.columns], -torch.inf)
     best = _by_row(reach, graph, "max")
     at_best = (reach == best[graph.rows]) & reach.isfinite()

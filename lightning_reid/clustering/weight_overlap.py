@@ -17,7 +17,7 @@ TERMS_IN_FLIGHT = 1 << 22
 
 
 def distance_of_weights(weights: sparse.csr_matrix, max_distance: float = 1.0) -> sparse.csr_matrix:
-    """Step 5, some rows at a time: every weight of a row meets the column it stands in, the list of all points with that neighbour.
+    """Step 5, some rows at a time: every weight of a row meets the column it stands in, the list of all points with that neighbor.
 
     The minima come out of one gather, and adding them up by target point is a sparse product with a matrix of ones: both
     run in compiled code that lets other threads go on.

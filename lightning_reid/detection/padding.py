@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_reid.detection.detections import Detections, PersonDetector, checked_detections
 
-BORDER_GREY = 127
+BORDER_GRAY = 127
 """Of the border: black makes an edge around the crop that detectors by gradients take for an outline."""
 
 
@@ -21,7 +21,7 @@ def detect_in_padded(
     batch_size: int = 32,
     frame_names: Sequence[str] | None = None,
 ) -> list[Detections]:
-    """Detect people in crops that got a grey border, and tell them in pixels of the crops without it.
+    """Detect people in crops that got a gray border, and tell them in pixels of the crops without it.
 
     Source: re-detect and link, section 2.5.1: "all images are padded and fed to the object detector".
 
@@ -44,7 +44,7 @@ def detect_in_padded(
     for start in range(0, len(frames), batch_size):
         batch = frames[start : start + batch_size]
         borders = [round(padding * frame.shape[1]) for frame in batch]
-        padded = [F.pad(frame, (border,) * 4, value=BORDER_GREY) if border else frame for frame, border in zip(batch, borders)]
+        padded = [F.pad(frame, (border,) * 4, value=BORDER_GRAY) if border else frame for frame, border in zip(batch, borders)]
         answers = checked_detections(detector, padded, frame_names=frame_names[start : start + batch_size] if frame_names else None)
         found += [_without_border(answer, border, frame) for answer, border, frame in zip(answers, borders, batch)]
     return found

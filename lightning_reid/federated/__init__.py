@@ -3,11 +3,10 @@
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike, interpolate
 from lightning_reid.federated.fedface import FedFace
 from lightning_reid.federated.sharing import AllowList, LeakError, TensorKind, not_finite, payload_bytes
-from lightning_reid.federated.strategies import FedAvg, FedFR, FedPav, FedUReID, Reply, RoundReport, ServerState
+from lightning_reid.federated.strategies import FedFR, FedPav, FedUReID, Reply, RoundReport, ServerState
 
 __all__ = [
     "AllowList",
-    "FedAvg",
     "FedFR",
     "FedFace",
     "FedPav",

@@ -14,7 +14,7 @@ NamedTensors = Mapping[str, Tensor]
 class WeightedAverage:
     """``sum_k w_k theta_k / sum_k w_k`` of named tensors; holds one model in float64, however many are added.
 
-    Floats, running means and variances of batch normalisation among them, are averaged. Of integers and booleans, such as
+    Floats, running means and variances of batch normalization among them, are averaged. Of integers and booleans, such as
     ``num_batches_tracked``, the largest is taken: they count or switch, and half a count means nothing. Results have the dtypes of the
     first model added.
 
@@ -69,7 +69,7 @@ class WeightedAverage:
 
 
 def interpolate(local: NamedTensors, server: NamedTensors, local_share: float) -> dict[str, Tensor]:
-    """``mu theta_k + (1 - mu) theta``: what a client goes on with after a personalised update.
+    """``mu theta_k + (1 - mu) theta``: what a client goes on with after a personalized update.
 
     Integers and booleans are the local ones. Source: FedUReID, "personalized update".
 
@@ -82,7 +82,7 @@ def interpolate(local: NamedTensors, server: NamedTensors, local_share: float) -
         ValueError: ``local_share`` is out of range, or names or shapes differ.
     """
     if not 0 <= local_share <= 1:
-        raise ValueError(f"the local share of a personalised update must lie in [0, 1], got {local_share}")
+        raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
     check_alike(local, server)
     return {
         name: torch.lerp(server[name].to(tensor), tensor, local_share) if tensor.is_floating_point() else tensor.clone()

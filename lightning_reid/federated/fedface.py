@@ -12,11 +12,11 @@ from typing_extensions import override
 
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.sharing import AllowList, payload_bytes
-from lightning_reid.federated.strategies import NETWORK, FedAvg, Reply, RoundReport, ServerState
+from lightning_reid.federated.strategies import NETWORK, FedPav, Reply, RoundReport, ServerState
 from lightning_reid.losses import spread_out_loss
 
 
-class FedFace(FedAvg):
+class FedFace(FedPav):
     """FedAvg of the backbone by a server that also sees the proxies of all local people, and pushes them apart: to compare with.
 
     It gives away what the other strategies refuse to share: a row for each local person. Each client gets its own rows back. With one
@@ -25,8 +25,8 @@ class FedFace(FedAvg):
     Args:
         margin: Of ``spread_out_loss``, in (0, 2).
         rate: Of the one step that the proxies take along its negative gradient each round, above 0. The text gives neither number.
-        prefixes: See :class:`FedAvg`.
-        quorum: See :class:`FedAvg`.
+        prefixes: See :class:`FedPav`.
+        quorum: See :class:`FedPav`.
 
     Source: Aggarwal et al. 2021 (arXiv:2104.03008); thesis, section 7.4.3.
 

@@ -41,7 +41,7 @@ class ServerState:
         round: Rounds that are done.
         tensors: The shared model.
         clients: Ids of the clients, sorted.
-        federation: Tells it from any other; a client that has learnt in another one has a state that does not belong here.
+        federation: Tells it from any other; a client that has learned in another one has a state that does not belong here.
     """
 
     strategy: str
@@ -70,21 +70,27 @@ class RoundReport:
     repeat: bool = False
 
 
-class FedAvg:
-    """Everything that is shared is averaged, weighted by the clients' numbers of images.
+_TODAY = {"FedAvg": "FedPav"}
+"""Names in states of version 0.1 that others stand for now."""
+
+
+class FedPav:
+    """What is shared is averaged, weighted by the clients' numbers of images; classifiers stay with the clients.
+
+    Source: McMahan et al. 2017 (FedAvg, arXiv:1602.05629); Zhuang et al. 2020 (FedPav: of the backbone, arXiv:2008.11560), section 3.3;
+    thesis, section 7.3.2. FedPav's public code averages parameters only; here batch normalization's running statistics are averaged too,
+    since a network tested with one client's statistics and everybody's weights fits neither.
 
     Args:
         prefixes: Of the names that are shared. The default is the embedding network: identities differ from client to client, and so do
             classifiers.
         quorum: Replies that a round needs, a share of the clients in (0, 1].
 
-    Source: McMahan et al. 2017 (arXiv:1602.05629); thesis, section 7.3.2.
-
     Raises:
         ValueError: No prefix, or a quorum out of range.
     """
 
-    name: ClassVar[str] = "FedAvg"
+    name: ClassVar[str] = "FedPav"
 
     def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
         if not prefixes or not 0 < quorum <= 1:
@@ -112,7 +118,8 @@ class FedAvg:
         Raises:
             ValueError: It is not; the message says in what.
         """
-        if state.strategy != self.name:
+        made_by = _TODAY.get(state.strategy, state.strategy)
+        if made_by != self.name:
             raise ValueError(f"the server's state is of {state.strategy}, this is {self.name}: give the same strategy, or start anew")
         ids = sorted(clients)
         if ids != state.clients:
@@ -174,26 +181,16 @@ class FedAvg:
         return report
 
 
-class FedPav(FedAvg):
-    """FedAvg of the backbone, classifiers stay with the clients: what :class:`FedAvg` does here unless told otherwise.
-
-    Source: Zhuang et al. 2020 (arXiv:2008.11560), section 3.3. The public code averages parameters only; here batch normalisation's
-    running statistics are averaged too, since a network tested with one client's statistics and everybody's weights fits neither.
-    """
-
-    name: ClassVar[str] = "FedPav"
-
-
 class FedUReID(FedPav):
-    """FedPav with the personalised update: a client goes on with ``mu theta_k + (1 - mu) theta``.
+    """FedPav with the personalized update: a client goes on with ``mu theta_k + (1 - mu) theta``.
 
     The interpolation is done where theta_k is, at the client: the result is that of the text, where the cloud does it, and no server
     has to hold the models of all.
 
     Args:
         local_share: mu, in [0, 1]; 0 is FedPav. The text gives none.
-        prefixes: See :class:`FedAvg`.
-        quorum: See :class:`FedAvg`.
+        prefixes: See :class:`FedPav`.
+        quorum: See :class:`FedPav`.
 
     Source: FedUReID, "personalized update".
     """
@@ -203,7 +200,7 @@ class FedUReID(FedPav):
     def __init__(self, local_share: float = 0.5, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
         super().__init__(prefixes, quorum)
         if not 0 <= local_share <= 1:
-            raise ValueError(f"the local share of a personalised update must lie in [0, 1], got {local_share}")
+            raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
         self.local_share = local_share
 
     @override
@@ -212,8 +209,8 @@ class FedUReID(FedPav):
         return interpolate(local, message, self.local_share)
 
 
-class FedFR(FedAvg):
-    """FedAvg of the backbone and of the public identities' proxies; those of local people stay with the clients.
+class FedFR(FedPav):
+    """FedPav of the backbone and of the public identities' proxies; those of local people stay with the clients.
 
     Source: thesis, section 7.3.3, eq. 7.2 and 7.4, algorithm 4. The public code never sends the averaged proxies back; here eq. 7.4 is
     what it says.

@@ -1,7 +1,7 @@
 """Federations: clients that train with Trainers of their own, a server that averages what they share; in one process or over Flower."""
 
 from lightning_reid.federation.client import Client, LocalFit, LocalRound
-from lightning_reid.federation.fedureid import Personalisation, fedureid_client
+from lightning_reid.federation.fedureid import Personalization, fedureid_client
 from lightning_reid.federation.in_process import Federation
 from lightning_reid.federation.local_training import LocalTraining, local_trainer, score_client
 from lightning_reid.federation.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
@@ -15,7 +15,7 @@ __all__ = [
     "LocalFit",
     "LocalRound",
     "LocalTraining",
-    "Personalisation",
+    "Personalization",
     "check_generic_rates",
     "check_personal_rates",
     "fedureid_client",

@@ -1,4 +1,4 @@
-"""The clients of FedUReID: bottom-up clustering with the three personalised optimisations, each on a switch."""
+"""The clients of FedUReID: bottom-up clustering with the three personalized optimizations, each on a switch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightning_reid.modules import FedUReIDClient
 
 
 @dataclass(frozen=True)
-class Personalisation:
-    """Which of FedUReID's optimisations are on; none is the federated baseline.
+class Personalization:
+    """Which of FedUReID's optimizations are on; none is the federated baseline.
 
     Attributes:
         clustering: PC, every client merges as many clusters a round as brings it to its own number in the last round.
@@ -40,7 +40,7 @@ class Personalisation:
 def fedureid_client(
     name: str,
     data: UnlabeledDataModule,
-    personalisation: Personalisation,
+    personalization: Personalization,
     *,
     rounds: int,
     clustering: dict[str, Any],
@@ -52,13 +52,13 @@ def fedureid_client(
     Args:
         name: Its id.
         data: Its images.
-        personalisation: What is personal about it.
+        personalization: What is personal about it.
         rounds: Of the whole federation, for the profile.
         clustering: Of ``BottomUpClustering``.
         model: Of ``BottomUpReID``, which a ``FedUReIDClient`` is.
         seed: Of its first weights: the same for all clients of a federation.
     """
     torch.manual_seed(seed)
-    profile = {"profile_steps": max(1, rounds - 1)} if personalisation.clustering else {}
-    module = FedUReIDClient(personalisation.precision if personalisation.epoch else None, **model)
+    profile = {"profile_steps": max(1, rounds - 1)} if personalization.clustering else {}
+    module = FedUReIDClient(personalization.precision if personalization.epoch else None, **model)
     return Client(name, module, data, [BottomUpClustering(merge_at_start=True, **(clustering | profile))])

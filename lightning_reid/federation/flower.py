@@ -23,7 +23,7 @@ from flwr.serverapp import Grid
 from safetensors.torch import load_file, save_file
 from typing_extensions import override
 
-from lightning_reid.federated import FedAvg, NamedTensors, Reply
+from lightning_reid.federated import FedPav, NamedTensors, Reply
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.federation.server import FederationServer
@@ -98,7 +98,7 @@ class FlowerFederation(FederationServer):
     def __init__(
         self,
         grid: Grid,
-        strategy: FedAvg,
+        strategy: FedPav,
         tensors: NamedTensors,
         clients: Sequence[str],
         output: str | Path,

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_reid.federated import FedAvg, Reply, check_alike
+from lightning_reid.federated import FedPav, Reply, check_alike
 from lightning_reid.federation.client import Client, LocalFit
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.federation.server import FederationServer
@@ -36,7 +36,7 @@ class Federation(FederationServer):
 
     def __init__(
         self,
-        strategy: FedAvg,
+        strategy: FedPav,
         clients: Sequence[Client],
         output: str | Path,
         *,

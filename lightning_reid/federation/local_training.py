@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.derived_seed import derived_seed
-from lightning_reid.federated import FedAvg, Reply, not_finite, payload_bytes
+from lightning_reid.federated import FedPav, Reply, not_finite, payload_bytes
 from lightning_reid.federation.client import Client, LocalFit, LocalRound, restore_client, write_client
 from lightning_reid.files import publish
 from lightning_reid.lightning_messages import ignore_what_nobody_can_act_on
@@ -61,19 +61,19 @@ class LocalTraining:
 
     Attributes:
         latest: How its latest fit went; ``None`` before the first.
-        learnt: Whether any fit has changed its weights.
-        federation: Which one it has learnt in; empty before the first fit.
+        learned: Whether any fit has changed its weights.
+        federation: Which one it has learned in; empty before the first fit.
 
     Raises:
         ValueError: It has no images.
     """
 
-    def __init__(self, client: Client, strategy: FedAvg, file: str | Path, accelerator: str = "auto") -> None:
+    def __init__(self, client: Client, strategy: FedPav, file: str | Path, accelerator: str = "auto") -> None:
         if not client.num_images:
             raise ValueError(f"client {client.id} has no training images: leave it out")
         self.client, self.strategy, self.file, self.accelerator = client, strategy, Path(file), accelerator
         self.latest: LocalFit | None = None
-        self.learnt, self.federation = False, ""
+        self.learned, self.federation = False, ""
         self._untouched: tuple[ReIDModule, dict[str, Any], list[dict[str, Any]]] | None = None
 
     @property
@@ -100,7 +100,7 @@ class LocalTraining:
         """
         if self.federation not in ("", asked.federation):
             raise ValueError(
-                f"{self.file} holds what client {self.client.id} learnt in another federation: remove it, or give another place for states"
+                f"{self.file} holds what client {self.client.id} learned in another federation: remove it, or give another place for states"
             )
         self.federation, latest = asked.federation, self.latest
         if latest is not None and (latest.round, latest.attempt) == (asked.round, asked.attempt):
@@ -116,8 +116,8 @@ class LocalTraining:
         if fit.problem and not_finite(self.client.module.state_dict()) is not None:
             self._go_back()
         else:
-            self.learnt = True
-        if self.learnt:
+            self.learned = True
+        if self.learned:
             write_client(self.file, self.client, fit, self.federation)
         self.latest = fit
         return fit
@@ -139,12 +139,12 @@ class LocalTraining:
         for callback, state in zip(self.client.callbacks, callbacks, strict=True):
             callback.load_state_dict(state)
         self.file.unlink(missing_ok=True)
-        self.learnt = False
+        self.learned = False
 
     def _go_to(self, file: Path) -> None:
         content = read_checkpoint(file)
         self.latest, self.federation = restore_client(self.client, content), content["federation"]
-        self.learnt = True
+        self.learned = True
 
     def reply(self) -> Reply:
         """What goes back to the server.
@@ -160,7 +160,7 @@ class LocalTraining:
         own = client.module.state_dict()
         local = {name: own[name].cpu() for name in self.strategy.allow_list(own).kinds}
         # first weights are not worth keeping a share of
-        received = self.strategy.receive(local, message) if self.learnt else dict(message)
+        received = self.strategy.receive(local, message) if self.learned else dict(message)
         client.module.load_state_dict(own | received)
         pl.seed_everything(derived_seed(asked.seed, asked.round, asked.attempt, client.id), verbose=False)
         client.data.epochs_before = (asked.round * asked.attempts + asked.attempt) * asked.epochs

@@ -34,7 +34,7 @@ def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequen
     """mAP, R1, TAR at FAR and TPIR at FPIR on a data set's queries and gallery, fractions in [0, 1].
 
     mAP and R1 follow the Market protocol; queries without a match in another camera are left out of them, and a warning says how many.
-    Verification pairs every query with every gallery image, and identification enrols the people with an even pid by the mean of all their
+    Verification pairs every query with every gallery image, and identification enrolls the people with an even pid by the mean of all their
     gallery images, the others being strangers: both count the images that the query's own camera took of its person, which the Market
     protocol leaves out. That is ours; the thesis' set for it (IJB-C, section 7.4.1) is of faces.
 
@@ -125,7 +125,7 @@ def _impostor_pairs(left: Tensor, right: Tensor) -> int:
 
 
 def mean_templates(embeddings: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
-    """One template a person: the mean of their normalised embeddings ``[N, D]``; and the pids, ascending."""
+    """One template a person: the mean of their normalized embeddings ``[N, D]``; and the pids, ascending."""
     people, labels = torch.unique(pids, return_inverse=True)
     return cluster_means(F.normalize(embeddings, dim=1), labels, len(people)), people
 

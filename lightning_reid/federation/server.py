@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lightning_reid.federated import FedAvg, NamedTensors, Reply, RoundReport, ServerState
+from lightning_reid.federated import FedPav, NamedTensors, Reply, RoundReport, ServerState
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.files import read_json, write_atomically, write_json
 
@@ -82,7 +82,7 @@ class FederationServer(ABC):
 
     def __init__(
         self,
-        strategy: FedAvg,
+        strategy: FedPav,
         tensors: NamedTensors,
         clients: Sequence[str],
         output: str | Path,

@@ -2,19 +2,19 @@
 
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.inference.onnx_export import ParityError, export_onnx, onnx_milliseconds
-from lightning_reid.inference.search import Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
+from lightning_reid.inference.search import Neighbor, draw_search, nearest_images, print_neighbors, write_neighbors
 
 __all__ = [
     "EmbeddedImages",
     "EmbeddingPass",
-    "Neighbour",
+    "Neighbor",
     "ParityError",
     "draw_search",
     "export_onnx",
     "find_crops",
     "nearest_images",
     "onnx_milliseconds",
-    "print_neighbours",
+    "print_neighbors",
     "write_embeddings",
-    "write_neighbours",
+    "write_neighbors",
 ]

@@ -35,7 +35,7 @@ class EmbeddedImages:
 
     Attributes:
         paths: N files, as they were given.
-        embeddings: ``[N, D]`` float32 on the CPU, L2-normalised.
+        embeddings: ``[N, D]`` float32 on the CPU, L2-normalized.
     """
 
     paths: tuple[str, ...]

@@ -28,8 +28,8 @@ class ParityError(RuntimeError):
 def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, tolerance: float = TOLERANCE) -> float:
     """Export a network with a free batch size, compare its embeddings with PyTorch's, and keep the file if they agree.
 
-    The file has one input ``input [batch, ...]`` float32, normalised as for training, and one output ``embedding [batch, D]`` float32, not
-    L2-normalised.
+    The file has one input ``input [batch, ...]`` float32, normalized as for training, and one output ``embedding [batch, D]`` float32, not
+    L2-normalized.
 
     Args:
         network: Images or clips to embeddings; moved to the CPU, in evaluation mode while it is exported.

@@ -20,7 +20,7 @@ from lightning_reid.inference.embedding import EmbeddedImages
 QUERY_FRAME, ANSWER_FRAME, PAPER = (40, 90, 180), (150, 150, 150), (255, 255, 255)
 
 
-class Neighbour(NamedTuple):
+class Neighbor(NamedTuple):
     """An answer to a query.
 
     Attributes:
@@ -34,12 +34,12 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-def nearest_images(query: str | Path, query_embedding: Tensor, images: EmbeddedImages, top: int) -> list[Neighbour]:
+def nearest_images(query: str | Path, query_embedding: Tensor, images: EmbeddedImages, top: int) -> list[Neighbor]:
     """The ``top`` images most similar to a query image (cosine); equal ones in their given order. The query's own file is no answer.
 
     Args:
         query: File of the query; where it is among ``images``, also by way of a link, it is passed over.
-        query_embedding: ``[D]`` float32, L2-normalised.
+        query_embedding: ``[D]`` float32, L2-normalized.
         images: What to search.
         top: At least 1; fewer answers come back from a smaller set.
 
@@ -49,18 +49,18 @@ def nearest_images(query: str | Path, query_embedding: Tensor, images: EmbeddedI
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     similarities = images.embeddings @ query_embedding
-    answers: list[Neighbour] = []
+    answers: list[Neighbor] = []
     for row in similarities.argsort(descending=True, stable=True).tolist():
         if len(answers) == top:
             break
         if not Path(images.paths[row]).samefile(query):
-            answers.append(Neighbour(len(answers) + 1, images.paths[row], float(similarities[row])))
+            answers.append(Neighbor(len(answers) + 1, images.paths[row], float(similarities[row])))
     if not answers:
         raise ValueError(f"there is nothing to search for {query}: it is the only image that was embedded")
     return answers
 
 
-def write_neighbours(path: Path, neighbours: Sequence[Neighbour]) -> None:
+def write_neighbors(path: Path, neighbors: Sequence[Neighbor]) -> None:
     """Write a CSV table with the columns ``rank``, ``path``, ``cosine_similarity``."""
 
     def write(file: Path) -> None:
@@ -68,19 +68,19 @@ def write_neighbours(path: Path, neighbours: Sequence[Neighbour]) -> None:
         with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
             rows = csv.writer(table)
             rows.writerow(("rank", "path", "cosine_similarity"))
-            rows.writerows((neighbour.rank, neighbour.path, f"{neighbour.similarity:.6f}") for neighbour in neighbours)
+            rows.writerows((neighbor.rank, neighbor.path, f"{neighbor.similarity:.6f}") for neighbor in neighbors)
 
     write_atomically(path, write)
 
 
-def print_neighbours(query: str, neighbours: Sequence[Neighbour]) -> None:
+def print_neighbors(query: str, neighbors: Sequence[Neighbor]) -> None:
     """Print the rank list on the terminal."""
     table = Table(title=Text(f"most similar to {_printable(query)}"))
     table.add_column("rank", justify="right")
     table.add_column("cosine", justify="right")
     table.add_column("image", overflow="fold")
-    for neighbour in neighbours:
-        table.add_row(str(neighbour.rank), f"{neighbour.similarity:.3f}", Text(_printable(neighbour.path)))
+    for neighbor in neighbors:
+        table.add_row(str(neighbor.rank), f"{neighbor.similarity:.3f}", Text(_printable(neighbor.path)))
     Console().print(table)
 
 
@@ -88,34 +88,32 @@ def _printable(path: str) -> str:
     return path.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def draw_search(
-    query: str, neighbours: Sequence[Neighbour], *, height: int = 192, width: int = 96, answers_per_row: int = 10
-) -> Image.Image:
+def draw_search(query: str, neighbors: Sequence[Neighbor], *, height: int = 192, width: int = 96, answers_per_row: int = 10) -> Image.Image:
     """The query beside its answers, rank above and cosine similarity below, in neutral frames: nobody knows here who is right.
 
     Args:
         query: Image file.
-        neighbours: At least one.
+        neighbors: At least one.
         height: Of a crop in pixels; crops keep their shape and are fitted into height x width.
         width: Of a crop in pixels.
         answers_per_row: After so many a new row begins.
     """
     frame, gap, text = 3, 10, 22
     cell_width, cell_height = width + 2 * frame + gap, height + 2 * frame + gap + 2 * text
-    num_rows, num_columns = -(-len(neighbours) // answers_per_row), 1 + min(len(neighbours), answers_per_row)
+    num_rows, num_columns = -(-len(neighbors) // answers_per_row), 1 + min(len(neighbors), answers_per_row)
     sheet = Image.new("RGB", (num_columns * cell_width + 2 * gap, num_rows * cell_height + gap), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
 
-    def draw(path: str, column: int, row: int, above: str, below: str, colour: tuple[int, int, int]) -> None:
+    def draw(path: str, column: int, row: int, above: str, below: str, color: tuple[int, int, int]) -> None:
         x, y = gap + column * cell_width + (gap if column else 0), gap + row * cell_height
         middle, top, bottom = x + frame + width // 2, y + text, y + text + height + 2 * frame
-        pen.text((middle, y + text // 2), above, fill=colour if path == query else "black", font=font, anchor="mm")
-        pen.rectangle((x, top, x + width + 2 * frame - 1, bottom - 1), fill=colour)
+        pen.text((middle, y + text // 2), above, fill=color if path == query else "black", font=font, anchor="mm")
+        pen.rectangle((x, top, x + width + 2 * frame - 1, bottom - 1), fill=color)
         sheet.paste(_fitted(path, height, width), (x + frame, top + frame))
         pen.text((middle, bottom + text // 2), below, fill="black", font=font, anchor="mm")
 
     draw(query, 0, 0, "query", "", QUERY_FRAME)
-    for place, (rank, path, similarity) in enumerate(neighbours):
+    for place, (rank, path, similarity) in enumerate(neighbors):
         draw(path, 1 + place % answers_per_row, place // answers_per_row, str(rank), f"{similarity:.3f}", ANSWER_FRAME)
     return sheet
 

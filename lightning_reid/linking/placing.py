@@ -12,7 +12,7 @@ SLIM_SHARE = 0.6
 """A box is slim when its width is less than this share of what its height and the aspect of the output image would give."""
 
 MIDDLE = (0.25, 0.75)
-"""A box is at a side of the frame when its centre is outside these shares of the frame's width."""
+"""A box is at a side of the frame when its center is outside these shares of the frame's width."""
 
 
 class PlacedPerson(NamedTuple):
@@ -30,7 +30,7 @@ class PlacedPerson(NamedTuple):
 def place_person(frame: Tensor, box: Tensor, image_size: tuple[int, int]) -> PlacedPerson:
     """Cut a box out of a frame and fit it into the image: stretched to it, or at its own aspect where the frame's edge has cut the person.
 
-    A slim box (``SLIM_SHARE``: under 0.3 as wide as high for an image of 2:1) whose centre is in the left quarter of the frame shows
+    A slim box (``SLIM_SHARE``: under 0.3 as wide as high for an image of 2:1) whose center is in the left quarter of the frame shows
     the right part of a person who stands half outside. It is resized to the image's height by its own aspect ratio and shifted to the
     right edge, where that part of a person would be, and the left is padded; at the right side the other way round. Every other box is
     resized to the whole image.
@@ -72,10 +72,10 @@ def cut_out(frame: Tensor, box: Tensor) -> Tensor:
 def side_of_slim_box(box: Tensor, frame_width: int, image_size: tuple[int, int]) -> int:
     """-1 for a slim box at the left side of its frame, 1 for one at the right, 0 for any other; see ``place_person``."""
     x0, y0, x1, y1 = box.double().tolist()
-    centre = (x0 + x1) / 2 / frame_width
+    center = (x0 + x1) / 2 / frame_width
     if (x1 - x0) >= SLIM_SHARE * (y1 - y0) * image_size[1] / image_size[0]:
         return 0
-    return -1 if centre < MIDDLE[0] else int(centre > MIDDLE[1])
+    return -1 if center < MIDDLE[0] else int(center > MIDDLE[1])
 
 
 def whole_frame(frame: Tensor, image_size: tuple[int, int]) -> PlacedPerson:

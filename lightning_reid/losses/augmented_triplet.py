@@ -1,4 +1,4 @@
-"""The triplet loss that learns from unlabelled images before they have any pseudo-labels (SGC-DPL, section 3.3.1)."""
+"""The triplet loss that learns from unlabeled images before they have any pseudo-labels (SGC-DPL, section 3.3.1)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def augmented_triplet_loss(
     distance: DistanceName = "euclidean",
     group_size: int | None = None,
 ) -> Tensor:
-    """``mean_a F(max_p d(a, p) - d(a, n))`` over the unlabelled views a of the batch.
+    """``mean_a F(max_p d(a, p) - d(a, n))`` over the unlabeled views a of the batch.
 
     Source: SGC-DPL, section 3.3.1. The positives p of a view are the other augmented views of the same image. Its negative n is one of
-    the labelled images: labelled and unlabelled identities are disjoint, so each of them shows somebody else, whereas two unlabelled
-    images may show one person and are never compared. Labelled images are no anchors, as no augmented pair is theirs; the batch-hard
+    the labeled images: labeled and unlabeled identities are disjoint, so each of them shows somebody else, whereas two unlabeled
+    images may show one person and are never compared. Labeled images are no anchors, as no augmented pair is theirs; the batch-hard
     loss over their labels comes beside this one.
 
     Args:
-        embeddings: ``[B, D]`` float, labelled images and unlabelled views in any order.
-        rows: ``[B]`` int64; which unlabelled image a view shows, -1 for a labelled image.
-        negatives: ``"random"`` as in the text: the a-th view of a group is set against its a-th labelled image, in turn, which is a random
-            one as the batch was drawn at random. ``"hardest"`` takes the nearest one, as the batch-hard loss does; it can drive labelled
-            and unlabelled images apart as a whole where the labelled identities are few.
+        embeddings: ``[B, D]`` float, labeled images and unlabeled views in any order.
+        rows: ``[B]`` int64; which unlabeled image a view shows, -1 for a labeled image.
+        negatives: ``"random"`` as in the text: the a-th view of a group is set against its a-th labeled image, in turn, which is a random
+            one as the batch was drawn at random. ``"hardest"`` takes the nearest one, as the batch-hard loss does; it can drive labeled
+            and unlabeled images apart as a whole where the labeled identities are few.
         margin: F is the softplus for ``None`` (soft margin), else the hinge ``max(0, margin + x)``.
         distance: ``"euclidean"`` or ``"cosine"``, see ``pairwise_distances``.
         group_size: Mine within consecutive groups of so many rows; ``None`` is one group.
@@ -61,7 +61,7 @@ def augmented_triplet_loss(
 
 
 def _augmented_pairs(rows: Tensor, group_size: int | None) -> tuple[Tensor, Tensor]:
-    """Other views of the same image, and labelled images, of every unlabelled view: two ``[B, B]`` bool masks."""
+    """Other views of the same image, and labeled images, of every unlabeled view: two ``[B, B]`` bool masks."""
     views = rows >= 0
     places = torch.arange(len(rows), device=rows.device)
     groups = places // max(1, group_size or len(rows))

@@ -1,4 +1,4 @@
-"""Learning identities: what supervised modules of images and of clips minimise."""
+"""Learning identities: what supervised modules of images and of clips minimize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_reid.losses.triplet import batch_hard_triplet_loss
 
 
 class IdentityLosses(NamedTuple):
-    """Scalars; what is minimised is their sum.
+    """Scalars; what is minimized is their sum.
 
     Attributes:
         ce: Cross-entropy, in nats.

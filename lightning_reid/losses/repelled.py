@@ -35,7 +35,7 @@ def repelled_loss(embeddings: Tensor, labels: Tensor, table: Tensor, temperature
 
 @torch.no_grad()
 def updated_table(table: Tensor, embeddings: Tensor, labels: Tensor, momentum: float = 0.5) -> Tensor:
-    """A new table: ``V_y = normalise(momentum V_y + (1 - momentum) v)``, image by image in the order of the batch.
+    """A new table: ``V_y = normalize(momentum V_y + (1 - momentum) v)``, image by image in the order of the batch.
 
     Source: Lin et al. 2019, section 3.2; the public code's average of row and image is momentum 0.5.
 

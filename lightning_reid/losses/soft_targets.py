@@ -9,7 +9,7 @@ from torch import Tensor
 def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """``-mean_i sum_c t_ic log softmax(logits_i)_c``, in nats.
 
-    Source: SGC-DPL, section 3.3.8, with the soft pseudo-labels of eq. 3.5 behind the labelled classes and one-hot rows for labelled
+    Source: SGC-DPL, section 3.3.8, with the soft pseudo-labels of eq. 3.5 behind the labeled classes and one-hot rows for labeled
     images. With one-hot targets it is plain cross-entropy; a batch of 0 images gives 0 with a gradient graph, where torch gives NaN.
 
     Args:

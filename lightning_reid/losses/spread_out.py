@@ -9,7 +9,7 @@ from torch import Tensor
 def spread_out_loss(proxies: Tensor, margin: float = 0.7) -> Tensor:
     """``sum_{c != c'} max(0, margin - |w_c - w_c'|)^2`` of proxies of length 1.
 
-    Source: Yu et al. 2020 (federated learning with only positive labels, arXiv:2004.10342), the geometric regulariser that FedFace takes
+    Source: Yu et al. 2020 (federated learning with only positive labels, arXiv:2004.10342), the geometric regularizer that FedFace takes
     (Aggarwal et al. 2021, arXiv:2104.03008); thesis, section 7.4.3, names it.
 
     Args:

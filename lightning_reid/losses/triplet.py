@@ -33,7 +33,7 @@ def batch_hard_triplet_loss(
 
     Args:
         embeddings: ``[B, D]`` float.
-        labels: ``[B]`` int64; rows labelled -1 (noise) take no part, neither as anchors nor as negatives.
+        labels: ``[B]`` int64; rows labeled -1 (noise) take no part, neither as anchors nor as negatives.
         margin: F is the softplus for ``None`` (soft margin), else the hinge ``max(0, margin + x)``.
         distance: ``"euclidean"`` or ``"cosine"``, see ``pairwise_distances``.
         group_size: Mine within consecutive groups of so many rows; ``None`` is one group.
@@ -70,7 +70,7 @@ def weighted_triplet_loss(
     """Weighted triplet loss of HSR, eq. 4.2, with positives and negatives by label.
 
     As ``masked_weighted_triplet_loss`` with ``positives[a, b]`` the other rows of a's label and ``negatives[a, b]`` the rows of
-    other labels; rows labelled -1 (noise) take no part.
+    other labels; rows labeled -1 (noise) take no part.
 
     Args:
         embeddings: ``[B, D]`` float.

@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def clustering_nmi(embeddings: Tensor, pids: Tensor, *, seed: int = 0) -> float:
-    """Normalised mutual information of identities and of as many k-means clusters, ``2 I / (H + H)``, in [0, 1].
+    """Normalized mutual information of identities and of as many k-means clusters, ``2 I / (H + H)``, in [0, 1].
 
-    Embeddings are L2-normalised first, as cosine distances compare them.
+    Embeddings are L2-normalized first, as cosine distances compare them.
 
     Args:
         embeddings: ``[N, D]`` float.

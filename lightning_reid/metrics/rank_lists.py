@@ -58,7 +58,7 @@ def rank_lists(
         if len(rows) != len(pids):
             raise ValueError(f"need one pid for each {name} embedding, got {len(rows)} embeddings and {len(pids)} pids")
     kept = torch.ones(len(gallery), dtype=torch.bool, device=gallery.device)
-    if matching.protocol != "leave-one-out":  # junk takes no part, as in scoring: re-ranking would count it among the neighbours
+    if matching.protocol != "leave-one-out":  # junk takes no part, as in scoring: re-ranking would count it among the neighbors
         kept[matching.junk] = False
     counted = kept.nonzero().flatten()
     similarities = _similarities(query, gallery[counted], queries, metric, rerank)
@@ -73,7 +73,7 @@ def _similarities(query: Tensor, gallery: Tensor, queries: Sequence[int], metric
         return
     rows: dict[int, Tensor] = {}
     start = 0
-    for chunk in k_reciprocal_rerank(F.normalize(query), F.normalize(gallery)):  # of all queries: they are each other's neighbours
+    for chunk in k_reciprocal_rerank(F.normalize(query), F.normalize(gallery)):  # of all queries: they are each other's neighbors
         rows |= {number: -chunk[number - start] for number in queries if start <= number < start + len(chunk)}
         start += len(chunk)
     yield from (rows[number] for number in queries)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from lightning_reid.clustering.jaccard import expanded_sets, neighbour_matrix
+from lightning_reid.clustering.jaccard import expanded_sets, neighbor_matrix
 from lightning_reid.metrics.similarity import checked_embeddings, default_chunk_size
 
 
@@ -21,14 +21,14 @@ def k_reciprocal_rerank(
     """Distances ``(1 - lambda) * Jaccard + lambda * scaled squared Euclidean``, some queries at a time.
 
     Source: Zhong et al. 2017 (arXiv:1701.08398), eq. 4-12, as the authors' code computes it: lists hold the image itself and its k1
-    nearest others; a squared distance is divided by the largest one of its row; neighbours weigh ``exp(-scaled distance)``.
+    nearest others; a squared distance is divided by the largest one of its row; neighbors weigh ``exp(-scaled distance)``.
     Query and gallery together form one set of N = Q + G images. Memory is O(N k1) and two chunks of rows, time O(N^2 D).
 
     Args:
-        query: ``[Q, D]`` embeddings, usually L2-normalised (this function does not).
+        query: ``[Q, D]`` embeddings, usually L2-normalized (this function does not).
         gallery: ``[G, D]`` embeddings, same dtype and device.
-        k1: Length of the neighbour lists, from 1; cut to N - 1 in smaller sets.
-        k2: Nearest images, with the image itself, whose neighbour weights are averaged (local query expansion); 1 leaves it out.
+        k1: Length of the neighbor lists, from 1; cut to N - 1 in smaller sets.
+        k2: Nearest images, with the image itself, whose neighbor weights are averaged (local query expansion); 1 leaves it out.
         lambda_value: Weight of the original distance in [0, 1]; 1 keeps the original ranking of every query.
         chunk_size: Rows handled at a time; ``None`` takes what fills about 64 MiB on the CPU, 256 MiB elsewhere.
 
@@ -49,15 +49,15 @@ def k_reciprocal_rerank(
         raise ValueError(f"query and gallery embeddings must be alike, got {here} and {there}")
     embeddings = torch.cat([query, gallery])
     rows = chunk_size or default_chunk_size(len(embeddings), embeddings.device)
-    neighbours, largest = _neighbours(embeddings, min(max(k1 + 1, k2), len(embeddings)), rows)
-    weights = _neighbour_weights(embeddings, neighbours[:, : k1 + 1], largest, k1)
+    neighbors, largest = _neighbors(embeddings, min(max(k1 + 1, k2), len(embeddings)), rows)
+    weights = _neighbor_weights(embeddings, neighbors[:, : k1 + 1], largest, k1)
     if k2 > 1:
-        weights = neighbour_matrix(neighbours[:, :k2]) @ weights / min(k2, neighbours.shape[1])
-    by_neighbour = weights[len(query) :].T.tocsr()
+        weights = neighbor_matrix(neighbors[:, :k2]) @ weights / min(k2, neighbors.shape[1])
+    by_neighbor = weights[len(query) :].T.tocsr()
     for start in range(0, len(query), rows):
         stop = min(start + rows, len(query))
         original = _squared_distances(embeddings[start:stop], gallery) / largest[start:stop, None]
-        jaccard = _jaccard(weights[start:stop], by_neighbour)
+        jaccard = _jaccard(weights[start:stop], by_neighbor)
         yield original.mul_(lambda_value).add_(torch.from_numpy(jaccard).to(original), alpha=1 - lambda_value)
 
 
@@ -66,19 +66,19 @@ def _squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.addmm(column_squares, rows, columns.T, alpha=-2).add_(row_squares[:, None]).clamp_min_(0)
 
 
-def _neighbours(embeddings: Tensor, k: int, chunk_rows: int) -> tuple[NDArray[np.int32], Tensor]:
+def _neighbors(embeddings: Tensor, k: int, chunk_rows: int) -> tuple[NDArray[np.int32], Tensor]:
     """``[N, k]`` nearest images, the image itself first, and ``[N]`` the largest squared distance of each."""
-    neighbours, largest = [], []
+    neighbors, largest = [], []
     for start in range(0, len(embeddings), chunk_rows):
         distances = _squared_distances(embeddings[start : start + chunk_rows], embeddings)
         largest.append(distances.max(1).values)
         distances.diagonal(start).fill_(-1)  # ahead of its duplicates
-        neighbours.append(distances.topk(k, largest=False).indices.cpu())
-    return torch.cat(neighbours).int().numpy(), torch.cat(largest).clamp_min(torch.finfo(embeddings.dtype).tiny)
+        neighbors.append(distances.topk(k, largest=False).indices.cpu())
+    return torch.cat(neighbors).int().numpy(), torch.cat(largest).clamp_min(torch.finfo(embeddings.dtype).tiny)
 
 
-def _neighbour_weights(embeddings: Tensor, lists: NDArray[np.int32], largest: Tensor, k1: int) -> sparse.csr_matrix:
-    """``[N, N]`` weights over the expanded k-reciprocal neighbours of each image; rows add up to 1 (eq. 4, 5 and 7)."""
+def _neighbor_weights(embeddings: Tensor, lists: NDArray[np.int32], largest: Tensor, k1: int) -> sparse.csr_matrix:
+    """``[N, N]`` weights over the expanded k-reciprocal neighbors of each image; rows add up to 1 (eq. 4, 5 and 7)."""
     members = expanded_sets(lists, half=round(k1 / 2) + 1).tocoo()
     scales = largest[torch.from_numpy(members.row).to(largest.device)]
     weights = np.exp(-(_pair_distances(embeddings, members.row, members.col) / scales).cpu().double().numpy())
@@ -91,12 +91,12 @@ def _pair_distances(embeddings: Tensor, left: NDArray[np.int32], right: NDArray[
     return torch.cat([(embeddings[i] - embeddings[j]).square().sum(1) for i, j in zip(*(side.split(block) for side in pairs), strict=True)])
 
 
-def _jaccard(weights: sparse.csr_matrix, by_neighbour: sparse.csr_matrix) -> NDArray[np.float64]:
+def _jaccard(weights: sparse.csr_matrix, by_neighbor: sparse.csr_matrix) -> NDArray[np.float64]:
     """``[c, G]`` Jaccard distances ``1 - S / (2 - S)``, S the sum of the smaller weights (eq. 10)."""
-    overlap = np.empty((weights.shape[0], by_neighbour.shape[1]))
+    overlap = np.empty((weights.shape[0], by_neighbor.shape[1]))
     for row in range(len(overlap)):
         span = slice(weights.indptr[row], weights.indptr[row + 1])
-        holders = by_neighbour[weights.indices[span]]
+        holders = by_neighbor[weights.indices[span]]
         shared = np.minimum(holders.data, np.repeat(weights.data[span], np.diff(holders.indptr)))
         overlap[row] = np.bincount(holders.indices, shared, minlength=overlap.shape[1])
     return 1 - overlap / (2 - overlap)

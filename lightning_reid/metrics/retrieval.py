@@ -36,7 +36,7 @@ def retrieval_scores(
     """Score the ranking of the gallery that the embeddings give to each query.
 
     Gallery images of equal similarity rank in gallery order, as in a stable sort. Memory beyond the inputs is one chunk of
-    similarities, a normalised copy of the embeddings, and one more where they are half precision or the gallery holds junk.
+    similarities, a normalized copy of the embeddings, and one more where they are half precision or the gallery holds junk.
     Autocast is switched off inside; ``torch.set_float32_matmul_precision`` below ``"highest"`` does blur the ranking.
 
     Args:
@@ -52,7 +52,7 @@ def retrieval_scores(
         ap: ``"step"``, the mean of the precisions at the matches; or ``"trapezoid"``, the area under the precision-recall curve
             with straight lines between the matches, from precision 1 (the rule of Market-1501's own evaluation).
         max_rank: Length of the CMC curve.
-        rerank: Rank by ``k_reciprocal_rerank`` with its default settings. It compares L2-normalised embeddings, so it goes with
+        rerank: Rank by ``k_reciprocal_rerank`` with its default settings. It compares L2-normalized embeddings, so it goes with
             the metric ``"cosine"``.
         chunk_size: Queries in a chunk; ``None`` takes what fills about 64 MiB on the CPU, 256 MiB elsewhere.
         query_second_pids: ``[Q]`` integers, a second identity of images that show two people, -1 where there is none; only under
@@ -145,7 +145,7 @@ def check_options(metric: str, protocol: str, ap: str, max_rank: int, rerank: bo
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, got {max_rank}")
     if rerank and metric != "cosine":
-        raise ValueError(f"rerank=True compares L2-normalised embeddings: leave metric at 'cosine', got {metric!r}")
+        raise ValueError(f"rerank=True compares L2-normalized embeddings: leave metric at 'cosine', got {metric!r}")
 
 
 def _checked_chunks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Retrieval scores as a torchmetrics ``Metric``: collects rows, synchronises ranks, calls ``retrieval_scores``."""
+"""Retrieval scores as a torchmetrics ``Metric``: collects rows, synchronizes ranks, calls ``retrieval_scores``."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def checked_embeddings(embeddings: Tensor, name: str) -> Tensor:
             f"{len(broken)} of {len(embeddings)} {name} embeddings hold NaN or infinite values, the first is row {int(broken[0])}: "
             "look at that image and at the training loss (a diverged network, or an overflow in half precision)"
         )
-    # 8: both sides may double in length when they are centred, and the squared distance takes twice their product.
+    # 8: both sides may double in length when they are centerd, and the squared distance takes twice their product.
     if not bool((8 * torch.linalg.vector_norm(embeddings, dim=1).square()).isfinite().all()):
         raise ValueError(f"the squared norms of the {name} embeddings overflow {embeddings.dtype}: divide all embeddings by one constant")
     return embeddings
@@ -93,9 +93,9 @@ def _chunks(query: Tensor, gallery: Tensor, metric: MetricName, chunk_size: int)
     else:
         # Embeddings far from the origin would lose the digits of q.g - |g|^2 / 2 by cancellation. Rounded, because whole numbers then
         # stay whole, so that equal distances stay exactly equal; and ordinary embeddings lie within 1/2 and need no copy.
-        centre = gallery.mean(0).round()
-        if bool(centre.any()):
-            query, gallery = query - centre, gallery - centre
+        center = gallery.mean(0).round()
+        if bool(center.any()):
+            query, gallery = query - center, gallery - center
         offset = torch.einsum("gd,gd->g", gallery, gallery) / -2
     buffer = query.new_empty(max(min(chunk_size, len(query)), _FEWEST_ROWS), len(gallery))
     for rows in query.split(chunk_size):

@@ -19,7 +19,7 @@ class ProtocolStamp:
         protocol: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: ``"step"`` or ``"trapezoid"``.
         metric: ``"cosine"`` or ``"euclidean"``.
-        transform: What the test images went through, e.g. ``"resize 256x128, ImageNet normalisation"``.
+        transform: What the test images went through, e.g. ``"resize 256x128, ImageNet normalization"``.
         seed: Seed of the run; ``None`` where nothing was drawn.
         reranked: Whether k-reciprocal re-ranking was applied.
         unit: What the gallery consists of, ``"images"`` or ``"tracklets"``.

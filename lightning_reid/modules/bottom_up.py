@@ -28,7 +28,7 @@ class BottomUpReID(ImageReIDModule):
     Args:
         temperature: tau of the loss (the public code: 0.1).
         momentum: Of the table's rows (the public code: 0.5).
-        dropout: Of the normalised embeddings in training, in [0, 1) (the public code: 0.5).
+        dropout: Of the normalized embeddings in training, in [0, 1) (the public code: 0.5).
         optimizer: See :class:`ReIDModule`.
         lr: Learning rate; ``milestones`` are counted from the start of a fit.
         options: Further arguments of :class:`ImageReIDModule`.

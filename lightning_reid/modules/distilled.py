@@ -28,10 +28,10 @@ class DistilledReID(SupervisedReID):
 
     Source: Liu et al. 2020 (knowledge distillation for fast re-ID), eq. 3 and section 4.2.
 
-    The teacher is no part of the module's parameters: neither the optimiser nor a checkpoint sees it. A checkpoint of the student is
+    The teacher is no part of the module's parameters: neither the optimizer nor a checkpoint sees it. A checkpoint of the student is
     that of a ``SupervisedReID`` network: it loads, embeds and exports without the teacher, and needs it again only to be fitted on.
 
-    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``; ``indices [B]`` with ``remember_teacher``.
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..num_classes-1``; ``indices [B]`` with ``remember_teacher``.
     Logs ``train/loss``, ``train/loss_ce``, ``train/loss_kd`` (the divergence, with its ``T^2``), ``train/loss_embedding``,
     ``train/loss_triplet`` and ``train/teacher_accuracy`` a step; the scores of :class:`ReIDModule` an epoch.
 

@@ -28,7 +28,7 @@ class FedFRClient(ImageReIDModule):
 
     Batch: ``images [B, 3, H, W]``, ``pids [B]``, local identities ``0..K_l-1``, public ones ``K_l..K_l+K_g-1``.
     Logs ``train/loss`` and, where computed, ``train/loss_<name>`` of ``cosface``, ``contrastive``, ``branch`` and ``distillation`` a step;
-    the scores of :class:`ReIDModule` an epoch, of the personalised embeddings ``transform(network(images))`` with ``personal_embeddings``.
+    the scores of :class:`ReIDModule` an epoch, of the personalized embeddings ``transform(network(images))`` with ``personal_embeddings``.
 
     Args:
         num_local: K_l.
@@ -183,7 +183,7 @@ class FedFRClient(ImageReIDModule):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Test-time embeddings ``[B, D]``, personalised where asked for."""
+        """Test-time embeddings ``[B, D]``, personalized where asked for."""
         return self.embed_batch({"images": images}).embedding
 
     @override

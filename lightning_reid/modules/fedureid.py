@@ -1,4 +1,4 @@
-"""A client of FedUReID: bottom-up clustering that stops a round's training when it has learnt its clusters."""
+"""A client of FedUReID: bottom-up clustering that stops a round's training when it has learned its clusters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lightning_reid.modules.bottom_up import BottomUpReID
 
 
 class FedUReIDClient(BottomUpReID):
-    """``BottomUpReID`` with the personalised epoch of FedUReID (Zhuang et al. 2021): a fit ends with the epoch that is precise enough.
+    """``BottomUpReID`` with the personalized epoch of FedUReID (Zhuang et al. 2021): a fit ends with the epoch that is precise enough.
 
-    The other two optimisations are not the module's: personalised clustering is ``BottomUpClustering(profile_steps=...)``, the personalised
+    The other two optimizations are not the module's: personalized clustering is ``BottomUpClustering(profile_steps=...)``, the personalized
     update is the strategy ``FedUReID``. ``federation.fedureid_client`` puts them together, each on a switch.
 
     Args:

@@ -12,7 +12,7 @@ from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
-from lightning_reid.protocols import PartlyLabelledData
+from lightning_reid.protocols import PartlyLabeledData
 
 
 class HSR(PseudoIdentityLearning):
@@ -56,14 +56,14 @@ class HSR(PseudoIdentityLearning):
         if stage != "fit":
             return
         data = self.target_data()
-        if isinstance(data, PartlyLabelledData):
-            raise ValueError(f"HSR knows no labelled identities, which {type(data).__name__} has: fit SGCDPL on it")
+        if isinstance(data, PartlyLabeledData):
+            raise ValueError(f"HSR knows no labeled identities, which {type(data).__name__} has: fit SGCDPL on it")
         if self.classifier is None:
             num_images = len(data.target_records)
             self.classifier = new_classifier(self.network.num_features, max(2, num_images // self.hparams["min_samples"]))
 
     def start_from(self, source_model: ImageReIDModule) -> Self:
-        """Take over the network of a module that was trained on the labelled source; the same architecture."""
+        """Take over the network of a module that was trained on the labeled source; the same architecture."""
         self.network.load_state_dict(source_model.network.state_dict())
         return self
 

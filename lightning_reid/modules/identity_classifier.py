@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_reid.modules.classifier import built, classifier_like, new_classifier
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.networks import EmbeddingOutput
-from lightning_reid.protocols import LabelledData, NamedPeople
+from lightning_reid.protocols import LabeledData, NamedPeople
 from lightning_reid.records import TrainedPeople
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 class IdentityClassifier(ReIDModule):
     """A module with a classifier of as many identities as the datamodule has, which knows who they are.
 
-    A child says how a batch is embedded and what a training step minimises, and sets ``classifier`` (``None`` until the datamodule is
+    A child says how a batch is embedded and what a training step minimizes, and sets ``classifier`` (``None`` until the datamodule is
     known).
 
     A checkpoint tells who the classes are. Fitted on other people, a loaded module gets a new classifier, which is said; a fit that is
@@ -46,7 +46,7 @@ class IdentityClassifier(ReIDModule):
             self._fitted_on = data.people
         if self.people is not None and self._fitted_on is not None:
             require_strangers_in_validation(self.people, self._fitted_on)
-        if isinstance(data, LabelledData):
+        if isinstance(data, LabeledData):
             self._fit_classifier(data.num_classes)
         elif self.classifier is None:
             raise ValueError(f"give {type(self).__name__} num_classes, or fit it on a datamodule that has num_classes")

@@ -14,7 +14,7 @@ from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, build_bac
 class ImageReIDModule(ReIDModule):
     """A ``ReIDModule`` over images, its network built from plain arguments, so that a checkpoint tells how to build it again.
 
-    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, and what ``ReIDModule`` says.
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalized, and what ``ReIDModule`` says.
 
     Args:
         backbone: timm model name.
@@ -22,7 +22,7 @@ class ImageReIDModule(ReIDModule):
         pretrained: Load timm's weights from its hub.
         weights: File with backbone weights (safetensors, or a state dict); excludes ``pretrained``.
         pooling: ``"avg"`` or ``"gem"``.
-        bn_group: Normalise, and mine triplets, over consecutive groups of so many images, so that results do not depend on the number
+        bn_group: Normalize, and mine triplets, over consecutive groups of so many images, so that results do not depend on the number
             of processes; ``None`` takes a process's whole batch.
         options: Arguments of :class:`ReIDModule`.
     """
@@ -53,13 +53,13 @@ class ImageReIDModule(ReIDModule):
                 )
 
     def embed(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
-        """Embed normalised images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and lower half."""
+        """Embed normalized images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and lower half."""
         output: EmbeddingOutput = self.network(images, with_parts=with_parts)
         return output
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Test-time embeddings ``[B, D]`` of normalised images ``[B, 3, H, W]``."""
+        """Test-time embeddings ``[B, D]`` of normalized images ``[B, 3, H, W]``."""
         return self.embed(images).embedding
 
     @override

@@ -23,12 +23,12 @@ ClassifierInit = Literal["centroid", "random"]
 class PseudoIdentityLearning(ImageReIDModule):
     """What modules that learn from clusters share: they adapt themselves to each newly published ``TargetState``.
 
-    The classifier has a fixed capacity, since neither DDP nor an optimiser survives a parameter replaced in mid-fit: an iteration with C
-    clusters uses ``num_fixed + C`` rows, of which the first ``num_fixed`` stand for labelled identities and are kept, and the others are
+    The classifier has a fixed capacity, since neither DDP nor an optimizer survives a parameter replaced in mid-fit: an iteration with C
+    clusters uses ``num_fixed + C`` rows, of which the first ``num_fixed`` stand for labeled identities and are kept, and the others are
     refilled in place.
 
     Args:
-        classifier_init: ``"centroid"`` fills rows with the normalised cluster means, ``"random"`` with small noise.
+        classifier_init: ``"centroid"`` fills rows with the normalized cluster means, ``"random"`` with small noise.
         options: Arguments of :class:`ImageReIDModule`.
 
     Attributes:
@@ -83,7 +83,7 @@ class PseudoIdentityLearning(ImageReIDModule):
     @override
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self._refilled:  # a resumed fit got its optimiser's memory back since
+        if self._refilled:  # a resumed fit got its optimizer's memory back since
             self._forget_old_rows()
 
     @override
@@ -97,7 +97,7 @@ class PseudoIdentityLearning(ImageReIDModule):
             self.refill_classifier(state)
 
     def refill_classifier(self, state: TargetState) -> None:
-        """Make the C rows after the fixed ones stand for the C clusters of ``state``, and forget the optimiser's memory of the old ones.
+        """Make the C rows after the fixed ones stand for the C clusters of ``state``, and forget the optimizer's memory of the old ones.
 
         Raises:
             ValueError: There are more clusters than the classifier has rows.
@@ -121,7 +121,7 @@ class PseudoIdentityLearning(ImageReIDModule):
             optimizer.state.pop(built(self.classifier, self).weight, None)
 
     def cluster_rows(self, state: TargetState) -> Tensor:
-        """``[C, D]`` normalised cluster means where the classifier sees them: after the BNNeck, which is affine at test time."""
+        """``[C, D]`` normalized cluster means where the classifier sees them: after the BNNeck, which is affine at test time."""
         if not state.space.before_neck:
             return cluster_centroids(state.embedded, state.labels, state.num_clusters)
         means, neck = cluster_means(state.embedded, state.labels, state.num_clusters).to(self.device), self.network.neck

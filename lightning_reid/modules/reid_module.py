@@ -1,4 +1,4 @@
-"""The base of all re-ID modules: embeddings of a batch, optimisers, scores."""
+"""The base of all re-ID modules: embeddings of a batch, optimizers, scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from lightning_reid.metrics import AveragePrecisionRule, ProtocolName, ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.modules.step_draws import StepDraws
-from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, in_fast_layout, materialise
+from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, in_fast_layout, materialize
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
@@ -79,17 +79,17 @@ class ReIDModule(pl.LightningModule, ABC):
         self.channel_plan: ChannelPlan | None = None
         self._draws, self._seed = StepDraws(), 0
 
-    def materialise(self, plan: ChannelPlan) -> None:
+    def materialize(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
 
-        Between fits only: an optimiser, or DDP, would go on with the old parameters.
+        Between fits only: an optimizer, or DDP, would go on with the old parameters.
 
         Raises:
             ValueError: The network was made smaller before, or the plan is of another network.
         """
         if self.channel_plan is not None:
             raise ValueError("the network was made smaller before: a plan is for the network of full width")
-        self.network = in_fast_layout(materialise(self.network, plan))
+        self.network = in_fast_layout(materialize(self.network, plan))
         self.channel_plan = plan
 
     @abstractmethod
@@ -121,7 +121,7 @@ class ReIDModule(pl.LightningModule, ABC):
         """Make the network as small as the checkpoint's."""
         self._seed_before = checkpoint.get("step_seed")
         if "channel_plan" in checkpoint and self.channel_plan is None:
-            self.materialise(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
+            self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 
     @override
     def on_train_start(self) -> None:

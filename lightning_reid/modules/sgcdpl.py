@@ -1,4 +1,4 @@
-"""Semi-supervised re-ID: labelled identities, and the clusters of unlabelled images of others."""
+"""Semi-supervised re-ID: labeled identities, and the clusters of unlabeled images of others."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from lightning_reid.losses import (
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.networks import EmbeddingOutput
-from lightning_reid.protocols import PartlyLabelledData
+from lightning_reid.protocols import PartlyLabeledData
 
 
 class SGCDPL(PseudoIdentityLearning):
     """SGC-DPL (semantics-guided clustering with deep progressive learning), sections 3.3.1 and 3.3.8.
 
     What it learns from follows from the callbacks, through the datamodule's :class:`~lightning_reid.records.TargetState`. Without any it
-    is the initialisation: cross-entropy and batch-hard triplet loss on the labelled images, and the augmented triplet loss where batches
-    hold pairs of views (``unlabeled_per_batch=0`` in the datamodule: labelled images only). With ``AffinityPseudoLabels`` or
-    ``PseudoLabelClustering``, and ``ProgressiveSelection``, it learns from labelled images and the believed unlabelled ones: cross-entropy
+    is the initialization: cross-entropy and batch-hard triplet loss on the labeled images, and the augmented triplet loss where batches
+    hold pairs of views (``unlabeled_per_batch=0`` in the datamodule: labeled images only). With ``AffinityPseudoLabels`` or
+    ``PseudoLabelClustering``, and ``ProgressiveSelection``, it learns from labeled images and the believed unlabeled ones: cross-entropy
     over ``C_l + C'`` classes, against soft labels where there are any, and batch-hard triplet loss with clusters as identities. Fit it
     twice: without callbacks first, then with them.
 
-    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..C_l + C' - 1``, optionally ``soft_labels [B, C']``, zeros for
-    labelled images; in the initialisation ``rows [B]`` of -1 and optionally ``unlabeled``, a dict of ``images [V, 3, H, W]`` and ``rows
-    [V]``, neighbouring entries two views of one image.
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..C_l + C' - 1``, optionally ``soft_labels [B, C']``, zeros for
+    labeled images; in the initialization ``rows [B]`` of -1 and optionally ``unlabeled``, a dict of ``images [V, 3, H, W]`` and ``rows
+    [V]``, neighboring entries two views of one image.
     Logs ``train/loss``, ``train/loss_ce``, ``train/loss_triplet``, ``train/loss_augmented`` a step; the scores of :class:`ReIDModule` an
     epoch.
 
     Args:
-        max_clusters: Capacity of the classifier beside the labelled identities; ``None`` is N_u, so many as there can be.
+        max_clusters: Capacity of the classifier beside the labeled identities; ``None`` is N_u, so many as there can be.
         margin: Of the triplet losses; ``None`` is the soft margin.
         negatives: Of the augmented triplet loss, ``"random"`` as in the text, or ``"hardest"``.
         iteration_epochs: The schedule of the learning rate, warm-up included, starts anew after so many epochs, as each iteration is a
             training of its own (section 3.4.3: 200); ``None``: never.
         optimizer: See :class:`ReIDModule`.
         lr: Learning rate (section 3.4.3: 0.01, a tenth after every 50 epochs: ``milestones=[50, 100, 150]``).
-        options: Further arguments of :class:`PseudoIdentityLearning`. With ``bn_group`` a group of the initialisation holds labelled
+        options: Further arguments of :class:`PseudoIdentityLearning`. With ``bn_group`` a group of the initialization holds labeled
             images and views in the proportion of the batch.
     """
 
@@ -69,10 +69,9 @@ class SGCDPL(PseudoIdentityLearning):
         if stage != "fit":
             return
         data = self.target_data()
-        if not isinstance(data, PartlyLabelledData):
+        if not isinstance(data, PartlyLabeledData):
             raise ValueError(
-                "SGCDPL wants labelled identities beside unlabelled images: fit it on a SemiSupervisedDataModule,"
-                f" got {type(data).__name__}"
+                f"SGCDPL wants labeled identities beside unlabeled images: fit it on a SemiSupervisedDataModule, got {type(data).__name__}"
             )
         if self.classifier is None:
             self.num_fixed = data.num_classes
@@ -81,10 +80,10 @@ class SGCDPL(PseudoIdentityLearning):
             generator = torch.Generator().manual_seed(torch.initial_seed())
             self.classifier = new_classifier(self.network.num_features, self.num_fixed + capacity, generator)
         if self.num_fixed != data.num_classes:
-            raise ValueError(f"the classifier has rows for {self.num_fixed} labelled identities, the datamodule has {data.num_classes}")
+            raise ValueError(f"the classifier has rows for {self.num_fixed} labeled identities, the datamodule has {data.num_classes}")
 
     def start_from(self, initial: SGCDPL) -> Self:
-        """Take over the network and the classifier, labelled rows included, of a module trained on the same labelled identities."""
+        """Take over the network and the classifier, labeled rows included, of a module trained on the same labeled identities."""
         self.network.load_state_dict(initial.network.state_dict())
         self.classifier, self.num_fixed = copy.deepcopy(initial.classifier), initial.num_fixed
         return self
@@ -131,7 +130,7 @@ class SGCDPL(PseudoIdentityLearning):
         num_groups = (num_labeled + num_views) // size
         if num_groups * size != num_labeled + num_views or num_labeled % num_groups or num_views % (2 * num_groups):
             raise ValueError(
-                f"{num_labeled} labelled images and {num_views} views do not share groups of bn_group={size} evenly, pairs of views"
+                f"{num_labeled} labeled images and {num_views} views do not share groups of bn_group={size} evenly, pairs of views"
                 " together: choose bn_group, or unlabeled_per_batch in the datamodule, so that they do"
             )
         return num_groups
@@ -142,11 +141,11 @@ class SGCDPL(PseudoIdentityLearning):
 
 
 def joint_targets(pids: Tensor, soft_labels: Tensor, num_labeled: int) -> Tensor:
-    """Targets over labelled identities and clusters: one-hot for a labelled image, its soft label for an unlabelled one.
+    """Targets over labeled identities and clusters: one-hot for a labeled image, its soft label for an unlabeled one.
 
     Args:
-        pids: ``[B]`` int64, below ``num_labeled`` for labelled images.
-        soft_labels: ``[B, C']`` float; rows of labelled images are zero.
+        pids: ``[B]`` int64, below ``num_labeled`` for labeled images.
+        soft_labels: ``[B, C']`` float; rows of labeled images are zero.
         num_labeled: C_l.
 
     Returns:
@@ -157,11 +156,11 @@ def joint_targets(pids: Tensor, soft_labels: Tensor, num_labeled: int) -> Tensor
 
 
 def side_by_side(labeled: Tensor, views: Tensor, num_groups: int) -> Tensor:
-    """Rows of both in ``num_groups`` groups: the first labelled ones, then the first views, then the next group."""
+    """Rows of both in ``num_groups`` groups: the first labeled ones, then the first views, then the next group."""
     parts = [rows.reshape(num_groups, -1, *rows.shape[1:]) for rows in (labeled, views)]
     return torch.cat(parts, dim=1).flatten(0, 1)
 
 
 def first_of_each(rows: Tensor, total: int, num_groups: int) -> Tensor:
-    """The labelled rows of what ``side_by_side`` made, ``total`` in all."""
+    """The labeled rows of what ``side_by_side`` made, ``total`` in all."""
     return rows.reshape(num_groups, -1, *rows.shape[1:])[:, : total // num_groups].flatten(0, 1)

@@ -16,7 +16,7 @@ from lightning_reid.modules.image_module import ImageReIDModule
 class SupervisedReID(IdentityClassifier, ImageReIDModule):
     """Cross-entropy after the BNNeck, batch-hard triplet before it (Luo et al. 2019, arXiv:1903.07071): the source model of HSR.
 
-    Batch: ``images [B, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``.
+    Batch: ``images [B, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..num_classes-1``.
     Logs ``train/loss``, ``train/loss_ce``, ``train/loss_triplet`` a step; the scores of :class:`ReIDModule` an epoch.
 
     Args:

@@ -26,7 +26,7 @@ VIDEO_NETWORKS: Mapping[VideoNetworkName, Callable[..., VideoNetwork]] = Mapping
 class VideoReID(IdentityClassifier):
     """Clips to embeddings of tracklets: cross-entropy after the BNNeck, batch-hard triplet before it (NVAN, section 2.2.1).
 
-    Training batch: ``clips [B, T, 3, H, W]`` ImageNet-normalised, ``pids [B]`` in ``0..num_classes-1``, optionally
+    Training batch: ``clips [B, T, 3, H, W]`` ImageNet-normalized, ``pids [B]`` in ``0..num_classes-1``, optionally
     ``masks [B, T, H, W]`` bool, true where a pixel is picture and no padding, which networks pool by.
     Evaluation batch: ``clips [N, T, 3, H, W]`` and ``num_clips [B]`` int64, the clips of B tracklets one after another, optionally
     ``masks [N, T, H, W]``; a tracklet's embedding is the mean of its clips' (thesis, section 2.6.1).
@@ -104,13 +104,13 @@ class VideoReID(IdentityClassifier):
         self.classifier = None if num_classes is None else new_classifier(built.num_features, num_classes)
 
     def embed(self, clips: Tensor, masks: Tensor | None = None) -> EmbeddingOutput:
-        """Embed normalised clips ``[B, T, 3, H, W]``; ``masks [B, T, H, W]`` bool, true where a pixel is picture, are pooled by."""
+        """Embed normalized clips ``[B, T, 3, H, W]``; ``masks [B, T, H, W]`` bool, true where a pixel is picture, are pooled by."""
         output: EmbeddingOutput = self.network(clips, masks)
         return output
 
     @override
     def forward(self, clips: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Test-time embeddings ``[B, D]`` of normalised clips ``[B, T, 3, H, W]``."""
+        """Test-time embeddings ``[B, D]`` of normalized clips ``[B, T, 3, H, W]``."""
         return self.embed(clips, masks).embedding
 
     @override

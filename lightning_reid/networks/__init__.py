@@ -5,7 +5,7 @@ from lightning_reid.networks.batch_norm import GroupedBatchNorm, group_batch_nor
 from lightning_reid.networks.channels.costs import ChannelCosts
 from lightning_reid.networks.channels.groups import ChannelGroup, CoupledLayer, find_channel_groups, first_tensor
 from lightning_reid.networks.channels.latency import interpolated_latency, measure_latencies, network_latency
-from lightning_reid.networks.channels.plan import ChannelMasks, ChannelPlan, materialise
+from lightning_reid.networks.channels.plan import ChannelMasks, ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.foreign import load_embedding_network, load_foreign_state_dict, trained_image_size
@@ -59,7 +59,7 @@ __all__ = [
     "load_released_weights",
     "load_teacher",
     "mask_pooling",
-    "materialise",
+    "materialize",
     "measure_latencies",
     "network_latency",
     "part_pooling",

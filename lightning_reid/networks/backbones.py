@@ -27,7 +27,7 @@ ANY_SIZE_TRANSFORMERS = ("vision_transformer", "eva", "beit")
 
 
 class Backbone(FeatureMap):
-    """A timm network without its classifier: normalised images ``[B, 3, H, W]`` to a feature map ``[B, num_features, h, w]``.
+    """A timm network without its classifier: normalized images ``[B, 3, H, W]`` to a feature map ``[B, num_features, h, w]``.
 
     Made by ``build_backbone``. ``trunk`` is the timm network itself, its parameters keep timm's names below ``trunk.``.
 

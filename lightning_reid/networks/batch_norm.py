@@ -17,7 +17,7 @@ PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)
 
 
 def group_batch_norm(module: Network, group_size: int) -> Network:
-    """Replace every BatchNorm in ``module`` by one that normalises over consecutive groups of ``group_size`` samples in training.
+    """Replace every BatchNorm in ``module`` by one that normalizes over consecutive groups of ``group_size`` samples in training.
 
     With it, one process with a batch of 64 and ``group_size=16`` has the losses, gradients and running statistics of four DDP
     processes with a batch of 16 each. Evaluation is unchanged, and so are the names and values of parameters and buffers: state
@@ -44,12 +44,12 @@ def group_batch_norm(module: Network, group_size: int) -> Network:
 
 
 class GroupedBatchNorm(_BatchNorm):
-    """BatchNorm over consecutive groups of ``group_size`` samples in training (also "ghost" batch normalisation, arXiv:1705.08741).
+    """BatchNorm over consecutive groups of ``group_size`` samples in training (also "ghost" batch normalization, arXiv:1705.08741).
 
     Input ``[B, C]`` or ``[B, C, ...]``, B a multiple of ``group_size`` in training. The running statistics take the mean over groups
-    of each group's mean and unbiased variance; with ``torch.distributed`` initialised also over the processes (one all-reduce of
+    of each group's mean and unbiased variance; with ``torch.distributed`` initialized also over the processes (one all-reduce of
     2 C numbers a layer, without gradient), so that they stay equal on all ranks and equal to those of one process with all groups.
-    What follows the normalisation in timm's ``BatchNormAct2d`` is kept in ``drop`` and ``act``.
+    What follows the normalization in timm's ``BatchNormAct2d`` is kept in ``drop`` and ``act``.
     """
 
     def __init__(self, num_features: int, group_size: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True) -> None:
@@ -105,7 +105,7 @@ class GroupedBatchNorm(_BatchNorm):
 def _grouped(layer: _BatchNorm, group_size: int) -> GroupedBatchNorm:
     """The layer's twin around the same parameters, buffers and activation."""
     if type(layer) not in (*PLAIN, GroupedBatchNorm):
-        raise ValueError(f"cannot normalise a {type(layer).__name__} over groups, only {', '.join(kind.__name__ for kind in PLAIN)}")
+        raise ValueError(f"cannot normalize a {type(layer).__name__} over groups, only {', '.join(kind.__name__ for kind in PLAIN)}")
     grouped = GroupedBatchNorm(layer.num_features, group_size, layer.eps, layer.momentum, layer.affine)
     for name, parameter in layer.named_parameters(recurse=False):
         setattr(grouped, name, parameter)

@@ -42,7 +42,7 @@ def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int,
     """
     state = {name: tensor.detach().to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     parameters = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
-    # in training, batch normalisation of a single image would refuse a 1 x 1 map; under no_grad all parameters would seem to be unused
+    # in training, batch normalization of a single image would refuse a 1 x 1 map; under no_grad all parameters would seem to be unused
     with evaluating(network), torch.enable_grad():
         output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
     used = _leaves(output)

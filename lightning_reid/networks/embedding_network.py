@@ -16,7 +16,7 @@ NeckSide = Literal["before", "after"]
 
 
 class EmbeddingOutput(NamedTuple):
-    """What one forward pass gives; not L2-normalised.
+    """What one forward pass gives; not L2-normalized.
 
     Attributes:
         before_bnneck: ``[B, D]`` pooled embedding: what triplet losses see.
@@ -37,7 +37,7 @@ class EmbeddingOutput(NamedTuple):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Backbone, pooling and BNNeck: a batch normalisation between metric and classification loss, its bias frozen at 0.
+    """Backbone, pooling and BNNeck: a batch normalization between metric and classification loss, its bias frozen at 0.
 
     Source: Luo et al. 2019 (arXiv:1903.07071), section 3.5. The classifier is no part of it.
 
@@ -66,7 +66,7 @@ class EmbeddingNetwork(nn.Module):
 
     @override
     def forward(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
-        """Embed normalised images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and the lower half."""
+        """Embed normalized images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and the lower half."""
         feature_map = self.backbone(images)
         pooled = self.pooling(feature_map)
         return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map) if with_parts else None)

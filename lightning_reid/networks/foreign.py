@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_reid.networks.backbones import build_backbone
-from lightning_reid.networks.channels.plan import ChannelPlan, materialise
+from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 
@@ -39,7 +39,7 @@ FAST_REID_NAMES = {
 """``heads.bnneck`` until the release 1.0, ``heads.bottleneck.0`` since."""
 
 CLASSIFIERS = ("classifier.", "fc.weight", "fc.bias", "heads.classifier.", "heads.weight", "heads.cls_layer.", "pixel_mean", "pixel_std")
-"""What an embedding does not need: identity classifiers, and the normalisation, which is checked."""
+"""What an embedding does not need: identity classifiers, and the normalization, which is checked."""
 
 
 def load_foreign_state_dict(path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
@@ -68,7 +68,7 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     What the tensors do not tell is taken from the projects' defaults and logged (level INFO): torchreid's ResNets have last stride
     2, average pooling and no neck; fast-reid's have last stride 1, their neck, GeM pooling where its exponent is stored, else the
     average, and since release 1.0 a first pooling layer without padding. A lightning-reid checkpoint says it in its hyperparameters.
-    All expect RGB images with ImageNet normalisation.
+    All expect RGB images with ImageNet normalization.
 
     Args:
         path: See ``load_foreign_state_dict``.
@@ -93,7 +93,7 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     if kind == "fast-reid":
         _pool_like_fast_reid(network, content, path)
     if "channel_plan" in content:
-        network = materialise(network, ChannelPlan.from_tensors(content["channel_plan"]))
+        network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
     load_all(network, state, source=f"{path} ({kind})")
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()
@@ -117,7 +117,7 @@ def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[s
     _refuse_unknown_blocks(state, path)
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
     if "backbone.conv1.weight" in state and any(name.startswith("heads.") for name in state):
-        _check_normalisation(state, path)
+        _check_normalization(state, path)
         return "fast-reid", {_fast_reid_name(name): tensor for name, tensor in kept.items()}
     if "conv1.weight" in state and any(name.startswith("layer4.") for name in state):
         return "torchreid", {f"backbone.trunk.{name}": tensor for name, tensor in kept.items()}
@@ -130,7 +130,7 @@ def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[s
 def _refuse_unknown_blocks(state: Mapping[str, Tensor], path: str | Path) -> None:
     """Name the options of torchreid and fast-reid that change the embedding and that no timm ResNet has."""
     reasons = {
-        ".IN.weight": "has instance normalisation (IBN): use a checkpoint without, such as bagtricks_R50",
+        ".IN.weight": "has instance normalization (IBN): use a checkpoint without, such as bagtricks_R50",
         "NL_": "has non-local blocks (WITH_NL): use a checkpoint without, such as bagtricks_R50",
         ".se.": "has squeeze-and-excitation (WITH_SE): use a checkpoint without",
         "fc.0.weight": "reduces its embedding by fully connected layers (resnet50_fc512): use torchreid's resnet50",
@@ -149,7 +149,7 @@ def _fast_reid_name(name: str) -> str:
     return name  # to be reported as left over when it is loaded
 
 
-def _check_normalisation(state: Mapping[str, Tensor], path: str | Path) -> None:
+def _check_normalization(state: Mapping[str, Tensor], path: str | Path) -> None:
     for name, expected in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
         values = state.get(name, 255 * torch.tensor(expected)).flatten().float()
         if not torch.allclose(values, 255 * torch.tensor(expected), atol=0.1):

@@ -16,7 +16,7 @@ LAYERS = ("aten.convolution", "aten._convolution", "aten.addmm", "aten.mm")
 
 
 class MultiplyAdds(NamedTuple):
-    """Multiply-adds of one forward pass; normalisation, activation, bias and pooling count nothing.
+    """Multiply-adds of one forward pass; normalization, activation, bias and pooling count nothing.
 
     Attributes:
         layers: Of convolutions and linear layers, the 1 x 1 convolutions of attention among them.

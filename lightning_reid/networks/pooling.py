@@ -102,7 +102,7 @@ def _or_all(positions: Tensor) -> Tensor:
 def part_pooling(feature_map: Tensor, num_parts: int = 2) -> Tensor:
     """Means over horizontal stripes, top first: ``[B, C, h, w]`` to ``[B, num_parts, C]``.
 
-    Source: HSR, section 4.3.3 (upper and lower body). Where h is no multiple of ``num_parts``, neighbouring stripes share a row.
+    Source: HSR, section 4.3.3 (upper and lower body). Where h is no multiple of ``num_parts``, neighboring stripes share a row.
 
     Raises:
         ValueError: The map has fewer rows than parts.

@@ -77,7 +77,7 @@ class Teacher(nn.Module):
     @override
     @torch.no_grad()
     def forward(self, images: Tensor) -> TeacherOutput:
-        """Normalised images ``[B, 3, H, W]`` of any size to embeddings and logits."""
+        """Normalized images ``[B, 3, H, W]`` of any size to embeddings and logits."""
         if self.image_size is not None and tuple(images.shape[2:]) != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
         embedding: Tensor = self.network(images).embedding

@@ -106,7 +106,7 @@ def guess_architecture(state: Mapping[str, Tensor]) -> str:
     """A sentence on what network such parameter names come from."""
     names = " ".join(state)
     hints = {
-        "bn1.IN.": "a ResNet with instance normalisation (IBN), which timm's resnet50 has not",
+        "bn1.IN.": "a ResNet with instance normalization (IBN), which timm's resnet50 has not",
         "NL_2.": "a ResNet with non-local blocks",
         ".se.fc": "a ResNet with squeeze-and-excitation",
         "conv2.0.conv2a": "OSNet (torchreid)",

@@ -26,7 +26,7 @@ Encoding = Literal["raw", "jpeg"]
 """``raw``: the pixels themselves, read without decoding; ``jpeg``: some ten times smaller, a decoder's time and loss."""
 
 JPEG_QUALITY = 95
-"""Of the encoding ``jpeg``: a second compression at this quality changes a photograph by about a grey level."""
+"""Of the encoding ``jpeg``: a second compression at this quality changes a photograph by about a gray level."""
 
 _OWN_METADATA = ("encoding", "height", "width")
 _WAY_ON = "Delete the file, it is made again"

@@ -14,7 +14,7 @@ DECAY = 0.9
 
 
 def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor) -> Tensor:
-    """``gamma dL/dgamma + beta dL/dbeta``, ``[C]``: minus the first-order change of the loss when a channel's normalised output is zeroed.
+    """``gamma dL/dgamma + beta dL/dbeta``, ``[C]``: minus the first-order change of the loss when a channel's normalized output is zeroed.
 
     It is the gradient with respect to a gate of 1 behind the layer. Source: thesis, section 6.4.1, after Molchanov et al. 2019
     (arXiv:1906.10771), eq. 8.
@@ -23,7 +23,7 @@ def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias
 
 
 def filter_score(weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None) -> Tensor:
-    """The same, ``[N]``, for a layer without normalisation behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
+    """The same, ``[N]``, for a layer without normalization behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
     score = (weight * weight_gradient).flatten(1).sum(1)
     return (score if bias is None or bias_gradient is None else score + bias * bias_gradient).detach()
 

@@ -1,4 +1,4 @@
-"""Up to which distance labelled images are of one identity: the threshold tau_l of progressive selection."""
+"""Up to which distance labeled images are of one identity: the threshold tau_l of progressive selection."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class DistanceThreshold:
 
 
 def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000, chunk_size: int = 1024) -> DistanceThreshold:
-    """Where the histogram of positive-pair distances of labelled images crosses that of negative pairs (SGC-DPL, section 3.3.6).
+    """Where the histogram of positive-pair distances of labeled images crosses that of negative pairs (SGC-DPL, section 3.3.6).
 
     Every pair is measured once; each histogram counts as its share of its own pairs, since negative pairs are hundreds of times as many.
     See ``best_crossing`` for histograms that cross several times, or never. Memory is ``chunk_size * N``, never ``N * N``.
 
     Args:
-        embeddings: ``[N, D]`` float of labelled images.
+        embeddings: ``[N, D]`` float of labeled images.
         pids: ``[N]`` int64; images of a negative pid are left out.
         num_bins: Bins from 0 to just above the largest distance; the threshold is one of their edges, or lies in a gap between pairs.
         chunk_size: Rows measured at a time.
@@ -55,7 +55,7 @@ def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000
     sizes = torch.unique(pids, return_counts=True)[1]
     if len(sizes) < 2 or int(sizes.max()) < 2:
         raise ValueError(
-            f"a distance threshold is read off pairs of one identity and pairs of two, but {len(pids)} labelled images of {len(sizes)}"
+            f"a distance threshold is read off pairs of one identity and pairs of two, but {len(pids)} labeled images of {len(sizes)}"
             " identities hold no such pairs of both kinds: label more identities, or give the threshold yourself"
         )
     norms = squared_norms(embeddings)

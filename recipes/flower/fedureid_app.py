@@ -15,7 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from lightning_reid.datamodules import UnlabeledDataModule
-from lightning_reid.federation import LocalTraining, Personalisation, fedureid_client
+from lightning_reid.federation import LocalTraining, Personalization, fedureid_client
 from lightning_reid.federation.flower import FlowerFederation, client_app
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID
@@ -26,10 +26,10 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 Config = dict[str, Any]
 
 
-def personalisation(cfg: Config) -> Personalisation:
+def personalization(cfg: Config) -> Personalization:
     """The switches of a run."""
     switches = {name: bool(cfg[f"personal-{name}"]) for name in ("clustering", "epoch", "update")}
-    return Personalisation(**switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
+    return Personalization(**switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
 
 
 def local_training(context: Context) -> LocalTraining:
@@ -44,7 +44,7 @@ def local_training(context: Context) -> LocalTraining:
     root = str(node["root"]) if "root" in node else None
     data = UnlabeledDataModule(str(node["dataset"]), root=root, seed=cfg["seed"], **json.loads(cfg["data"]))
     data.setup()
-    personal = personalisation(cfg)
+    personal = personalization(cfg)
     options: Config = {name: json.loads(cfg[name]) for name in ("clustering", "model")}
     member = fedureid_client(str(node["client"]), data, personal, rounds=cfg["rounds"], seed=cfg["seed"], **options)
     file = Path(str(node["state"])) / str(cfg["run"]) / f"{member.id}.ckpt"
@@ -64,7 +64,7 @@ def main(grid: Grid, context: Context) -> None:
         raise ValueError("""no clients: name them, e.g. --run-config 'clients="a,b,c"'""")
     torch.manual_seed(int(cfg["seed"]))
     module = BottomUpReID(**json.loads(cfg["model"]))
-    strategy = personalisation(cfg).strategy(float(cfg["quorum"]))
+    strategy = personalization(cfg).strategy(float(cfg["quorum"]))
     output = Path(cfg["output"]) / str(cfg["run"])
     federation = FlowerFederation(
         grid,

@@ -71,7 +71,7 @@ def draw_curves(
     figure = Figure(figsize=(4.5 * len(panels), 3.8), layout="constrained")
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for (name, level), style in zip((levels or {}).items(), cycle(("--", ":", "-."))):
-        all_axes[0].axhline(panels[0].factor * level, linestyle=style, color="grey", label=name)
+        all_axes[0].axhline(panels[0].factor * level, linestyle=style, color="gray", label=name)
     for axes, panel in zip(all_axes, panels):
         for name, metrics_files in curves.items():
             logged = (read_curve(metrics_files, metric) for metric in panel.metrics)
@@ -88,7 +88,7 @@ def draw_curves(
         axes.set_ylabel(panel.label.format(validated="people held out of training" if stamp.num_val_ids else "the test set"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.supxlabel(str(stamp), fontsize=6, color="grey")
+    figure.supxlabel(str(stamp), fontsize=6, color="gray")
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
 
 
@@ -120,5 +120,5 @@ def draw_heat_map(
     axes.set_yticks(range(len(down)), [f"{value:g}" for value in down])
     axes.set(ylabel=labels[0], xlabel=labels[1])
     figure.colorbar(image, label=labels[2])
-    figure.supxlabel(str(stamp), fontsize=5, color="grey")
+    figure.supxlabel(str(stamp), fontsize=5, color="gray")
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))

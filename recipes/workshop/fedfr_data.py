@@ -7,7 +7,7 @@ from statistics import mean
 
 from jsonargparse import Namespace
 
-from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
+from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, PublicAndLocalDataModule
 from lightning_reid.federation import check_generic_rates, check_personal_rates, generic_scores, personal_scores
 from lightning_reid.modules import FedFRClient
 from lightning_reid.recipes.workshop.options import FederationOptions
@@ -19,7 +19,7 @@ class FedFRData:
     """Read before anything is trained, and checked to show the rates that are asked for.
 
     Attributes:
-        public: Labelled images that the server was trained on and shares.
+        public: Labeled images that the server was trained on and shares.
         unseen: The test people of the clients' first data set, whom nobody trains on.
         dealt: Who got which images.
         clients: Each client's images and the public ones.
@@ -33,9 +33,9 @@ class FedFRData:
 
     def __init__(self, cfg: Namespace) -> None:
         shared = cfg.data.as_dict() | {"val_identities": 0}  # nothing is selected: what is scored is the model of the last round
-        self.public = ImageReIDDataModule(cfg.public, cfg.root, seed=cfg.seed, needs_test=False, **shared)
-        self.unseen = ImageReIDDataModule(cfg.clients[0], cfg.root, seed=cfg.seed, **shared)
-        self.dealt = FederatedDataModule(cfg.clients, held_out=cfg.held_out, **FederationOptions.of(cfg).split_arguments(), **shared)
+        self.public = ImageReIDDataModule(cfg.public, seed=cfg.seed, needs_test=False, **shared)
+        self.unseen = ImageReIDDataModule(cfg.clients[0], seed=cfg.seed, **shared)
+        self.dealt = FederatedData(cfg.clients, held_out=cfg.held_out, **FederationOptions.of(cfg).split_arguments(), **shared)
         read_now(self.public, self.unseen, self.dealt)
         options = {name: value for name, value in shared.items() if name not in ("p", "k")}
         options |= {"seed": cfg.seed, "batch_size": cfg.batch_size}

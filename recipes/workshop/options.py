@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.datamodules.client_splits import ClientSplit
-from lightning_reid.federated import FedAvg
+from lightning_reid.federated import FedPav
 from lightning_reid.federation import Client, Federation
 
 
@@ -82,7 +82,6 @@ class FederationOptions(PlainOptions):
 
     Attributes:
         output: Folder of the federations, the tables and the split.
-        root: Folder that holds the data sets; none: ./data.
         split: What decides who gets which images, see ``split_clients``.
         num_clients: Clients of each data set, for ``"identity"`` and ``"dirichlet"``.
         concentration: Of the Dirichlet split, above 0: small is unequal.
@@ -96,7 +95,6 @@ class FederationOptions(PlainOptions):
     """
 
     output: str = "runs/federation"
-    root: str | None = None
     split: ClientSplit = "dataset"
     num_clients: int | None = None
     concentration: float = 1.0
@@ -116,11 +114,11 @@ class FederationOptions(PlainOptions):
         return RunOptions(**{name: getattr(self, name) for name in names})
 
     def split_arguments(self) -> dict[str, Any]:
-        """What ``FederatedDataModule`` is told of the split."""
-        names = ("root", "split", "num_clients", "concentration", "seed")
+        """What ``FederatedData`` is told of the split."""
+        names = ("split", "num_clients", "concentration", "seed")
         return {name: getattr(self, name) for name in names}
 
-    def federation(self, row: str, strategy: FedAvg, clients: Sequence[Client]) -> Federation:
+    def federation(self, row: str, strategy: FedPav, clients: Sequence[Client]) -> Federation:
         """The federation of a row of a table, in a folder of its own."""
         names = ("epochs", "deadline", "resume", "seed", "accelerator", "quiet")
         return Federation(strategy, clients, Path(self.output) / row.replace(" ", "-"), **{name: getattr(self, name) for name in names})

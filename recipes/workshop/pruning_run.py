@@ -57,7 +57,7 @@ class PruningRun:
     def prune(
         self, name: str, model: ReIDModule, pruning: FilterPruning, *, max_epochs: int, validate_every_n_epochs: int | None
     ) -> tuple[ResultRow, Path]:
-        """A fit that prunes; the row of the materialised network right after it, and its checkpoint.
+        """A fit that prunes; the row of the materialized network right after it, and its checkpoint.
 
         Raises:
             RuntimeError: The last epoch came before pruning was done.
@@ -70,12 +70,12 @@ class PruningRun:
         stage.fit(trainer, model, self.data)
         if not pruning.done:
             raise RuntimeError(f"pruning was not done after {max_epochs} epochs, its last step left {pruning.history[-1:]}: give it more")
-        model.materialise(pruning.plan)
+        model.materialize(pruning.plan)
         trainer.save_checkpoint(small, weights_only=True)
         return stage.score(trainer, model, self.data, self.costs(model)), small
 
     def load(self, checkpoint: Path, **options: Any) -> ReIDModule:
-        """A module to be trained on, with other options of its optimiser.
+        """A module to be trained on, with other options of its optimizer.
 
         Raises:
             ValueError: The file is damaged.
@@ -89,7 +89,7 @@ class PruningRun:
         return network_costs(model.network, self.inputs().shape[1:], torch.device("cpu"))
 
     def inputs(self) -> Tensor:
-        """Images or clips of the test set, normalised."""
+        """Images or clips of the test set, normalized."""
         batch: dict[str, Tensor] = next(iter(self.data.embedding_loader(*self.data.evaluation_records())))
         batch = self.data.on_after_batch_transfer(batch, 0)
         return batch["clips" if "clips" in batch else "images"][:EXPORTED_INPUTS]

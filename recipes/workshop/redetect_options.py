@@ -29,7 +29,7 @@ class RedetectOptions:
         cache: Folder for processed tracklets; ``None`` is ``redetected`` in the output folder.
         every_n_epochs: Link anew after so many epochs, with the network under training; ``None`` links once.
         alpha: Share of the old running embedding (eq. 2.2), in [0, 1].
-        padding: Grey border around a frame before detection, as a share of its height.
+        padding: Gray border around a frame before detection, as a share of its height.
         encoding: ``"raw"`` pixels in the cache, or ``"jpeg"`` for a tenth of the size.
         batch_size: Frames a call of the detector, and crops a pass of the extractor.
     """

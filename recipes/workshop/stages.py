@@ -102,7 +102,7 @@ class Stage:
         return loggers
 
     def seed_everything(self) -> None:
-        """Seed what is initialised next, the same whether the stages before were run or read back; call it before a module is built."""
+        """Seed what is initialized next, the same whether the stages before were run or read back; call it before a module is built."""
         pl.seed_everything(self.seed, workers=True, verbose=False)
 
     def fit(self, trainer: pl.Trainer, module: ReIDModule, data: pl.LightningDataModule) -> None:
@@ -165,6 +165,10 @@ class Stage:
         if row is None:
             row = self.score(trainer, module, tested_on or data, None if costs is None else costs(module, trainer))
         return module, row
+
+    def row(self, build: Callable[[], Module], data: pl.LightningDataModule, epochs: int, *args: Any, **options: Any) -> ResultRow:
+        """The row of ``train_and_score``; where an earlier sitting finished the stage, nothing is built."""
+        return self.finished_row() or self.train_and_score(build, data, epochs, *args, **options)[1]
 
     def claim(self) -> None:
         """Say in ``stage.json`` whose the folder is: what the run is, as its ``run.json`` tells, and what this stage is told.

@@ -140,7 +140,7 @@ def asked_rows(cfg: Namespace) -> dict[str, list[VideoTableRow]]:
     if cfg.ablation:
         return {f"table {number}": list(VIDEO_TABLES[number]) for number in cfg.ablation}
     length, redetected = cfg.data.clip_length, cfg.redetect
-    rows = [VideoTableRow(f"{cfg.model}, {ALIGNED if redetected else ORIGINAL}", cfg.model, length, redetected=redetected)]
+    rows = [VideoTableRow(f"{cfg.network}, {ALIGNED if redetected else ORIGINAL}", cfg.network, length, redetected=redetected)]
     if redetected and cfg.redetection.checkpoint is None:  # it is trained in any case
         rows.insert(0, VideoTableRow(f"baseline, {ORIGINAL}", "baseline", length))
-    return {cfg.model: rows}
+    return {cfg.network: rows}

@@ -38,7 +38,7 @@ def test_both_image_pipelines_make_the_same_pictures():
     figures = run("image_pipeline", "--images", "16", "--batch", "8", "--rounds", "2")
     assert set(figures) == {(256, 128), (128, 64)}
     for row in figures.values():
-        assert row["grey_levels_apart"] < 1
+        assert row["gray_levels_apart"] < 1
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
 
 

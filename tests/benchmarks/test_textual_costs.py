@@ -76,7 +76,7 @@ def test_the_non_local_row_of_table_2_8_is_exact_with_values_of_all_channels(res
     assert count_multiply_adds(network, SIX).attention * 3 == 17_213_423_616 * 2
 
 
-def test_table_2_10_is_table_2_8_over_a_backbone_with_normalisation_and_pooling(resnet50):
+def test_table_2_10_is_table_2_8_over_a_backbone_with_normalization_and_pooling(resnet50):
     backbone = 24_319_623_168 + 4 * 49_741_824 + 129 * 2048 * 6
     assert cost_in_table_2_10(on_meta(VideoResNet50, resnet50), SIX) == backbone
     assert cost_in_table_2_10(on_meta(CFAAN, resnet50, scales=1, position=None), SIX) == backbone + 360_972_288
@@ -101,13 +101,13 @@ def test_the_rule_of_table_2_1_equals_a_count_by_hand():
     network = _Trunk()
     convolution, block = 64 * 3 * 4 * 9, 4 * 64 * 4 * 2 + 2 * 64 * 64 * 2  # four 1x1 convolutions, then two products in 2 channels
     bias = 64 * (3 * 2 + 4)  # theta, phi, g, w_z; the first convolution has none
-    normalised = 64 * (4 + 4)
+    normalized = 64 * (4 + 4)
     pooling = 64 * 4 + 2 * 4
-    assert cost_in_table_2_1(network, (1, 2, 3, 8, 4)) == convolution + block + bias + 4 * normalised + pooling
+    assert cost_in_table_2_1(network, (1, 2, 3, 8, 4)) == convolution + block + bias + 4 * normalized + pooling
 
 
 class _Trunk(nn.Module):
-    """What ``cost_in_table_2_1`` asks of a network: one convolution, its normalisation, one non-local block."""
+    """What ``cost_in_table_2_1`` asks of a network: one convolution, its normalization, one non-local block."""
 
     def __init__(self) -> None:
         super().__init__()

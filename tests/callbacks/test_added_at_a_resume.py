@@ -91,7 +91,7 @@ class Domains:
         return recorder, getattr(data, "target_state", None), trainer
 
 
-class Labelled(Domains):
+class Labeled(Domains):
     """SGC-DPL likewise."""
 
     @override
@@ -122,14 +122,14 @@ def refined(domains, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labelled(duke_folder, market_folder, trainer_with) -> Labelled:
-    return Labelled(duke_folder, market_folder, trainer_with)
+def labeled(duke_folder, market_folder, trainer_with) -> Labeled:
+    return Labeled(duke_folder, market_folder, trainer_with)
 
 
 @pytest.fixture(scope="module")
-def labelled_clustered(labelled, tmp_path_factory) -> Path:
-    """A run on partly labelled images that was begun with a clustering alone."""
-    return labelled.begin(tmp_path_factory.mktemp("labelled"), density())
+def labeled_clustered(labeled, tmp_path_factory) -> Path:
+    """A run on partly labeled images that was begun with a clustering alone."""
+    return labeled.begin(tmp_path_factory.mktemp("labeled"), density())
 
 
 def test_inter_camera_mining_that_is_added_begins_with_the_next_clustering_and_says_so(domains, clustered, tmp_path, caplog):
@@ -144,7 +144,7 @@ def test_inter_camera_mining_that_is_added_begins_with_the_next_clustering_and_s
     assert recorder.mined == [False, True, True]
     assert recorder.drawn[:1] == without.drawn[:1]  # what is left of iteration 1 is as it would have been
     assert trainer.callback_metrics["icm/num_pairs"] > 0
-    assert state.neighbours is not None
+    assert state.neighbors is not None
 
 
 def test_part_based_homogeneity_that_is_added_begins_with_the_next_clustering(domains, clustered, tmp_path, caplog):
@@ -166,9 +166,9 @@ def test_a_module_that_gives_no_halves_is_refused_before_they_are_missed(domains
         domains.trainer_with(tmp_path, [density(), PartBasedHomogeneity()]).fit(Whole(min_samples=2, **TINY), domains.data())
 
 
-def test_progressive_selection_that_is_added_begins_with_the_next_clustering(labelled, labelled_clustered, tmp_path, caplog):
+def test_progressive_selection_that_is_added_begins_with_the_next_clustering(labeled, labeled_clustered, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        _, state, trainer = labelled.resume(tmp_path, labelled_clustered, density(), ProgressiveSelection())
+        _, state, trainer = labeled.resume(tmp_path, labeled_clustered, density(), ProgressiveSelection())
     assert "ProgressiveSelection begins with the next clustering: iteration 1" in caplog.text
     assert state.exemplars is not None
     assert 0 < trainer.callback_metrics["select/fraction"] <= 1
@@ -186,7 +186,7 @@ def test_a_refinement_that_is_left_out_ends_with_its_iteration_and_it_is_said(do
     for name in ("PartBasedHomogeneity", "InterCameraMining"):
         assert f"{name} is left out from now on: what it made of iteration 1 stays until the next clustering" in caplog.text
     assert recorder.mined == [True, False, False]
-    assert state.neighbours is None
+    assert state.neighbors is None
 
 
 def test_refinements_without_a_clustering_are_refused_also_at_a_resume(domains, refined, tmp_path):
@@ -235,21 +235,21 @@ def test_cpo_that_is_added_begins_its_search_with_the_first_batch(domains, clust
     assert trainer.current_epoch == 6
 
 
-def test_another_clustering_takes_over_with_the_next_iteration(labelled, labelled_clustered, tmp_path):
+def test_another_clustering_takes_over_with_the_next_iteration(labeled, labeled_clustered, tmp_path):
     def affinity() -> AffinityPseudoLabels:
         return AffinityPseudoLabels(every_n_epochs=2, damping=0.7)
 
-    recorder, state, _ = labelled.resume(tmp_path, labelled_clustered, affinity())
+    recorder, state, _ = labeled.resume(tmp_path, labeled_clustered, affinity())
     assert recorder.iterations == [1, 2, 2]
     assert state.soft_labels is not None
-    recorder, state, _ = labelled.resume(tmp_path, labelled.begin(tmp_path, affinity()), density())
+    recorder, state, _ = labeled.resume(tmp_path, labeled.begin(tmp_path, affinity()), density())
     assert recorder.iterations == [1, 2, 2]
     assert state.soft_labels is None
 
 
-def test_a_clustering_that_is_added_to_the_initialisation_clusters_before_its_first_batch(labelled, tmp_path):
-    begun = labelled.begin(tmp_path)
-    recorder, _, _ = labelled.resume(tmp_path, begun, density())
+def test_a_clustering_that_is_added_to_the_initialization_clusters_before_its_first_batch(labeled, tmp_path):
+    begun = labeled.begin(tmp_path)
+    recorder, _, _ = labeled.resume(tmp_path, begun, density())
     assert recorder.iterations == [0, 1, 1]
 
 
@@ -275,7 +275,7 @@ def test_bottom_up_clustering_does_not_merge_what_another_clustering_left_as_noi
         images.resume(tmp_path, begun, BottomUpClustering(every_n_epochs=1))
 
 
-def test_hard_negatives_that_are_added_begin_with_the_next_fit_and_do_not_start_learnt_proxies_over(
+def test_hard_negatives_that_are_added_begin_with_the_next_fit_and_do_not_start_learned_proxies_over(
     market_folder, tmp_path, trainer_with, caplog
 ):
     def parts() -> tuple[FedFRClient, PublicAndLocalDataModule]:
@@ -297,6 +297,6 @@ def test_hard_negatives_that_are_added_begin_with_the_next_fit_and_do_not_start_
         resumed.fit(module, data, ckpt_path=tmp_path / "begun.ckpt", weights_only=True)
     assert "HardNegativeSampling begins with the next fit" in caplog.text
     assert sampling.share == 1.0
-    learnt = module.local_proxies.detach().clone()
+    learned = module.local_proxies.detach().clone()
     trainer_with(tmp_path, [sampling], 1, limit_val_batches=0, limit_train_batches=0).fit(module, data)
-    assert torch.equal(module.local_proxies, learnt)
+    assert torch.equal(module.local_proxies, learned)

@@ -121,9 +121,9 @@ def test_merging_ends_with_two_clusters(data, tmp_path, trainer_with):
 
 
 def test_what_cannot_work_is_said_before_anything_is_trained(data, market_folder, tmp_path, trainer_with):
-    labelled = ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=4, num_workers=0)
+    labeled = ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=4, k=4, num_workers=0)
     with pytest.raises(ValueError, match="wants a datamodule with target images"):
-        trainer_with(tmp_path, [BottomUpClustering()]).fit(module(), labelled)
+        trainer_with(tmp_path, [BottomUpClustering()]).fit(module(), labeled)
     with pytest.raises(RuntimeError, match="BottomUpReID found no clusters: add BottomUpClustering"):
         trainer_with(tmp_path, []).fit(module(), data)
     for wrong in ({"initial_epochs": -1}, {"merge_share": 1.0}, {"num_merges": 0}, {"size_penalty": -0.1}):

@@ -47,12 +47,12 @@ def test_pruning_ends_with_the_first_step_that_meets_every_constraint(data, tmp_
     assert last["params"] <= 0.5
     assert all(row["flops"] > 0.6 or row["params"] > 0.5 for row in earlier)
     assert [row["channels"] - STEPS["filters_per_step"] for row in earlier[:-1]] == [row["channels"] for row in earlier[1:]]
-    model.materialise(pruning.plan)
+    model.materialize(pruning.plan)
     assert count_multiply_adds(model.network, (1, 3, 64, 32)).total / full[0] == pytest.approx(last["flops"], abs=1e-12)
     assert parameters(model.network) / full[1] == pytest.approx(last["params"], abs=1e-12)
 
 
-def test_the_materialised_module_gives_what_the_masked_one_gave_and_its_checkpoint_loads_by_itself(data, tmp_path):
+def test_the_materialized_module_gives_what_the_masked_one_gave_and_its_checkpoint_loads_by_itself(data, tmp_path):
     pruning, model = CAIEPruning({"params": 0.6}, **STEPS), module()
     trainer = quiet_trainer(tmp_path, [pruning], max_epochs=20)
     trainer.fit(model, data)
@@ -60,7 +60,7 @@ def test_the_materialised_module_gives_what_the_masked_one_gave_and_its_checkpoi
     trainer.save_checkpoint(tmp_path / "masked.ckpt")
     with torch.no_grad():
         masked = model.eval()(images)
-        model.materialise(pruning.plan)
+        model.materialize(pruning.plan)
         torch.testing.assert_close(model.eval()(images), masked, rtol=1e-4, atol=1e-5)
         trainer.save_checkpoint(tmp_path / "small.ckpt", weights_only=True)
         for name in ("masked", "small"):
@@ -69,7 +69,7 @@ def test_the_materialised_module_gives_what_the_masked_one_gave_and_its_checkpoi
             torch.testing.assert_close(load_embedding_network(tmp_path / f"{name}.ckpt")(images).embedding, masked, rtol=1e-4, atol=1e-5)
     assert parameters(again.network) == parameters(model.network)
     with pytest.raises(ValueError, match="made smaller before"):
-        again.materialise(pruning.plan)
+        again.materialize(pruning.plan)
     quiet_trainer(tmp_path, [], max_epochs=1).fit(again, data)  # fine-tuning is an ordinary fit
 
 
@@ -105,7 +105,7 @@ def test_a_run_that_is_resumed_after_its_end_does_not_train_on(data, tmp_path):
     assert all(torch.equal(mask, again.plan.keep[name]) for name, mask in pruning.plan.keep.items())
 
 
-def test_a_module_that_adapts_to_unlabelled_images_is_pruned_while_it_does(market_folder, duke_folder, tmp_path):
+def test_a_module_that_adapts_to_unlabeled_images_is_pruned_while_it_does(market_folder, duke_folder, tmp_path):
     torch.manual_seed(0)
     data = CrossDomainDataModule(str(duke_folder), str(market_folder), image_size=(64, 32), p=4, k=4, source_p=4, num_workers=0)
     clustering, pruning = PseudoLabelClustering(every_n_epochs=2, k1=10, k2=3, min_samples=2), CAIEPruning({"params": 0.7}, **STEPS)
@@ -113,7 +113,7 @@ def test_a_module_that_adapts_to_unlabelled_images_is_pruned_while_it_does(marke
     quiet_trainer(tmp_path, [clustering, pruning], max_epochs=8).fit(model, data)
     assert pruning.done
     full = parameters(model.network)
-    model.materialise(pruning.plan)
+    model.materialize(pruning.plan)
     assert parameters(model.network) <= 0.7 * full
 
 
@@ -124,7 +124,7 @@ def test_a_video_network_with_attention_is_pruned_too(tmp_path):
     clips = torch.utils.data.DataLoader([{"clips": torch.randn(4, 3, 64, 32), "pids": row // 2} for row in range(8)], batch_size=8)
     pruning = CAIEPruning({"flops": 0.75}, filters_per_step=8, batches_per_step=1)
     quiet_trainer(tmp_path, [pruning], max_epochs=30).fit(model, clips)
-    model.materialise(pruning.plan)
+    model.materialize(pruning.plan)
     assert model.eval()(torch.randn(2, 4, 3, 64, 32)).shape == (2, 16)
     assert pruning.history[-1]["flops"] <= 0.75
 

@@ -39,7 +39,7 @@ def test_it_ends_by_itself_with_weights_and_plan_that_lose_no_more_than_expected
     assert all(row["drop"] <= 0.03 for row in kept)
     masked = trainer.validate(model, data, verbose=False)[0]["val/mAP"]
     assert masked == pytest.approx(pruning.reference - kept[-1]["drop"], abs=1e-6)
-    model.materialise(pruning.plan)
+    model.materialize(pruning.plan)
     assert trainer.validate(model, data, verbose=False)[0]["val/mAP"] == pytest.approx(masked, abs=1e-6)
     assert count_multiply_adds(model.network, (1, 3, 64, 32)).total / full == pytest.approx(kept[-1]["flops"])
 

@@ -161,10 +161,10 @@ def test_whether_noise_is_mined_is_in_the_checkpoint_and_those_from_before_have_
     trainer_with(tmp_path, [clustering(), InterCameraMining(k=5, with_noise=True)], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
     kept = data.state_dict()
     data.load_state_dict(kept)
-    assert data.target_state.neighbours.with_noise
+    assert data.target_state.neighbors.with_noise
     del kept["with_noise"]
     data.load_state_dict(kept)
-    assert not data.target_state.neighbours.with_noise
+    assert not data.target_state.neighbors.with_noise
 
 
 def test_without_clustering_the_module_says_what_is_missing(data, tmp_path, trainer_with):
@@ -227,7 +227,7 @@ def test_icm_with_a_single_camera_is_refused_in_setup(market_folder, duke_folder
 def test_a_state_of_another_data_set_is_refused(data, market_folder, tmp_path, trainer_with):
     trainer_with(tmp_path, [clustering()], max_epochs=1, limit_val_batches=0).fit(hsr(), data)
     carried = data.state_dict() | {"labels": torch.zeros(3, dtype=torch.int64)}
-    with pytest.raises(ValueError, match=r"labels 3 images, but .* has \d+ unlabelled images"):
+    with pytest.raises(ValueError, match=r"labels 3 images, but .* has \d+ unlabeled images"):
         data.load_state_dict(carried)
 
 

@@ -45,7 +45,7 @@ def fit(settings: dict[str, Any], source: Path, target: Path, pictures: Path, p:
 
 
 def test_two_gloo_processes_have_the_labels_and_the_scores_of_one(market_folder, duke_folder, tmp_path, in_one_and_two_processes):
-    # the same global batch: 4 x 4 images, normalised and mined in groups of 8
+    # the same global batch: 4 x 4 images, normalized and mined in groups of 8
     one, *two = in_one_and_two_processes(fit, duke_folder, market_folder, tmp_path, one=(4,), two=(2,))
     assert two[0]["labels"] == two[1]["labels"] == one["labels"]
     for whole, first, second in zip(one["drawn"], two[0]["drawn"], two[1]["drawn"], strict=True):

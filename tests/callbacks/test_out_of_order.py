@@ -54,8 +54,8 @@ def test_strips_and_classifier_rows_name_it_too():
         HSR(max_clusters=4, **TINY).cluster_rows(restored_state())
 
 
-def test_a_guided_preference_without_labelled_images_is_refused():
-    with pytest.raises(ValueError, match="preference='guided' searches p\\* by labelled images, got none"):
+def test_a_guided_preference_without_labeled_images_is_refused():
+    with pytest.raises(ValueError, match="preference='guided' searches p\\* by labeled images, got none"):
         AffinityPseudoLabels().find_clusters(torch.randn(6, 4), None, None)
 
 
@@ -68,7 +68,7 @@ def test_masks_and_costs_of_pruning_outside_a_fit_say_where_to_look_instead():
 
 
 class Pruned(pl.LightningModule):
-    """A network of two convolutions whose normalisation has no weight, unless it is asked for."""
+    """A network of two convolutions whose normalization has no weight, unless it is asked for."""
 
     def __init__(self, affine: bool) -> None:
         super().__init__()

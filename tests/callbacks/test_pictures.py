@@ -22,8 +22,8 @@ from lightning_reid.records import ImageRecord, TargetState, TrackletRecord
 from lightning_reid.selection import distance_threshold
 
 
-def record(folder, name: str, pid: int, camid: int, colour=(0, 0, 255)) -> ImageRecord:
-    Image.new("RGB", (8, 16), colour).save(folder / f"{name}.png")
+def record(folder, name: str, pid: int, camid: int, color=(0, 0, 255)) -> ImageRecord:
+    Image.new("RGB", (8, 16), color).save(folder / f"{name}.png")
     return ImageRecord(str(folder / f"{name}.png"), pid, camid)
 
 
@@ -60,7 +60,7 @@ def test_the_picture_shows_what_the_module_scores(protocol, metric, shown, tmp_p
     trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     rows = EmbeddedRecords(query, torch.tensor([[1.0, 0.0]])), EmbeddedRecords(gallery, PLACES)
     RankListLogger(tmp_path / "ranks.png").use(trainer, module, "val", *rows)
-    assert [(asked[0].thumbnail, [(crop.file, crop.colour) for crop in ranked[0]]) for asked, ranked in drawn] == [("query", shown)]
+    assert [(asked[0].thumbnail, [(crop.file, crop.color) for crop in ranked[0]]) for asked, ranked in drawn] == [("query", shown)]
     assert (tmp_path / "ranks.png").is_file()
 
 
@@ -74,7 +74,7 @@ def test_where_the_queries_are_the_gallery_none_is_shown_to_itself(gallery_comes
     gallery = rows if gallery_comes_too else EmbeddedRecords((), torch.empty(0, 2))
     RankListLogger(tmp_path / "ranks.png").use(SimpleNamespace(is_global_zero=True, loggers=[]), module, "val", rows, gallery)
     assert [[crop.file for crop in found] for found in drawn] == [["1", "2"], ["0", "2"], ["0", "1"]]
-    assert [[crop.colour for crop in found] for found in drawn] == [[RIGHT, WRONG], [RIGHT, WRONG], [WRONG, WRONG]]
+    assert [[crop.color for crop in found] for found in drawn] == [[RIGHT, WRONG], [RIGHT, WRONG], [WRONG, WRONG]]
 
 
 def test_a_module_without_scores_is_refused_before_anything_runs(tmp_path):
@@ -91,7 +91,7 @@ def ranked_crops(query: list, gallery: list) -> list[FramedCrop]:
 def test_right_answers_get_green_frames_and_wrong_ones_red(tmp_path):
     query = [record(tmp_path, "q", 1, 1)]
     picture = np.asarray(draw_rank_lists(query, [ranked_crops(query, [record(tmp_path, "a", 1, 2), record(tmp_path, "b", 2, 2)])]))
-    green, red = ((picture == colour).all(-1) for colour in (RIGHT, WRONG))
+    green, red = ((picture == color).all(-1) for color in (RIGHT, WRONG))
     assert green.any()
     assert red.any()
     assert np.argwhere(green)[:, 1].max() < np.argwhere(red)[:, 1].min()  # the right one is ranked first
@@ -112,12 +112,12 @@ def test_projection_keeps_far_clusters_apart():
     embeddings[20:, 0] += 5
     points = project(embeddings, seed=0)
     assert points.shape == (40, 2)
-    centres = points[:20].mean(0), points[20:].mean(0)
-    assert np.linalg.norm(centres[0] - centres[1]) > np.linalg.norm(points[:20] - centres[0], axis=1).max()
+    centers = points[:20].mean(0), points[20:].mean(0)
+    assert np.linalg.norm(centers[0] - centers[1]) > np.linalg.norm(points[:20] - centers[0], axis=1).max()
 
 
 def test_a_tracklet_is_shown_by_its_middle_crop_and_is_right_by_its_second_identity_too(tmp_path):
-    files = tuple(record(tmp_path, f"f{n}", 1, 1, colour).path for n, colour in enumerate(["red", "blue", "black"]))
+    files = tuple(record(tmp_path, f"f{n}", 1, 1, color).path for n, color in enumerate(["red", "blue", "black"]))
     query, other = TrackletRecord(files, 1, 1), TrackletRecord(files, 5, 2, second_pid=1)
     picture = np.asarray(draw_rank_lists([query], [ranked_crops([query], [other])]))
     assert (picture == (0, 0, 255)).all(2).any()
@@ -143,7 +143,7 @@ def test_the_picture_of_redetection_has_the_frames_above_and_the_processed_ones_
 
 def test_the_search_is_drawn_with_every_identity_outlined_as_its_cluster_fits():
     generator = torch.Generator().manual_seed(0)
-    pids = torch.arange(1, 7).repeat_interleave(6)  # identities 1, 2 are labelled
+    pids = torch.arange(1, 7).repeat_interleave(6)  # identities 1, 2 are labeled
     embeddings = 5 * torch.eye(6, 8).repeat_interleave(6, dim=0) + 0.1 * torch.randn(36, 8, generator=generator)
     figure = draw_search(embeddings, pids, 12, {"right": pids, "all in one": torch.zeros_like(pids)})
     outlines = [[patch.get_linestyle() for patch in axes.patches] for axes in figure.axes]

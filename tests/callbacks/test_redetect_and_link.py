@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.callbacks import RedetectAndLink, linked_tracklet_cache
+from lightning_reid.callbacks import RedetectAndLink
 from lightning_reid.callbacks.crop_embedding import network_embedder
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedBoxDetector, GeneratedTracklets
 from lightning_reid.detection import Detections
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import EmbeddingNetwork, VideoResNet50, build_backbone
-from lightning_reid.packed_tracklets import PackedTracklet
+from lightning_reid.packed_tracklets import PackedTracklet, store
 from lightning_reid.protocols import TrackletData
 from lightning_reid.records import TrackletRecord
 
@@ -32,10 +32,10 @@ HEIGHT, WIDTH = 40, 24
 NUM_FRAMES = 4
 
 
-class ColourBlobs:
-    """People are the red and the blue rectangles on grey; ``breaks_after`` calls it is killed."""
+class ColorBlobs:
+    """People are the red and the blue rectangles on gray; ``breaks_after`` calls it is killed."""
 
-    def __init__(self, name: str = "colour blobs", breaks_after: int | None = None) -> None:
+    def __init__(self, name: str = "color blobs", breaks_after: int | None = None) -> None:
         self.name, self.breaks_after, self.calls = name, breaks_after, 0
 
     def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
@@ -54,7 +54,7 @@ class ColourBlobs:
         return Detections(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.full((len(boxes),), 0.9))
 
 
-class MeanColour(nn.Module):
+class MeanColor(nn.Module):
     """A backbone whose feature map is a 1 x 1 convolution of the image."""
 
     num_features = 3
@@ -70,13 +70,13 @@ class MeanColour(nn.Module):
 
 
 def extractor() -> EmbeddingNetwork:
-    return EmbeddingNetwork(MeanColour(), neck="none")
+    return EmbeddingNetwork(MeanColor(), neck="none")
 
 
 def drawn_frame(people: Mapping[str, tuple[int, int, int, int]]) -> np.ndarray:
     frame = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
-    for colour, (x0, y0, x1, y1) in people.items():
-        frame[y0:y1, x0:x1] = (220, 20, 20) if colour == "red" else (20, 20, 220)
+    for color, (x0, y0, x1, y1) in people.items():
+        frame[y0:y1, x0:x1] = (220, 20, 20) if color == "red" else (20, 20, 220)
     return frame
 
 
@@ -181,7 +181,7 @@ def test_the_stand_in_is_a_datamodule_of_tracklets(data):
 
 
 def test_a_test_without_a_fit_serves_aligned_tracklets_and_counts_them(data, tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache")
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache")
     packed = run_test(tmp_path, callback, data)
     assert set(packed) == {record.paths for record in data.records}
     first, second, third = (packed[record.paths].read(range(NUM_FRAMES)) for record in data.records)
@@ -202,7 +202,7 @@ def test_a_test_without_a_fit_serves_aligned_tracklets_and_counts_them(data, tmp
 
 
 def test_a_second_run_reads_the_cache_and_reports_the_same(data, tmp_path):
-    first, second = ColourBlobs(), ColourBlobs()
+    first, second = ColorBlobs(), ColorBlobs()
     callbacks = [RedetectAndLink(detector, extractor(), tmp_path / "cache") for detector in (first, second)]
     for callback in callbacks:
         run_test(tmp_path, callback, data)
@@ -211,26 +211,26 @@ def test_a_second_run_reads_the_cache_and_reports_the_same(data, tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_stopped(data, tmp_path):
-    killed, resumed = ColourBlobs(breaks_after=2), ColourBlobs()
+    killed, resumed = ColorBlobs(breaks_after=2), ColorBlobs()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run_test(tmp_path, RedetectAndLink(killed, extractor(), tmp_path / "cache"), data)
     assert data.files is None
     callback = RedetectAndLink(resumed, extractor(), tmp_path / "cache")
     run_test(tmp_path, callback, data)
     assert (killed.calls, resumed.calls) == (2, 1)
-    unbroken = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "other cache")
+    unbroken = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "other cache")
     run_test(tmp_path, unbroken, data)
     assert callback.report == unbroken.report
 
 
 @pytest.mark.parametrize(
     "changed",
-    [{"detector": ColourBlobs("other weights")}, {"alpha": 0.5}, {"padding": 0.25}, {"encoding": "jpeg"}, {"extractor": "other"}],
+    [{"detector": ColorBlobs("other weights")}, {"alpha": 0.5}, {"padding": 0.25}, {"encoding": "jpeg"}, {"extractor": "other"}],
     ids=lambda changed: next(iter(changed)),
 )
 def test_other_settings_never_meet_the_files(data, tmp_path, changed):
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
-    detector = changed.get("detector", ColourBlobs())
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
+    detector = changed.get("detector", ColorBlobs())
     network = extractor()
     if "extractor" in changed:
         nn.init.constant_(network.backbone.conv.weight, 0.3)
@@ -243,8 +243,8 @@ def test_other_settings_never_meet_the_files(data, tmp_path, changed):
 
 
 def test_changed_frames_are_processed_anew(data, tmp_path):
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
-    changed, detector = Tracklets(tmp_path / "frames", shades=1), ColourBlobs()
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
+    changed, detector = Tracklets(tmp_path / "frames", shades=1), ColorBlobs()
     run_test(tmp_path, RedetectAndLink(detector, extractor(), tmp_path / "cache"), changed)
     assert detector.calls == 3
     assert changed.files is not None
@@ -253,52 +253,52 @@ def test_changed_frames_are_processed_anew(data, tmp_path):
 
 
 def test_a_file_moved_from_another_cache_is_named(data, tmp_path):
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
     foreign = next(iter(data.files.values()))
-    run_test(tmp_path, RedetectAndLink(ColourBlobs("other"), extractor(), tmp_path / "cache"), data)
+    run_test(tmp_path, RedetectAndLink(ColorBlobs("other"), extractor(), tmp_path / "cache"), data)
     own = next(iter(data.files.values()))
     foreign.replace(own)
     with pytest.raises(ValueError, match=r"moved here from another cache. Delete it") as raised:
-        run_test(tmp_path, RedetectAndLink(ColourBlobs("other"), extractor(), tmp_path / "cache"), data)
+        run_test(tmp_path, RedetectAndLink(ColorBlobs("other"), extractor(), tmp_path / "cache"), data)
     assert str(own) in str(raised.value)
 
 
 def test_what_a_killed_run_left_half_written_goes_even_where_nothing_is_missing(data, tmp_path, draft_of_a_dead_process):
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
     before = sorted((tmp_path / "cache").rglob("*"))
     draft_of_a_dead_process(before[-1]).write_text("half")
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
     assert sorted((tmp_path / "cache").rglob("*")) == before
 
 
 def test_a_disk_that_is_too_small_is_found_before_the_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(linked_tracklet_cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=12 * 16 * 8 * 3 - 1))
-    detector = ColourBlobs()
-    with pytest.raises(OSError, match=r"12 linked frames of 16x8 as raw take about 4,608 bytes.*4,607 free.*encoding=jpeg"):
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda folder: SimpleNamespace(free=12 * 16 * 8 * 3 - 1))
+    detector = ColorBlobs()
+    with pytest.raises(OSError, match=r"12 linked frames of 16x8 as raw takes about 4,608 bytes.*4,607 free.*encoding=jpeg"):
         run_test(tmp_path, RedetectAndLink(detector, extractor(), tmp_path / "cache"), data)
     assert detector.calls == 0
     assert not (tmp_path / "cache").exists()
 
 
 def test_the_cache_says_its_settings(data, tmp_path):
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), data)
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), data)
     settings = json.loads(next((tmp_path / "cache").glob("*/settings.json")).read_text())
-    assert settings["detector"] == "colour blobs"
+    assert settings["detector"] == "color blobs"
     assert (settings["alpha"], settings["image_size"]) == ("0.9", "(16, 8)")
 
 
 def test_a_detector_that_answers_nonsense_is_named_with_the_frame(data, tmp_path):
-    class Nonsense(ColourBlobs):
+    class Nonsense(ColorBlobs):
         @override
         def people(self, image: Tensor) -> Detections:
             return Detections(torch.tensor([[1.0, 1.0, torch.nan, 9.0]]), torch.tensor([0.5]))
 
-    with pytest.raises(ValueError, match=r"colour blobs.*0001.*0.png.*NaN"):
+    with pytest.raises(ValueError, match=r"color blobs.*0001.*0.png.*NaN"):
         run_test(tmp_path, RedetectAndLink(Nonsense(), extractor(), tmp_path / "cache"), data)
 
 
 def test_a_fit_links_again_with_the_module_under_training(data, tmp_path):
-    detector = ColourBlobs()
+    detector = ColorBlobs()
     callback = RedetectAndLink(detector, extractor(), tmp_path / "cache", every_n_epochs=2)
     runner = trainer(tmp_path, callback, max_epochs=4, limit_val_batches=0)
     module = Brightness()
@@ -311,7 +311,7 @@ def test_a_fit_links_again_with_the_module_under_training(data, tmp_path):
 
 
 def test_a_new_fit_begins_with_the_extractor_again(data, tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
     for _ in range(2):
         runner = trainer(tmp_path, callback, max_epochs=2, limit_val_batches=0)
         runner.fit(Brightness(), data)
@@ -320,14 +320,14 @@ def test_a_new_fit_begins_with_the_extractor_again(data, tmp_path):
 
 
 def test_progress_bars_of_linking_and_of_the_trainer_get_along(data, tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
     options = {"max_epochs": 2, "limit_val_batches": 0, "enable_progress_bar": True}
     trainer(tmp_path, callback, **options).fit(Brightness(), data)
     assert len(data.published) == 2
 
 
 def test_embedding_leaves_every_part_of_the_network_in_its_mode():
-    network = EmbeddingNetwork(MeanColour(), neck="bnneck").train()
+    network = EmbeddingNetwork(MeanColor(), neck="bnneck").train()
     network.neck.eval()
     with network_embedder(network, SIZE, torch.device("cpu")) as embed:
         embed([torch.zeros(3, 5, 5, dtype=torch.uint8)])
@@ -348,7 +348,7 @@ def test_a_video_baseline_embeds_crops_as_the_image_network_of_its_weights():
     torch.testing.assert_close(*embeddings)
 
 
-def test_crops_are_embedded_normalised_at_unit_length():
+def test_crops_are_embedded_normalized_at_unit_length():
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1).expand(3, 7, 5)
     with network_embedder(extractor(), SIZE, torch.device("cpu")) as embed:
         embedding = embed([red])
@@ -364,8 +364,8 @@ def fitted_checkpoint(folder: Path, data: Tracklets, callback: RedetectAndLink) 
     return str(folder / "two.ckpt")
 
 
-def relinking(folder: Path, detector: ColourBlobs | None = None, **options) -> RedetectAndLink:
-    return RedetectAndLink(detector or ColourBlobs(), extractor(), folder / "cache", every_n_epochs=1, **options)
+def relinking(folder: Path, detector: ColorBlobs | None = None, **options) -> RedetectAndLink:
+    return RedetectAndLink(detector or ColorBlobs(), extractor(), folder / "cache", every_n_epochs=1, **options)
 
 
 def test_a_fit_made_longer_is_linked_as_one_that_was_that_long_and_a_test_of_its_checkpoint_sees_what_was_linked_last(data, tmp_path):
@@ -381,7 +381,7 @@ def test_a_fit_made_longer_is_linked_as_one_that_was_that_long_and_a_test_of_its
     trainer(tmp_path, relinking(tmp_path), max_epochs=3, limit_val_batches=0).fit(Brightness(), unbroken)
     assert again.batches_drawn_from == unbroken.batches_drawn_from[2:]  # the linking after what seemed to be the last epoch is made up for
     tested = Tracklets(tmp_path / "frames")
-    detector = ColourBlobs()
+    detector = ColorBlobs()
     trainer(tmp_path, relinking(tmp_path, detector)).test(Brightness(), tested, ckpt_path=checkpoint, verbose=False)
     assert tested.files == linked
     assert detector.calls == 0
@@ -398,11 +398,11 @@ def test_a_resumed_fit_whose_linked_tracklets_have_gone_says_so(data, tmp_path):
 
 def test_a_run_that_was_begun_without_it_goes_on_with_aligned_tracklets_and_says_so(data, tmp_path, caplog):
     started = Tracklets(tmp_path / "frames")
-    run_test(tmp_path, RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache"), started)  # the stand-in draws from files alone
+    run_test(tmp_path, RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache"), started)  # the stand-in draws from files alone
     begun = trainer(tmp_path, pl.Callback(), max_epochs=1, limit_val_batches=0)
     begun.fit(Brightness(), started)
     begun.save_checkpoint(tmp_path / "begun.ckpt")
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", padding=0)
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache", padding=0)
     with caplog.at_level("WARNING"):
         trainer(tmp_path, callback, max_epochs=2, limit_val_batches=0).fit(Brightness(), data, ckpt_path=tmp_path / "begun.ckpt")
     assert "RedetectAndLink is new to this run, which has trained on tracklets as they are" in caplog.text
@@ -423,7 +423,7 @@ def test_a_checkpoint_with_the_state_loads_with_weights_only(data, tmp_path):
 
 
 def test_loggers_are_told_once(data, tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache")
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache")
     logger = pl.loggers.CSVLogger(tmp_path)
     runner = trainer(tmp_path, callback, max_epochs=1, limit_val_batches=0, logger=logger)
     runner.fit(Brightness(), data)
@@ -445,28 +445,28 @@ def test_loggers_are_told_once(data, tmp_path):
 )
 def test_arguments_out_of_range_are_refused_at_once(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        RedetectAndLink(ColourBlobs(), extractor(), tmp_path, **options)
+        RedetectAndLink(ColorBlobs(), extractor(), tmp_path, **options)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights at"):
-        RedetectAndLink(ColourBlobs(), str(tmp_path / "none.ckpt"), tmp_path)
+        RedetectAndLink(ColorBlobs(), str(tmp_path / "none.ckpt"), tmp_path)
 
 
 def test_linking_again_wants_the_length_of_clips(data, tmp_path):
     del data.clip_length
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache", every_n_epochs=1)
     with pytest.raises(ValueError, match="needs the attribute clip_length"):
         trainer(tmp_path, callback, max_epochs=2).fit(Brightness(), data)
 
 
 def test_a_datamodule_without_tracklets_is_refused(tmp_path):
-    callback = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache")
+    callback = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache")
     with pytest.raises(ValueError, match="wants a datamodule of tracklets"):
         trainer(tmp_path, callback).test(Brightness(), pl.LightningDataModule(), verbose=False)
 
 
-class BreaksInRankOne(ColourBlobs):
+class BreaksInRankOne(ColorBlobs):
     @override
     def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
         if dist.get_rank() == 1:
@@ -474,7 +474,7 @@ class BreaksInRankOne(ColourBlobs):
         return super().__call__(images)
 
 
-def redetected_by(folder: Path, detector: ColourBlobs) -> dict[str, Any]:
+def redetected_by(folder: Path, detector: ColorBlobs) -> dict[str, Any]:
     data, callback = Tracklets(folder / "frames"), RedetectAndLink(detector, extractor(), folder / "cache")
     try:
         trainer(folder, callback, devices=2, strategy="ddp").test(Brightness(), data, verbose=False)
@@ -484,9 +484,9 @@ def redetected_by(folder: Path, detector: ColourBlobs) -> dict[str, Any]:
 
 
 def test_two_processes_share_the_tracklets_and_serve_what_one_does(data, tmp_path, two_processes):
-    one = RedetectAndLink(ColourBlobs(), extractor(), tmp_path / "cache of one")
+    one = RedetectAndLink(ColorBlobs(), extractor(), tmp_path / "cache of one")
     run_test(tmp_path, one, data)
-    first, second = two_processes(redetected_by, tmp_path, ColourBlobs())
+    first, second = two_processes(redetected_by, tmp_path, ColorBlobs())
     assert (first["calls"], second["calls"]) == (2, 1)
     assert first["report"] == second["report"] == one.report.metrics()
     assert first["files"] == second["files"]

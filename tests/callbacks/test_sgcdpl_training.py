@@ -67,7 +67,7 @@ def everything(**options) -> list[pl.Callback]:
     return [clustering(), ProgressiveSelection(**options)]
 
 
-def test_without_callbacks_it_is_the_initialisation_with_pairs_of_views_or_without(data, market_folder, tmp_path, trainer_with):
+def test_without_callbacks_it_is_the_initialization_with_pairs_of_views_or_without(data, market_folder, tmp_path, trainer_with):
     trainer = trainer_with(tmp_path, [], max_epochs=1, limit_val_batches=0)
     trainer.fit(sgcdpl(), data)
     assert trainer.callback_metrics["train/loss_augmented"] > 0
@@ -87,7 +87,7 @@ def test_labels_exist_before_the_first_batch_is_drawn_also_with_workers(data, tm
             assert pid < NUM_LABELED if row < 0 else pid == NUM_LABELED + labels[row] >= NUM_LABELED  # labels of its own iteration
 
 
-def test_soft_labels_ride_in_the_batch_and_are_zero_for_labelled_images(data, tmp_path, trainer_with):
+def test_soft_labels_ride_in_the_batch_and_are_zero_for_labeled_images(data, tmp_path, trainer_with):
     recorder = Recorder()
     trainer_with(tmp_path, [clustering(), recorder], max_epochs=1, limit_val_batches=0).fit(sgcdpl(), data)
     state = data.target_state
@@ -162,8 +162,8 @@ def test_table_3_2_is_a_choice_of_callbacks_and_those_of_hsr_compose(market_fold
         "AP, hard": [clustering(preference="median", labels="hard")],
         "AP, number": [clustering(preference=-1.0, labels="hard")],
         "AP, soft": [clustering(preference="median")],
-        "SG-AP over neighbours": [clustering(neighbours=8), ProgressiveSelection()],
-        "AP over neighbours": [clustering(neighbours=8, preference="median"), ProgressiveSelection()],
+        "SG-AP over neighbors": [clustering(neighbors=8), ProgressiveSelection()],
+        "AP over neighbors": [clustering(neighbors=8, preference="median"), ProgressiveSelection()],
         "DBSCAN": [PseudoLabelClustering(2, k1=10, k2=3, min_samples=2), ProgressiveSelection()],
         "SG-AP, PBH": [clustering(labels="hard"), PartBasedHomogeneity(num_std=0.5), ProgressiveSelection()],
     }
@@ -199,14 +199,14 @@ def test_the_order_of_callbacks_is_checked(data, tmp_path, trainer_with):
 
 def test_parts_that_do_not_fit_together_are_refused_in_words(data, market_folder, duke_folder, tmp_path, trainer_with):
     sizes = {"image_size": (64, 32), "p": 4, "num_workers": 0}
-    unlabelled = CrossDomainDataModule(str(duke_folder), str(market_folder), source_p=4, **sizes)
-    with pytest.raises(ValueError, match=r"AffinityPseudoLabels is guided by labelled images .* SemiSupervisedDataModule, got CrossDomain"):
-        trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(HSR(**TINY), unlabelled)
-    with pytest.raises(ValueError, match="SGCDPL wants labelled identities beside unlabelled images"):
-        trainer_with(tmp_path, [], limit_val_batches=0).fit(sgcdpl(), unlabelled)
+    unlabeled = CrossDomainDataModule(str(duke_folder), str(market_folder), source_p=4, **sizes)
+    with pytest.raises(ValueError, match=r"AffinityPseudoLabels is guided by labeled images .* SemiSupervisedDataModule, got CrossDomain"):
+        trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(HSR(**TINY), unlabeled)
+    with pytest.raises(ValueError, match="SGCDPL wants labeled identities beside unlabeled images"):
+        trainer_with(tmp_path, [], limit_val_batches=0).fit(sgcdpl(), unlabeled)
     with pytest.raises(ValueError, match="SGCDPL is fitted on a datamodule that holds pseudo-labels, got ImageReIDDataModule"):
         trainer_with(tmp_path, [], limit_val_batches=0).fit(sgcdpl(), ImageReIDDataModule(str(market_folder), **sizes))
-    with pytest.raises(ValueError, match="HSR knows no labelled identities"):
+    with pytest.raises(ValueError, match="HSR knows no labeled identities"):
         trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(HSR(**TINY), data)
     with pytest.raises(ValueError, match="PartBasedHomogeneity splits clusters, of which soft labels would not know"):
         trainer_with(tmp_path, [clustering(), PartBasedHomogeneity()], limit_val_batches=0).fit(sgcdpl(), data)
@@ -267,10 +267,10 @@ def test_a_nan_embedding_stops_at_the_step_that_met_it(data, tmp_path, trainer_w
         trainer_with(tmp_path, [clustering()], limit_val_batches=0).fit(model, data)
 
 
-def test_a_classifier_of_other_labelled_identities_is_refused(data, market_folder, tmp_path, trainer_with):
+def test_a_classifier_of_other_labeled_identities_is_refused(data, market_folder, tmp_path, trainer_with):
     model = sgcdpl()
     trainer_with(tmp_path, [], max_epochs=1, limit_val_batches=0).fit(model, data)
-    with pytest.raises(ValueError, match="rows for 4 labelled identities, the datamodule has 5"):
+    with pytest.raises(ValueError, match="rows for 4 labeled identities, the datamodule has 5"):
         trainer_with(tmp_path, [], max_epochs=1, limit_val_batches=0).fit(model, data_on(market_folder, labeled=5))
 
 
@@ -283,7 +283,7 @@ def test_a_classifier_of_other_labelled_identities_is_refused(data, market_folde
         {"soft_distance": "cosine"},
         {"temperature": 0.0},
         {"damping": 0.2},
-        {"neighbours": 0},
+        {"neighbors": 0},
         {"unconverged": "hide"},
     ],
 )

@@ -134,8 +134,8 @@ def test_the_middle_of_each_group_on_a_line_is_its_exemplar(dtype):
 
 def test_float32_finds_the_clusters_of_float64():
     draw = torch.Generator().manual_seed(0)
-    centres = torch.randn(20, 32, generator=draw, dtype=torch.float64)
-    points = centres[torch.randint(20, (300,), generator=draw)] + 0.3 * torch.randn(300, 32, generator=draw, dtype=torch.float64)
+    centers = torch.randn(20, 32, generator=draw, dtype=torch.float64)
+    points = centers[torch.randint(20, (300,), generator=draw)] + 0.3 * torch.randn(300, 32, generator=draw, dtype=torch.float64)
     similarity = -torch.cdist(points, points).square()
     precise, single = (affinity_propagation(part, float(similarity.median()), damping=0.7) for part in (similarity, similarity.float()))
     assert single.labels.equal(precise.labels)

@@ -54,12 +54,12 @@ def test_labels_equal_scikit_learn_on_the_dense_matrix(seed, total, eps, min_sam
     assert dbscan(sparse_of(table), eps, min_samples).tolist() == renumbered(expected)
 
 
-def test_a_stored_zero_is_a_neighbour_and_an_absent_entry_is_not():
+def test_a_stored_zero_is_a_neighbor_and_an_absent_entry_is_not():
     assert dbscan(pairs_at(4, {(0, 1): 0.0, (0, 2): 0.0, (1, 2): 0.0}), eps=0.5, min_samples=3).tolist() == [0, 0, 0, -1]
 
 
 def test_a_rim_point_between_two_clusters_goes_to_the_one_that_starts_first():
-    # with four neighbours to be core, only 2 and 4 are; 3 is at the rim of both
+    # with four neighbors to be core, only 2 and 4 are; 3 is at the rim of both
     pairs = {(0, 2): 0.1, (1, 2): 0.1, (2, 3): 0.3, (3, 4): 0.3, (4, 5): 0.1, (4, 6): 0.1}
     assert dbscan(pairs_at(7, pairs), eps=0.3, min_samples=4).tolist() == [0, 0, 0, 0, 1, 1, 1]
 

@@ -48,9 +48,9 @@ def plain_jaccard(points, k1, k2):
 
 def clustered_points(total, width, seed, dtype=torch.float32):
     draw = torch.Generator().manual_seed(seed)
-    centres = torch.randn(max(1, total // 8), width, generator=draw, dtype=dtype)
-    own = torch.randint(len(centres), (total,), generator=draw)
-    return centres[own] + 0.4 * torch.randn(total, width, generator=draw, dtype=dtype)
+    centers = torch.randn(max(1, total // 8), width, generator=draw, dtype=dtype)
+    own = torch.randint(len(centers), (total,), generator=draw)
+    return centers[own] + 0.4 * torch.randn(total, width, generator=draw, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", [name for name in GOLDEN if name.startswith(("openunreid", "spcl"))])
@@ -62,7 +62,7 @@ def test_distance_equals_the_published_pipelines(name):
 
 @settings(max_examples=25, deadline=None)
 @given(total=st.integers(1, 60), k1=st.integers(1, 35), share=st.floats(0, 1), seed=st.integers(0, 999), unit=st.booleans())
-def test_distance_equals_the_plain_algorithm_also_with_fewer_points_than_neighbours(total, k1, share, seed, unit):
+def test_distance_equals_the_plain_algorithm_also_with_fewer_points_than_neighbors(total, k1, share, seed, unit):
     points = clustered_points(total, 6, seed, torch.float64)
     points, k2 = F.normalize(points) if unit else points, max(1, round(share * k1))
     distance = jaccard_distance(points, k1, k2)

@@ -14,9 +14,9 @@ def one_bad_cluster(good=12, size=8):
     """``good`` tight clusters, and as the last number one that mixes two upper with two lower looks; one point of noise at the end."""
     draw = torch.Generator().manual_seed(0)
     labels = torch.arange(good + 1).repeat_interleave(size)
-    centres = 10 * torch.randn(good + 1, 6, generator=draw)
+    centers = 10 * torch.randn(good + 1, 6, generator=draw)
     looks = torch.stack([torch.arange(size) % 4 // 2, torch.arange(size) % 2])  # [2, size]: upper and lower, all four pairs
-    embeddings = centres[labels] + 0.05 * torch.randn(len(labels), 6, generator=draw)
+    embeddings = centers[labels] + 0.05 * torch.randn(len(labels), 6, generator=draw)
     embeddings[-size:] += 8 * torch.randn(size, 6, generator=draw)
     upper, lower = (embeddings + 0.01 * torch.randn(len(labels), 6, generator=draw) for _ in range(2))
     upper[-size:], lower[-size:] = (50.0 * looks[part][:, None] + 0.01 * torch.randn(size, 6, generator=draw) for part in range(2))

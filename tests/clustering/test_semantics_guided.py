@@ -19,7 +19,7 @@ from lightning_reid.clustering import (
 
 
 def identities(num, each, spread=0.5, seed=0, dim=16):
-    """``num * each`` embeddings around as many centres, and their identities."""
+    """``num * each`` embeddings around as many centers, and their identities."""
     draw = torch.Generator().manual_seed(seed)
     pids = torch.arange(num).repeat_interleave(each)
     return torch.randn(num, dim, generator=draw)[pids] + spread * torch.randn(num * each, dim, generator=draw), pids
@@ -55,7 +55,7 @@ def test_positive_similarities_are_not_ranked():
         similarity_ranking(similarity)
 
 
-def test_the_found_preference_gives_as_many_labelled_exemplars_as_identities_from_cold_messages():
+def test_the_found_preference_gives_as_many_labeled_exemplars_as_identities_from_cold_messages():
     points, pids = identities(30, 8)
     labels = pids[:80]
     similarity = minus_distances(points)
@@ -66,7 +66,7 @@ def test_the_found_preference_gives_as_many_labelled_exemplars_as_identities_fro
     assert (search.history[-1].preference, search.history[-1].exact, search.history[-1].count) == (search.preference, True, 10)
 
 
-def test_the_search_starts_at_the_median_of_the_labelled_similarities():
+def test_the_search_starts_at_the_median_of_the_labeled_similarities():
     points, pids = identities(12, 6, spread=1.0)
     similarity = minus_distances(points)
     search = semantics_guided_preference(similarity, pids[:36], damping=0.7)
@@ -81,7 +81,7 @@ def test_more_clusters_than_identities_lower_the_preference_and_a_count_out_of_r
     search = semantics_guided_preference(minus_distances(20 * places), torch.zeros(20).long(), damping=0.7)
     assert (search.matched, search.wanted) == (False, 1)
     assert search.count > 1
-    assert "labelled exemplars" in search.reason
+    assert "labeled exemplars" in search.reason
     lower = [probe.preference for probe in search.history if not probe.exact]
     assert lower == sorted(lower, reverse=True)
     assert len(search.history) <= 25
@@ -96,7 +96,7 @@ def test_a_count_that_falls_where_the_preference_rises_is_reported():
 
 
 def counting(curve):
-    """Runs whose ``count`` labelled exemplars are ``curve(p)`` of 100 labelled points; their calls are listed."""
+    """Runs whose ``count`` labeled exemplars are ``curve(p)`` of 100 labeled points; their calls are listed."""
     calls = []
 
     def run(preference: float) -> AffinityPropagation:
@@ -141,7 +141,7 @@ def test_a_count_that_is_never_reached_is_explained_after_exact_runs_of_the_near
     estimate, _ = counting(lambda p: 20 if p < -50 else 40)
     search = search_preference(LEVELS, 33, 100, exact, estimate)
     assert (search.matched, search.count, len(exact_calls)) == (False, 40, 1)
-    assert "5 probes in a row gave" in search.reason or "no similarity of a labelled pair is left" in search.reason
+    assert "5 probes in a row gave" in search.reason or "no similarity of a labeled pair is left" in search.reason
 
 
 def test_exact_runs_are_bounded():
@@ -163,22 +163,22 @@ def test_embeddings_that_are_all_equal_rank_alike():
     assert embedding_ranking(torch.ones(4, 3)).tolist() == [1] * 4
 
 
-def test_neighbours_alone_give_the_clusters_of_all_points():
+def test_neighbors_alone_give_the_clusters_of_all_points():
     points, pids = identities(40, 8, spread=0.4)
     dense, sparse = (
-        semantics_guided_affinity_propagation(points[:120], pids[:120], points[120:], damping=0.7, neighbours=k) for k in (None, 30)
+        semantics_guided_affinity_propagation(points[:120], pids[:120], points[120:], damping=0.7, neighbors=k) for k in (None, 30)
     )
     assert sparse.search.matched
     assert sparse.clusters.labels.equal(dense.clusters.labels)
     assert sparse.clusters.exemplars.equal(dense.clusters.exemplars)
 
 
-def test_one_unlabelled_image_among_neighbours_is_a_cluster_of_its_own():
+def test_one_unlabeled_image_among_neighbors_is_a_cluster_of_its_own():
     points, pids = identities(5, 4)
-    found = semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], damping=0.7, neighbours=6)
+    found = semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], damping=0.7, neighbors=6)
     assert (found.clusters.labels.tolist(), found.clusters.exemplars.tolist()) == ([0], [0])
-    with pytest.raises(ValueError, match="neighbours must be None or at least 1"):
-        semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], neighbours=0)
+    with pytest.raises(ValueError, match="neighbors must be None or at least 1"):
+        semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], neighbors=0)
 
 
 def test_everyone_of_the_probes_is_told_with_its_clusters():
@@ -199,7 +199,7 @@ def test_an_asymmetric_similarity_is_refused():
         semantics_guided_preference(similarity, torch.arange(8) // 4)
 
 
-def test_unlabelled_images_are_clustered_by_identity():
+def test_unlabeled_images_are_clustered_by_identity():
     points, pids = identities(40, 8, spread=0.4)
     found = semantics_guided_affinity_propagation(points[:120], pids[:120], points[120:], damping=0.7)
     assert found.search.matched
@@ -214,15 +214,15 @@ def test_the_same_input_gives_the_same_search():
     assert first.clusters.labels.equal(second.clusters.labels)
 
 
-def test_one_unlabelled_image_is_a_cluster_of_its_own():
+def test_one_unlabeled_image_is_a_cluster_of_its_own():
     points, pids = identities(5, 4)
     found = semantics_guided_affinity_propagation(points[:19], pids[:19], points[19:], damping=0.7)
     assert (found.clusters.labels.tolist(), found.clusters.exemplars.tolist()) == ([0], [0])
 
 
-def test_no_unlabelled_image_is_refused():
+def test_no_unlabeled_image_is_refused():
     points, pids = identities(3, 4)
-    with pytest.raises(ValueError, match="no unlabelled points to cluster"):
+    with pytest.raises(ValueError, match="no unlabeled points to cluster"):
         semantics_guided_affinity_propagation(points, pids, points[:0])
 
 

@@ -35,9 +35,9 @@ def test_scores_equal_hand_computed_values():
 
 def test_float32_scores_of_unit_embeddings_are_right_to_1e_4():
     draw = torch.Generator().manual_seed(0)
-    centres = torch.randn(20, 128, generator=draw)
+    centers = torch.randn(20, 128, generator=draw)
     labels = torch.randint(20, (400,), generator=draw)
-    points = torch.nn.functional.normalize(centres[labels] + 0.8 * torch.randn(400, 128, generator=draw))
+    points = torch.nn.functional.normalize(centers[labels] + 0.8 * torch.randn(400, 128, generator=draw))
     np.testing.assert_allclose(silhouette_samples(points, labels), by_scikit_learn(points.double(), labels), atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Affinity propagation over neighbours against the dense one, and the graph it runs on."""
+"""Affinity propagation over neighbors against the dense one, and the graph it runs on."""
 
 import pytest
 import torch
@@ -65,16 +65,16 @@ def test_a_complete_graph_gives_what_the_dense_similarity_gives(seed):
     assert (found.iterations, found.converged) == (expected.iterations, True)
 
 
-def test_few_neighbours_suffice_where_identities_stand_apart():
-    centres = 8 * drawn(25, 16, seed=1, dtype=torch.float32)
+def test_few_neighbors_suffice_where_identities_stand_apart():
+    centers = 8 * drawn(25, 16, seed=1, dtype=torch.float32)
     pids = torch.arange(25).repeat_interleave(12)
-    points = centres[pids] + drawn(300, 16, seed=2, dtype=torch.float32)
+    points = centers[pids] + drawn(300, 16, seed=2, dtype=torch.float32)
     found = sparse_affinity_propagation(similarity_graph(points, 20), -100.0, damping=0.7)
     assert found.labels.equal(pids)
     assert len(found.exemplars) == 25
 
 
-def test_a_point_without_an_exemplar_among_its_neighbours_is_one_itself():
+def test_a_point_without_an_exemplar_among_its_neighbors_is_one_itself():
     places = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     with pytest.warns(ConvergenceWarning):
         # after one round only the two inner points could be exemplars; they are none yet, the preferred end is
@@ -111,7 +111,7 @@ def test_without_any_exemplar_every_label_is_minus_one():
     assert found.exemplars.shape == (0,)
 
 
-def test_a_graph_of_one_point_or_without_neighbours_is_refused():
+def test_a_graph_of_one_point_or_without_neighbors_is_refused():
     with pytest.raises(ValueError, match="got 1 points and k = 3"):
         similarity_graph(torch.ones(1, 2), 3)
     with pytest.raises(ValueError, match="got 5 points and k = 0"):

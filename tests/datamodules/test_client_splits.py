@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, UnlabeledDataModule
+from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.datamodules.catalog import FOLDERS
 from lightning_reid.datamodules.client_splits import hold_out, split_clients, split_table
 from lightning_reid.datamodules.images import CorruptImageError
@@ -75,7 +75,7 @@ def test_holding_out_leaves_everybody_an_image_in_every_camera(share):
 
 def test_a_federation_has_a_datamodule_for_each_client_and_says_who_has_what(market_folder, tmp_path, capsys):
     options = {"image_size": (64, 32), "p": 16, "k": 2, "num_workers": 0}
-    data = FederatedDataModule([str(market_folder)], "identity", num_clients=3, held_out=0.5, seed=4, **options)
+    data = FederatedData([str(market_folder)], "identity", num_clients=3, held_out=0.5, seed=4, **options)
     data.prepare_data()
     data.setup()
     assert list(data.clients) == ["client0", "client1", "client2"]
@@ -92,16 +92,16 @@ def test_a_federation_has_a_datamodule_for_each_client_and_says_who_has_what(mar
     assert saved["held_out"] == 0.5
     files = [file for client in saved["clients"].values() for file in client["files"]]
     assert len(files) == len(set(files)) == sum(client["images"] for client in saved["clients"].values())
-    again = FederatedDataModule([str(market_folder)], "identity", num_clients=3, held_out=0.5, seed=4, **options)
+    again = FederatedData([str(market_folder)], "identity", num_clients=3, held_out=0.5, seed=4, **options)
     again.setup()
     assert again.as_json() == saved
-    unlabeled = FederatedDataModule([str(market_folder)], "camera", unlabeled=True, image_size=(64, 32), num_workers=0)
+    unlabeled = FederatedData([str(market_folder)], "camera", unlabeled=True, image_size=(64, 32), num_workers=0)
     unlabeled.setup()
     assert all(isinstance(client, UnlabeledDataModule) for client in unlabeled.clients.values())
 
 
 def test_the_data_sets_that_are_clients_by_default_are_ones_the_house_reads():
-    assert set(FederatedDataModule().datasets) <= set(FOLDERS)
+    assert set(FederatedData().datasets) <= set(FOLDERS)
 
 
 def test_an_image_that_cannot_be_read_is_said_when_a_federation_is_set_up(market_folder, tmp_path):
@@ -110,7 +110,7 @@ def test_an_image_that_cannot_be_read_is_said_when_a_federation_is_set_up(market
     victim = sorted((broken / "bounding_box_train").glob("*.jpg"))[3]
     victim.write_bytes(b"")
     with pytest.raises(CorruptImageError, match=victim.name):
-        FederatedDataModule([str(broken)], "identity", num_clients=2, num_workers=0).setup()
+        FederatedData([str(broken)], "identity", num_clients=2, num_workers=0).setup()
 
 
 def test_splits_that_make_no_federation_are_refused():
@@ -127,4 +127,4 @@ def test_splits_that_make_no_federation_are_refused():
     with pytest.raises(ValueError, match=r"must lie in \(0, 1\), got 1"):
         hold_out(records(3), 1)
     with pytest.raises(ValueError, match="needs a data set or more"):
-        FederatedDataModule([])
+        FederatedData([])

@@ -1,4 +1,4 @@
-"""Generated pedestrians: same seed same bytes, the official layouts, all or nothing on disk, and hard for colour alone."""
+"""Generated pedestrians: same seed same bytes, the official layouts, all or nothing on disk, and hard for color alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_threads_draw_the_same_pictures_as_one_after_another():
     assert threaded == [people.encode(*key) for key in wanted]
 
 
-def test_the_file_holds_the_rendered_colours():
+def test_the_file_holds_the_rendered_colors():
     people = GeneratedPedestrians("market-like")
     for camid in range(1, 7):
         rendered = people.render(5, camid, 0).astype(int)
@@ -247,7 +247,7 @@ def test_a_picture_outside_the_domain_is_refused(pid, camid, k):
         GeneratedPedestrians(**SMALL).render(pid, camid, k)
 
 
-def colour_histogram(image: np.ndarray, stripes: int) -> np.ndarray:
+def color_histogram(image: np.ndarray, stripes: int) -> np.ndarray:
     """Square roots of joint HSV histograms (8 x 8 x 4) of horizontal stripes: their dot product is the Bhattacharyya coefficient."""
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     bins = [cv2.calcHist([stripe], [0, 1, 2], None, [8, 8, 4], [0, 180, 0, 256, 0, 256]) for stripe in np.array_split(hsv, stripes)]
@@ -255,13 +255,13 @@ def colour_histogram(image: np.ndarray, stripes: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_colour_histograms_alone_do_not_find_people_again(preset):
+def test_color_histograms_alone_do_not_find_people_again(preset):
     people = GeneratedPedestrians(preset, num_train_pids=1, num_test_pids=50)
     rows = {"query": [], "bounding_box_test": []}
     for crop in people.itinerary.crops():
         if crop.folder in rows:
             image = cv2.imdecode(np.frombuffer(people.encode(crop.pid, crop.camid, crop.k), np.uint8), cv2.IMREAD_COLOR)
-            rows[crop.folder].append((crop.pid, crop.camid, colour_histogram(image, 1), colour_histogram(image, 6)))
+            rows[crop.folder].append((crop.pid, crop.camid, color_histogram(image, 1), color_histogram(image, 6)))
     (query_pids, query_camids, *queries), (gallery_pids, gallery_camids, *galleries) = (
         [torch.from_numpy(np.stack(column)) for column in zip(*table)] for table in rows.values()
     )

@@ -121,7 +121,7 @@ def test_the_legs_go_through_a_whole_step_and_back_within_twenty_frames():
         assert max(widths) > 1.25 * min(widths)
 
 
-def test_the_labelled_persons_box_is_what_changes_when_the_person_is_taken_out():
+def test_the_labeled_persons_box_is_what_changes_when_the_person_is_taken_out():
     for pid in range(1, 7):
         script, site = tracklets._script("dukev-like", 1, pid, 4, 1), tracklets._site("dukev-like", 1, 4, 128, 64)
         empty = draw_frame(np.random.default_rng(0), site, replace(script, nobody=True), (Stretch((), (), (0, 0)),), 0)
@@ -266,8 +266,8 @@ def test_a_generated_folder_with_missing_files_is_reported_with_counts(tmp_path)
 # --- the noise
 
 
-def person_centres(frames: list[tuple[int, tuple]]) -> np.ndarray:
-    """Distance of the visible labelled person's middle from the frame's, in frame widths."""
+def person_centers(frames: list[tuple[int, tuple]]) -> np.ndarray:
+    """Distance of the visible labeled person's middle from the frame's, in frame widths."""
     boxes = np.array([seen.box for _, people in frames for seen in people if seen.role == "person"])
     return np.abs((boxes[:, 0] + boxes[:, 2]) / 2 / 32 - 0.5)
 
@@ -278,7 +278,7 @@ def person_heights(frames: list[tuple[int, tuple]]) -> np.ndarray:
 
 
 def test_mars_like_boxes_sit_beside_the_person_and_dukev_like_ones_do_not(noisy_and_clean):
-    noisy, clean = (person_centres(noisy_and_clean[preset]) for preset in ("mars-like", "dukev-like"))
+    noisy, clean = (person_centers(noisy_and_clean[preset]) for preset in ("mars-like", "dukev-like"))
     assert 0.25 < (noisy > 0.15).mean() < 0.5
     assert (clean > 0.15).mean() < 0.01
 
@@ -303,7 +303,7 @@ def test_half_of_the_mars_like_tracklets_show_a_second_person_and_few_of_the_duk
 
 def test_in_some_mars_like_frames_the_box_is_on_somebody_else_and_in_no_dukev_like_one(noisy_and_clean):
     def on_another(people: tuple) -> bool:
-        """Whether the one in the middle is not the labelled person, who stands aside or is gone."""
+        """Whether the one in the middle is not the labeled person, who stands aside or is gone."""
         near = min(people, key=lambda seen: abs((seen.box[0] + seen.box[2]) / 64 - 0.5), default=None)
         aside = all(abs((seen.box[0] + seen.box[2]) / 64 - 0.5) > 0.2 for seen in people if seen.role == "person")
         return near is not None and near.role == "other" and aside
@@ -320,7 +320,7 @@ def test_a_wrong_box_stays_on_the_other_person_for_a_run_of_frames():
     assert {0, 3, 8} <= lengths
 
 
-def test_colour_histograms_alone_do_not_find_people_again():
+def test_color_histograms_alone_do_not_find_people_again():
     data = GeneratedTracklets(num_train_pids=1, num_test_pids=16, num_distractors=0, frames=(3, 4), height=64, width=32)
     planned = [one for one in data.itinerary.tracklets() if one.folder == "bbox_test"]
     rows = []

@@ -48,11 +48,11 @@ def test_smaller_shares_lie_within_larger_ones_of_the_same_seed(seed):
     assert twelfth < sixth < third
 
 
-def test_the_order_of_unlabelled_rows_does_not_tell_identities():
+def test_the_order_of_unlabeled_rows_does_not_tell_identities():
     records = people(40)
     unlabeled = identity_split(records, "1/6", seed=0).unlabeled
-    neighbours = sum(records[a].pid == records[b].pid for a, b in itertools.pairwise(unlabeled))
-    assert neighbours < 15  # sorted they are 66; at random 2 in 98 pairs are of one identity
+    neighbors = sum(records[a].pid == records[b].pid for a, b in itertools.pairwise(unlabeled))
+    assert neighbors < 15  # sorted they are 66; at random 2 in 98 pairs are of one identity
 
 
 @pytest.mark.parametrize(("labeled", "count"), [("1/3", 250), ("1/6", 125), ("1/12", 63), (50, 50), (751, 751)])
@@ -60,20 +60,20 @@ def test_counts_of_market1501_are_those_of_the_text(labeled, count):
     assert count_labeled(labeled, 751) == count
 
 
-def test_one_labelled_identity_too_many_and_all_of_them_are_named():
+def test_one_labeled_identity_too_many_and_all_of_them_are_named():
     with pytest.raises(ValueError, match=r"labeled=1 of 30 training identities labels 1: at least 2 are needed"):
         identity_split(people(30), 1, seed=0)
     with pytest.raises(ValueError, match=r"labeled='1/12' of 12 training identities labels 1"):
         identity_split(people(12), "1/12", seed=0)
     with pytest.raises(ValueError, match="labeled=31 asks for more identities than exist: there are 30"):
         identity_split(people(30), 31, seed=0)
-    with pytest.raises(ValueError, match="labels all 30 training identities and leaves no unlabelled image"):
+    with pytest.raises(ValueError, match="labels all 30 training identities and leaves no unlabeled image"):
         identity_split(people(30), 30, seed=0)
     with pytest.raises(ValueError, match="of 0 training identities labels 0"):
         identity_split(people(0, unknown=4), "1/6", seed=0)
 
 
-def test_all_identities_may_be_labelled_when_images_without_identity_remain():
+def test_all_identities_may_be_labeled_when_images_without_identity_remain():
     split = identity_split(people(4, unknown=2), 4, seed=0)
     assert sorted(split.unlabeled) == [12, 13]
 

@@ -25,7 +25,7 @@ def test_identities_are_renumbered_for_the_classifier(market_folder):
     assert min(record.pid for record in data.dataset.train) > 0
 
 
-def test_evaluation_batches_are_normalised_queries_then_gallery(market_folder):
+def test_evaluation_batches_are_normalized_queries_then_gallery(market_folder):
     data = data_on(market_folder)
     query, gallery = data.evaluation_records()
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]

@@ -26,10 +26,10 @@ from lightning_reid.records import ImageRecord
 
 @pytest.fixture
 def crops(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 255, (4, 40, 20, 3), dtype=np.uint8)
+    colors = np.random.default_rng(0).integers(0, 255, (4, 40, 20, 3), dtype=np.uint8)
     records = []
-    for number, colour in enumerate(colours):
-        Image.fromarray(colour).save(tmp_path / f"{number}.png")
+    for number, color in enumerate(colors):
+        Image.fromarray(color).save(tmp_path / f"{number}.png")
         records.append(ImageRecord(str(tmp_path / f"{number}.png"), pid=number // 2, camid=number % 2))
     return records
 
@@ -46,9 +46,9 @@ def test_images_decode_to_rgb_whatever_their_format(tmp_path, suffix):
     assert image[1:].max() <= 3
 
 
-def test_a_grey_jpeg_becomes_three_channels(tmp_path):
-    cv2.imwrite(str(tmp_path / "grey.jpg"), np.full((16, 8), 77, dtype=np.uint8))
-    assert load_image(str(tmp_path / "grey.jpg")).shape == (3, 16, 8)
+def test_a_gray_jpeg_becomes_three_channels(tmp_path):
+    cv2.imwrite(str(tmp_path / "gray.jpg"), np.full((16, 8), 77, dtype=np.uint8))
+    assert load_image(str(tmp_path / "gray.jpg")).shape == (3, 16, 8)
 
 
 @pytest.mark.parametrize("name", ["broken.jpg", "broken.bmp", "missing.jpg"])
@@ -59,7 +59,7 @@ def test_a_file_that_does_not_decode_is_named(tmp_path, name):
         load_image(str(tmp_path / name))
 
 
-def test_a_jpeg_cut_short_is_an_error_not_a_grey_area(tmp_path):
+def test_a_jpeg_cut_short_is_an_error_not_a_gray_area(tmp_path):
     whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 32, 3), dtype=np.uint8))[1].tobytes()
     (tmp_path / "short.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorruptImageError, match=r"short\.jpg: the JPEG is cut short"):
@@ -101,14 +101,14 @@ def test_seeded_leaves_the_global_generator_as_it_was():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_normalisation_equals_the_usual_formula_in_float64():
+def test_normalization_equals_the_usual_formula_in_float64():
     images = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).double(), torch.tensor([0.229, 0.224, 0.225]).double()
     expected = (images.double() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     torch.testing.assert_close(normalize_images(images).double(), expected, atol=1e-6, rtol=0)
 
 
-def test_erasing_fills_with_the_mean_colour_which_normalises_to_nearly_zero():
+def test_erasing_fills_with_the_mean_color_which_normalizes_to_nearly_zero():
     transform = TrainTransform((64, 32), crop_padding=0, erasing_probability=1.0)
     with seeded(0):
         erased = normalize_images(transform(torch.full((3, 64, 32), 255, dtype=torch.uint8)).unsqueeze(0))

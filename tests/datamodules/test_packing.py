@@ -17,7 +17,7 @@ from lightning_reid.datamodules import packing
 from lightning_reid.datamodules.clips import FrameReader
 from lightning_reid.datamodules.images import CorruptImageError
 from lightning_reid.datamodules.packing import PackedCache
-from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
+from lightning_reid.packed_tracklets import PackedTracklet, store, write_packed_tracklet
 from lightning_reid.records import TrackletRecord
 
 SIZE = (16, 8)
@@ -82,7 +82,7 @@ def test_a_second_run_packs_nothing_reads_no_image_and_writes_nothing(tracklets,
     cache = PackedCache(tmp_path / "cache", SIZE, "raw")
     cache.make([*tracklets, tracklets[0]], progress=False)
     assert len(writes) == 4
-    monkeypatch.setattr(packing, "_content_digest", lambda paths: pytest.fail("the images were read again"))
+    monkeypatch.setattr(packing, "content_digest", lambda paths, digest_bytes: pytest.fail("the images were read again"))
     monkeypatch.setattr(packing, "write_json", lambda path, content: pytest.fail("the index was written again"))
     cache.make(tracklets, progress=False)
     assert len(writes) == 4
@@ -153,7 +153,7 @@ def test_a_whole_cache_needs_no_room_even_where_the_index_is_lost(tracklets, tmp
     cache = PackedCache(tmp_path / "cache", SIZE, "raw")
     cache.make(tracklets, progress=False)
     (cache.home / "index.json").unlink()
-    monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
     cache.make(tracklets, progress=False)
     assert len(cache.files(tracklets)) == 4
 
@@ -234,7 +234,7 @@ def test_tracklets_packed_with_other_settings_are_left_alone_and_mentioned(track
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 def test_a_full_disk_is_said_in_bytes_before_anything_is_written(tracklets, tmp_path, monkeypatch, encoding):
-    monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
     with pytest.raises(
         OSError, match=rf"packing 12 frames of 16x8 as {encoding} takes about [\d,]+ bytes, .* has 1,000 free; nothing was"
     ) as error:

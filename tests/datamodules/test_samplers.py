@@ -26,7 +26,7 @@ def test_every_batch_holds_p_distinct_identities_with_k_images_each(seed, p, k, 
         assert (drawn >= 0).all()
 
 
-def test_an_epoch_is_about_one_draw_per_labelled_image_and_a_whole_number_of_steps_for_every_process():
+def test_an_epoch_is_about_one_draw_per_labeled_image_and_a_whole_number_of_steps_for_every_process():
     labels = torch.arange(50).repeat_interleave(4)
     assert identity_batches(labels, 5, 4, generator=rng()).shape == (10, 20)
     assert identity_batches(labels, 5, 4, generator=rng(), world_size=4).shape == (8, 20)
@@ -70,7 +70,7 @@ PAIRS = InterCameraPairs(  # 0-1 and 2-3 are mutual; 4 lists 0 one-sidedly; 5 ha
 )
 
 
-def test_inter_camera_batches_draw_anchors_with_their_mutual_neighbours_only():
+def test_inter_camera_batches_draw_anchors_with_their_mutual_neighbors_only():
     batches = inter_camera_batches(PAIRS, torch.arange(6), 2, 3, num_batches=4, generator=rng())
     partner = {0: 1, 1: 0, 2: 3, 3: 2}
     assert batches.shape == (4, 6)

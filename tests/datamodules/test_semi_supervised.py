@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightning_reid.datamodules import SemiSupervisedDataModule
 from lightning_reid.datamodules.catalog import read_prepared
 from lightning_reid.datamodules.unlabeled_views import view_batches
-from lightning_reid.protocols import EvaluatedData, LabelledData, TargetData
+from lightning_reid.protocols import EvaluatedData, LabeledData, TargetData
 from lightning_reid.records import IN_TRIPLET_LOSSES, InterCameraPairs, LabeledEmbeddings, TargetState
 
 SMALL = {"image_size": (64, 32), "labeled": 4, "p": 4, "k": 2, "unlabeled_per_batch": 4, "num_workers": 0}
@@ -52,7 +52,7 @@ def pixels(batch: dict[str, Any]) -> torch.Tensor:
 # --- what is hidden
 
 
-def test_records_of_the_unlabelled_part_hold_no_identity_and_ground_truth_does(market_folder):
+def test_records_of_the_unlabeled_part_hold_no_identity_and_ground_truth_does(market_folder):
     data = data_on(market_folder)
     everyone = {record.path: record.pid for record in read_prepared(str(market_folder), None).train}
     assert {record.pid for record in data.target_records} == {-1}
@@ -62,7 +62,7 @@ def test_records_of_the_unlabelled_part_hold_no_identity_and_ground_truth_does(m
     assert not set(data.ground_truth().tolist()) & {record.pid for record in data.labeled_records}
 
 
-def test_no_loader_tells_an_unlabelled_identity(market_folder):
+def test_no_loader_tells_an_unlabeled_identity(market_folder):
     data = data_on(market_folder)
     assert all((batch["pids"] == -1).all() for batch in data.target_dataloader())
     hidden = {pid for batch in batches_of(data) for pid in batch["pids"][batch["rows"] >= 0].tolist()}
@@ -77,7 +77,7 @@ def test_ground_truth_handed_out_cannot_change_what_is_held(market_folder):
 
 def test_it_is_what_callbacks_and_modules_ask_for(market_folder):
     data = data_on(market_folder)
-    assert all(isinstance(data, protocol) for protocol in (TargetData, LabelledData, EvaluatedData))
+    assert all(isinstance(data, protocol) for protocol in (TargetData, LabeledData, EvaluatedData))
     assert data.num_classes == 4
     assert data.labeled_pids.unique().tolist() == [0, 1, 2, 3]
     assert len(data.labeled_pids) == len(data.labeled_records)
@@ -87,7 +87,7 @@ def test_it_is_what_callbacks_and_modules_ask_for(market_folder):
 # --- batches before pseudo-labels
 
 
-def test_before_pseudo_labels_a_batch_holds_labelled_images_and_pairs_of_unlabelled_views(market_folder):
+def test_before_pseudo_labels_a_batch_holds_labeled_images_and_pairs_of_unlabeled_views(market_folder):
     data = data_on(market_folder)
     for batch in batches_of(data):
         assert batch["images"].shape == (8, 3, 64, 32)
@@ -102,20 +102,20 @@ def test_before_pseudo_labels_a_batch_holds_labelled_images_and_pairs_of_unlabel
         assert not any(torch.equal(*pair) for pair in views["images"].view(4, 2, 3, 64, 32))
 
 
-def test_both_parts_of_a_batch_are_normalised(market_folder):
+def test_both_parts_of_a_batch_are_normalized(market_folder):
     data = data_on(market_folder)
     batch = data.on_after_batch_transfer(batches_of(data)[0], 0)
     assert batch["images"].dtype == batch["unlabeled"]["images"].dtype == torch.float32
 
 
-def test_without_unlabelled_images_a_batch_there_are_only_labelled_ones(market_folder):
+def test_without_unlabeled_images_a_batch_there_are_only_labeled_ones(market_folder):
     assert all("unlabeled" not in batch for batch in batches_of(data_on(market_folder, unlabeled_per_batch=0)))
 
 
 # --- batches with pseudo-labels
 
 
-def test_with_pseudo_labels_a_batch_mixes_labelled_and_pseudo_identities_and_leaves_out_noise(market_folder):
+def test_with_pseudo_labels_a_batch_mixes_labeled_and_pseudo_identities_and_leaves_out_noise(market_folder):
     data = data_on(market_folder, p=4)
     labels = some_labels(data)
     publish(data, labels)
@@ -132,7 +132,7 @@ def test_with_pseudo_labels_a_batch_mixes_labelled_and_pseudo_identities_and_lea
         assert (labels[batch["rows"][is_target]] >= 0).all()
 
 
-def test_pseudo_labels_of_which_none_is_believed_leave_the_labelled_images(market_folder):
+def test_pseudo_labels_of_which_none_is_believed_leave_the_labeled_images(market_folder):
     data = data_on(market_folder)
     publish(data, torch.full((len(data.target_records),), -1))
     assert all((batch["rows"] == -1).all() for batch in batches_of(data))
@@ -141,7 +141,7 @@ def test_pseudo_labels_of_which_none_is_believed_leave_the_labelled_images(marke
 def test_a_state_of_another_size_is_refused_and_forgetting_starts_over(market_folder):
     data = data_on(market_folder)
     three = TargetState(0, torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"the state labels 3 images, but .* has \d+ unlabelled images"):
+    with pytest.raises(ValueError, match=r"the state labels 3 images, but .* has \d+ unlabeled images"):
         data.set_target_state(three)
     publish(data, some_labels(data))
     data.forget_target_state()
@@ -151,12 +151,12 @@ def test_a_state_of_another_size_is_refused_and_forgetting_starts_over(market_fo
 # --- seeds, ranks, resumption
 
 
-@pytest.mark.parametrize("labelled_only", [True, False], ids=["before pseudo-labels", "with pseudo-labels"])
-def test_two_ranks_see_together_what_one_process_sees(market_folder, labelled_only):
+@pytest.mark.parametrize("labeled_only", [True, False], ids=["before pseudo-labels", "with pseudo-labels"])
+def test_two_ranks_see_together_what_one_process_sees(market_folder, labeled_only):
     together = {"p": 4, "unlabeled_per_batch": 6}
     each = {"p": 2, "unlabeled_per_batch": 3}
     one, two = data_on(market_folder, **together), data_on(market_folder, **each)
-    if not labelled_only:
+    if not labeled_only:
         publish(one, some_labels(one))
         publish(two, some_labels(two))
     whole, ranks = batches_of(one, epoch=3), [batches_of(two, epoch=3, rank=rank, world_size=2) for rank in range(2)]
@@ -164,7 +164,7 @@ def test_two_ranks_see_together_what_one_process_sees(market_folder, labelled_on
     for batch, *parts in zip(whole, *ranks, strict=True):
         for name in ("images", "pids", "camids", "indices", "rows"):
             assert torch.equal(batch[name], torch.cat([part[name] for part in parts]))
-        for name in ("images", "rows") if labelled_only else ():
+        for name in ("images", "rows") if labeled_only else ():
             assert torch.equal(batch["unlabeled"][name], torch.cat([part["unlabeled"][name] for part in parts]))
 
 
@@ -205,7 +205,7 @@ def test_mined_pairs_which_no_batch_would_hold_are_refused(market_folder):
     num_images = len(data.target_records)
     pairs = InterCameraPairs(torch.zeros(num_images, 1, dtype=torch.int64), torch.ones(num_images, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="leave InterCameraMining out"):
-        data.set_target_state(TargetState(0, some_labels(data), torch.zeros(num_images, dtype=torch.int64), neighbours=pairs))
+        data.set_target_state(TargetState(0, some_labels(data), torch.zeros(num_images, dtype=torch.int64), neighbors=pairs))
 
 
 def test_a_module_restored_before_the_first_pseudo_labels_has_none(market_folder):
@@ -215,7 +215,7 @@ def test_a_module_restored_before_the_first_pseudo_labels_has_none(market_folder
 
 
 def test_a_checkpoint_of_another_split_is_refused(market_folder):
-    with pytest.raises(ValueError, match=r"with 4 labelled identities, and they are not the 4 of labeled=4, split_seed=1"):
+    with pytest.raises(ValueError, match=r"with 4 labeled identities, and they are not the 4 of labeled=4, split_seed=1"):
         data_on(market_folder, split_seed=1).load_state_dict(data_on(market_folder, split_seed=0).state_dict())
 
 
@@ -313,25 +313,25 @@ def test_birds_of_cub200_have_no_cameras_and_are_split_by_name(tmp_path):
     assert batches_of(data)[0]["unlabeled"]["rows"].unique().tolist() == [0, 1, 2]  # fewer images than a batch asks for
 
 
-def test_labelling_too_few_too_many_or_all_dies_in_setup(market_folder):
-    with pytest.raises(ValueError, match="has 2 labelled identities, but a batch wants P=4: label more, or lower p to 2"):
+def test_labeling_too_few_too_many_or_all_dies_in_setup(market_folder):
+    with pytest.raises(ValueError, match="has 2 labeled identities, but a batch wants P=4: label more, or lower p to 2"):
         data_on(market_folder, labeled=2)
     with pytest.raises(ValueError, match="labels 1: at least 2 are needed"):
         data_on(market_folder, labeled=1, p=1)
     with pytest.raises(ValueError, match="asks for more identities than exist: there are 10"):
         data_on(market_folder, labeled=11)
-    with pytest.raises(ValueError, match="leaves no unlabelled image"):
+    with pytest.raises(ValueError, match="leaves no unlabeled image"):
         data_on(market_folder, labeled=10)
 
 
-def test_a_labelled_identity_with_one_image_is_said_and_repeated(tmp_path, caplog):
+def test_a_labeled_identity_with_one_image_is_said_and_repeated(tmp_path, caplog):
     names = ["1_c1_1.png", "2_c1_1.png", "2_c2_2.png", "3_c1_1.png", "3_c2_1.png"]
     write_images(tmp_path / "bounding_box_train", names)
     seed = next(seed for seed in range(20) if 1 in np.random.default_rng(seed).permutation([1, 2, 3])[:2])
     with caplog.at_level(logging.WARNING):
         data = data_on(tmp_path, labeled=2, p=2, seed=seed, needs_test=False)
-    assert "1 of 2 labelled identities have one image" in caplog.text
-    assert "2 unlabelled images: a batch holds these instead of 4" in caplog.text
+    assert "1 of 2 labeled identities have one image" in caplog.text
+    assert "2 unlabeled images: a batch holds these instead of 4" in caplog.text
     batch = batches_of(data)[0]
     lonely = batch["indices"][batch["pids"] == 0]
     assert len(lonely) == 2

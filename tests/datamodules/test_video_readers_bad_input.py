@@ -106,7 +106,7 @@ def test_an_empty_tracklet_of_mars_is_named(mars):
         read_mars_folder(mars)
 
 
-@pytest.mark.parametrize("row", [[3, 4, 2, 2], [3, 4, 1, 1], [2, 4, 1, 2]])  # another person, another camera, one frame of its neighbour
+@pytest.mark.parametrize("row", [[3, 4, 2, 2], [3, 4, 1, 1], [2, 4, 1, 2]])  # another person, another camera, one frame of its neighbor
 def test_a_row_whose_person_or_camera_is_not_that_of_its_frames_is_named(mars, row):
     save_tracks(mars, "train", [[1, 2, 1, 1], row])
     with pytest.raises(

@@ -17,7 +17,7 @@ from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.samplers import evaluation_batches, identity_batches
 from lightning_reid.packed_tracklets import write_packed_tracklet
-from lightning_reid.protocols import EvaluatedData, LabelledData, ResizedData, TrackletData
+from lightning_reid.protocols import EvaluatedData, LabeledData, ResizedData, TrackletData
 
 SMALL = {"image_size": (32, 16), "clip_length": 4, "p": 2, "k": 2, "num_workers": 0, "eval_batch_size": 5, "val_identities": 0}
 
@@ -44,10 +44,10 @@ def batches_of(data: VideoReIDDataModule, stage: str = "train") -> list[dict[str
 
 def test_it_keeps_the_promises_that_modules_and_callbacks_rely_on(mars):
     data = data_on(mars)
-    assert all(isinstance(data, protocol) for protocol in (LabelledData, ResizedData, EvaluatedData, TrackletData))
+    assert all(isinstance(data, protocol) for protocol in (LabeledData, ResizedData, EvaluatedData, TrackletData))
 
 
-def test_training_batches_hold_p_identities_with_k_normalised_clips(mars):
+def test_training_batches_hold_p_identities_with_k_normalized_clips(mars):
     data = data_on(mars)
     batches = batches_of(data)
     assert len(batches) == 2  # five identities, two a batch: an epoch shows each at most once
@@ -139,7 +139,7 @@ def test_two_ranks_evaluate_every_tracklet(mars):
 def test_the_stamp_tells_clips_size_and_corrections(mars, tmp_path):
     data = data_on(mars)
     stamp = data.protocol_stamp()
-    assert stamp.transform == "RRS, T=4, first of each chunk, resize 32x16, ImageNet normalisation"
+    assert stamp.transform == "RRS, T=4, first of each chunk, resize 32x16, ImageNet normalization"
     assert stamp.num_gallery == sum(record.pid != -1 for record in data.dataset.gallery) < len(data.dataset.gallery)
     name = Path(data.dataset.query[0].paths[0]).name
     (tmp_path / "fixes.csv").write_text(f"tracklet,pid,second_pid\n{name},,77\n")

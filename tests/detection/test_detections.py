@@ -114,7 +114,7 @@ def test_without_padding_the_detector_is_handed_the_very_frames():
     assert seen[0] is frames[0]
 
 
-def test_the_border_is_grey():
+def test_the_border_is_gray():
     def answer(image: Tensor) -> Detections:
         assert image[:, 0].unique().tolist() == [127]
         return Detections(torch.empty(0, 4), torch.empty(0))

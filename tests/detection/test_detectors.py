@@ -128,14 +128,14 @@ def onnx_file(tmp_path_factory) -> Path:
     return path
 
 
-def coloured(red: int, green: int, blue: int, height: int = 20, width: int = 10) -> Tensor:
+def colored(red: int, green: int, blue: int, height: int = 20, width: int = 10) -> Tensor:
     return torch.tensor([red, green, blue], dtype=torch.uint8).view(3, 1, 1).expand(3, height, width)
 
 
 def test_onnx_boxes_come_in_pixels_of_each_image_filtered_by_class_and_score(onnx_file):
     detector = OnnxDetector(onnx_file, min_score=0.5, num_threads=1)
     assert isinstance(detector, PersonDetector)
-    images = [coloured(255, 0, 255), coloured(255, 204, 0, 40, 30), coloured(0, 255, 0), coloured(0, 0, 255)]
+    images = [colored(255, 0, 255), colored(255, 204, 0, 40, 30), colored(0, 255, 0), colored(0, 0, 255)]
     first, second, third, fourth = checked_detections(detector, images)
     torch.testing.assert_close(first.boxes, torch.tensor([[2.0, 2.0, 6.0, 10.0]]))
     torch.testing.assert_close(second.boxes, torch.tensor([[6.0, 4.0, 18.0, 20.0], [0.0, 0.0, 30.0, 40.0]]))
@@ -146,7 +146,7 @@ def test_onnx_boxes_come_in_pixels_of_each_image_filtered_by_class_and_score(onn
 
 def test_onnx_box_order_and_class_can_be_chosen(onnx_file):
     detector = OnnxDetector(onnx_file, box_order="xyxy", person_class=2, min_score=0.5, num_threads=1)
-    (found,) = detector([coloured(255, 255, 255)])
+    (found,) = detector([colored(255, 255, 255)])
     torch.testing.assert_close(found.boxes, torch.tensor([[5.0, 10.0, 9.0, 14.0]]))
 
 

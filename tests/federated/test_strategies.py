@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.federated import AllowList, FedAvg, FedFace, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
+from lightning_reid.federated import AllowList, FedFace, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
 
 
 def client_module(value: float, people: int) -> dict[str, Tensor]:
@@ -22,7 +22,7 @@ def client_module(value: float, people: int) -> dict[str, Tensor]:
     }
 
 
-def reply(strategy: FedAvg, client: str, value: float, num_images: int, people: int = 2) -> Reply:
+def reply(strategy: FedPav, client: str, value: float, num_images: int, people: int = 2) -> Reply:
     module = client_module(value, people)
     return Reply(client, strategy.allow_list(module).pick(module), num_images)
 
@@ -77,7 +77,7 @@ def test_what_is_picked_for_sending_does_not_change_when_training_goes_on():
 
 
 def test_broken_and_missing_replies_are_left_out_by_name_and_too_few_repeat_the_round():
-    strategy = FedAvg(quorum=0.5)
+    strategy = FedPav(quorum=0.5)
     state = strategy.begin(client_module(0.0, 2), ["a", "b", "c", "d"])
     broken = reply(strategy, "a", 1.0, 10)
     broken.tensors["network.conv.weight"][0, 0] = float("nan")
@@ -103,7 +103,7 @@ def test_numbers_that_overflow_in_their_sum_are_finite_and_a_single_nan_or_infin
         assert not_finite(tensors) == "network.bad"
 
 
-def test_personalised_updates_keep_a_share_of_the_clients_own_model():
+def test_personalized_updates_keep_a_share_of_the_clients_own_model():
     local, server = (FedPav().allow_list(client_module(v, 1)).pick(client_module(v, 1)) for v in (2.0, 4.0))
     assert FedUReID(local_share=0.25).receive(local, server)["network.conv.weight"].unique().tolist() == [3.5]
     assert FedUReID(local_share=0.0).receive(local, server)["network.conv.weight"].unique().tolist() == [4.0]
@@ -124,7 +124,7 @@ def test_replies_nobody_asked_for_weights_that_are_none_and_other_networks_are_r
         "a": "it says it trained on -5 images"
     }
     with pytest.raises(ValueError, match="need a prefix to share and a quorum"):
-        FedAvg(quorum=0)
+        FedPav(quorum=0)
     with pytest.raises(ValueError, match="no tensor's name begins with 'backbone'"):
         AllowList.of(client_module(0.0, 1), ["backbone"])
     with pytest.raises(ValueError, match=r"clients of different ids, got \['a', 'a'\]"):

@@ -16,7 +16,7 @@ SCRIPT = textwrap.dedent(
     import json, os, signal, sys
     import pytorch_lightning as pl, torch
     from lightning_reid.callbacks import BottomUpClustering
-    from lightning_reid.datamodules import FederatedDataModule
+    from lightning_reid.datamodules import FederatedData
     from lightning_reid.federated import FedUReID
     from lightning_reid.modules import BottomUpReID
     from lightning_reid.federation import Client, Federation
@@ -32,7 +32,7 @@ SCRIPT = textwrap.dedent(
             if self.fits == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    data = FederatedDataModule([folder], "identity", num_clients=3, unlabeled=True, image_size=(64, 32), batch_size=8, num_workers=0)
+    data = FederatedData([folder], "identity", num_clients=3, unlabeled=True, image_size=(64, 32), batch_size=8, num_workers=0)
     data.setup()
     network = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
     members = []

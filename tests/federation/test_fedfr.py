@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import HardNegativeSampling
 from lightning_reid.callbacks.hard_negatives import hard_negatives
-from lightning_reid.datamodules import FederatedDataModule, ImageReIDDataModule, PublicAndLocalDataModule
+from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, PublicAndLocalDataModule
 from lightning_reid.federated import FedFR
 from lightning_reid.federation import Client, Federation, check_personal_rates, generic_scores
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
@@ -25,7 +25,7 @@ TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16],
 def data(market_folder) -> dict[str, PublicAndLocalDataModule]:
     """Two clients, and as public data the people of a third."""
     sizes = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2}
-    dealt = FederatedDataModule([str(market_folder)], "identity", num_clients=3, held_out=0.4, **sizes)
+    dealt = FederatedData([str(market_folder)], "identity", num_clients=3, held_out=0.4, **sizes)
     dealt.setup()
     public = dealt.clients.pop("client2").dataset
     return {name: PublicAndLocalDataModule(one.dataset, public, batch_size=8, **sizes) for name, one in dealt.clients.items()}
@@ -161,16 +161,16 @@ def test_what_cannot_be_a_client_is_refused(data, market_folder, tmp_path):
     with pytest.raises(ValueError, match="need num_local of at least 1"):
         FedFRClient(0, 3, **TINY)
     with pytest.raises(ValueError, match="not all of them 0"):
-        FedFRClient(2, 3, (0.0, 0.0, 0.0), **TINY)
+        FedFRClient(2, 3, cosface_weight=0, contrastive_weight=0, branch_weight=0, **TINY)
     with pytest.raises(ValueError, match=r"a cosine in \[-1, 1\], got 2"):
         HardNegativeSampling(2)
     empty = type(data["client0"].dataset)("nobody", ())
     with pytest.raises(ValueError, match="the public data set nobody has no training identities"):
         PublicAndLocalDataModule(data["client0"].dataset, empty)
-    labelled = ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=2, k=2, num_workers=0)
+    labeled = ImageReIDDataModule(str(market_folder), image_size=(64, 32), p=2, k=2, num_workers=0)
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[HardNegativeSampling()], logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match="wants a datamodule with public images, got ImageReIDDataModule"):
-        trainer.fit(SupervisedReID(**TINY), labelled)
+        trainer.fit(SupervisedReID(**TINY), labeled)
 
 
 def test_rates_are_refused_as_the_scores_would_refuse_them_without_a_network(data):

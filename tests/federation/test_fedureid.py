@@ -1,13 +1,13 @@
-"""FedUReID's clients: each of the three personalised optimisations does its part, and only where its switch is on."""
+"""FedUReID's clients: each of the three personalized optimizations does its part, and only where its switch is on."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lightning_reid.datamodules import FederatedDataModule
+from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedPav, FedUReID
-from lightning_reid.federation import Federation, Personalisation, fedureid_client
+from lightning_reid.federation import Federation, Personalization, fedureid_client
 from lightning_reid.modules import FedUReIDClient
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
@@ -15,9 +15,9 @@ TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16],
 
 def federated(folder, output, rounds=2, **switches) -> Federation:
     options = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2, "batch_size": 8}
-    data = FederatedDataModule([str(folder)], "identity", num_clients=2, unlabeled=True, **options)
+    data = FederatedData([str(folder)], "identity", num_clients=2, unlabeled=True, **options)
     data.setup()
-    personal = Personalisation(**({"clustering": False, "epoch": False, "update": False} | switches))
+    personal = Personalization(**({"clustering": False, "epoch": False, "update": False} | switches))
     clustering = {"merge_share": 0.1, "min_samples": 2, "k1": 4, "k2": 2}
     members = [
         fedureid_client(name, one, personal, rounds=rounds, clustering=clustering, model=TINY | {"dropout": 0.0})
@@ -28,7 +28,7 @@ def federated(folder, output, rounds=2, **switches) -> Federation:
     return run
 
 
-def test_the_personalised_epoch_ends_a_fit_with_the_epoch_that_is_precise_enough(market_folder, tmp_path):
+def test_the_personalized_epoch_ends_a_fit_with_the_epoch_that_is_precise_enough(market_folder, tmp_path):
     steps = {client: step // 3 for client, step in federated(market_folder, tmp_path / "off", rounds=1).rounds[0].steps.items()}
     soon = federated(market_folder, tmp_path / "soon", rounds=1, epoch=True, precision=0.001).rounds[0].steps
     for client, step in steps.items():  # the first epoch may get nothing right: its table was empty
@@ -38,7 +38,7 @@ def test_the_personalised_epoch_ends_a_fit_with_the_epoch_that_is_precise_enough
     assert never.rounds[0].steps == {client: 3 * step for client, step in steps.items()}
 
 
-def test_the_personalised_clustering_merges_a_number_of_its_own(market_folder, tmp_path):
+def test_the_personalized_clustering_merges_a_number_of_its_own(market_folder, tmp_path):
     plain, personal = (federated(market_folder, tmp_path / str(on), clustering=on) for on in (False, True))
     for one, other in zip(plain.clients, personal.clients, strict=True):
         assert one.callbacks[0].num_merges is None
@@ -47,7 +47,7 @@ def test_the_personalised_clustering_merges_a_number_of_its_own(market_folder, t
         assert merged != one.num_images - one.data.target_state.num_clusters == int(0.1 * one.num_images)
 
 
-def test_the_personalised_update_goes_on_between_both_models(market_folder, tmp_path):
+def test_the_personalized_update_goes_on_between_both_models(market_folder, tmp_path):
     run = federated(market_folder, tmp_path, rounds=1, update=True, local_share=0.25)
     assert isinstance(run.strategy, FedUReID)
     member = run.members[0]
@@ -58,6 +58,6 @@ def test_the_personalised_update_goes_on_between_both_models(market_folder, tmp_
 
 
 def test_no_switch_is_the_federated_baseline_and_precisions_are_shares():
-    assert type(Personalisation(update=False).strategy()) is FedPav
+    assert type(Personalization(update=False).strategy()) is FedPav
     with pytest.raises(ValueError, match=r"the precision that ends a fit lies in \(0, 1\]"):
         FedUReIDClient(1.5, **TINY)

@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
-from lightning_reid.datamodules import FederatedDataModule
+from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedUReID
 from lightning_reid.federation import Client, Federation, LocalTraining
 from lightning_reid.federation.flower import CLIENT, MODEL, FlowerFederation, client_app
@@ -81,7 +81,7 @@ def members(market_folder):
 
     def make() -> dict[str, Client]:
         options = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2, "batch_size": 8}
-        data = FederatedDataModule([str(market_folder)], "identity", num_clients=3, unlabeled=True, **options)
+        data = FederatedData([str(market_folder)], "identity", num_clients=3, unlabeled=True, **options)
         data.setup()
         found = {}
         for name, one in data.clients.items():
@@ -193,7 +193,7 @@ def test_states_of_another_federation_and_numbers_out_of_range_are_refused(membe
     with pytest.raises(FileExistsError, match="holds the state of a federation"):
         over_flower(members, tmp_path / "a")
     (tmp_path / "a" / "server").rename(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"client0\.ckpt holds what client client0 learnt in another federation: remove it"):
+    with pytest.raises(ValueError, match=r"client0\.ckpt holds what client client0 learned in another federation: remove it"):
         over_flower(members, tmp_path / "a").fit(1)
     with pytest.raises(ValueError, match="a deadline above 0"):
         over_flower(members, tmp_path / "b", deadline=0.0)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.datamodules.generated import GeneratedPedestrians
-from lightning_reid.federation import Federation, Personalisation, fedureid_client
+from lightning_reid.federation import Federation, Personalization, fedureid_client
 
 APP = Path(__file__).parents[2] / "recipes" / "flower"
 DATA = {"image_size": [64, 32], "batch_size": 8, "num_workers": 0}
@@ -159,8 +159,8 @@ def test_processes_on_a_network_give_what_one_process_gives(deployment, folders,
     for name in names:
         data = UnlabeledDataModule(str(folders[name]), seed=3, **DATA)
         data.setup()
-        members.append(fedureid_client(name, data, Personalisation(), rounds=2, clustering=CLUSTERING, model=MODEL, seed=3))
-    strategy = Personalisation().strategy()
+        members.append(fedureid_client(name, data, Personalization(), rounds=2, clustering=CLUSTERING, model=MODEL, seed=3))
+    strategy = Personalization().strategy()
     here = Federation(strategy, members, tmp_path / "here", epochs=1, seed=3, accelerator="cpu", quiet=True)
     here.fit(2)
     there = load_file(deployment.server / "server.safetensors")

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
-from lightning_reid.datamodules import FederatedDataModule
+from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedPav, FedUReID, ServerState
 from lightning_reid.federation import Client, Federation
 from lightning_reid.federation.client import LocalRound
@@ -45,7 +45,7 @@ class Trap(pl.Callback):
 
 def clients(folder, unlabeled: bool = False, traps: dict[str, pl.Callback] | None = None, **options) -> list[Client]:
     sizes = {"image_size": (64, 32), "num_workers": 0, "crop_padding": 2} | ({"batch_size": 8} if unlabeled else {"p": 2, "k": 2})
-    data = FederatedDataModule([str(folder)], "identity", num_clients=3, held_out=0.4, unlabeled=unlabeled, **sizes)
+    data = FederatedData([str(folder)], "identity", num_clients=3, held_out=0.4, unlabeled=unlabeled, **sizes)
     data.setup()
     found = []
     for number, (name, one) in enumerate(data.clients.items()):
@@ -110,7 +110,7 @@ def test_a_run_killed_within_a_round_goes_on_to_what_an_unbroken_run_gives(marke
             assert torch.equal(one.module.table, other.module.table)
 
 
-def test_personalised_updates_start_a_round_between_the_clients_model_and_the_servers(market_folder, tmp_path):
+def test_personalized_updates_start_a_round_between_the_clients_model_and_the_servers(market_folder, tmp_path):
     class Peek(pl.Callback):
         def __init__(self):
             self.starts = []

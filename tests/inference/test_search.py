@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_reid.inference import EmbeddedImages, Neighbour, draw_search, nearest_images, print_neighbours, write_neighbours
+from lightning_reid.inference import EmbeddedImages, Neighbor, draw_search, nearest_images, print_neighbors, write_neighbors
 
-COLOURS = {"q": (10, 200, 10), "a": (250, 0, 0), "b": (0, 0, 250), "c": (250, 250, 0)}
+COLORS = {"q": (10, 200, 10), "a": (250, 0, 0), "b": (0, 0, 250), "c": (250, 250, 0)}
 
 
 @pytest.fixture
 def files(tmp_path) -> dict[str, str]:
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (20, 40), colour).save(tmp_path / f"{name}.png")
-    return {name: str(tmp_path / f"{name}.png") for name in COLOURS}
+    for name, color in COLORS.items():
+        Image.new("RGB", (20, 40), color).save(tmp_path / f"{name}.png")
+    return {name: str(tmp_path / f"{name}.png") for name in COLORS}
 
 
 @pytest.fixture
@@ -54,37 +54,37 @@ def test_a_query_alone_has_nothing_to_search(files):
         nearest_images(files["q"], torch.tensor([1.0, 0.0]), alone, top=0)
 
 
-def test_written_neighbours_read_back_also_with_commas_and_foreign_bytes_in_their_names(tmp_path):
+def test_written_neighbors_read_back_also_with_commas_and_foreign_bytes_in_their_names(tmp_path):
     names = ["plain.jpg", 'a,"b".jpg', b"\xff.jpg".decode("utf-8", errors="surrogateescape")]
-    write_neighbours(tmp_path / "neighbours.csv", [Neighbour(n, name, 0.25) for n, name in enumerate(names, 1)])
-    with (tmp_path / "neighbours.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    write_neighbors(tmp_path / "neighbors.csv", [Neighbor(n, name, 0.25) for n, name in enumerate(names, 1)])
+    with (tmp_path / "neighbors.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))
     assert rows == [["rank", "path", "cosine_similarity"], *([str(n), name, "0.250000"] for n, name in enumerate(names, 1))]
 
 
 def test_the_printed_table_shows_names_literally(capsys):
-    print_neighbours("[bold]q.jpg", [Neighbour(1, "[red]a.jpg", 0.98765), Neighbour(2, "\udcff.jpg", -0.5)])
+    print_neighbors("[bold]q.jpg", [Neighbor(1, "[red]a.jpg", 0.98765), Neighbor(2, "\udcff.jpg", -0.5)])
     printed = capsys.readouterr().out
     for text in ("most similar to [bold]q.jpg", "[red]a.jpg", "0.988", "-0.500", "?.jpg"):
         assert text in printed
 
 
-def left_edge(picture: np.ndarray, colour) -> int:
-    return int(np.argwhere((picture == colour).all(-1))[:, 1].min())
+def left_edge(picture: np.ndarray, color) -> int:
+    return int(np.argwhere((picture == color).all(-1))[:, 1].min())
 
 
 def test_the_picture_shows_the_query_and_then_the_answers_by_rank(files):
-    neighbours = [Neighbour(1, files["b"], 0.8), Neighbour(2, files["a"], 0.6), Neighbour(3, files["c"], -1.0)]
-    picture = np.asarray(draw_search(files["q"], neighbours))
-    edges = [left_edge(picture, COLOURS[name]) for name in "qbac"]
+    neighbors = [Neighbor(1, files["b"], 0.8), Neighbor(2, files["a"], 0.6), Neighbor(3, files["c"], -1.0)]
+    picture = np.asarray(draw_search(files["q"], neighbors))
+    edges = [left_edge(picture, COLORS[name]) for name in "qbac"]
     assert edges == sorted(edges)
     assert len(set(edges)) == 4
 
 
 def test_answers_beyond_a_row_go_below_not_off_the_sheet(files):
-    neighbours = [Neighbour(n, files["b" if n < 3 else "a"], 0.5) for n in (1, 2, 3)]
-    picture = np.asarray(draw_search(files["q"], neighbours, answers_per_row=2))
-    above, below = (np.argwhere((picture == COLOURS[name]).all(-1)) for name in "ba")
+    neighbors = [Neighbor(n, files["b" if n < 3 else "a"], 0.5) for n in (1, 2, 3)]
+    picture = np.asarray(draw_search(files["q"], neighbors, answers_per_row=2))
+    above, below = (np.argwhere((picture == COLORS[name]).all(-1)) for name in "ba")
     assert above[:, 0].max() < below[:, 0].min()
     assert above[:, 1].min() == below[:, 1].min()
 
@@ -92,6 +92,6 @@ def test_answers_beyond_a_row_go_below_not_off_the_sheet(files):
 def test_crops_keep_their_shape_in_the_picture(tmp_path):
     Image.new("RGB", (30, 30), (250, 0, 0)).save(tmp_path / "square.png")
     Image.new("RGB", (10, 20), (0, 0, 250)).save(tmp_path / "q.png")
-    picture = np.asarray(draw_search(str(tmp_path / "q.png"), [Neighbour(1, str(tmp_path / "square.png"), 1.0)]))
+    picture = np.asarray(draw_search(str(tmp_path / "q.png"), [Neighbor(1, str(tmp_path / "square.png"), 1.0)]))
     red = np.argwhere((picture == (250, 0, 0)).all(-1))
     assert (red.max(0) - red.min(0) + 1).tolist() == [96, 96]

@@ -18,13 +18,13 @@ def noise(height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("x0", "x1", "side"),
     [
-        (0, 29, -1),  # 29 < 0.6 * 50, centre 14.5 of 100
+        (0, 29, -1),  # 29 < 0.6 * 50, center 14.5 of 100
         (0, 30, 0),  # no longer slim
-        (10, 39, -1),  # centre 24.5
-        (11, 40, 0),  # centre 25.5: in the middle half
-        (10.5, 39.5, 0),  # centre 25 exactly: not outside
-        (61, 89, 0),  # centre 75 exactly
-        (62, 90, 1),  # centre 76
+        (10, 39, -1),  # center 24.5
+        (11, 40, 0),  # center 25.5: in the middle half
+        (10.5, 39.5, 0),  # center 25 exactly: not outside
+        (61, 89, 0),  # center 75 exactly
+        (62, 90, 1),  # center 76
         (71, 100, 1),
         (20, 90, 0),
     ],

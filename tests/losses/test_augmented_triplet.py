@@ -32,7 +32,7 @@ def slow_loss(embeddings: Tensor, rows: Tensor, margin: float | None, negatives:
 
 
 def test_loss_equals_hand_computed_value():
-    # On a line: views of one image at 0 and 1, labelled images at 3 and 9. Hardest: view 0 sees 1 - 3, view 1 sees 1 - 2.
+    # On a line: views of one image at 0 and 1, labeled images at 3 and 9. Hardest: view 0 sees 1 - 3, view 1 sees 1 - 2.
     embeddings, rows = torch.tensor([[0.0], [1.0], [3.0], [9.0]]), torch.tensor([5, 5, -1, -1])
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
     assert augmented_triplet_loss(embeddings, rows, negatives="hardest").item() == pytest.approx(expected, abs=1e-6)
@@ -51,7 +51,7 @@ def test_loss_equals_the_slow_version(seed, margin, negatives):
     assert augmented_triplet_loss(embeddings, rows, negatives=negatives, margin=margin).item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_two_unlabelled_images_are_never_pushed_apart():
+def test_two_unlabeled_images_are_never_pushed_apart():
     embeddings = draw(0, 8, 3).requires_grad_()
     moved = embeddings.detach().clone()
     moved[4:6] = embeddings.detach()[:2]  # the second image looks like the first: were they negatives, this would be the hardest
@@ -61,7 +61,7 @@ def test_two_unlabelled_images_are_never_pushed_apart():
 
 
 def test_gradient_is_that_of_the_batch_hard_loss_where_both_mine_the_same_pairs():
-    # one image in two views against labelled images of different people: no labelled anchor has a positive
+    # one image in two views against labeled images of different people: no labeled anchor has a positive
     embeddings, rows, labels = draw(1, 5, 3).requires_grad_(), torch.tensor([0, 0, -1, -1, -1]), torch.tensor([0, 0, 1, 2, 3])
     losses = augmented_triplet_loss(embeddings, rows, negatives="hardest"), batch_hard_triplet_loss(embeddings, labels)
     torch.testing.assert_close(*losses)
@@ -87,8 +87,8 @@ def test_groups_in_one_batch_equal_the_mean_over_separate_batches(negatives):
 @pytest.mark.parametrize(
     "rows",
     [
-        pytest.param([-1, -1, -1], id="no-unlabelled"),
-        pytest.param([0, 0, 1, 1], id="no-labelled"),
+        pytest.param([-1, -1, -1], id="no-unlabeled"),
+        pytest.param([0, 0, 1, 1], id="no-labeled"),
         pytest.param([0, 1, -1], id="one-view-each"),
         pytest.param([], id="empty"),
     ],

@@ -57,10 +57,10 @@ def test_divergence_is_least_and_zero_at_the_teachers_logits_whatever_is_added_t
 
 
 def test_high_temperatures_compare_logits_themselves():
-    # Hinton et al. 2015, section 2.1: T^2 KL goes to the mean squared difference of centred logits, over 2 C
+    # Hinton et al. 2015, section 2.1: T^2 KL goes to the mean squared difference of centerd logits, over 2 C
     student, teacher = draw(4, 8, 10), draw(5, 8, 10)
-    centred = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
-    limit = centred.square().sum(1).mean() / (2 * 10)
+    centerd = (student - student.mean(1, keepdim=True)) - (teacher - teacher.mean(1, keepdim=True))
+    limit = centerd.square().sum(1).mean() / (2 * 10)
     torch.testing.assert_close(softened_divergence(student, teacher, 1e4), limit, rtol=1e-3, atol=0)
 
 

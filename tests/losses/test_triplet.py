@@ -75,7 +75,7 @@ def test_batch_hard_loss_and_gradient_equal_the_golden_numbers(key, name, margin
     assert_loss_and_gradient(loss, embeddings, golden[f"{key}/{name}"], golden[f"{key}/grad"], 1e-6)
 
 
-def test_batch_hard_loss_of_normalised_embeddings_equals_the_golden_number():
+def test_batch_hard_loss_of_normalized_embeddings_equals_the_golden_number():
     golden, embeddings, labels = golden_batch("triplet_losses.npz")
     loss = batch_hard_triplet_loss(F.normalize(embeddings, dim=1), labels)
     assert loss.item() == pytest.approx(golden["ste_soft_cdist/mean"].item(), abs=1e-6)

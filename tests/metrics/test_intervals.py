@@ -60,7 +60,7 @@ def clustered(num_people: int, draw: torch.Generator, within: float = 0.05) -> t
     return of_person[groups] + within * torch.randn(len(groups), generator=draw), 100 + 3 * groups
 
 
-def test_the_interval_over_people_equals_every_draw_spelt_out_in_float64(monkeypatch):
+def test_the_interval_over_people_equals_every_draw_spelled_out_in_float64(monkeypatch):
     values, groups = clustered(9, seeded(5))
     monkeypatch.setattr(intervals, "_BLOCK_ELEMENTS", 30)  # three resamples at a time
     found = bootstrap_interval(values, groups, confidence=0.8, num_resamples=50, generator=seeded(6))

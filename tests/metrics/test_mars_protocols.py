@@ -60,7 +60,7 @@ def test_the_plain_video_protocols_follow_the_rule_of_market(protocol):
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), num_query=st.integers(1, 9), num_gallery=st.integers(1, 30), chunk_size=st.integers(1, 10))
-def test_the_corrected_protocol_equals_every_rule_spelt_out(seed, num_query, num_gallery, chunk_size):
+def test_the_corrected_protocol_equals_every_rule_spelled_out(seed, num_query, num_gallery, chunk_size):
     draw = torch.Generator().manual_seed(seed)
     similarity = torch.randint(6, (num_query, num_gallery), generator=draw).double()
     query_pids, query_second = torch.randint(1, 4, (2, num_query), generator=draw)

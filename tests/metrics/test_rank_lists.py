@@ -19,8 +19,8 @@ def generated(protocol: str, seed: int) -> tuple[Tensor, ...]:
     pids = torch.randint(1, 6, (NUM_QUERY,), generator=draw), torch.randint(-1, 6, (NUM_GALLERY,), generator=draw)
     camids = torch.randint(3, (NUM_QUERY,), generator=draw), torch.randint(3, (NUM_GALLERY,), generator=draw)
     second = torch.randint(-1, 6, (NUM_QUERY,), generator=draw), torch.randint(-1, 6, (NUM_GALLERY,), generator=draw)
-    centres = torch.randn(8, 6, dtype=torch.float64, generator=draw)
-    embeddings = tuple(centres[one + 1] + 2 * torch.randn(len(one), 6, dtype=torch.float64, generator=draw) for one in pids)
+    centers = torch.randn(8, 6, dtype=torch.float64, generator=draw)
+    embeddings = tuple(centers[one + 1] + 2 * torch.randn(len(one), 6, dtype=torch.float64, generator=draw) for one in pids)
     sides = (embeddings, pids, camids, second)
     if protocol == "leave-one-out":  # the queries are their gallery
         return tuple(side for both in sides for side in (both[1], both[1]))
@@ -28,7 +28,7 @@ def generated(protocol: str, seed: int) -> tuple[Tensor, ...]:
 
 
 def judged(protocol: str, i: int, j: int, pids: tuple[Tensor, Tensor], camids: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> str:
-    """``"left out"``, ``"right"`` or ``"wrong"``, every rule spelt out."""
+    """``"left out"``, ``"right"`` or ``"wrong"``, every rule spelled out."""
     mine, theirs = ({int(ids[row])} for ids, row in zip(pids, (i, j)))
     if protocol == "mars-corrected":
         mine, theirs = mine | {int(second[0][i])} - {-1}, theirs | {int(second[1][j])} - {-1}
@@ -55,9 +55,9 @@ def test_lists_leave_out_and_call_right_what_scoring_does_and_give_its_average_p
     scores = retrieval_scores(query, gallery, *pids, *camids, protocol=protocol, **options, **corrected)
     precisions = []
     for i, found in enumerate(lists):
-        judgement = {j: judged(protocol, i, j, pids, camids, second) for j in range(len(gallery))}
-        assert sorted(found.columns.tolist()) == [j for j, word in judgement.items() if word != "left out"]
-        assert [judgement[j] for j in found.columns.tolist()] == ["right" if right else "wrong" for right in found.right.tolist()]
+        judgment = {j: judged(protocol, i, j, pids, camids, second) for j in range(len(gallery))}
+        assert sorted(found.columns.tolist()) == [j for j, word in judgment.items() if word != "left out"]
+        assert [judgment[j] for j in found.columns.tolist()] == ["right" if right else "wrong" for right in found.right.tolist()]
         ranks = found.right.nonzero().flatten() + 1
         if len(ranks):
             precisions.append((torch.arange(1, len(ranks) + 1) / ranks.double()).mean())

@@ -21,7 +21,7 @@ def golden_scores(gallery_rows, **options):
 
 
 def plain_scores(similarity, query_pids, gallery_pids, query_camids, gallery_camids, protocol, ap, max_rank):
-    """Every row sorted, every rule spelt out, in float64."""
+    """Every row sorted, every rule spelled out, in float64."""
     precisions, firsts, penalties, valid = [], [], [], []
     for i, row in enumerate(similarity.double().numpy()):
         found, rank, hits = 0, 0, []
@@ -198,8 +198,8 @@ def test_scores_equal_the_plain_evaluation_with_ties_junk_and_distractors(seed, 
 def clustered(num_query=40, num_gallery=300, dim=24, dtype=torch.float64):
     draw = torch.Generator().manual_seed(11)
     pids = torch.randint(1, 12, (num_query,), generator=draw), torch.randint(-1, 12, (num_gallery,), generator=draw)
-    centres = torch.randn(13, dim, dtype=torch.float64, generator=draw)
-    sides = [centres[p + 1] + torch.randn(len(p), dim, dtype=torch.float64, generator=draw) for p in pids]
+    centers = torch.randn(13, dim, dtype=torch.float64, generator=draw)
+    sides = [centers[p + 1] + torch.randn(len(p), dim, dtype=torch.float64, generator=draw) for p in pids]
     camids = [torch.randint(4, (len(p),), generator=draw) for p in pids]
     return [side.to(dtype) for side in sides] + list(pids) + camids
 

@@ -29,7 +29,7 @@ def batch_of(count: int = 8, num_classes: int = 2) -> dict:
     return {"images": torch.randn(count, 3, 32, 16), "pids": torch.arange(count) % num_classes}
 
 
-def test_the_first_c_rows_of_the_classifier_become_the_normalised_centroids_in_place():
+def test_the_first_c_rows_of_the_classifier_become_the_normalized_centroids_in_place():
     model = tiny_hsr()
     before = model.classifier.weight
     state = state_of([0, 0, 1, 1, -1])
@@ -50,7 +50,7 @@ def test_a_random_start_is_small_and_the_same_for_every_process():
     assert 0 < one.classifier.weight.abs().max() < 0.01
 
 
-def test_refilling_drops_the_classifiers_optimiser_state_and_keeps_the_backbones():
+def test_refilling_drops_the_classifiers_optimizer_state_and_keeps_the_backbones():
     model = tiny_hsr()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model.trainer = SimpleNamespace(optimizers=[optimizer])

@@ -37,7 +37,7 @@ def state_of(labels: list[int], num_clusters: int, iteration: int = 0) -> Target
     return TargetState(iteration, torch.tensor(labels), camids, embeddings, exemplars=exemplars, space=IN_TRIPLET_LOSSES)
 
 
-def test_labelled_rows_are_kept_and_the_others_stand_for_the_clusters():
+def test_labeled_rows_are_kept_and_the_others_stand_for_the_clusters():
     model = tiny()
     before, kept = model.classifier.weight, model.classifier.weight[:NUM_LABELED].detach().clone()
     state = state_of([0, 1, 0, 1, -1], num_clusters=2)
@@ -73,7 +73,7 @@ def test_more_clusters_than_max_clusters_is_an_error_with_both_figures():
         tiny().refill_classifier(state_of(list(range(7)), 7, iteration=3))
 
 
-def test_targets_are_one_hot_for_labelled_images_and_soft_for_the_others():
+def test_targets_are_one_hot_for_labeled_images_and_soft_for_the_others():
     soft = torch.tensor([[0.0, 0.0], [0.75, 0.25]])
     expected = torch.tensor([[0, 1, 0, 0, 0], [0, 0, 0, 0.75, 0.25]])
     torch.testing.assert_close(joint_targets(torch.tensor([1, NUM_LABELED]), soft, NUM_LABELED), expected)
@@ -115,7 +115,7 @@ def initial_batch(num_views: int = 4) -> dict:
     }
 
 
-def test_the_initialisation_adds_the_augmented_triplet_loss_and_scores_labelled_identities_only():
+def test_the_initialization_adds_the_augmented_triplet_loss_and_scores_labeled_identities_only():
     model, batch = tiny(), initial_batch()
     loss = model.training_step(batch, 0)
     output = model.embed(torch.cat([batch["images"], batch["unlabeled"]["images"]]))
@@ -127,7 +127,7 @@ def test_the_initialisation_adds_the_augmented_triplet_loss_and_scores_labelled_
     torch.testing.assert_close(loss, sum(value for name, value in model.logged.items() if name != "train/loss"))
 
 
-def test_a_group_of_the_initialisation_is_what_one_of_several_processes_would_hold():
+def test_a_group_of_the_initialization_is_what_one_of_several_processes_would_hold():
     whole, batch = tiny(bn_group=6), initial_batch()
     whole.training_step(batch, 0)
     halves = []
@@ -142,11 +142,11 @@ def test_a_group_of_the_initialisation_is_what_one_of_several_processes_would_ho
 
 
 def test_groups_that_images_and_views_cannot_share_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"8 labelled images and 4 views do not share groups of bn_group=4 evenly"):
+    with pytest.raises(ValueError, match=r"8 labeled images and 4 views do not share groups of bn_group=4 evenly"):
         tiny(bn_group=4).training_step(initial_batch(), 0)
 
 
-def test_side_by_side_is_undone_for_the_labelled_rows():
+def test_side_by_side_is_undone_for_the_labeled_rows():
     labeled, views = torch.arange(6), -torch.arange(1, 5)
     mixed = side_by_side(labeled, views, 2)
     assert mixed.tolist() == [0, 1, 2, -1, -2, 3, 4, 5, -3, -4]
@@ -159,7 +159,7 @@ def test_the_learning_rate_starts_anew_with_every_iteration():
     assert [tiny(milestones=[3])._lr_factor(epoch) for epoch in (2, 3, 8)] == [1.0, 0.1, 0.1]
 
 
-def test_a_module_starts_from_another_with_its_labelled_rows():
+def test_a_module_starts_from_another_with_its_labeled_rows():
     first, second = tiny(), tiny()
     with torch.no_grad():
         first.classifier.weight.fill_(2.0)

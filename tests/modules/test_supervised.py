@@ -91,7 +91,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(data, tmp_path)
         quiet_trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(other, data, ckpt_path=tmp_path / "model.ckpt")
 
 
-def test_without_num_classes_or_a_labelled_datamodule_setup_says_what_is_missing(tmp_path):
+def test_without_num_classes_or_a_labeled_datamodule_setup_says_what_is_missing(tmp_path):
     with pytest.raises(ValueError, match="give SupervisedReID num_classes"):
         quiet_trainer(tmp_path, max_epochs=1).fit(SupervisedReID(**TINY), train_dataloaders=[])
 

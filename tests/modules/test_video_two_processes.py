@@ -54,7 +54,7 @@ def test_two_gloo_processes_draw_redetect_and_score_what_one_does(tmp_path, in_o
         assert first + second == whole
     assert two[0]["untrained"] == two[1]["untrained"]
     assert two[0]["untrained"] == pytest.approx(one["untrained"], abs=1e-6)
-    # each process normalises and mines in its own half of the batch: the ranks agree with each other, not with one process
+    # each process normalizes and mines in its own half of the batch: the ranks agree with each other, not with one process
     assert two[0]["weights"] == two[1]["weights"] != one["weights"]
     assert two[0]["trained"] == two[1]["trained"]
     assert 0 < two[0]["trained"]["val/mAP"] < 1

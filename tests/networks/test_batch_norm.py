@@ -64,7 +64,7 @@ def test_one_process_of_64_equals_four_of_16_in_losses_gradients_and_running_sta
         torch.testing.assert_close(together, alone, atol=1e-10, rtol=0)
 
 
-def test_each_group_is_normalised_as_plain_batch_norm_would_alone():
+def test_each_group_is_normalized_as_plain_batch_norm_would_alone():
     plain, images = small_network(), draw(8, 3, 12, 8)
     grouped = group_batch_norm(copy.deepcopy(plain), 4)
     torch.testing.assert_close(grouped(images), torch.cat([plain(images[:4]), plain(images[4:])]), atol=1e-12, rtol=0)
@@ -98,7 +98,7 @@ def test_evaluation_and_state_dict_are_those_of_the_plain_network():
     small_network().load_state_dict(grouped.state_dict())
 
 
-def test_parameters_are_shared_with_an_optimiser_made_before():
+def test_parameters_are_shared_with_an_optimizer_made_before():
     network = small_network()
     parameters = set(network.parameters())
     assert group_batch_norm(network, 4) is network
@@ -146,8 +146,8 @@ def test_a_batch_that_does_not_divide_is_refused_in_training_only():
     assert layer.eval()(torch.zeros(6, 2)).shape == (6, 2)
 
 
-def test_a_group_of_one_and_synchronised_batch_norm_are_refused():
+def test_a_group_of_one_and_synchronized_batch_norm_are_refused():
     with pytest.raises(ValueError, match=r"group_size must be at least 2 .* got 1"):
         group_batch_norm(nn.BatchNorm1d(2), 1)
-    with pytest.raises(ValueError, match="cannot normalise a SyncBatchNorm over groups"):
+    with pytest.raises(ValueError, match="cannot normalize a SyncBatchNorm over groups"):
         group_batch_norm(nn.Sequential(nn.SyncBatchNorm(2)), 4)

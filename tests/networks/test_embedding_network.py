@@ -16,7 +16,7 @@ def small_network(**options) -> EmbeddingNetwork:
     return EmbeddingNetwork(build_backbone("resnet18", **NARROW), **options)
 
 
-def test_the_embedding_is_the_normalised_mean_of_the_feature_map(images):
+def test_the_embedding_is_the_normalized_mean_of_the_feature_map(images):
     network = small_network()
     output = network(images)
     before = network.backbone(images).mean((2, 3))

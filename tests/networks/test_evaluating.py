@@ -24,7 +24,7 @@ SIZE = (32, 16)
 
 
 def half_frozen() -> HSR:
-    """A module under training whose first and last normalisation somebody keeps in evaluation mode."""
+    """A module under training whose first and last normalization somebody keeps in evaluation mode."""
     torch.manual_seed(0)
     module = HSR(backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}).train()
     module.network.backbone.trunk.bn1.eval()

@@ -63,7 +63,7 @@ def fast_reid_state(network: nn.Module, neck: str = "heads.bottleneck.0", classi
     return body | {f"{neck}.{name}": value for name, value in bnneck.items()} | {classifier: torch.zeros(751, length)}
 
 
-def normalise(pooled: Tensor, state: dict[str, Tensor], neck: str = "heads.bottleneck.0") -> Tensor:
+def normalize(pooled: Tensor, state: dict[str, Tensor], neck: str = "heads.bottleneck.0") -> Tensor:
     return F.batch_norm(pooled, *(state[f"{neck}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")))
 
 
@@ -92,10 +92,10 @@ def test_a_fast_reid_checkpoint_gives_the_embeddings_of_fast_reid(theirs50, imag
     pooled = embed(theirs50, images, 1, nn.MaxPool2d(3, stride=2, ceil_mode=True)).mean((2, 3))
     output = network(images)
     torch.testing.assert_close(output.before_bnneck, pooled, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(output.embedding, normalise(pooled, state), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(output.embedding, normalize(pooled, state), atol=1e-4, rtol=1e-4)
 
 
-def test_a_fast_reid_checkpoint_with_a_learnt_exponent_is_pooled_by_it(theirs, images, tmp_path):
+def test_a_fast_reid_checkpoint_with_a_learned_exponent_is_pooled_by_it(theirs, images, tmp_path):
     state = fast_reid_state(theirs) | {"heads.pool_layer.p": torch.tensor([2.5])}
     torch.save({"model": state}, tmp_path / "gem.pth")
     feature_map = embed(theirs, images, 1, nn.MaxPool2d(3, stride=2, ceil_mode=True))
@@ -105,16 +105,16 @@ def test_a_fast_reid_checkpoint_with_a_learnt_exponent_is_pooled_by_it(theirs, i
 
 def test_an_old_fast_reid_checkpoint_is_padded_in_its_first_pooling_and_says_so(theirs, images, tmp_path, caplog):
     state = fast_reid_state(theirs, neck="heads.bnneck", classifier="heads.classifier.weight")
-    normalisation = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
-    state |= {name: torch.tensor(values).view(1, 3, 1, 1) for name, values in normalisation.items()}
+    normalization = {"pixel_mean": [123.675, 116.28, 103.53], "pixel_std": [58.395, 57.12, 57.375]}
+    state |= {name: torch.tensor(values).view(1, 3, 1, 1) for name, values in normalization.items()}
     torch.save({"model": state}, tmp_path / "old.pth")
     network = load_embedding_network(tmp_path / "old.pth")
-    expected = normalise(embed(theirs, images, 1, theirs.maxpool).mean((2, 3)), state, "heads.bnneck")
+    expected = normalize(embed(theirs, images, 1, theirs.maxpool).mean((2, 3)), state, "heads.bnneck")
     torch.testing.assert_close(network(images).embedding, expected, atol=1e-4, rtol=1e-4)
     assert "fast-reid before 1.0" in caplog.text
 
 
-def test_a_fast_reid_checkpoint_for_other_normalisation_is_refused(theirs, tmp_path):
+def test_a_fast_reid_checkpoint_for_other_normalization_is_refused(theirs, tmp_path):
     state = fast_reid_state(theirs) | {"pixel_mean": torch.full((1, 3, 1, 1), 127.5)}
     torch.save({"model": state}, tmp_path / "half.pth")
     with pytest.raises(ValueError, match=r"expects images with pixel_mean=\[127\.5, 127\.5, 127\.5\] of 255"):
@@ -142,7 +142,7 @@ def test_names_are_those_of_the_embedding_network(theirs, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"backbone.layer1.0.bn1.IN.weight": (32,)}, r"has instance normalisation \(IBN\)"),
+        ({"backbone.layer1.0.bn1.IN.weight": (32,)}, r"has instance normalization \(IBN\)"),
         ({"backbone.NL_2.0.g.weight": (1, 512, 1, 1)}, r"has non-local blocks \(WITH_NL\)"),
         ({"backbone.layer1.0.se.fc.0.weight": (16, 256)}, "has squeeze-and-excitation"),
         ({"heads.bottleneck.1.weight": (512,)}, r"reduces its embedding \(EMBEDDING_DIM > 0\)"),

@@ -56,7 +56,7 @@ def masks() -> Tensor:
     return masks
 
 
-def positions_spelt_out(mask: Tensor, rows: int, columns: int) -> set[tuple[int, int]]:
+def positions_spelled_out(mask: Tensor, rows: int, columns: int) -> set[tuple[int, int]]:
     """Positions of a map of which at least half of the pixels are picture."""
     height, width = mask.shape[0] // rows, mask.shape[1] // columns
     half = height * width / 2
@@ -64,13 +64,13 @@ def positions_spelt_out(mask: Tensor, rows: int, columns: int) -> set[tuple[int,
     return {(r, c) for r, c in cells if int(mask[r * height : (r + 1) * height, c * width : (c + 1) * width].sum()) >= half}
 
 
-def pooled_spelt_out(feature_map: Tensor, masks: Tensor, *, largest: bool) -> Tensor:
+def pooled_spelled_out(feature_map: Tensor, masks: Tensor, *, largest: bool) -> Tensor:
     """The pooled embedding ``[D]`` of one clip, position by position."""
     frames, channels, rows, columns = feature_map.shape
     joined = len(masks) // frames
     pooled = torch.zeros(frames, channels, dtype=torch.float64)
     for t in range(frames):
-        kept = set().union(*(positions_spelt_out(masks[n], rows, columns) for n in range(t * joined, (t + 1) * joined)))
+        kept = set().union(*(positions_spelled_out(masks[n], rows, columns) for n in range(t * joined, (t + 1) * joined)))
         kept = kept or {(r, c) for r in range(rows) for c in range(columns)}
         values = [feature_map[t, :, r, c] for r, c in sorted(kept)]
         pooled[t] = torch.stack(values).amax(0) if largest else sum(values) / len(values)
@@ -78,11 +78,11 @@ def pooled_spelt_out(feature_map: Tensor, masks: Tensor, *, largest: bool) -> Te
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_masked_pooling_equals_every_position_spelt_out(name, clips, masks):
+def test_masked_pooling_equals_every_position_spelled_out(name, clips, masks):
     network = network_of(name)
     with torch.no_grad():
         maps, output = network.feature_map(clips), network(clips, masks)
-    expected = torch.stack([pooled_spelt_out(m, mask, largest="max" in name) for m, mask in zip(maps, masks)])
+    expected = torch.stack([pooled_spelled_out(m, mask, largest="max" in name) for m, mask in zip(maps, masks)])
     torch.testing.assert_close(output.before_bnneck, expected)
     torch.testing.assert_close(output.embedding, network.neck(expected))
     assert not torch.allclose(output.before_bnneck[:2], network(clips).before_bnneck[:2])
@@ -111,7 +111,7 @@ def test_without_masks_the_embedding_is_the_pooled_map_to_the_bit(name, clips):
 def test_where_frames_were_joined_what_is_picture_in_either_counts(clips):
     network = network_of("frames halved once")
     masks = torch.zeros(3, 4, *SIZE, dtype=torch.bool)
-    masks[:, 0, :32], masks[:, 1, 32:48] = True, True  # rows 0 and 1 of four in one frame, row 2 in its neighbour
+    masks[:, 0, :32], masks[:, 1, 32:48] = True, True  # rows 0 and 1 of four in one frame, row 2 in its neighbor
     masks[:, 2:] = True
     maps = network.feature_map(clips)
     expected = (maps[:, 0, :, :3].mean((2, 3)) + maps[:, 1].mean((2, 3))) / 2

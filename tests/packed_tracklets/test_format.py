@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from lightning_reid import packed_tracklets
 from lightning_reid.packed_tracklets import PackedTracklet, encoded_jpeg, picture_masks, write_packed_tracklet
+from lightning_reid.packed_tracklets import format as packed_format
 
 FRAMES = torch.randint(0, 256, (7, 3, 16, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -53,8 +53,8 @@ def test_jpeg_frames_come_back_nearly_and_take_less_room(tmp_path):
 
 def test_a_frame_asked_for_several_times_is_decoded_once(tmp_path, monkeypatch):
     write_packed_tracklet(tmp_path / "a.safetensors", FRAMES, encoding="jpeg")
-    decode, decoded = packed_tracklets.cv2.imdecode, []
-    monkeypatch.setattr(packed_tracklets.cv2, "imdecode", lambda *args: decoded.append(1) or decode(*args))
+    decode, decoded = packed_format.cv2.imdecode, []
+    monkeypatch.setattr(packed_format.cv2, "imdecode", lambda *args: decoded.append(1) or decode(*args))
     frames, _ = PackedTracklet(tmp_path / "a.safetensors").read([5, 2, 5, 5])
     assert len(decoded) == 2
     assert torch.equal(frames[0], frames[3])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_reid.networks import ChannelMasks, ChannelPlan, find_channel_groups, materialise
+from lightning_reid.networks import ChannelMasks, ChannelPlan, find_channel_groups, materialize
 from lightning_reid.pruning import (
     RunningImpact,
     batch_norm_score,
@@ -95,7 +95,7 @@ def test_three_steps_have_the_scores_the_importance_and_the_channels_of_the_publ
         for name, group in groups.items():
             one_less = dict(masks.keep) | {group.name: masks.keep[group.name].clone()}
             one_less[group.name][int(masks.keep[group.name].nonzero()[0])] = False
-            without = costs_as_the_public_code_counts(materialise(network, ChannelPlan(SHAPE, one_less)))
+            without = costs_as_the_public_code_counts(materialize(network, ChannelPlan(SHAPE, one_less)))
             frees[name] = {resource: resource_impact(left[resource], without[resource]) for resource in left}
         objective = pruning_objective(left, limits)
         np.testing.assert_allclose(list(objective.values()), GOLDEN[f"step{step}/objective"], rtol=1e-9, atol=1e-12)
@@ -114,5 +114,5 @@ def test_three_steps_have_the_scores_the_importance_and_the_channels_of_the_publ
         masks.set({groups[name].name: keep for name, keep in chosen.items()})
         for name, number in numbers.items():
             assert chosen[name].tolist() == GOLDEN[f"step{step}/mask_after/g{number}"].astype(bool).tolist()
-        left = costs_as_the_public_code_counts(materialise(network, ChannelPlan(SHAPE, masks.keep)))
+        left = costs_as_the_public_code_counts(materialize(network, ChannelPlan(SHAPE, masks.keep)))
         assert list(left.values()) == GOLDEN["res_per_step"][step].tolist()

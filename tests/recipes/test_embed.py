@@ -44,7 +44,7 @@ def run(crops, checkpoint, output, *more: str):
 
 
 def answers(output: Path) -> list[dict[str, str]]:
-    with (output / "neighbours.csv").open(newline="", encoding="utf-8") as file:
+    with (output / "neighbors.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

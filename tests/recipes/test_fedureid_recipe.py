@@ -22,13 +22,13 @@ TINY = [
     "--clustering.min_samples=2",
     "--clustering.k1=6",
     "--clustering.k2=2",
-    "--personalisation.precision=0.001",
+    "--personalization.precision=0.001",
     "--accelerator=cpu",
     "--quiet",
 ]
 
 
-def test_the_baseline_and_all_optimisations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
+def test_the_baseline_and_all_optimizations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
     found = fedureid.main([f'--datasets=["{market_folder}"]', f"--output={tmp_path}", *TINY])
     assert list(found) == ["first network", "baseline", "all"]
     for row in found.values():

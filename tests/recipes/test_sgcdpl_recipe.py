@@ -40,7 +40,7 @@ def test_the_ablation_leaves_both_tables_and_all_pictures_and_is_not_trained_twi
     module, arguments = sgcdpl_market, [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={tmp_path}", *TINY]
     module.main(arguments)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert list(rows) == ["labelled only", "initialisation", *module.METHODS, "all identities labelled"]
+    assert list(rows) == ["labeled only", "initialization", *module.METHODS, "all identities labeled"]
     assert all(0 <= row["mAP"] <= 1 and 0 < row["NMI"] <= 1 for row in rows.values())
     assert "NMI %" in (tmp_path / "table.md").read_text()
     first = json.loads((tmp_path / "first-iteration" / "results.json").read_text())["rows"]
@@ -72,7 +72,7 @@ def test_without_data_it_says_in_one_line_that_it_generates_a_small_run_and_with
     [
         (["--data.root=nowhere"], "Market-1501"),
         (["--labeled=11"], "asks for more identities than exist: there are 10"),
-        (["--labeled=2"], "has 2 labelled identities, but a batch wants P=4"),
+        (["--labeled=2"], "has 2 labeled identities, but a batch wants P=4"),
     ],
 )
 def test_what_cannot_be_trained_dies_before_any_training(flags, message, market_folder, tmp_path):
@@ -126,6 +126,6 @@ def names_of_rows(arguments: list[str]) -> list[str]:
 @pytest.mark.slow
 def test_two_processes_leave_one_set_of_results(market_folder, tmp_path, two_processes):
     options = ["--devices=2", "--strategy=ddp", "--accelerator=cpu", "--data.p=2"]
-    names = ["labelled only", "initialisation", "SGC-DPL"]
+    names = ["labeled only", "initialization", "SGC-DPL"]
     assert two_processes(names_of_rows, [f"--data.dataset={market_folder}", f"--output={tmp_path}", *TINY, *options]) == [names] * 2
     assert list(json.loads((tmp_path / "results.json").read_text())["rows"]) == names

@@ -42,10 +42,10 @@ RUNS = {
             "--data.dataset={tracklets}",
             "--data.clip_length=2",
             "--epochs=2",
-            "--model=baseline",
+            "--network=baseline",
             "--redetect",
         ),
-        *(f"--video.network_options={json.dumps(VIDEO)}", "--redetection.detector=generated"),
+        *(f"--model.network_options={json.dumps(VIDEO)}", "--redetection.detector=generated"),
     ],
     "prune_caie": [
         *(*SIZES, *BATCHES, *MODEL, "--data.dataset={market}", "--images", "--epochs=2", "--tuning_epochs=2"),

@@ -27,7 +27,7 @@ def small_run(tracklets) -> list[str]:
         "--data.p=3",
         "--data.k=2",
         "--data.num_workers=0",
-        f"--video.network_options={json.dumps(network)}",
+        f"--model.network_options={json.dumps(network)}",
         "--redetection.detector=generated",
         "--accelerator=cpu",
         "--epochs=1",
@@ -36,7 +36,7 @@ def small_run(tracklets) -> list[str]:
 
 
 def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_loads_by_itself(small_run, tmp_path, capsys):
-    tables = video_mars.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}"])
+    tables = video_mars.main([*small_run, "--network=stenvan", "--redetect", f"--output={tmp_path}"])
     names = [row.name for row in tables["stenvan"]]
     assert names == ["baseline, tracklets as they are", "stenvan, re-detected and linked"]
     results = json.loads((tmp_path / "results.json").read_text())
@@ -52,7 +52,7 @@ def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_
     assert network.stripes == 4  # 16 for images of 256 rows
     assert names[1] in capsys.readouterr().out
 
-    again = video_mars.main([*small_run, "--model=stenvan", "--redetect", f"--output={tmp_path}", "--resume"])
+    again = video_mars.main([*small_run, "--network=stenvan", "--redetect", f"--output={tmp_path}", "--resume"])
     assert again == tables
 
 
@@ -73,7 +73,7 @@ def test_every_row_of_the_tables_has_options_that_fit_small_frames(small_run):
     assert cfg.ablation == list(VIDEO_TABLES)
     for rows in VIDEO_TABLES.values():
         for row in rows:
-            options = row.fitted(cfg.video.network_options, cfg.data.image_size)
+            options = row.fitted(cfg.model.network_options, cfg.data.image_size)
             if row.network == "stenvan" and row.options.get("stripes", 16) is not None:
                 assert options["stripes"] == max(1, row.options.get("stripes", 16) // 4)
             if row.network == "cfaan":
@@ -81,7 +81,7 @@ def test_every_row_of_the_tables_has_options_that_fit_small_frames(small_run):
 
 
 def test_without_a_data_set_the_small_run_says_so(capsys):
-    cfg = video_mars.parse(["--model=nvan"])
+    cfg = video_mars.parse(["--network=nvan"])
     assert (cfg.data.dataset, cfg.epochs) == ("mars-like", video_mars.SMALL_RUN["epochs"])
     assert "generating noisy tracklets" in capsys.readouterr().out
     assert video_mars.parse(["--data.root=somewhere"]).epochs == 200
@@ -106,7 +106,7 @@ def test_redetection_is_switched_on_by_a_flag_and_by_a_config_file_alike(small_r
     ("wrong", "said"),
     [
         (["--ablation", "2.9"], "--ablation takes the tables 2.1, 2.2, 2.3, 2.4, 2.5, 2.8, got 2.9"),
-        (["--model=lstm"], "lstm"),
+        (["--network=lstm"], "lstm"),
     ],
 )
 def test_a_wrong_option_is_refused_with_those_there_are(small_run, wrong, said, capsys):
@@ -127,5 +127,5 @@ def test_a_wrong_option_is_refused_with_those_there_are(small_run, wrong, said, 
 )
 def test_what_redetection_lacks_is_found_before_anything_is_trained(small_run, tmp_path, wrong, error, said):
     with pytest.raises(error, match=said):
-        video_mars.main([*small_run, "--model=baseline", "--redetect", *wrong, f"--output={tmp_path}"])
+        video_mars.main([*small_run, "--network=baseline", "--redetect", *wrong, f"--output={tmp_path}"])
     assert not list(tmp_path.glob("**/*.ckpt"))

@@ -83,11 +83,11 @@ def test_images_without_identity_and_the_order_of_rows_do_not_matter():
 
 
 def test_no_pair_of_one_identity_or_of_two_is_an_error_that_counts_them():
-    with pytest.raises(ValueError, match="4 labelled images of 1 identities hold no such pairs of both kinds"):
+    with pytest.raises(ValueError, match="4 labeled images of 1 identities hold no such pairs of both kinds"):
         distance_threshold(line(0, 1, 2, 3), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="4 labelled images of 4 identities"):
+    with pytest.raises(ValueError, match="4 labeled images of 4 identities"):
         distance_threshold(line(0, 1, 2, 3), torch.arange(4))
-    with pytest.raises(ValueError, match="0 labelled images of 0 identities"):
+    with pytest.raises(ValueError, match="0 labeled images of 0 identities"):
         distance_threshold(torch.empty(0, 2), torch.empty(0, dtype=torch.int64))
 
 

@@ -184,10 +184,10 @@ class Clustered(Supervised):
     def epoch(self, data, epoch: int, state) -> list[Shown]:
         generator = np.random.default_rng([SEED, epoch])
         rows = identity_batches(state.labels, min(4, 3 + state.iteration), 2, generator=generator)
-        mined = inter_camera_batches(state.neighbours, state.labels, 4, 2, num_batches=len(rows), generator=generator)
+        mined = inter_camera_batches(state.neighbors, state.labels, 4, 2, num_batches=len(rows), generator=generator)
         batches = plain(state.labels, rows, drawn_images(data, epoch, rows))
         for batch, beside, images in zip(batches, mined, drawn_images(data, epoch, mined, first_position=rows.numel()), strict=True):
-            positives, negatives = inter_camera_masks(beside, state.labels, state.neighbours)
+            positives, negatives = inter_camera_masks(beside, state.labels, state.neighbors)
             batch.further = {"images": images, "positives": positives, "negatives": negatives}
         return batches
 

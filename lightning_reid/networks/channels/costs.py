@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_reid.networks.channels.groups import ChannelGroup
-from lightning_reid.networks.channels.plan import ChannelPlan, materialise
+from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.multiply_adds import count_multiply_adds
 
 
@@ -23,7 +23,7 @@ class LayerSize:
     Attributes:
         inputs: Channels, or features, it takes.
         outputs: It gives.
-        weights_a_pair: Weights for each pair of an input and an output channel, 0 for a normalisation.
+        weights_a_pair: Weights for each pair of an input and an output channel, 0 for a normalization.
         weights_an_output: Further weights for each output channel: biases, scales.
         positions: Of its output map, for one input of the network: how often its weights are multiplied.
         depthwise: Each output channel has one input channel.
@@ -138,7 +138,7 @@ def _attention_costs(network: nn.Module, groups: list[ChannelGroup], input_shape
 
     def without_one(*some: ChannelGroup) -> int:
         keep = {group.name: torch.arange(group.size) > 0 for group in some if group.size > 1}
-        return count_multiply_adds(materialise(unreal, ChannelPlan(tuple(input_shape), keep)), input_shape).attention
+        return count_multiply_adds(materialize(unreal, ChannelPlan(tuple(input_shape), keep)), input_shape).attention
 
     full = count_multiply_adds(unreal, input_shape).attention
     if not full:

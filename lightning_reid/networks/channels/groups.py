@@ -38,9 +38,9 @@ class ChannelGroup:
     Attributes:
         name: A convolution whose filters make the channels.
         size: C, how many there are.
-        outputs: Layers that lose output channels: convolutions, and normalisations.
+        outputs: Layers that lose output channels: convolutions, and normalizations.
         inputs: Layers that lose input channels.
-        gates: Of ``outputs``, the last layer of each branch before others read the channels: normalisations, and convolutions that none
+        gates: Of ``outputs``, the last layer of each branch before others read the channels: normalizations, and convolutions that none
             follows. Where they give zeros the channels are as good as removed.
     """
 
@@ -117,12 +117,12 @@ class ChannelGraph:
                 filled[of_root] += 1
             side = outputs if self.graph.is_out_channel_pruning_fn(item.dep.handler) else inputs
             side[self._names[module]] = CoupledLayer(self._names[module], channels)
-        normalised = {self._behind(name) for name in outputs if isinstance(self.network.get_submodule(name), _BatchNorm)}
-        gates = tuple(layer for layer in outputs.values() if self.network.get_submodule(layer.name) not in normalised)
+        normalized = {self._behind(name) for name in outputs if isinstance(self.network.get_submodule(name), _BatchNorm)}
+        gates = tuple(layer for layer in outputs.values() if self.network.get_submodule(layer.name) not in normalized)
         return ChannelGroup(self._names[root], size, tuple(outputs.values()), tuple(inputs.values()), gates)
 
     def _behind(self, norm: str) -> nn.Module | None:
-        """The layer that gives to this normalisation and to nothing else; timm's normalisations are operations and a layer to the graph."""
+        """The layer that gives to this normalization and to nothing else; timm's normalizations are operations and a layer to the graph."""
         node = self.graph.module2node[self.network.get_submodule(norm)]
         while len(node.inputs) == 1 and len(node.inputs[0].outputs) == 1:
             node = node.inputs[0]

@@ -21,7 +21,7 @@ Table = dict[str, Tensor]
 def measure_latencies(network: nn.Module, input_shape: Sequence[int], *, repetitions: int = 7) -> Table:
     """Time every convolution and linear layer of a network at all widths, on the network's device; ``network`` stays unchanged.
 
-    Normalisations, activations and products between activations are not timed. What a wider layer takes is at least what a narrower one
+    Normalizations, activations and products between activations are not timed. What a wider layer takes is at least what a narrower one
     did: less is noise.
 
     Args:
@@ -53,7 +53,7 @@ def network_latency(tables: Mapping[str, Tensor], widths: Mapping[str, tuple[flo
 
 
 def _place(share: float) -> tuple[int, float, float]:
-    """Lower of the two neighbouring ``WIDTHS``, the way from it to the upper one, and the factor below the smallest."""
+    """Lower of the two neighboring ``WIDTHS``, the way from it to the upper one, and the factor below the smallest."""
     if share < WIDTHS[0]:
         return 0, 0.0, share / WIDTHS[0]
     lower = min(sum(width <= share for width in WIDTHS) - 1, len(WIDTHS) - 2)

@@ -1,4 +1,4 @@
-"""Channel plans: which channels of a network stay. Masks play a plan while a network trains, ``materialise`` makes the smaller network."""
+"""Channel plans: which channels of a network stay. Masks play a plan while a network trains, ``materialize`` makes the smaller network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ChannelPlan:
         return cls(tuple(int(size) for size in content["input_shape"]), {name: mask.bool() for name, mask in content["keep"].items()})
 
 
-def materialise(network: Network, plan: ChannelPlan) -> Network:
+def materialize(network: Network, plan: ChannelPlan) -> Network:
     """A copy of ``network`` without the channels that ``plan`` drops: really smaller, with the outputs of the masked network.
 
     Args:

@@ -23,17 +23,17 @@ class AxialAttention(nn.Module):
     """Multi-head attention in which a position of a clip sees the L positions of its own line along one axis.
 
     Source: thesis text, section 2.5.2: eq. 2.4 without position, eq. 2.5 with ``position="relative"``; after Wang et al. 2020
-    (arXiv:2003.07853). The equations hide three batch normalisations, which are here as in the authors' networks: of queries, keys
+    (arXiv:2003.07853). The equations hide three batch normalizations, which are here as in the authors' networks: of queries, keys
     and values; of the similarities before the softmax (each head and each of its terms by itself); and of the outputs (``v`` and
     ``r^v`` apart, then summed). Queries and keys have C/2 channels, values C; the products are not divided by a root.
 
-    ``scaled_dot_product_attention`` computes it in evaluation without position or with the sinusoidal one: a normalisation with
+    ``scaled_dot_product_attention`` computes it in evaluation without position or with the sinusoidal one: a normalization with
     fixed statistics is then a factor of the queries, its shift cancels in the softmax. In training the similarities are written
-    out, since their own mean and variance normalise them; so are they with relative positions, whose values need the weights.
+    out, since their own mean and variance normalize them; so are they with relative positions, whose values need the weights.
 
     Args:
         channels: C, in and out.
-        length: L at which relative positions are learnt; without them lines of any length are taken.
+        length: L at which relative positions are learned; without them lines of any length are taken.
         axis: The line's direction.
         heads: Parts of the channels with a softmax each; C must be a multiple of 2 heads.
         position: ``"relative"`` learns r^q, r^k and r^v, shared by the heads, ``"relative_query"`` r^q only; ``"sinusoidal"`` is added to
@@ -85,10 +85,10 @@ class AxialAttention(nn.Module):
         sizes = {0: batch, 1: frames, 4: height, 5: width}
         grid = attended.unflatten(0, [sizes[dim] for dim in self._to_lines[:3]]).permute(self._from_lines)
         maps = grid.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)  # [B T, C or 2 C, H, W], channels last
-        normalised = self.output_norm(maps)
+        normalized = self.output_norm(maps)
         if self.position == "relative":
-            normalised = normalised.unflatten(1, (-1, 2)).sum(2)
-        output: Tensor = normalised.unflatten(0, (batch, frames))
+            normalized = normalized.unflatten(1, (-1, 2)).sum(2)
+        output: Tensor = normalized.unflatten(0, (batch, frames))
         return output
 
     def attention_weights(self, clips: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class AxialAttention(nn.Module):
         return weights
 
     def _relative_positions(self) -> Tensor:
-        """``[rows, L, L]``: entry (i, j) is the learnt column of the offset i - j."""
+        """``[rows, L, L]``: entry (i, j) is the learned column of the offset i - j."""
         assert self.relative is not None
         return self.relative.unfold(1, self.length, 1).flip(2)
 

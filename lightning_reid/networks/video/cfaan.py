@@ -24,7 +24,7 @@ class CFAAN(VideoNetwork):
     """Coarse-to-Fine Axial Attention Network: five CF-AA modules in a ResNet, mask-aware pooling, mean over time, BNNeck.
 
     Source: thesis text, sections 2.5.2, 2.5.3 and 2.6.1. A fresh network embeds exactly as its backbone alone, since the modules
-    start as identities. Embeddings are not L2-normalised.
+    start as identities. Embeddings are not L2-normalized.
 
     Args:
         backbone: timm's name of a ResNet, a relative of it (ResNeXt, ResNeSt...) or a ConvNeXt, or one built already.

@@ -14,7 +14,7 @@ class CoarseToFineAxialAttention(nn.Module):
     """The coarse-to-fine axial attention (CF-AA) module: ``x + BN(conv(concat_s up(AA^T(AA^W(AA^H(down_s(x_s)))))))``.
 
     Source: thesis text, section 2.5.2, eq. 2.6. The channels are cut into S scales; the s-th (s = 0 is the finest) is max-pooled in
-    space by 2^s, attends along height, width and time in turn, and is up-sampled by its nearest neighbour. The last BN starts at
+    space by 2^s, attends along height, width and time in turn, and is up-sampled by its nearest neighbor. The last BN starts at
     zero, so that a fresh module passes its input on unchanged.
 
     With ``channel_reduction=r`` each scale squeezes its pooled channels to 1/r (1x1 convolution, BN, ReLU), attends, and expands

@@ -13,7 +13,7 @@ from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
 from lightning_reid.networks.stages import stages_of
-from lightning_reid.networks.video.temporal_reduction import either_of_neighbouring_frames, max_of_neighbouring_frames, require_halvings
+from lightning_reid.networks.video.temporal_reduction import either_of_neighboring_frames, max_of_neighboring_frames, require_halvings
 
 ClipPoolingName = Literal["avg", "max"]
 
@@ -30,7 +30,7 @@ class VideoNetwork(EmbeddingNetwork):
     Args:
         backbone: A timm ResNet or ConvNeXt (see ``stages_of``) made by ``build_backbone``.
         attention: By number of a stage (1..4), modules ``[B, T, C, h, w]`` to the same shape, one after each of its last blocks.
-        halved_after: Stages after which neighbouring frames are joined by their maximum.
+        halved_after: Stages after which neighboring frames are joined by their maximum.
         pooling: ``"avg"`` or ``"max"`` over all T' h w positions.
         stem_relu: ``False`` takes the activation after the first BatchNorm out of ``backbone``, as in the released networks.
 
@@ -93,7 +93,7 @@ class VideoNetwork(EmbeddingNetwork):
                 frames = self._through((block,), frames)
                 frames = attend(frames.unflatten(0, (batch, length))).flatten(0, 1)
             if number in self.halved_after:
-                frames = max_of_neighbouring_frames(frames.unflatten(0, (batch, length))).flatten(0, 1)
+                frames = max_of_neighboring_frames(frames.unflatten(0, (batch, length))).flatten(0, 1)
                 length //= 2
         return self._through(self.stages.end, frames).unflatten(0, (batch, length))  # type: ignore[no-any-return]
 
@@ -101,7 +101,7 @@ class VideoNetwork(EmbeddingNetwork):
     def forward(  # type: ignore[override]  # masks come second, as clips come with them; an image network has none
         self, clips: Tensor, masks: Tensor | None = None, *, with_parts: bool = False
     ) -> EmbeddingOutput:
-        """Embed normalised clips.
+        """Embed normalized clips.
 
         Args:
             clips: ``[B, T, 3, H, W]``.
@@ -125,7 +125,7 @@ class VideoNetwork(EmbeddingNetwork):
         batch_and_time = feature_map.shape[:2]
         positions = picture_positions(masks.flatten(0, 1), (feature_map.shape[3], feature_map.shape[4])).unflatten(0, masks.shape[:2])
         while positions.shape[1] > batch_and_time[1]:  # as often as frames were joined
-            positions = either_of_neighbouring_frames(positions)
+            positions = either_of_neighboring_frames(positions)
         over = max_over if self.pooling_name == "max" else mean_over
         frames: Tensor = over(feature_map.flatten(0, 1), positions.flatten(0, 1)).unflatten(0, batch_and_time)
         return frames.amax(1) if self.pooling_name == "max" else frames.mean(1)

@@ -10,7 +10,7 @@ from typing_extensions import override
 class NonLocalBlock(nn.Module):
     """``Z = X + BN(W_z Y)``, Y the embedded-Gaussian attention of all positions of a clip: ``[B, T, C, H, W]`` to the same shape.
 
-    ``y_i = sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j)`` over j = 1..THW, without scaling, in C' = C/2 channels. The normalisation
+    ``y_i = sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j)`` over j = 1..THW, without scaling, in C' = C/2 channels. The normalization
     starts at weight and bias 0, so that a fresh block is the identity. Attention runs through torch's fused kernels: memory grows with
     the number of positions, not with its square.
 
@@ -22,7 +22,7 @@ class NonLocalBlock(nn.Module):
     Args:
         channels: C, at least 2.
         stripes: S, a divisor of H; ``None`` attends from each position to each position.
-        frames_per_group: Attend only within groups of so many neighbouring frames, a divisor of T; ``None`` takes all T.
+        frames_per_group: Attend only within groups of so many neighboring frames, a divisor of T; ``None`` takes all T.
         subsample: Look at the maxima of 2 x 2 positions only (phi and g), for a quarter of the attention's cost; not with stripes.
 
     Raises:

@@ -77,14 +77,14 @@ class STENVAN(VideoNetwork):
     Clips ``[B, T, 3, H, W]`` to ``[B, 2048]``, T a multiple of 4. Each reduction can be had alone; without both it is ``NVAN``.
 
     Source: STE-NVAN, section 2.2.2, figures 2.3 and 2.4. In the released code of the whole STE-NVAN attention stays within pairs of
-    neighbouring frames, against the text; ``STENVAN(stem_relu=False, pairwise=True)`` is that network.
+    neighboring frames, against the text; ``STENVAN(stem_relu=False, pairwise=True)`` is that network.
 
     Args:
         backbone: timm's name of a ResNet or ConvNeXt, or one built already.
         stripes: S, a divisor of the heights of the feature maps with attention (H/8 and H/16); ``None`` attends between positions.
         temporal_reduction: Halve the frames after stages 2 and 3, or after the stages named: (3,) is "+stage 4" of table 2.5, which
             counts as the text does (conv4). ``False`` keeps all frames.
-        pairwise: Attend only within pairs of neighbouring frames, instead of over all current frames.
+        pairwise: Attend only within pairs of neighboring frames, instead of over all current frames.
         non_local_blocks: See ``NVAN``.
         stem_relu: ``False`` for the released networks, which have no ReLU after the first BatchNorm.
         **backbone_options: Of ``build_backbone`` for a name: ``pretrained``, ``weights`` (neither: random), ``last_stride``, timm's own.

@@ -1,4 +1,4 @@
-"""Fewer frames as a network grows deeper: neighbouring frames share what is strongest in either."""
+"""Fewer frames as a network grows deeper: neighboring frames share what is strongest in either."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def max_of_neighbouring_frames(clips: Tensor) -> Tensor:
+def max_of_neighboring_frames(clips: Tensor) -> Tensor:
     """Maximum of frames 1 and 2, 3 and 4...: ``[B, T, C, h, w]`` to ``[B, T/2, C, h, w]``.
 
     Source: STE-NVAN, section 2.2.2, figure 2.4.
@@ -21,7 +21,7 @@ def max_of_neighbouring_frames(clips: Tensor) -> Tensor:
     return torch.maximum(first, second)
 
 
-def either_of_neighbouring_frames(masks: Tensor) -> Tensor:
+def either_of_neighboring_frames(masks: Tensor) -> Tensor:
     """Where frames 1 or 2, 3 or 4... are true: ``[B, T, h, w]`` bool to ``[B, T/2, h, w]``, the masks of frames joined by their maximum."""
     either: Tensor = masks.unflatten(1, (-1, 2)).any(2)
     return either

@@ -1,4 +1,4 @@
-"""A sequence of coloured rectangles, whose colour tells person and frame, becomes re-identification sets; so does PETS 2009."""
+"""A sequence of colored rectangles, whose color tells person and frame, becomes re-identification sets; so does PETS 2009."""
 
 import csv
 import os
@@ -37,7 +37,7 @@ def picture(frame: int) -> np.ndarray:
     return canvas
 
 
-def told_by_colour(path: str | Path) -> tuple[int, int]:
+def told_by_color(path: str | Path) -> tuple[int, int]:
     """Person and frame of a crop; the rim is left to the codec."""
     _, green, red = cv2.imread(str(path))[10:-10, 4:-4].mean(axis=(0, 1))
     return round(red / 80), round(green / 10)
@@ -79,7 +79,7 @@ def test_every_market_crop_shows_the_person_frame_and_zone_of_its_name(sequence,
     dataset = read_market_folder(tmp_path / "set")
     records = [record for _, split in dataset.splits() for record in split]
     for record in records:
-        assert told_by_colour(record.path) == (record.pid, record.frame)
+        assert told_by_color(record.path) == (record.pid, record.frame)
         foot = box(record.pid, record.frame)[0] + 10
         assert record.camid == (1 if foot < 93.4 else 2 if foot < 206.7 else 3)  # three columns of 93.3 pixels, strips of 20
         assert cv2.imread(record.path).shape == (60, 20, 3)
@@ -96,7 +96,7 @@ def test_a_video_gives_what_its_pictures_give(sequence, video, tmp_path):
     names = [sorted(str(file.relative_to(tmp_path / out)) for file in (tmp_path / out).rglob("*")) for out in "abc"]
     assert names[0] == names[1] == names[2]
     for record in read_market_folder(tmp_path / "b").train:
-        assert told_by_colour(record.path) == (record.pid, record.frame)
+        assert told_by_color(record.path) == (record.pid, record.frame)
 
 
 def test_the_mars_lists_point_at_tracklets_of_one_person_in_one_zone(sequence, tmp_path):
@@ -111,7 +111,7 @@ def test_the_mars_lists_point_at_tracklets_of_one_person_in_one_zone(sequence, t
             tracklet = names[start - 1 : end]
             assert {name[:6] for name in tracklet} == {f"{pid:04d}C{camid}"}
             assert [int(name[12:15]) for name in tracklet] == list(range(1, len(tracklet) + 1))
-            told = [told_by_colour(tmp_path / "set" / f"bbox_{split}" / name[:4] / name) for name in tracklet]
+            told = [told_by_color(tmp_path / "set" / f"bbox_{split}" / name[:4] / name) for name in tracklet]
             assert {person for person, _ in told} == {pid}
             assert [frame for _, frame in told] == list(range(told[0][1], told[0][1] + len(told)))
             assert len(tracklet) <= 5

@@ -23,7 +23,7 @@ from lightning_reid.networks import (
     find_channel_groups,
     first_tensor,
     group_batch_norm,
-    materialise,
+    materialize,
 )
 
 NARROW = {"channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
@@ -36,7 +36,7 @@ def vgg_without_norms() -> nn.Module:
 
 
 NETWORKS = {
-    "VGG without normalisation": (vgg_without_norms, IMAGE),
+    "VGG without normalization": (vgg_without_norms, IMAGE),
     "ResNet-18 of torchvision": (lambda: torchvision.models.resnet18(num_classes=5), IMAGE),
     "ResNet, GeM, BNNeck": (lambda: EmbeddingNetwork(build_backbone("resnet18", **NARROW), pooling="gem"), IMAGE),
     "ResNet bottlenecks of timm": (lambda: timm.create_model("resnet26", num_classes=5), IMAGE),
@@ -48,7 +48,7 @@ NETWORKS = {
 
 
 def trained(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network whose normalisations have statistics, scales and shifts as after a training, in evaluation mode."""
+    """A network whose normalizations have statistics, scales and shifts as after a training, in evaluation mode."""
     make, shape = NETWORKS[name]
     torch.manual_seed(0)
     network = make().eval()
@@ -73,14 +73,14 @@ def output(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_masked_silenced_and_materialised_networks_give_the_same_and_cost_what_is_counted(name):
+def test_masked_silenced_and_materialized_networks_give_the_same_and_cost_what_is_counted(name):
     network, shape = trained(name)
     full, groups, plan = output(network, shape), find_channel_groups(network, shape), random_plan(network, shape, 1)
     costs, masks = ChannelCosts(network, groups, shape), ChannelMasks(network, groups)
     masks.set(plan.keep)
     masked = output(network, shape)
     assert not torch.allclose(masked, full, rtol=1e-3)
-    smaller = materialise(network, plan).eval()
+    smaller = materialize(network, plan).eval()
     torch.testing.assert_close(output(smaller, shape), masked, rtol=1e-4, atol=1e-5 * float(masked.abs().max()))
     counted = costs({group: int(keep.sum()) for group, keep in plan.keep.items()})
     assert counted["flops"] == count_multiply_adds(smaller, shape).total
@@ -100,7 +100,7 @@ def test_each_channel_frees_what_is_counted_for_it(name):
     costs = ChannelCosts(network, groups, shape)
     for group in groups[::3]:
         keep = torch.arange(group.size) != group.size // 2
-        smaller = materialise(network, ChannelPlan(shape, {group.name: keep}))
+        smaller = materialize(network, ChannelPlan(shape, {group.name: keep}))
         expected = {"flops": count_multiply_adds(smaller, shape).total, "params": sum(p.numel() for p in smaller.parameters())}
         assert costs(costs.full | {group.name: group.size - 1}) == expected, group.name
 
@@ -143,7 +143,7 @@ def test_a_plan_is_tensors_and_plain_values_and_comes_back(tmp_path):
     torch.save(plan.as_tensors(), tmp_path / "plan.pt")
     again = ChannelPlan.from_tensors(torch.load(tmp_path / "plan.pt", weights_only=True))
     assert again.input_shape == plan.input_shape
-    assert torch.equal(output(materialise(network, again), shape), output(materialise(network, plan), shape))
+    assert torch.equal(output(materialize(network, again), shape), output(materialize(network, plan), shape))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_plan_is_tensors_and_plain_values_and_comes_back(tmp_path):
 def test_a_plan_of_another_network_is_refused_by_name(keep, match):
     network, shape = trained("ResNet, GeM, BNNeck")
     with pytest.raises(ValueError, match=match):
-        materialise(network, ChannelPlan(shape, keep))
+        materialize(network, ChannelPlan(shape, keep))
 
 
 class Detached(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from lightning_reid.networks.video.axial_attention import AxialAttention
 from lightning_reid.networks.video.released_cfaan import rename_released_cfaan
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 AXES = {"height": "height", "width": "width", "temporal": "time"}
 POSITIONS = {"no": None, "input_sine": "sinusoidal", "r_q": "relative_query", "r_qkv": "relative"}
 LENGTHS = {"time": 4, "height": 6, "width": 5}
@@ -23,7 +23,7 @@ def golden() -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
-def randomised(layer: nn.Module, seed: int = 0) -> nn.Module:
+def randomized(layer: nn.Module, seed: int = 0) -> nn.Module:
     """The layer in float64, every parameter and statistic away from where it starts."""
     generator = torch.Generator().manual_seed(seed)
     layer = layer.double()
@@ -70,20 +70,20 @@ def test_the_released_layers_training_output_is_reproduced(golden, key):
     torch.testing.assert_close(layer(golden["x"].transpose(1, 2)).transpose(1, 2), golden[f"{key}/y_train"], rtol=1e-4, atol=1e-5)
 
 
-def normalised(values: torch.Tensor, norm: nn.Module, channel: int) -> torch.Tensor:
+def normalized(values: torch.Tensor, norm: nn.Module, channel: int) -> torch.Tensor:
     scale = norm.weight[channel] / torch.sqrt(norm.running_var[channel] + norm.eps)
     return (values - norm.running_mean[channel]) * scale + norm.bias[channel]
 
 
 def slow_height_attention(layer: AxialAttention, clips: torch.Tensor) -> torch.Tensor:
-    """Equation 2.5 with its normalisations, one number at a time, along the height."""
+    """Equation 2.5 with its normalizations, one number at a time, along the height."""
     B, T, C, H, W = clips.shape
     c, G = C // layer.heads, layer.heads
     r = layer.relative
     output = torch.zeros_like(clips)
     for b, t, w in np.ndindex(B, T, W):
         line = clips[b, t, :, :, w]  # [C, H]
-        qkv = torch.stack([normalised(row, layer.qkv_norm, n) for n, row in enumerate(layer.qkv.weight[:, :, 0, 0] @ line)])
+        qkv = torch.stack([normalized(row, layer.qkv_norm, n) for n, row in enumerate(layer.qkv.weight[:, :, 0, 0] @ line)])
         for g in range(G):
             q, k, v = qkv[2 * c * g : 2 * c * (g + 1)].split((c // 2, c // 2, c))
             for i in range(H):
@@ -93,18 +93,18 @@ def slow_height_attention(layer: AxialAttention, clips: torch.Tensor) -> torch.T
                     qr = sum(q[n, i] * r[n, i - j + H - 1] for n in range(c // 2))
                     kr = sum(k[n, j] * r[c // 2 + n, j - i + H - 1] for n in range(c // 2))
                     terms = enumerate((qk, qr, kr))
-                    logits[j] = sum(normalised(term, layer.similarity_norm, G * block + g) for block, term in terms)
+                    logits[j] = sum(normalized(term, layer.similarity_norm, G * block + g) for block, term in terms)
                 weights = logits.softmax(0)
                 for n in range(c):
                     sv = sum(weights[j] * v[n, j] for j in range(H))
                     sve = sum(weights[j] * r[c + n, i - j + H - 1] for j in range(H))
                     pair = 2 * (c * g + n)
-                    output[b, t, c * g + n, i, w] = normalised(sv, layer.output_norm, pair) + normalised(sve, layer.output_norm, pair + 1)
+                    output[b, t, c * g + n, i, w] = normalized(sv, layer.output_norm, pair) + normalized(sve, layer.output_norm, pair + 1)
     return output
 
 
 def test_relative_attention_equals_the_equation_worked_one_number_at_a_time():
-    layer = randomised(AxialAttention(8, 3, axis="height", heads=2)).eval()
+    layer = randomized(AxialAttention(8, 3, axis="height", heads=2)).eval()
     clips = draw(1, 2, 8, 3, 2)
     with torch.no_grad():
         torch.testing.assert_close(layer(clips), slow_height_attention(layer, clips), rtol=1e-10, atol=1e-10)
@@ -116,12 +116,12 @@ def test_relative_attention_equals_the_equation_worked_one_number_at_a_time():
 def test_axes_differ_by_a_transposition_only(position, axes, seed):
     one, one_dim, other, other_dim = axes
     clips = draw(2, 3, 8, 3, 3)
-    layers = [randomised(AxialAttention(8, 3, axis=axis, heads=2, position=position), seed).eval() for axis in (one, other)]
+    layers = [randomized(AxialAttention(8, 3, axis=axis, heads=2, position=position), seed).eval() for axis in (one, other)]
     torch.testing.assert_close(layers[0](clips), layers[1](clips.transpose(one_dim, other_dim)).transpose(one_dim, other_dim))
 
 
 def test_a_position_sees_its_own_line_only():
-    layer = randomised(AxialAttention(8, 4, axis="width", heads=2)).eval()
+    layer = randomized(AxialAttention(8, 4, axis="width", heads=2)).eval()
     clips = draw(2, 3, 8, 5, 4)
     changed = clips.clone()
     changed[1, 2, :, 3] += 1.0
@@ -131,14 +131,14 @@ def test_a_position_sees_its_own_line_only():
 
 
 def test_without_position_the_order_along_the_line_does_not_matter():
-    layer = randomised(AxialAttention(8, 4, axis="time", heads=2, position=None)).eval()
+    layer = randomized(AxialAttention(8, 4, axis="time", heads=2, position=None)).eval()
     clips, order = draw(2, 4, 8, 3, 2), torch.tensor([2, 0, 3, 1])
     torch.testing.assert_close(layer(clips[:, order]), layer(clips)[:, order])
 
 
 @pytest.mark.parametrize("position", [None, "sinusoidal"])
 def test_the_fast_path_of_evaluation_equals_the_written_out_weights(position):
-    layer = randomised(AxialAttention(8, 4, axis="height", heads=2, position=position)).eval()
+    layer = randomized(AxialAttention(8, 4, axis="height", heads=2, position=position)).eval()
     clips = draw(2, 3, 8, 4, 2)
     queries, keys, values = layer._project(clips)
     torch.testing.assert_close(layer._attend(queries, keys, values), layer.attention_weights(clips) @ values)
@@ -163,7 +163,7 @@ def test_sinusoids_are_those_worked_by_hand():
 
 @pytest.mark.parametrize("position", POSITIONS.values())
 def test_the_gradient_is_that_of_finite_differences_in_training(position):
-    layer = randomised(AxialAttention(4, 3, axis="height", heads=2, position=position)).train()
+    layer = randomized(AxialAttention(4, 3, axis="height", heads=2, position=position)).train()
     names = [name for name, _ in layer.named_parameters()]
 
     def run(clips, *parameters):
@@ -180,7 +180,7 @@ def test_a_line_of_one_position_and_huge_values_stay_finite():
 
 @pytest.mark.parametrize("position", ["relative", "sinusoidal"])  # the other two take parts of the same paths
 def test_the_layer_compiles_and_takes_channels_last(position):
-    layer = randomised(AxialAttention(8, 4, axis="width", heads=2, position=position)).eval()
+    layer = randomized(AxialAttention(8, 4, axis="width", heads=2, position=position)).eval()
     clips = draw(2, 3, 8, 5, 4)
     strided = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (2, 3))
     torch.testing.assert_close(torch.compile(layer, backend="eager", fullgraph=True)(strided), layer(clips))

@@ -30,7 +30,7 @@ def small_network(name: str = "resnet18", **options) -> CFAAN:
 
 
 def awake(network: CFAAN) -> CFAAN:
-    """The network with its attention at work, which a fresh one's last normalisations hold at zero."""
+    """The network with its attention at work, which a fresh one's last normalizations hold at zero."""
     for modules in network.attention.values():
         for module in modules:
             nn.init.ones_(module.norm.weight)

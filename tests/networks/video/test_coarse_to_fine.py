@@ -8,7 +8,7 @@ from torch import nn
 from lightning_reid.networks.video.coarse_to_fine import CoarseToFineAxialAttention
 from lightning_reid.networks.video.released_cfaan import rename_released_cfaan
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 POSITIONS = {"no": None, "r_qkv": "relative"}
 
 
@@ -81,7 +81,7 @@ def test_a_fresh_module_passes_its_input_on_unchanged(channel_reduction, trainin
 @pytest.mark.parametrize("channel_reduction", [1, 2])
 def test_after_the_first_step_every_part_learns(channel_reduction):
     module = CoarseToFineAxialAttention(32, (3, 16, 16), heads=4, scales=4, channel_reduction=channel_reduction)
-    nn.init.ones_(module.norm.weight)  # as a step would: at zero only the normalisation itself has a gradient
+    nn.init.ones_(module.norm.weight)  # as a step would: at zero only the normalization itself has a gradient
     clips = torch.randn(2, 3, 32, 16, 16, generator=torch.Generator().manual_seed(0))
     (module(clips) * torch.randn(clips.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
     still = [name for name, parameter in module.named_parameters() if parameter.grad is None or not parameter.grad.any()]

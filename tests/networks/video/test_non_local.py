@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_reid.networks.video.non_local import NonLocalBlock, stripe_means
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 PARTS = {"theta": "theta", "phi": "phi", "g": "g", "theta.0": "theta", "phi.0": "phi", "g.0": "g", "W.0": "w_z", "W.1": "bn"}
 
 
@@ -28,7 +28,7 @@ def golden_block(arrays: dict[str, Tensor], prefix: str, **options) -> NonLocalB
 
 
 def random_block(channels: int = 6, seed: int = 0, **options) -> NonLocalBlock:
-    """In float64, with a normalisation that is not the identity any more."""
+    """In float64, with a normalization that is not the identity any more."""
     generator = torch.Generator().manual_seed(seed)
     block = NonLocalBlock(channels, **options).double()
     for tensor in (*block.parameters(), block.bn.running_mean):

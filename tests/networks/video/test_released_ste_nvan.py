@@ -25,7 +25,7 @@ def narrow_resnet50() -> Backbone:
 
 def released_state() -> dict[str, Tensor]:
     """The residual network and attention of a released STE-NVAN, narrow."""
-    with np.load(Path(__file__).parents[1] / "goldens" / "ste_nvan_narrow.npz") as arrays:
+    with np.load(Path(__file__).parents[2] / "goldens" / "ste_nvan_narrow.npz") as arrays:
         return {name.removeprefix("sd/"): torch.from_numpy(arrays[name]) for name in arrays.files if name.startswith("sd/")}
 
 

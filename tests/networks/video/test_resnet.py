@@ -14,7 +14,7 @@ from lightning_reid.networks.released_weights import load_released_weights
 from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 NARROW = {"channels": [4, 8, 16, 32]}  # of a resnet50: 16, 32, 64 and 128 channels
 TINY = {"channels": [4, 8, 8, 16]}
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 Part = Literal["val", "test"]
 
 
-class LabelledDataModule(pl.LightningDataModule, Generic[Record], ABC):
-    """One labelled data set with a test protocol; its children say how records are read and what they become in a batch.
+class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
+    """One labeled data set with a test protocol; its children say how records are read and what they become in a batch.
 
     An ordinary ``Trainer`` is enough: a loader's epochs are planned when they begin, from (seed, epoch, labels of the moment), and dealt
     to the processes here, whatever ``use_distributed_sampler`` says. ``overfit_batches`` is refused.

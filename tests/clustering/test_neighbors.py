@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.clustering import nearest_neighbours
+from lightning_reid.clustering import nearest_neighbors
 
 
 def drawn(total, width, seed=0, dtype=torch.float32):
@@ -14,10 +14,10 @@ def drawn(total, width, seed=0, dtype=torch.float32):
 
 @settings(max_examples=40, deadline=None)
 @given(total=st.integers(1, 40), k=st.integers(1, 12), tile=st.integers(1, 50), seed=st.integers(0, 999))
-def test_neighbours_equal_a_full_sort_whatever_the_tile(total, k, tile, seed):
+def test_neighbors_equal_a_full_sort_whatever_the_tile(total, k, tile, seed):
     points = drawn(total, 5, seed, torch.float64)
     expected = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square().sort(dim=1)
-    indices, distances = nearest_neighbours(points, k, tile=tile)
+    indices, distances = nearest_neighbors(points, k, tile=tile)
     found = min(k, total)
     assert indices[:, :found].equal(expected.indices[:, :k])
     torch.testing.assert_close(distances[:, :found], expected.values[:, :k])
@@ -29,7 +29,7 @@ def test_neighbours_equal_a_full_sort_whatever_the_tile(total, k, tile, seed):
 @given(copies=st.integers(2, 30), tile=st.integers(1, 40), k=st.integers(1, 5))
 def test_every_point_stands_first_in_its_own_list_among_duplicates(copies, tile, k):
     points = torch.cat([drawn(1, 4).expand(copies, 4), drawn(6, 4, seed=1)])
-    indices, distances = nearest_neighbours(points, k, tile=tile)
+    indices, distances = nearest_neighbors(points, k, tile=tile)
     assert indices[:, 0].equal(torch.arange(len(points)))
     assert (distances[:, 0] == 0).all()
     assert all(len(set(row)) == len(row) for row in indices.tolist())
@@ -37,13 +37,13 @@ def test_every_point_stands_first_in_its_own_list_among_duplicates(copies, tile,
 
 def test_a_group_is_left_out_before_the_nearest_are_taken():
     points = torch.tensor([[0.0], [0.1], [0.2], [3.0], [9.0]])
-    indices, distances = nearest_neighbours(points, 2, groups=torch.tensor([0, 0, 0, 1, 1]), tile=2)
+    indices, distances = nearest_neighbors(points, 2, groups=torch.tensor([0, 0, 0, 1, 1]), tile=2)
     assert indices.tolist() == [[3, 4], [3, 4], [3, 4], [2, 1], [2, 1]]
     torch.testing.assert_close(distances[0], torch.tensor([9.0, 81.0]))
 
 
 def test_lists_of_a_group_without_enough_others_are_padded():
-    indices, distances = nearest_neighbours(torch.eye(3), 2, groups=torch.tensor([0, 0, 1]))
+    indices, distances = nearest_neighbors(torch.eye(3), 2, groups=torch.tensor([0, 0, 1]))
     assert indices.tolist() == [[2, -1], [2, -1], [0, 1]] or indices.tolist() == [[2, -1], [2, -1], [1, 0]]
     assert distances[0].tolist() == [2.0, float("inf")]
 
@@ -54,13 +54,13 @@ def test_lists_of_a_group_without_enough_others_are_padded():
 def test_sixteen_bit_embeddings_are_searched_in_float32(given, returned):
     points = drawn(8, 4).to(given).requires_grad_()
     before = points.detach().clone()
-    indices, distances = nearest_neighbours(points, 3)
+    indices, distances = nearest_neighbors(points, 3)
     assert (indices.dtype, distances.dtype, distances.requires_grad) == (torch.int64, returned, False)
     assert points.equal(before)
 
 
-def test_no_points_have_no_neighbours():
-    indices, distances = nearest_neighbours(torch.empty(0, 8), 4)
+def test_no_points_have_no_neighbors():
+    indices, distances = nearest_neighbors(torch.empty(0, 8), 4)
     assert indices.shape == distances.shape == (0, 4)
 
 
@@ -69,7 +69,7 @@ def test_rows_that_cannot_be_measured_are_counted_and_the_first_is_named(bad):
     points = torch.ones(9, 2)
     points[4, 1] = points[7, 0] = bad
     with pytest.raises(ValueError, match=r"embeddings: 2 of 9 rows .* the first is row 4"):
-        nearest_neighbours(points, 2)
+        nearest_neighbors(points, 2)
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_rows_that_cannot_be_measured_are_counted_and_the_first_is_named(bad):
 )
 def test_arguments_out_of_range_are_refused(points, options, message):
     with pytest.raises(ValueError, match=message):
-        nearest_neighbours(points, **options)
+        nearest_neighbors(points, **options)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, a tile of the distance matrix at a time."""
+"""Exact nearest neighbors, a tile of the distance matrix at a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lightning_reid.clustering.distances import in_full_precision, squared_dista
 
 
 @torch.no_grad()
-def nearest_neighbours(embeddings: Tensor, k: int, *, groups: Tensor | None = None, tile: int = 2048) -> tuple[Tensor, Tensor]:
+def nearest_neighbors(embeddings: Tensor, k: int, *, groups: Tensor | None = None, tile: int = 2048) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest points of every point by squared Euclidean distance, exact, nearest first.
 
     Every point stands first in its own list, at distance 0, also when others have the very same embedding. Other ties
     are broken arbitrarily. Only tiles on and above the diagonal of the distance matrix are computed, each serves its rows and its
     columns: half the arithmetic of the plain search.
 
-    The embeddings are not normalised here. "Exact" is what matrix products are: after ``torch.set_float32_matmul_precision("medium")`` or
+    The embeddings are not normalized here. "Exact" is what matrix products are: after ``torch.set_float32_matmul_precision("medium")`` or
     ``"high"`` a device may round their factors to fewer bits, and near ties may fall the other way.
 
     Args:
