@@ -34,11 +34,11 @@ from lightning_reid.clustering import (
     affinity_propagation,
     clustering_agreement,
     semantics_guided_affinity_propagation,
-    semantics_guided_preference,
-    similarity_graph,
-    similarity_ranking,
     sparse_affinity_propagation,
 )
+from lightning_reid.clustering.semantics_guided import semantics_guided_preference
+from lightning_reid.clustering.similarity_ranking import similarity_ranking
+from lightning_reid.clustering.sparse_affinity_propagation import similarity_graph
 
 DIM, MARKET_SHARE, CURVE = 256, 751 / 12936, (500, 1000, 2000, 4000, 8000)
 

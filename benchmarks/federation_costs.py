@@ -20,7 +20,9 @@ from pathlib import Path
 import torch
 
 from lightning_reid.datamodules import FederatedData
-from lightning_reid.federated import FedPav, Reply, payload_bytes
+from lightning_reid.federated import FedPav
+from lightning_reid.federated.sharing import payload_bytes
+from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation import Client, Federation
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import EmbeddingNetwork, build_backbone

@@ -23,8 +23,11 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.networks import STENVAN, ChannelCosts, ChannelPlan, find_channel_groups, materialize
-from lightning_reid.pruning import filter_l1_norm, least_important
+from lightning_reid.networks import STENVAN, ChannelPlan, materialize
+from lightning_reid.networks.channels.costs import ChannelCosts
+from lightning_reid.networks.channels.groups import find_channel_groups
+from lightning_reid.pruning import filter_l1_norm
+from lightning_reid.pruning.channel_selection import least_important
 from lightning_reid.recipes.workshop.costs import median_milliseconds
 
 MEASURES = ("estimation", "run", "speed")

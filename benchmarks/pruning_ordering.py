@@ -31,12 +31,15 @@ from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 from typing_extensions import override
 
-from lightning_reid.callbacks import CAIEPruning, CPOPruning, FilterPruning, Importance, SearchName
+from lightning_reid.callbacks import CAIEPruning, CPOPruning, FilterPruning
+from lightning_reid.callbacks.caie_pruning import Importance
+from lightning_reid.callbacks.cpo_pruning import SearchName
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.networks import ChannelMasks, find_channel_groups
+from lightning_reid.networks.channels.groups import find_channel_groups
+from lightning_reid.networks.channels.plan import ChannelMasks
 from lightning_reid.pruning import batch_norm_score, loss_impact
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 from lightning_reid.records import ImageRecord, ReIDDataset

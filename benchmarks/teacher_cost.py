@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_reid.modules import DistilledReID
-from lightning_reid.networks import EmbeddingNetwork, Teacher, build_backbone, in_fast_layout
+from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.networks.memory_layout import in_fast_layout
+from lightning_reid.networks.teacher import Teacher
 
 
 def seconds(work: Callable[[], object]) -> float:

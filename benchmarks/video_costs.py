@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from textual_costs import cost_in_table_2_1, cost_in_table_2_8, cost_in_table_2_10
 
-from lightning_reid.networks import Backbone, VideoNetwork, build_backbone
+from lightning_reid.networks import build_backbone
+from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
+from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.recipes.workshop.video_tables import VIDEO_TABLES, VideoTableRow
 
 Rule = Callable[[VideoNetwork, Sequence[int]], int]

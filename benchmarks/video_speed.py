@@ -33,7 +33,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.networks import CFAAN, NVAN, STENVAN, NonLocalBlock, VideoNetwork, VideoResNet50
+from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.video.network import VideoNetwork
+from lightning_reid.networks.video.non_local import NonLocalBlock
 
 PASSES = ("forward", "training")
 NETWORKS = ("ResNet-50", "NVAN", "STE-NVAN", "CF-AAN", "CF-AAN reduced")

@@ -2,9 +2,9 @@
 
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
 from lightning_reid.callbacks.bottom_up_clustering import BottomUpClustering
-from lightning_reid.callbacks.caie_pruning import CAIEPruning, Importance
+from lightning_reid.callbacks.caie_pruning import CAIEPruning
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
-from lightning_reid.callbacks.cpo_pruning import CPOPruning, SearchName
+from lightning_reid.callbacks.cpo_pruning import CPOPruning
 from lightning_reid.callbacks.embedding_projector import EmbeddingProjector
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.callbacks.hard_negatives import HardNegativeSampling
@@ -14,7 +14,6 @@ from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.callbacks.rank_list import RankListLogger
 from lightning_reid.callbacks.redetect_and_link import RedetectAndLink
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity
-from lightning_reid.callbacks.target_clustering import TargetClustering
 
 __all__ = [
     "AffinityPseudoLabels",
@@ -25,7 +24,6 @@ __all__ = [
     "EmbeddingProjector",
     "FilterPruning",
     "HardNegativeSampling",
-    "Importance",
     "InterCameraMining",
     "NMILogger",
     "PartBasedHomogeneity",
@@ -33,6 +31,4 @@ __all__ = [
     "PseudoLabelClustering",
     "RankListLogger",
     "RedetectAndLink",
-    "SearchName",
-    "TargetClustering",
 ]

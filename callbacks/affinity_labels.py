@@ -15,20 +15,15 @@ from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.search_picture import draw_search
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
-from lightning_reid.clustering import (
-    AffinityPropagation,
-    Probe,
-    affinity_propagation,
-    median_similarity,
-    negative_squared_distances,
-    sampled_median_similarity,
-    semantics_guided_affinity_propagation,
-    similarity_graph,
-    sparse_affinity_propagation,
-)
+from lightning_reid.clustering import affinity_propagation, semantics_guided_affinity_propagation, sparse_affinity_propagation
+from lightning_reid.clustering.affinity_propagation import AffinityPropagation
+from lightning_reid.clustering.distances import median_similarity, negative_squared_distances, sampled_median_similarity
+from lightning_reid.clustering.preference_search import Probe
+from lightning_reid.clustering.sparse_affinity_propagation import similarity_graph
 from lightning_reid.files import write_atomically
 from lightning_reid.records import IN_TRIPLET_LOSSES, LabeledEmbeddings, TargetState
-from lightning_reid.selection import SoftLabelDistance, soft_pseudo_labels
+from lightning_reid.selection import soft_pseudo_labels
+from lightning_reid.selection.soft_labels import SoftLabelDistance
 
 logger = logging.getLogger(__name__)
 

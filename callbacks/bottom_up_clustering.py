@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
-from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters, merges_to_reach
+from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters
+from lightning_reid.clustering.bottom_up import merges_to_reach
 from lightning_reid.records import LabeledEmbeddings, TargetState
 
 logger = logging.getLogger(__name__)

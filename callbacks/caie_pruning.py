@@ -13,20 +13,12 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum, makers_of
-from lightning_reid.networks import ChannelGroup, measure_latencies, network_latency
-from lightning_reid.pruning import (
-    CoupledImpact,
-    RunningImpact,
-    batch_norm_score,
-    constraint_aware_importance,
-    filter_l1_norm,
-    filter_score,
-    least_important,
-    loss_impact,
-    protected_channels,
-    pruning_objective,
-    resource_impact,
-)
+from lightning_reid.networks.channels.groups import ChannelGroup
+from lightning_reid.networks.channels.latency import measure_latencies, network_latency
+from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
+from lightning_reid.pruning.channel_selection import least_important, protected_channels
+from lightning_reid.pruning.loss_impact import CoupledImpact, RunningImpact, filter_score
+from lightning_reid.pruning.resource_impact import pruning_objective, resource_impact
 
 Importance = Literal["constraint-aware", "loss", "l1", "uniform"]
 RESOURCES = ("flops", "params", "latency")

@@ -17,7 +17,7 @@ from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
 from lightning_reid.callbacks.refinement import PartBasedHomogeneity
 from lightning_reid.callbacks.target_clustering import TargetClustering
-from lightning_reid.clustering import cluster_medoids
+from lightning_reid.clustering.centroids import cluster_medoids
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
 

@@ -11,8 +11,12 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
-from lightning_reid.networks import ChannelGroup
-from lightning_reid.pruning import CPOSearch, FilterSearch, PrunableLayer, UniformSearch, filter_l1_norm, filter_sparsity
+from lightning_reid.networks.channels.groups import ChannelGroup
+from lightning_reid.pruning import filter_l1_norm
+from lightning_reid.pruning.cpo_search import CPOSearch
+from lightning_reid.pruning.filter_criteria import filter_sparsity
+from lightning_reid.pruning.filter_search import FilterSearch, PrunableLayer
+from lightning_reid.pruning.uniform_search import UniformSearch
 
 SearchName = Literal["layer by layer", "uniform"]
 

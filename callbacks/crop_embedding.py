@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from lightning_reid.linking import EmbedCrops
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, VideoNetwork, evaluating
+from lightning_reid.linking.alignment import EmbedCrops
+from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
+from lightning_reid.networks.video.network import VideoNetwork
 
 
 def crop_embedder(forward: Callable[[Tensor], Tensor], image_size: tuple[int, int], device: torch.device) -> EmbedCrops:

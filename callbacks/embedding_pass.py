@@ -9,7 +9,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_reid.networks import evaluating
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.protocols import EmbeddingModel, PartlyLabeledData, TargetData
 from lightning_reid.records import EmbeddingSpace, LabeledEmbeddings
 

@@ -11,7 +11,10 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.networks import ChannelCosts, ChannelGroup, ChannelMasks, ChannelPlan, find_channel_groups
+from lightning_reid.networks import ChannelPlan
+from lightning_reid.networks.channels.costs import ChannelCosts
+from lightning_reid.networks.channels.groups import ChannelGroup, find_channel_groups
+from lightning_reid.networks.channels.plan import ChannelMasks
 
 _AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what was left of each resource"
 

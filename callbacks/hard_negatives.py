@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_images
-from lightning_reid.clustering import cluster_means
+from lightning_reid.clustering.centroids import cluster_means
 from lightning_reid.protocols import PublicAndLocalData
 from lightning_reid.records import AT_TEST_TIME
 

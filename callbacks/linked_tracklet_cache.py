@@ -11,7 +11,9 @@ from typing_extensions import override
 
 from lightning_reid.files import write_json
 from lightning_reid.linking import AlignedTracklet
-from lightning_reid.packed_tracklets import Encoding, PackedTracklet, TrackletStore, write_packed_tracklet
+from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
+from lightning_reid.packed_tracklets.format import Encoding
+from lightning_reid.packed_tracklets.store import TrackletStore
 
 DIGEST_BYTES = 12
 """Of settings, and of the content of tracklets."""

@@ -14,16 +14,12 @@ from lightning_reid.callbacks.embedding_pass import require_before
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity, StateRefinement
 from lightning_reid.callbacks.threshold_picture import draw_threshold
-from lightning_reid.clustering import cluster_medoids
+from lightning_reid.clustering.centroids import cluster_medoids
 from lightning_reid.files import write_atomically
 from lightning_reid.records import TargetState
-from lightning_reid.selection import (
-    DistanceThreshold,
-    distance_threshold,
-    precision_of_nearest,
-    reliable_images,
-    selection_precision,
-)
+from lightning_reid.selection import distance_threshold, reliable_images
+from lightning_reid.selection.distance_threshold import DistanceThreshold
+from lightning_reid.selection.precision import precision_of_nearest, selection_precision
 
 NEAREST = (0.25, 0.5, 0.75, 1.0)
 """Shares of the images, nearest to their exemplar first, whose precision is logged."""

@@ -8,7 +8,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
-from lightning_reid.clustering import dbscan, eps_from_share, jaccard_distance
+from lightning_reid.clustering import dbscan, jaccard_distance
+from lightning_reid.clustering.density import eps_from_share
 from lightning_reid.records import LabeledEmbeddings, TargetState
 
 

@@ -14,7 +14,9 @@ from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCro
 from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
-from lightning_reid.metrics import Matching, ProtocolName, RankList, rank_lists
+from lightning_reid.metrics import rank_lists
+from lightning_reid.metrics.matching import Matching, ProtocolName
+from lightning_reid.metrics.rank_lists import RankList
 from lightning_reid.protocols import ScoredModel
 from lightning_reid.records import JUNK_PID, AnyRecord, TrackletRecord
 

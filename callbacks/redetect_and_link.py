@@ -16,11 +16,13 @@ from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, 
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
 from lightning_reid.callbacks.tracklet_linking import Contents, LinkingWork, tracklet_contents, tracklet_data
-from lightning_reid.detection import PersonDetector, module_digest
+from lightning_reid.detection import PersonDetector
+from lightning_reid.detection.digests import module_digest
 from lightning_reid.files import write_atomically
-from lightning_reid.linking import MIDDLE, SLIM_SHARE
-from lightning_reid.networks import EmbeddingNetwork, load_embedding_network, trained_image_size
-from lightning_reid.packed_tracklets import Encoding
+from lightning_reid.linking.placing import MIDDLE, SLIM_SHARE
+from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
+from lightning_reid.networks.foreign import trained_image_size
+from lightning_reid.packed_tracklets.format import Encoding
 from lightning_reid.protocols import TrackletData
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from typing_extensions import override
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.target_clustering import TargetClustering
-from lightning_reid.clustering import clustering_agreement, inter_camera_pairs, pair_statistics, part_based_homogeneity
+from lightning_reid.clustering import clustering_agreement, inter_camera_pairs, part_based_homogeneity
+from lightning_reid.clustering.inter_camera import pair_statistics
 from lightning_reid.records import TargetState
 
 logger = logging.getLogger(__name__)

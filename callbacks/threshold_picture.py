@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from matplotlib.figure import Figure
 
-from lightning_reid.selection import DistanceThreshold
+from lightning_reid.selection.distance_threshold import DistanceThreshold
 
 BARS = 100
 """Bins drawn; the threshold is found in finer ones."""

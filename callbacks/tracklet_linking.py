@@ -11,9 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import DIGEST_BYTES, LinkedTrackletCache
-from lightning_reid.detection import PersonDetector, detect_in_padded
-from lightning_reid.linking import AlignedTracklet, EmbedCrops, align_tracklet
-from lightning_reid.packed_tracklets import Encoding, content_digest
+from lightning_reid.detection import PersonDetector
+from lightning_reid.detection.padding import detect_in_padded
+from lightning_reid.linking import AlignedTracklet, align_tracklet
+from lightning_reid.linking.alignment import EmbedCrops
+from lightning_reid.packed_tracklets.format import Encoding
+from lightning_reid.packed_tracklets.store import content_digest
 from lightning_reid.protocols import TrackletData
 from lightning_reid.records import TrackletRecord
 

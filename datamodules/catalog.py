@@ -8,8 +8,6 @@ from typing import cast, get_args
 
 from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
 from lightning_reid.datamodules.readers import (
-    DatasetName,
-    VideoDatasetName,
     read_dataset,
     read_market_folder,
     read_mars_folder,
@@ -17,6 +15,7 @@ from lightning_reid.datamodules.readers import (
     read_tracklet_table,
     read_video_dataset,
 )
+from lightning_reid.datamodules.readers.by_name import DatasetName, VideoDatasetName
 from lightning_reid.records import ReIDDataset, TrackletDataset
 
 GENERATED = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.clustering import inter_camera_masks
+from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.images import collate_parts
 from lightning_reid.datamodules.loaders import Collate

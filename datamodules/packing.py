@@ -24,14 +24,9 @@ import numpy as np
 from lightning_reid.datamodules.clips import FrameReader
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.files import write_json
-from lightning_reid.packed_tracklets import (
-    Encoding,
-    PackedTracklet,
-    TrackletStore,
-    content_digest,
-    encoded_jpeg,
-    write_packed_tracklet,
-)
+from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
+from lightning_reid.packed_tracklets.format import Encoding, encoded_jpeg
+from lightning_reid.packed_tracklets.store import TrackletStore, content_digest
 from lightning_reid.records import TrackletRecord
 
 logger = logging.getLogger(__name__)

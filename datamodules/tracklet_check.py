@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from lightning_reid.datamodules.images import CorruptImageError
-from lightning_reid.datamodules.readers import find_unreadable_files
+from lightning_reid.datamodules.readers.image_check import find_unreadable_files
 from lightning_reid.records import TrackletDataset, TrackletRecord
 
 logger = logging.getLogger(__name__)

@@ -26,13 +26,13 @@ from lightning_reid.datamodules.images import load_image
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
 from lightning_reid.datamodules.packing import PackedCache
-from lightning_reid.datamodules.readers import corrected, read_corrections
+from lightning_reid.datamodules.readers.corrections import corrected, read_corrections
 from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches
 from lightning_reid.datamodules.sparse_tracklets import one_tracklet_per_person
 from lightning_reid.datamodules.tracklet_check import require_readable_frames, without_unreadable_frames
 from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.packed_tracklets import Encoding, picture_masks
+from lightning_reid.packed_tracklets.format import Encoding, picture_masks
 from lightning_reid.records import TrackletDataset, TrackletRecord
 
 _CLIPS_IN_WORDS: dict[ClipChoice, str] = {

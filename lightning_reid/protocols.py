@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics
-from lightning_reid.networks import EmbeddingOutput
 from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord, TrainedPeople
+
+if TYPE_CHECKING:  # they load scikit-learn and timm, which a protocol has no use for
+    from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics
+    from lightning_reid.networks.embedding_network import EmbeddingOutput
 
 
 @runtime_checkable

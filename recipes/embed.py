@@ -15,17 +15,10 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_reid.files import write_atomically
-from lightning_reid.inference import (
-    EmbeddedImages,
-    EmbeddingPass,
-    draw_search,
-    find_crops,
-    nearest_images,
-    print_neighbors,
-    write_embeddings,
-    write_neighbors,
-)
-from lightning_reid.networks import load_embedding_network, trained_image_size
+from lightning_reid.inference import EmbeddedImages, EmbeddingPass, draw_search, find_crops, nearest_images, write_embeddings
+from lightning_reid.inference.search import print_neighbors, write_neighbors
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.foreign import trained_image_size
 
 
 def build_parser() -> ArgumentParser:

@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 from jsonargparse import Namespace
 from matplotlib.figure import Figure
 
-from lightning_reid.federated import ServerState
-from lightning_reid.federation import Client, local_trainer
+from lightning_reid.federated.strategies import ServerState
+from lightning_reid.federation import Client
+from lightning_reid.federation.local_training import local_trainer
 from lightning_reid.files import write_atomically
 from lightning_reid.modules import FedFRClient
 from lightning_reid.recipes.workshop.tables import per_cent, print_table

@@ -18,7 +18,8 @@ from jsonargparse.typing import PositiveInt
 
 from lightning_reid.datamodules import FederatedData, ImageReIDDataModule
 from lightning_reid.federated import FedPav, FedUReID
-from lightning_reid.federation import Client, score_client
+from lightning_reid.federation import Client
+from lightning_reid.federation.local_training import score_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.recipes.workshop.options import FederationOptions

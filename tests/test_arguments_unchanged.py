@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from lightning_reid.metrics import Matching
+from lightning_reid.metrics.matching import Matching
 
 PACKAGES = ("metrics", "clustering", "losses", "linking", "selection")
 OF_NO_TENSOR = {"check_bounds", "check_distillation", "check_options", "default_chunk_size", "merges_to_reach", "whole_picture"}

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lightning_reid.datamodules.generated.boxes_table import BOXES, pixel_digest, read_boxes
 from lightning_reid.datamodules.generated.writer import MANIFEST
-from lightning_reid.detection import Detections, file_digest
+from lightning_reid.detection import Detections
+from lightning_reid.detection.digests import file_digest
 
 
 class GeneratedBoxDetector:

@@ -3,4 +3,7 @@
 from lightning_reid.checkpoints.durable import DurableCheckpointIO
 from lightning_reid.checkpoints.remote import latest_upload
 
-__all__ = ["DurableCheckpointIO", "latest_upload"]
+__all__ = [
+    "DurableCheckpointIO",
+    "latest_upload",
+]

@@ -1,10 +1,8 @@
 """Finding people in images: what a detector must say, and adapters for torchvision's models, ONNX files and OpenCV's people detector."""
 
-from lightning_reid.detection.detections import Detections, PersonDetector, checked_detections, no_detections
-from lightning_reid.detection.digests import file_digest, module_digest
+from lightning_reid.detection.detections import Detections, PersonDetector
 from lightning_reid.detection.onnx_detector import OnnxDetector
 from lightning_reid.detection.opencv_detector import OpenCVPeopleDetector
-from lightning_reid.detection.padding import detect_in_padded
 from lightning_reid.detection.torchvision_detector import TorchvisionDetector
 
 __all__ = [
@@ -13,9 +11,4 @@ __all__ = [
     "OpenCVPeopleDetector",
     "PersonDetector",
     "TorchvisionDetector",
-    "checked_detections",
-    "detect_in_padded",
-    "file_digest",
-    "module_digest",
-    "no_detections",
 ]

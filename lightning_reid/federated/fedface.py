@@ -13,7 +13,7 @@ from typing_extensions import override
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.sharing import AllowList, payload_bytes
 from lightning_reid.federated.strategies import NETWORK, FedPav, Reply, RoundReport, ServerState
-from lightning_reid.losses import spread_out_loss
+from lightning_reid.losses.spread_out import spread_out_loss
 
 
 class FedFace(FedPav):

@@ -23,7 +23,9 @@ from flwr.serverapp import Grid
 from safetensors.torch import load_file, save_file
 from typing_extensions import override
 
-from lightning_reid.federated import FedPav, NamedTensors, Reply
+from lightning_reid.federated import FedPav
+from lightning_reid.federated.averaging import NamedTensors
+from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.federation.server import FederationServer

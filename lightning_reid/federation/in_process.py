@@ -8,7 +8,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_reid.federated import FedPav, Reply, check_alike
+from lightning_reid.federated import FedPav
+from lightning_reid.federated.averaging import check_alike
+from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.client import Client, LocalFit
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.federation.server import FederationServer

@@ -13,7 +13,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.derived_seed import derived_seed
-from lightning_reid.federated import FedPav, Reply, not_finite, payload_bytes
+from lightning_reid.federated import FedPav
+from lightning_reid.federated.sharing import not_finite, payload_bytes
+from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.client import Client, LocalFit, LocalRound, restore_client, write_client
 from lightning_reid.files import publish
 from lightning_reid.lightning_messages import ignore_what_nobody_can_act_on

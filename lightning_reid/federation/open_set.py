@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.clustering import cluster_means
+from lightning_reid.clustering.centroids import cluster_means
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.metrics import check_bounds, identification_rates, retrieval_scores, verification_rates
+from lightning_reid.metrics import identification_rates, retrieval_scores, verification_rates
+from lightning_reid.metrics.verification import check_bounds
 from lightning_reid.modules import ReIDModule
-from lightning_reid.networks import evaluating
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.records import ImageRecord
 
 logger = logging.getLogger(__name__)

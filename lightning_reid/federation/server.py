@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lightning_reid.federated import FedPav, NamedTensors, Reply, RoundReport, ServerState
+from lightning_reid.federated import FedPav
+from lightning_reid.federated.averaging import NamedTensors
+from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.files import read_json, write_atomically, write_json
 

@@ -20,7 +20,8 @@ from lightning_reid.datamodules.images import CorruptImageError, load_image, req
 from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import EmbeddingNetwork, evaluating
+from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.records import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.files import write_atomically
-from lightning_reid.networks import evaluating, first_tensor
+from lightning_reid.networks.channels.groups import first_tensor
+from lightning_reid.networks.evaluating import evaluating
 
 TOLERANCE = 1e-4
 """Largest difference of a number in two embeddings that counts as the same."""

@@ -1,32 +1,18 @@
 """Losses of person re-identification as pure functions: tensors in, a scalar out."""
 
-from lightning_reid.losses.augmented_triplet import NegativeChoice, augmented_triplet_loss
+from lightning_reid.losses.augmented_triplet import augmented_triplet_loss
 from lightning_reid.losses.classification import label_smoothed_cross_entropy
-from lightning_reid.losses.distances import DistanceName, pairwise_distances
-from lightning_reid.losses.distillation import (
-    DistillationLoss,
-    check_distillation,
-    distillation_loss,
-    embedding_cosine_loss,
-    relational_distance_loss,
-    softened_divergence,
-)
-from lightning_reid.losses.identity import IdentityLosses, identity_losses
+from lightning_reid.losses.distillation import distillation_loss, embedding_cosine_loss, relational_distance_loss
+from lightning_reid.losses.identity import identity_losses
 from lightning_reid.losses.margin_softmax import cosface_loss, one_vs_all_loss
 from lightning_reid.losses.model_contrastive import model_contrastive_loss
-from lightning_reid.losses.repelled import repelled_loss, updated_table
+from lightning_reid.losses.repelled import repelled_loss
 from lightning_reid.losses.soft_targets import soft_target_cross_entropy
-from lightning_reid.losses.spread_out import spread_out_loss
 from lightning_reid.losses.triplet import batch_hard_triplet_loss, masked_weighted_triplet_loss, weighted_triplet_loss
 
 __all__ = [
-    "DistanceName",
-    "DistillationLoss",
-    "IdentityLosses",
-    "NegativeChoice",
     "augmented_triplet_loss",
     "batch_hard_triplet_loss",
-    "check_distillation",
     "cosface_loss",
     "distillation_loss",
     "embedding_cosine_loss",
@@ -35,12 +21,8 @@ __all__ = [
     "masked_weighted_triplet_loss",
     "model_contrastive_loss",
     "one_vs_all_loss",
-    "pairwise_distances",
     "relational_distance_loss",
     "repelled_loss",
     "soft_target_cross_entropy",
-    "softened_divergence",
-    "spread_out_loss",
-    "updated_table",
     "weighted_triplet_loss",
 ]

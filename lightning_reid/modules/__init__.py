@@ -1,13 +1,11 @@
 """LightningModules: what a batch is, what is learned from it, what is logged."""
 
 from lightning_reid.modules.bottom_up import BottomUpReID
-from lightning_reid.modules.distilled import DistilledReID, EmbeddingDistillation
+from lightning_reid.modules.distilled import DistilledReID
 from lightning_reid.modules.fedfr import FedFRClient
 from lightning_reid.modules.fedureid import FedUReIDClient
 from lightning_reid.modules.hsr import HSR
-from lightning_reid.modules.identity_classifier import IdentityClassifier
 from lightning_reid.modules.image_module import ImageReIDModule
-from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.sgcdpl import SGCDPL
 from lightning_reid.modules.supervised import SupervisedReID
@@ -18,12 +16,9 @@ __all__ = [
     "SGCDPL",
     "BottomUpReID",
     "DistilledReID",
-    "EmbeddingDistillation",
     "FedFRClient",
     "FedUReIDClient",
-    "IdentityClassifier",
     "ImageReIDModule",
-    "PseudoIdentityLearning",
     "ReIDModule",
     "SupervisedReID",
     "VideoReID",

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.losses import repelled_loss, updated_table
+from lightning_reid.losses import repelled_loss
+from lightning_reid.losses.repelled import updated_table
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import fitted_target_data
 

@@ -7,17 +7,13 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.losses import (
-    check_distillation,
-    distillation_loss,
-    embedding_cosine_loss,
-    identity_losses,
-    relational_distance_loss,
-)
+from lightning_reid.losses import distillation_loss, embedding_cosine_loss, identity_losses, relational_distance_loss
+from lightning_reid.losses.distillation import check_distillation
 from lightning_reid.modules.classifier import built
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.supervised import SupervisedReID
-from lightning_reid.networks import RememberedTeacher, Teacher, TeacherOutput, load_teacher
+from lightning_reid.networks import load_teacher
+from lightning_reid.networks.teacher import RememberedTeacher, Teacher, TeacherOutput
 from lightning_reid.protocols import RepeatedImages
 
 EmbeddingDistillation = Literal["none", "cosine", "relational"]

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss, softened_divergence
+from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
+from lightning_reid.losses.distillation import softened_divergence
 from lightning_reid.modules.image_module import ImageReIDModule
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput
+from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 
 
 class FedFRClient(ImageReIDModule):

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.modules.classifier import built, classifier_like, new_classifier
 from lightning_reid.modules.reid_module import ReIDModule
-from lightning_reid.networks import EmbeddingOutput
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.protocols import LabeledData, NamedPeople
 from lightning_reid.records import TrainedPeople
 

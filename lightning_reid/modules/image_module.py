@@ -8,7 +8,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.modules.reid_module import ReIDModule
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, build_backbone, group_batch_norm
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batch_norm
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 
 
 class ImageReIDModule(ReIDModule):

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.clustering import cluster_centroids, cluster_means
+from lightning_reid.clustering.centroids import cluster_centroids, cluster_means
 from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
-from lightning_reid.networks import evaluating
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
 

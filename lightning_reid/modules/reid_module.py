@@ -15,9 +15,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from lightning_reid.metrics import AveragePrecisionRule, ProtocolName, ProtocolStamp, RetrievalMetrics, RetrievalScores
+from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
+from lightning_reid.metrics.matching import ProtocolName
+from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.step_draws import StepDraws
-from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, EmbeddingOutput, in_fast_layout, materialize
+from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
+from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 

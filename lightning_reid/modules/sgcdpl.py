@@ -9,16 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.losses import (
-    NegativeChoice,
-    augmented_triplet_loss,
-    batch_hard_triplet_loss,
-    label_smoothed_cross_entropy,
-    soft_target_cross_entropy,
-)
+from lightning_reid.losses import augmented_triplet_loss, batch_hard_triplet_loss, label_smoothed_cross_entropy, soft_target_cross_entropy
+from lightning_reid.losses.augmented_triplet import NegativeChoice
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
-from lightning_reid.networks import EmbeddingOutput
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.protocols import PartlyLabeledData
 
 

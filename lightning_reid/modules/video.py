@@ -11,10 +11,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.losses import identity_losses
-from lightning_reid.metrics import AveragePrecisionRule, ProtocolName
+from lightning_reid.metrics.matching import ProtocolName
+from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_classifier import IdentityClassifier
-from lightning_reid.networks import CFAAN, NVAN, STENVAN, EmbeddingOutput, VideoNetwork, VideoResNet50
+from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.video.network import VideoNetwork
 
 VideoNetworkName = Literal["baseline", "nvan", "stenvan", "cfaan"]
 VIDEO_NETWORKS: Mapping[VideoNetworkName, Callable[..., VideoNetwork]] = MappingProxyType(

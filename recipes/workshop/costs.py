@@ -9,7 +9,8 @@ from statistics import median
 import torch
 from torch import nn
 
-from lightning_reid.networks import EmbeddingNetwork, count_multiply_adds, evaluating
+from lightning_reid.networks import EmbeddingNetwork, count_multiply_adds
+from lightning_reid.networks.evaluating import evaluating
 
 
 def network_costs(network: nn.Module, input_shape: Sequence[int], device: torch.device, *, repetitions: int = 10) -> dict[str, float]:

@@ -8,7 +8,7 @@ from statistics import mean
 from jsonargparse import Namespace
 
 from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, PublicAndLocalDataModule
-from lightning_reid.federation import check_generic_rates, check_personal_rates, generic_scores, personal_scores
+from lightning_reid.federation.open_set import check_generic_rates, check_personal_rates, generic_scores, personal_scores
 from lightning_reid.modules import FedFRClient
 from lightning_reid.recipes.workshop.options import FederationOptions
 from lightning_reid.recipes.workshop.run_folder import read_now

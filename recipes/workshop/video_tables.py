@@ -12,7 +12,8 @@ from jsonargparse import Namespace
 
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.modules.video import VIDEO_NETWORKS, VideoNetworkName
-from lightning_reid.networks import Backbone, VideoNetwork
+from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.video.network import VideoNetwork
 
 TABLES_HEIGHT = 256
 """Image height that the numbers of stripes in the text's tables are for."""

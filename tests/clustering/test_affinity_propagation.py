@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import AffinityPropagation as ByScikitLearn
 from sklearn.exceptions import ConvergenceWarning
 
-from lightning_reid.clustering import MessagePassing, affinity_propagation, similarity_ranking
+from lightning_reid.clustering import affinity_propagation
+from lightning_reid.clustering.message_passing import MessagePassing
+from lightning_reid.clustering.similarity_ranking import similarity_ranking
 
 
 def drawn_similarity(seed, total, dim=4):

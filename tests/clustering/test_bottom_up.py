@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.clustering import merge_closest_clusters, merges_to_reach
+from lightning_reid.clustering import merge_closest_clusters
+from lightning_reid.clustering.bottom_up import merges_to_reach
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "buc_merge.npz")
 

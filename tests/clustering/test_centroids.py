@@ -5,13 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.clustering import (
-    cluster_means,
-    cluster_medoids,
-    median_similarity,
-    negative_squared_distances,
-    sampled_median_similarity,
-)
+from lightning_reid.clustering.centroids import cluster_means, cluster_medoids
+from lightning_reid.clustering.distances import median_similarity, negative_squared_distances, sampled_median_similarity
 
 
 def drawn(total: int, dim: int = 3, seed: int = 0) -> torch.Tensor:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.cluster import DBSCAN
 
-from lightning_reid.clustering import dbscan, density, eps_from_share, jaccard_distance
+from lightning_reid.clustering import dbscan, density, jaccard_distance
+from lightning_reid.clustering.density import eps_from_share
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "jaccard.npz")
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.clustering import PairStatistics, inter_camera_pairs, pair_statistics
+from lightning_reid.clustering import inter_camera_pairs
+from lightning_reid.clustering.inter_camera import PairStatistics, pair_statistics
 from lightning_reid.records import InterCameraPairs
 
 

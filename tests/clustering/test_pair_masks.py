@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_reid.clustering import inter_camera_masks
+from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.losses import masked_weighted_triplet_loss
 from lightning_reid.records import InterCameraPairs
 

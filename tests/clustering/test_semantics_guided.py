@@ -5,17 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.clustering import (
-    AffinityPropagation,
-    PreferenceSearch,
-    Probe,
-    affinity_propagation,
-    embedding_ranking,
-    search_preference,
-    semantics_guided_affinity_propagation,
-    semantics_guided_preference,
-    similarity_ranking,
-)
+from lightning_reid.clustering import affinity_propagation, semantics_guided_affinity_propagation
+from lightning_reid.clustering.affinity_propagation import AffinityPropagation
+from lightning_reid.clustering.preference_search import PreferenceSearch, Probe, search_preference
+from lightning_reid.clustering.semantics_guided import semantics_guided_preference
+from lightning_reid.clustering.similarity_ranking import embedding_ranking, similarity_ranking
 
 
 def identities(num, each, spread=0.5, seed=0, dim=16):

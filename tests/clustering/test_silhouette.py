@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_samples as by_scikit_learn
 
-from lightning_reid.clustering import silhouette_samples
+from lightning_reid.clustering.silhouette import silhouette_samples
 
 
 @settings(max_examples=40, deadline=None)

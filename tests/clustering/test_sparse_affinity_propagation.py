@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from lightning_reid.clustering import (
-    SimilarityGraph,
-    affinity_propagation,
-    graph_of_similarity,
-    similarity_graph,
-    sparse_affinity_propagation,
-)
+from lightning_reid.clustering import affinity_propagation, sparse_affinity_propagation
+from lightning_reid.clustering.sparse_affinity_propagation import SimilarityGraph, graph_of_similarity, similarity_graph
 
 
 def drawn(total, dim=4, seed=0, dtype=torch.float64):

@@ -21,7 +21,8 @@ from lightning_reid.datamodules.clips import (
     mirrored,
 )
 from lightning_reid.datamodules.images import CorruptImageError, Draw
-from lightning_reid.packed_tracklets import picture_masks, write_packed_tracklet
+from lightning_reid.packed_tracklets import write_packed_tracklet
+from lightning_reid.packed_tracklets.format import picture_masks
 from lightning_reid.records import TrackletRecord
 
 SIZE = (16, 8)

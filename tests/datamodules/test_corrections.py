@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_reid.datamodules.readers import Correction, corrected, read_corrections
-from lightning_reid.datamodules.readers.corrections import SAMPLE
+from lightning_reid.datamodules.readers.corrections import SAMPLE, Correction, corrected, read_corrections
 from lightning_reid.records import TrackletDataset, TrackletRecord
 
 

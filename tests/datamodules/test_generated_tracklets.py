@@ -23,7 +23,9 @@ from lightning_reid.datamodules.generated.tracklet_crossings import Stretch
 from lightning_reid.datamodules.generated.tracklet_frame import draw_frame
 from lightning_reid.datamodules.images import load_image
 from lightning_reid.datamodules.readers import read_mars_folder
-from lightning_reid.detection import PersonDetector, checked_detections, detect_in_padded
+from lightning_reid.detection import PersonDetector
+from lightning_reid.detection.detections import checked_detections
+from lightning_reid.detection.padding import detect_in_padded
 from lightning_reid.metrics import retrieval_scores
 
 SMALL = {"num_train_pids": 5, "num_test_pids": 4, "num_distractors": 6, "frames": (3, 6), "height": 64, "width": 32}

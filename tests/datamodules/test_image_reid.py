@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.datamodules.readers import DatasetCountWarning
+from lightning_reid.datamodules.readers.official_counts import DatasetCountWarning
 
 SMALL = {"image_size": (64, 32), "p": 4, "k": 4, "num_workers": 0, "val_identities": 0}
 

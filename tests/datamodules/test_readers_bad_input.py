@@ -7,24 +7,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from lightning_reid.datamodules.readers import (
-    UnreadableImage,
-    find_unreadable_images,
-    read_3dpes,
-    read_cub200,
-    read_cuhk01,
-    read_cuhk03_np,
-    read_dataset,
-    read_duke,
-    read_grid,
-    read_ilids,
-    read_market1501,
-    read_market_folder,
-    read_msmt17,
-    read_prid2011,
-    read_veri776,
-    read_viper,
-)
+from lightning_reid.datamodules.readers import find_unreadable_images, read_dataset, read_market_folder
+from lightning_reid.datamodules.readers.cub200 import read_cub200
+from lightning_reid.datamodules.readers.grid import read_grid
+from lightning_reid.datamodules.readers.hidden_cameras import read_3dpes, read_ilids
+from lightning_reid.datamodules.readers.image_check import UnreadableImage
+from lightning_reid.datamodules.readers.market_naming import read_cuhk03_np, read_duke, read_market1501, read_veri776
+from lightning_reid.datamodules.readers.msmt17 import read_msmt17
+from lightning_reid.datamodules.readers.two_cameras import read_cuhk01, read_prid2011, read_viper
 from lightning_reid.records import ImageRecord
 
 READERS = (

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_reid.detection import Detections, PersonDetector, checked_detections, detect_in_padded, file_digest, module_digest
+from lightning_reid.detection import Detections, PersonDetector
+from lightning_reid.detection.detections import checked_detections
+from lightning_reid.detection.digests import file_digest, module_digest
+from lightning_reid.detection.padding import detect_in_padded
 
 IMAGE = torch.zeros(3, 20, 10, dtype=torch.uint8)
 

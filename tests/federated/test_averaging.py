@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_reid.federated import WeightedAverage, interpolate
+from lightning_reid.federated.averaging import WeightedAverage, interpolate
 
 
 def model(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.federated import AllowList, FedFace, FedFR, FedPav, FedUReID, LeakError, Reply, not_finite, payload_bytes
+from lightning_reid.federated import FedFace, FedFR, FedPav, FedUReID
+from lightning_reid.federated.sharing import AllowList, LeakError, not_finite, payload_bytes
+from lightning_reid.federated.strategies import Reply
 
 
 def client_module(value: float, people: int) -> dict[str, Tensor]:

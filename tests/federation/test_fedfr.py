@@ -12,10 +12,11 @@ from lightning_reid.callbacks import HardNegativeSampling
 from lightning_reid.callbacks.hard_negatives import hard_negatives
 from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, PublicAndLocalDataModule
 from lightning_reid.federated import FedFR
-from lightning_reid.federation import Client, Federation, check_personal_rates, generic_scores
+from lightning_reid.federation import Client, Federation
+from lightning_reid.federation.open_set import check_personal_rates, generic_scores
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.modules import FedFRClient, SupervisedReID
-from lightning_reid.networks import EmbeddingOutput
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.records import ImageRecord
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedData
-from lightning_reid.federated import FedPav, FedUReID, ServerState
+from lightning_reid.federated import FedPav, FedUReID
+from lightning_reid.federated.strategies import ServerState
 from lightning_reid.federation import Client, Federation
 from lightning_reid.federation.client import LocalRound
 from lightning_reid.federation.local_training import LocalTraining

@@ -4,7 +4,8 @@ import onnxruntime
 import pytest
 import torch
 
-from lightning_reid.inference import ParityError, export_onnx, onnx_milliseconds
+from lightning_reid.inference import export_onnx
+from lightning_reid.inference.onnx_export import ParityError, onnx_milliseconds
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 
 

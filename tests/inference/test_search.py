@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_reid.inference import EmbeddedImages, Neighbor, draw_search, nearest_images, print_neighbors, write_neighbors
+from lightning_reid.inference import EmbeddedImages, draw_search, nearest_images
+from lightning_reid.inference.search import Neighbor, print_neighbors, write_neighbors
 
 COLORS = {"q": (10, 200, 10), "a": (250, 0, 0), "b": (0, 0, 250), "c": (250, 250, 0)}
 

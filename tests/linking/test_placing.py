@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
-from lightning_reid.linking import cut_out, place_person, side_of_slim_box, whole_frame
+from lightning_reid.linking.placing import cut_out, place_person, side_of_slim_box, whole_frame
 
 SIZE = (64, 32)
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_reid.losses import pairwise_distances
+from lightning_reid.losses.distances import pairwise_distances
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.losses import distillation_loss, embedding_cosine_loss, relational_distance_loss, softened_divergence
+from lightning_reid.losses import distillation_loss, embedding_cosine_loss, relational_distance_loss
+from lightning_reid.losses.distillation import softened_divergence
 
 
 def draw(seed: int, *shape: int) -> Tensor:

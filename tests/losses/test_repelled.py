@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.losses import repelled_loss, updated_table
+from lightning_reid.losses import repelled_loss
+from lightning_reid.losses.repelled import updated_table
 
 GOLDEN = {name: torch.from_numpy(array) for name, array in np.load(Path(__file__).parents[1] / "goldens" / "memory_losses.npz").items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_reid.losses import spread_out_loss
+from lightning_reid.losses.spread_out import spread_out_loss
 
 
 def slow(proxies: torch.Tensor, margin: float) -> torch.Tensor:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.metrics import RetrievalMetrics, retrieval_scores, scores_from_similarities
+from lightning_reid.metrics import RetrievalMetrics, retrieval_scores
+from lightning_reid.metrics.retrieval import scores_from_similarities
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "retrieval_eval.npz")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.metrics import Matching, ProtocolName, rank_lists, retrieval_scores
+from lightning_reid.metrics import rank_lists, retrieval_scores
+from lightning_reid.metrics.matching import Matching, ProtocolName
 
 NUM_QUERY, NUM_GALLERY = 14, 40
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lightning_reid.metrics import k_reciprocal_rerank, retrieval, retrieval_scores, scores_from_similarities
+from lightning_reid.metrics import k_reciprocal_rerank, retrieval, retrieval_scores
+from lightning_reid.metrics.retrieval import scores_from_similarities
 
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "retrieval_eval.npz")
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lightning_reid.metrics import retrieval_scores, scores_from_similarities
+from lightning_reid.metrics import retrieval_scores
+from lightning_reid.metrics.retrieval import scores_from_similarities
 
 NAMES = ("query", "gallery", "query_pids", "gallery_pids", "query_camids", "gallery_camids")
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.metrics import check_bounds, identification_rates, rates_from_scores, verification_rates
+from lightning_reid.metrics import identification_rates, verification_rates
+from lightning_reid.metrics.verification import check_bounds, rates_from_scores
 
 
 def draw(seed: int, *shape: int) -> Tensor:

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.modules import DistilledReID
-from lightning_reid.networks import EmbeddingNetwork, Teacher, build_backbone
+from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.networks.teacher import Teacher
 
 
 class Recorder(pl.Callback):

@@ -9,7 +9,8 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from lightning_reid.losses import batch_hard_triplet_loss, weighted_triplet_loss
-from lightning_reid.networks import EmbeddingNetwork, GroupedBatchNorm, build_backbone, group_batch_norm
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batch_norm
+from lightning_reid.networks.batch_norm import GroupedBatchNorm
 
 WORLD, GROUP = 4, 16
 

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from lightning_reid.networks import EmbeddingNetwork, EmbeddingOutput, GeneralizedMeanPooling, build_backbone, part_pooling
+from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.pooling import GeneralizedMeanPooling, part_pooling
 
 NARROW = {"channels": [4, 8, 8, 16]}
 

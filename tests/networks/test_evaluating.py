@@ -14,9 +14,10 @@ from lightning_reid.callbacks.crop_embedding import module_embedder, network_emb
 from lightning_reid.callbacks.embedding_pass import embed_images
 from lightning_reid.federation.open_set import embed_records
 from lightning_reid.modules import HSR
-from lightning_reid.networks import CFAAN, evaluating, find_channel_groups
-from lightning_reid.networks.channels.groups import ChannelGraph
+from lightning_reid.networks import CFAAN
+from lightning_reid.networks.channels.groups import ChannelGraph, find_channel_groups
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
+from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.recipes.workshop.costs import image_network_costs, network_costs
 from lightning_reid.records import IN_TRIPLET_LOSSES, ImageRecord, TargetState
 

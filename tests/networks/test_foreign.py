@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
-from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_embedding_network, load_foreign_state_dict
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_embedding_network
+from lightning_reid.networks.foreign import load_foreign_state_dict
 
 
 def trained(make: Callable[[], nn.Module]) -> nn.Module:

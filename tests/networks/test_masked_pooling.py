@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_reid.networks import CFAAN, NVAN, STENVAN, Backbone, VideoNetwork, VideoResNet50, build_backbone
+from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50, build_backbone
+from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import max_over, mean_over, picture_positions
+from lightning_reid.networks.video.network import VideoNetwork
 
 SIZE = (64, 32)
 NETWORKS = {

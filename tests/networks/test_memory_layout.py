@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_reid.networks import in_fast_layout
+from lightning_reid.networks.memory_layout import in_fast_layout
 
 
 @pytest.mark.parametrize(("channels", "stride", "last"), [(16, 2, True), (15, 2, False), (15, 1, True)])

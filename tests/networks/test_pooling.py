@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_reid.networks import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lightning_reid.networks import EmbeddingNetwork, RememberedTeacher, Teacher, build_backbone, load_teacher
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_teacher
+from lightning_reid.networks.teacher import RememberedTeacher, Teacher
 
 TINY = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
 

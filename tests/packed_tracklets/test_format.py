@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from lightning_reid.packed_tracklets import PackedTracklet, encoded_jpeg, picture_masks, write_packed_tracklet
+from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
 from lightning_reid.packed_tracklets import format as packed_format
+from lightning_reid.packed_tracklets.format import encoded_jpeg, picture_masks
 
 FRAMES = torch.randint(0, 256, (7, 3, 16, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

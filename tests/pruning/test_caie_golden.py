@@ -10,17 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_reid.networks import ChannelMasks, ChannelPlan, find_channel_groups, materialize
-from lightning_reid.pruning import (
-    RunningImpact,
-    batch_norm_score,
-    constraint_aware_importance,
-    effective_resource_impact,
-    least_important,
-    loss_impact,
-    pruning_objective,
-    resource_impact,
-)
+from lightning_reid.networks import ChannelPlan, materialize
+from lightning_reid.networks.channels.groups import find_channel_groups
+from lightning_reid.networks.channels.plan import ChannelMasks
+from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, loss_impact
+from lightning_reid.pruning.channel_selection import least_important
+from lightning_reid.pruning.loss_impact import RunningImpact
+from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "caie_vgg.npz")
 SHAPE = (1, 3, 32, 32)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.pruning import CPOSearch, PrunableLayer, Trial
+from lightning_reid.pruning.cpo_search import CPOSearch
+from lightning_reid.pruning.filter_search import PrunableLayer, Trial
 
 KERNEL = 9
 

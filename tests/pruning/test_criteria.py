@@ -9,22 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_reid.pruning import (
-    RunningImpact,
-    batch_norm_score,
-    constraint_aware_importance,
-    effective_resource_impact,
-    filter_l1_norm,
-    filter_score,
-    filter_sparsity,
-    least_important,
-    loss_impact,
-    performance_sensitivity,
-    protected_channels,
-    pruning_objective,
-    resource_impact,
-    sparsest_first,
-)
+from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
+from lightning_reid.pruning.channel_selection import least_important, protected_channels
+from lightning_reid.pruning.filter_criteria import filter_sparsity, sparsest_first
+from lightning_reid.pruning.loss_impact import RunningImpact, filter_score
+from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
+from lightning_reid.pruning.sensitivity import performance_sensitivity
 
 
 def draw(seed: int, *shape: int) -> Tensor:

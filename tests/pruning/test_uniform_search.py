@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.pruning import PrunableLayer, UniformSearch
+from lightning_reid.pruning.filter_search import PrunableLayer
+from lightning_reid.pruning.uniform_search import UniformSearch
 
 LAYERS = [PrunableLayer("wide", 64, 27), PrunableLayer("narrow", 3, 576)]
 

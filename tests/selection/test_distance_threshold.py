@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.selection import best_crossing, distance_threshold
+from lightning_reid.selection import distance_threshold
+from lightning_reid.selection.distance_threshold import best_crossing
 
 
 def line(*places: float) -> torch.Tensor:

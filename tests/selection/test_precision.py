@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_reid.selection import precision_of_nearest, selection_precision
+from lightning_reid.selection.precision import precision_of_nearest, selection_precision
 
 
 def test_precision_equals_hand_computed_value():

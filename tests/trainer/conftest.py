@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering, InterCameraMining, PseudoLabelClustering
 from lightning_reid.callbacks.target_clustering import FoundClusters
-from lightning_reid.clustering import inter_camera_masks
+from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.datamodules import (
     CrossDomainDataModule,
     ImageReIDDataModule,

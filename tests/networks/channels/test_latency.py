@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lightning_reid.networks import interpolated_latency, measure_latencies, network_latency
+from lightning_reid.networks.channels.latency import interpolated_latency, measure_latencies, network_latency
 
 
 @given(inputs=st.floats(0, 1), outputs=st.floats(0, 1))

@@ -14,17 +14,16 @@ from lightning_reid.networks import (
     CFAAN,
     NVAN,
     STENVAN,
-    ChannelCosts,
-    ChannelMasks,
     ChannelPlan,
     EmbeddingNetwork,
     build_backbone,
     count_multiply_adds,
-    find_channel_groups,
-    first_tensor,
     group_batch_norm,
     materialize,
 )
+from lightning_reid.networks.channels.costs import ChannelCosts
+from lightning_reid.networks.channels.groups import find_channel_groups, first_tensor
+from lightning_reid.networks.channels.plan import ChannelMasks
 
 NARROW = {"channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
 IMAGE, CLIP = (1, 3, 64, 32), (1, 4, 3, 64, 32)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_reid.networks import Backbone, build_backbone, mask_pooling
+from lightning_reid.networks import build_backbone
+from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.pooling import mask_pooling
 from lightning_reid.networks.video.cfaan import CFAAN
 
 BASELINE = 24_319_623_168

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.networks import Backbone, EmbeddingNetwork, build_backbone, group_batch_norm, part_pooling
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batch_norm
+from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.pooling import part_pooling
 from lightning_reid.networks.released_weights import load_released_weights
 from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50

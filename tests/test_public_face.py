@@ -1,0 +1,98 @@
+"""What the library gives by name, and what it costs to ask for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import lightning_reid
+
+FACE = {
+    "lightning_reid": """
+        HSR SGCDPL AffinityPseudoLabels BottomUpClustering BottomUpReID CAIEPruning CPOPruning CrossDomainDataModule
+        DistilledReID EmbeddingPass Federation ImageReIDDataModule InterCameraMining PartBasedHomogeneity ProgressiveSelection
+        PseudoLabelClustering RankListLogger RedetectAndLink RetrievalMetrics SemiSupervisedDataModule SupervisedReID
+        UnlabeledDataModule VideoReID VideoReIDDataModule nearest_images retrieval_scores
+    """,
+    "lightning_reid.callbacks": """
+        AffinityPseudoLabels BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
+        HardNegativeSampling InterCameraMining NMILogger PartBasedHomogeneity ProgressiveSelection PseudoLabelClustering
+        RankListLogger RedetectAndLink
+    """,
+    "lightning_reid.checkpoints": "DurableCheckpointIO latest_upload",
+    "lightning_reid.clustering": """
+        affinity_propagation clustering_agreement dbscan inter_camera_pairs jaccard_distance merge_closest_clusters
+        nearest_neighbors part_based_homogeneity semantics_guided_affinity_propagation sparse_affinity_propagation
+    """,
+    "lightning_reid.datamodules": """
+        CrossDomainDataModule FederatedData ImageReIDDataModule PublicAndLocalDataModule SemiSupervisedDataModule
+        UnlabeledDataModule VideoReIDDataModule
+    """,
+    "lightning_reid.datamodules.generated": "GeneratedBoxDetector GeneratedPedestrians GeneratedTracklets",
+    "lightning_reid.datamodules.readers": """
+        find_unreadable_images read_dataset read_market_folder read_mars_folder read_table read_tracklet_table
+        read_video_dataset
+    """,
+    "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector",
+    "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
+    "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
+    "lightning_reid.inference": "EmbeddedImages EmbeddingPass draw_search export_onnx find_crops nearest_images write_embeddings",
+    "lightning_reid.linking": "AlignedTracklet align_tracklet",
+    "lightning_reid.losses": """
+        augmented_triplet_loss batch_hard_triplet_loss cosface_loss distillation_loss embedding_cosine_loss identity_losses
+        label_smoothed_cross_entropy masked_weighted_triplet_loss model_contrastive_loss one_vs_all_loss
+        relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
+    """,
+    "lightning_reid.metrics": """
+        ProtocolStamp RetrievalMetrics RetrievalScores bootstrap_interval clustering_nmi identification_rates
+        k_reciprocal_rerank paired_difference_interval rank_lists retrieval_scores verification_rates
+    """,
+    "lightning_reid.modules": """
+        HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
+    """,
+    "lightning_reid.networks": """
+        CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone count_multiply_adds group_batch_norm
+        load_embedding_network load_released_weights load_teacher materialize
+    """,
+    "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
+    "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
+    "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
+}
+"""Package to the names it exports: one more is a promise more to its users."""
+
+
+@pytest.mark.parametrize("package", FACE)
+def test_a_package_exports_what_it_promises_and_no_more(package):
+    module = import_module(package)
+    assert sorted(module.__all__) == sorted(FACE[package].split())
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_the_first_names_are_those_of_the_packages():
+    assert {*lightning_reid.__all__, "__version__"} <= set(dir(lightning_reid))
+    assert all(any(name in FACE[package].split() for package in FACE if package != "lightning_reid") for name in lightning_reid.__all__)
+    assert lightning_reid.HSR is import_module("lightning_reid.modules").HSR
+    with pytest.raises(AttributeError, match="has no attribute 'Hsr'"):
+        _ = lightning_reid.Hsr
+
+
+HEAVY = ("sklearn", "timm", "wandb", "matplotlib", "pytorch_lightning", "torchvision", "scipy", "cv2")
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("lightning_reid", (*HEAVY, "torch")),
+        ("lightning_reid.records", HEAVY),
+        ("lightning_reid.protocols", HEAVY),
+        ("lightning_reid.datamodules", HEAVY),
+        ("lightning_reid.inference", ("pytorch_lightning", "sklearn", "matplotlib")),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(module, without):
+    code = f"import sys, {module}; print(*(name for name in {without!r} if name in sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == []
