@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum, makers_of
+from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
 from lightning_reid.networks.channels.groups import ChannelGroup
 from lightning_reid.networks.channels.latency import measure_latencies, network_latency
-from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
+from lightning_reid.pruning import constraint_aware_importance, loss_impact
 from lightning_reid.pruning.channel_selection import least_important, protected_channels
-from lightning_reid.pruning.loss_impact import CoupledImpact, RunningImpact, filter_score
+from lightning_reid.pruning.filter_criteria import channel_norms, ranks_in_group
+from lightning_reid.pruning.loss_impact import CoupledImpact, RunningImpact, layer_score
 from lightning_reid.pruning.resource_impact import pruning_objective, resource_impact
 
 Importance = Literal["constraint-aware", "loss", "l1", "uniform"]
@@ -121,7 +120,7 @@ class CAIEPruning(FilterPruning):
         self.running.update(impacts)
 
     def _impact(self, network: nn.Module, group: ChannelGroup) -> Tensor:
-        scores = [_score(network.get_submodule(gate.name))[gate.channels].sum(1) for gate in group.gates]
+        scores = [layer_score(network.get_submodule(gate.name))[gate.channels].sum(1) for gate in group.gates]
         return loss_impact(scores, self.coupled)
 
     @override
@@ -156,8 +155,8 @@ class CAIEPruning(FilterPruning):
 
     def _importances(self) -> Mapping[str, Tensor]:
         if self.importance in ("l1", "uniform"):
-            norms = {name: self._norms(group) for name, group in self.masks.groups.items()}
-            return norms if self.importance == "l1" else {name: _ranks(norm) for name, norm in norms.items()}
+            norms = {name: channel_norms(self.makers(name), ~self.masks.keep[name]) for name in self.masks.groups}
+            return norms if self.importance == "l1" else {name: ranks_in_group(norm) for name, norm in norms.items()}
         impacts = {name: impact.cpu() for name, impact in self.running.values.items()}
         if self.importance == "loss":
             return impacts
@@ -171,12 +170,6 @@ class CAIEPruning(FilterPruning):
         without = self.consumption(channels | {group: channels[group] - 1})
         return {name: resource_impact(left[name], without[name]) for name in self.constraints}
 
-    def _norms(self, group: ChannelGroup) -> Tensor:
-        """Mean L1 norm of the filters that make each channel; infinite for channels that are gone."""
-        makers = [(module.weight, channels) for module, channels in makers_of(self.masks.network, group)]
-        norms = torch.stack([filter_l1_norm(weight).cpu()[channels].sum(1) / weight[0].numel() for weight, channels in makers]).mean(0)
-        return norms.masked_fill(~self.masks.keep[group.name], torch.inf)
-
     @override
     def state_dict(self) -> dict[str, Any]:
         running = {"values": dict(self.running.values), "num_batches": self.running.num_batches}
@@ -188,24 +181,3 @@ class CAIEPruning(FilterPruning):
         self._latencies = dict(state_dict["latencies"])
         self.running.values = dict(state_dict["running"]["values"])
         self.running.num_batches = int(state_dict["running"]["num_batches"])
-
-
-def _score(layer: nn.Module) -> Tensor:
-    weight, bias = layer.weight, layer.bias if isinstance(layer.bias, Tensor) else None
-    if not isinstance(weight, Tensor) or (bias is None and isinstance(layer, _BatchNorm)):
-        raise ValueError(f"{layer} has no weight and bias whose importance could be estimated: make it with affine=True")
-    if weight.grad is None:
-        raise ValueError(
-            f"{type(layer).__name__} of shape {list(weight.shape)} has no gradient: a frozen layer cannot be pruned by its loss"
-        )
-    if isinstance(layer, _BatchNorm) and bias is not None:
-        return batch_norm_score(weight, bias, weight.grad, torch.zeros_like(bias) if bias.grad is None else bias.grad)
-    return filter_score(weight, bias, weight.grad, None if bias is None else bias.grad)
-
-
-def _ranks(norms: Tensor) -> Tensor:
-    """Place of each channel in its group in (0, 1], channels that are gone last but not counted out of it."""
-    ranks = torch.empty_like(norms)
-    ranks[norms.argsort(stable=True)] = torch.arange(1, len(norms) + 1, dtype=norms.dtype)
-    gone = int(norms.isinf().sum())
-    return ((ranks + gone) / len(norms)).masked_fill(norms.isinf(), torch.inf)

@@ -6,16 +6,15 @@ from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
-from lightning_reid.callbacks.filter_pruning import FilterPruning, makers_of
-from lightning_reid.networks.channels.groups import ChannelGroup
-from lightning_reid.pruning import filter_l1_norm
+from lightning_reid.callbacks.filter_pruning import FilterPruning
+from lightning_reid.networks.channels.prunable import prunable_layer
 from lightning_reid.pruning.cpo_search import CPOSearch
-from lightning_reid.pruning.filter_criteria import filter_sparsity
-from lightning_reid.pruning.filter_search import FilterSearch, PrunableLayer
+from lightning_reid.pruning.filter_criteria import removal_order
+from lightning_reid.pruning.filter_search import FilterSearch
 from lightning_reid.pruning.uniform_search import UniformSearch
 
 SearchName = Literal["layer by layer", "uniform"]
@@ -108,21 +107,9 @@ class CPOPruning(FilterPruning):
         keep = dict(self._kept_channels)
         for layer, gone in (self.search.removals if self.reference is not None else {}).items():
             keep[layer] = torch.ones_like(keep[layer])
-            keep[layer][self._removal_order(self.masks.groups[layer])[:gone]] = False
+            keep[layer][removal_order(self.makers(layer), ~self._kept_channels[layer])[:gone]] = False
         self.masks.set(keep)
         self.masks.silence()
-
-    def _removal_order(self, group: ChannelGroup) -> Tensor:
-        """Channels by falling mean sparsity of the filters that make them, then by norm; those that are gone have zeros, and come first."""
-        network = self.masks.network
-        sparsity, norm = torch.zeros(group.size), torch.zeros(group.size)
-        for module, channels in makers_of(network, group):
-            sparsity += filter_sparsity(module.weight).cpu()[channels].mean(1)
-            norm += filter_l1_norm(module.weight).cpu()[channels].mean(1)
-        by_norm = norm.argsort(stable=True)
-        order = by_norm[sparsity[by_norm].argsort(descending=True, stable=True)]
-        gone = ~self._kept_channels[group.name]
-        return torch.cat([order[gone[order]], order[~gone[order]]])
 
     @override
     def on_train_batch_end(
@@ -200,16 +187,3 @@ class CPOPruning(FilterPruning):
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")
-
-
-def prunable_layer(network: nn.Module, group: ChannelGroup, groups: dict[str, ChannelGroup]) -> PrunableLayer:
-    """A group of channels as the search sees it; what it feeds are the groups whose filters read its channels."""
-    size = sum(module.weight[0].numel() for module, _ in makers_of(network, group))
-    feeds: dict[str, int] = {}
-    for name, other in groups.items():
-        made_by = {layer.name for layer in other.outputs}
-        for layer in group.inputs:
-            module = network.get_submodule(layer.name)
-            if layer.name in made_by and isinstance(module, nn.Conv2d):
-                feeds[name] = feeds.get(name, 0) + module.weight[0, 0].numel() * layer.channels.shape[1]
-    return PrunableLayer(group.name, group.size, size, feeds)

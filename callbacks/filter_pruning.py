@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from lightning_reid.networks import ChannelPlan
 from lightning_reid.networks.channels.costs import ChannelCosts
-from lightning_reid.networks.channels.groups import ChannelGroup, find_channel_groups
+from lightning_reid.networks.channels.groups import find_channel_groups
 from lightning_reid.networks.channels.plan import ChannelMasks
+from lightning_reid.networks.channels.prunable import makers_of
 
 _AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what was left of each resource"
 
@@ -146,6 +147,10 @@ class FilterPruning(pl.Callback, ABC):
         full, left = self.consumption(self.costs.full), self.consumption(self.channels_left())
         return {name: left[name] / full[name] for name in full}
 
+    def makers(self, group: str) -> list[tuple[Tensor, Tensor]]:
+        """What makes the channels of a group, as the criteria of ``lightning_reid.pruning`` take it."""
+        return [(module.weight, channels) for module, channels in makers_of(self.masks.network, self.masks.groups[group])]
+
     def tell(self, loggers: list[Logger], step: int, row: dict[str, Any]) -> None:
         """Add a row to the history, and log its numbers."""
         self.history.append(row)
@@ -171,9 +176,3 @@ class FilterPruning(pl.Callback, ABC):
 def forget_momentum(optimizer: torch.optim.Optimizer) -> None:
     """As a new optimizer of the same settings: what is known of parameters is dropped, learning rates stay."""
     optimizer.state.clear()
-
-
-def makers_of(network: nn.Module, group: ChannelGroup) -> list[tuple[nn.Conv2d, Tensor]]:
-    """The convolutions whose filters make a group's channels, and which of their filters, ``[C, m]``, each channel is of."""
-    layers = [(network.get_submodule(layer.name), layer.channels) for layer in group.outputs]
-    return [(module, channels) for module, channels in layers if isinstance(module, nn.Conv2d)]

@@ -6,7 +6,6 @@ import logging
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
@@ -14,10 +13,9 @@ from lightning_reid.callbacks.embedding_pass import embed_images
 from lightning_reid.clustering.centroids import cluster_means
 from lightning_reid.protocols import PublicAndLocalData
 from lightning_reid.records import AT_TEST_TIME
+from lightning_reid.selection.hard_negatives import hard_negatives
 
 logger = logging.getLogger(__name__)
-
-ROWS_AT_A_TIME = 4096
 
 
 class HardNegativeSampling(pl.Callback):
@@ -77,8 +75,3 @@ class HardNegativeSampling(pl.Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, float | bool]) -> None:
         self.share, self.begun = float(state_dict["share"]), bool(state_dict["begun"])
-
-
-def hard_negatives(local: Tensor, public: Tensor, threshold: float) -> Tensor:
-    """``[N_g]`` bool: whether a public embedding's cosine to any of the local ones exceeds the threshold; both of length 1."""
-    return torch.cat([(rows @ local.T).amax(1) > threshold for rows in public.split(ROWS_AT_A_TIME)])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+Makers = Sequence[tuple[Tensor, Tensor]]
+"""Of a group of C channels: weights ``[N, ...]`` of each layer that makes them, and which of its filters make each, ``[C, k]`` int64."""
 
 
 def filter_sparsity(weight: Tensor) -> Tensor:
@@ -42,6 +47,46 @@ def sparsest_first(weight: Tensor) -> Tensor:
     """
     by_norm = filter_l1_norm(weight).argsort(stable=True)
     return by_norm[filter_sparsity(weight)[by_norm].argsort(descending=True, stable=True)]
+
+
+def removal_order(makers: Makers, gone: Tensor) -> Tensor:
+    """``[C]`` int64 channels of a group in the order they are removed: those that are gone, then by falling mean sparsity, then by norm.
+
+    Source: thesis, section 5.3.1; the means over coupled layers are ours.
+
+    Args:
+        makers: Of the group.
+        gone: ``[C]`` bool, channels that were removed before. Their filters are zeros, and come first anyway.
+    """
+    sparsity, norm = torch.zeros(len(gone)), torch.zeros(len(gone))
+    for weight, channels in makers:
+        sparsity += filter_sparsity(weight).cpu()[channels].mean(1)
+        norm += filter_l1_norm(weight).cpu()[channels].mean(1)
+    by_norm = norm.argsort(stable=True)
+    order = by_norm[sparsity[by_norm].argsort(descending=True, stable=True)]
+    return torch.cat([order[gone[order]], order[~gone[order]]])
+
+
+def channel_norms(makers: Makers, gone: Tensor) -> Tensor:
+    """``[C]`` mean L1 norm, a weight, of the filters that make each channel of a group; infinite for channels that are gone.
+
+    Args:
+        makers: Of the group.
+        gone: ``[C]`` bool, channels that were removed before.
+    """
+    norms = [filter_l1_norm(weight).cpu()[channels].sum(1) / weight[0].numel() for weight, channels in makers]
+    return torch.stack(norms).mean(0).masked_fill(gone, torch.inf)
+
+
+def ranks_in_group(norms: Tensor) -> Tensor:
+    """``[C]`` place of each channel of a group in (0, 1], small norms first; infinite ones, of channels that are gone, stay infinite.
+
+    What went counts: the next channel of a group that lost many stands behind the next one of a group that lost few.
+    """
+    ranks = torch.empty_like(norms)
+    ranks[norms.argsort(stable=True)] = torch.arange(1, len(norms) + 1, dtype=norms.dtype)
+    gone = int(norms.isinf().sum())
+    return ((ranks + gone) / len(norms)).masked_fill(norms.isinf(), torch.inf)
 
 
 def _magnitudes(weight: Tensor) -> Tensor:

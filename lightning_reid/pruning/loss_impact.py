@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 CoupledImpact = Literal["square of sum", "sum of squares"]
 DECAY = 0.9
@@ -26,6 +27,24 @@ def filter_score(weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, b
     """The same, ``[N]``, for a layer without normalization behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
     score = (weight * weight_gradient).flatten(1).sum(1)
     return (score if bias is None or bias_gradient is None else score + bias * bias_gradient).detach()
+
+
+def layer_score(layer: nn.Module) -> Tensor:
+    """``batch_norm_score`` or ``filter_score`` of a layer, with the gradients that it holds, ``[N]``.
+
+    Raises:
+        ValueError: It has no weight and bias, or no gradient.
+    """
+    weight, bias = layer.weight, layer.bias if isinstance(layer.bias, Tensor) else None
+    if not isinstance(weight, Tensor) or (bias is None and isinstance(layer, _BatchNorm)):
+        raise ValueError(f"{layer} has no weight and bias whose importance could be estimated: make it with affine=True")
+    if weight.grad is None:
+        raise ValueError(
+            f"{type(layer).__name__} of shape {list(weight.shape)} has no gradient: a frozen layer cannot be pruned by its loss"
+        )
+    if isinstance(layer, _BatchNorm) and bias is not None:
+        return batch_norm_score(weight, bias, weight.grad, torch.zeros_like(bias) if bias.grad is None else bias.grad)
+    return filter_score(weight, bias, weight.grad, None if bias is None else bias.grad)
 
 
 def loss_impact(scores: Sequence[Tensor], coupled: CoupledImpact = "square of sum") -> Tensor:

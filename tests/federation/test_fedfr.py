@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from typing_extensions import override
 
 from lightning_reid.callbacks import HardNegativeSampling
-from lightning_reid.callbacks.hard_negatives import hard_negatives
 from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, PublicAndLocalDataModule
 from lightning_reid.federated import FedFR
 from lightning_reid.federation import Client, Federation
@@ -18,6 +17,7 @@ from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_a
 from lightning_reid.modules import FedFRClient, SupervisedReID
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.records import ImageRecord
+from lightning_reid.selection.hard_negatives import hard_negatives
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 

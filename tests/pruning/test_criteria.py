@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
 from lightning_reid.pruning.channel_selection import least_important, protected_channels
-from lightning_reid.pruning.filter_criteria import filter_sparsity, sparsest_first
-from lightning_reid.pruning.loss_impact import RunningImpact, filter_score
+from lightning_reid.pruning.filter_criteria import channel_norms, filter_sparsity, ranks_in_group, removal_order, sparsest_first
+from lightning_reid.pruning.loss_impact import RunningImpact, filter_score, layer_score
 from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
 from lightning_reid.pruning.sensitivity import performance_sensitivity
 
@@ -155,3 +155,38 @@ def test_greedy_by_importance_without_its_last_filter_is_at_most_the_optimum_and
 
     assert sum(loss[f] for f in greedy[:-1]) <= optimum(goal * sum(freed)) + 1e-12
     assert sum(loss[f] for f in greedy) == pytest.approx(optimum(sum(freed[f] for f in greedy)))
+
+
+MAKERS = (
+    (torch.tensor([[1.0, 1.0], [0.1, 3.0], [0.0, 0.0], [2.0, 2.0]]), torch.tensor([[0], [1], [2], [3]])),
+    (torch.tensor([[4.0], [4.0], [4.0], [4.0], [4.0], [4.0], [0.0], [0.0]]), torch.tensor([[0, 1], [2, 3], [6, 7], [4, 5]])),
+)
+"""Two layers make four channels; the second makes each with two filters. Channel 2 is gone: its filters are zeros."""
+GONE = torch.tensor([False, False, True, False])
+
+
+def test_channels_go_by_mean_sparsity_over_all_layers_that_make_them_and_of_equal_ones_the_smaller_first():
+    # magnitudes below 9.1 / 8 in the first layer: 2, 1, 2 and 0 of 2; below 3 in the second: only channel 2's
+    assert removal_order(MAKERS, GONE).tolist() == [2, 0, 1, 3]
+
+
+def test_the_norm_of_a_channel_is_the_mean_over_its_layers_and_infinite_where_it_is_gone():
+    # first layer: 2 / 2, 3.1 / 2, -, 4 / 2; second: two filters of 4, a weight each
+    assert channel_norms(MAKERS, GONE).tolist() == pytest.approx([4.5, 4.775, math.inf, 5.0])
+
+
+def test_ranks_count_what_is_gone_before_what_is_left():
+    assert ranks_in_group(torch.tensor([3.0, 1.0, math.inf, 2.0])).tolist() == pytest.approx([1, 0.5, math.inf, 0.75])
+    assert ranks_in_group(torch.tensor([5.0])).tolist() == [1]
+
+
+def test_a_layer_is_scored_as_its_kind_asks_and_refused_where_it_cannot_be():
+    norm, conv = nn.BatchNorm2d(2), nn.Conv2d(1, 2, 1)
+    for layer in (norm, conv):
+        layer.weight.grad, layer.bias.grad = torch.full_like(layer.weight, 2), torch.full_like(layer.bias, 3)
+    torch.testing.assert_close(layer_score(norm), 2 * norm.weight.detach() + 3 * norm.bias.detach())
+    torch.testing.assert_close(layer_score(conv), 2 * conv.weight.detach().flatten() + 3 * conv.bias.detach())
+    with pytest.raises(ValueError, match="no weight and bias"):
+        layer_score(nn.BatchNorm2d(2, affine=False))
+    with pytest.raises(ValueError, match="has no gradient: a frozen layer"):
+        layer_score(nn.Conv2d(1, 2, 1))
