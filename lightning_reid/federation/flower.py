@@ -28,7 +28,7 @@ from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.federation.local_training import LocalTraining
-from lightning_reid.federation.server import FederationServer
+from lightning_reid.federation.server import Answer, FederationServer
 
 logger = logging.getLogger(__name__)
 
@@ -117,16 +117,18 @@ class FlowerFederation(FederationServer):
             shutil.rmtree(left)
 
     @override
-    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+    def answers(self, attempt: int) -> Iterator[Answer]:
         """Ask every node for a fit, and give what has come when all have answered or the deadline has passed."""
         asked = self.local_round(attempt)
         content = RecordDict({MODEL: ArrayRecord(self.strategy.download(self.state)), ASKED: ConfigRecord(asdict(asked))})
         nodes = self._connected(self.strategy.enough(self.state) if self._client_of else len(self.state.clients))
+        fits: dict[str, LocalFit] = {}
+        images: dict[str, int] = {}
+        absent: dict[str, str] = {}
+        said: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:
-            images: dict[str, int] = {}
-            said: Counter[str] = Counter()
             for message in self._answers(content, MessageType.TRAIN, nodes, absent):
-                advance()
+                self.heard()
                 node = message.metadata.src_node_id
                 try:
                     client, num_images, fit = self._read(message)
@@ -145,7 +147,9 @@ class FlowerFederation(FederationServer):
                 images.pop(client, None)
             for number, client in enumerate(self.state.clients):
                 if client in images:
-                    yield Reply(client, load_file(Path(folder) / f"{number}.safetensors"), images[client])
+                    yield Answer(client, fits[client], Reply(client, load_file(Path(folder) / f"{number}.safetensors"), images[client]))
+                elif client in absent:
+                    yield Answer(client, fits.get(client), problem=absent[client])
 
     def test_clients(self) -> dict[str, dict[str, float]]:
         """The scores of the personal models of all clients that answer, on their own test sets, fractions in [0, 1]."""

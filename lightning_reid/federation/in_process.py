@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,9 @@ from typing_extensions import override
 
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import check_alike
-from lightning_reid.federated.strategies import Reply
-from lightning_reid.federation.client import Client, LocalFit
+from lightning_reid.federation.client import Client
 from lightning_reid.federation.local_training import LocalTraining
-from lightning_reid.federation.server import FederationServer
+from lightning_reid.federation.server import Answer, FederationServer
 
 
 class Federation(FederationServer):
@@ -68,15 +67,13 @@ class Federation(FederationServer):
         return [member.client for member in self.members]
 
     @override
-    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
+    def answers(self, attempt: int) -> Iterator[Answer]:
         """Train the clients one after another; each model is averaged before the next client begins."""
         asked = self.local_round(attempt)
         for member in self.members:
-            fit = fits[member.client.id] = member.fit(asked, self.strategy.download(self.state, member.client.id))
-            absent[member.client.id] = fit.problem
-            if not fit.problem:
-                yield member.reply()
-            advance()
+            fit = member.fit(asked, self.strategy.download(self.state, member.client.id))
+            yield Answer(member.client.id, fit, None if fit.problem else member.reply(), fit.problem)
+            self.heard()
 
     def test_clients(self) -> dict[str, dict[str, float]]:
         """The scores of every client's personal model on its own test set, fractions in [0, 1]."""

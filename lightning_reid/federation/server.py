@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,23 @@ from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.files import read_json, write_atomically, write_json
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server hears from a client in a round, or of it.
+
+    Attributes:
+        client: Its id.
+        fit: How it trained; ``None`` where nothing is known of it.
+        reply: What it sends; ``None`` where it sends nothing that can be used.
+        problem: Why it does not; empty where it does.
+    """
+
+    client: str
+    fit: LocalFit | None = None
+    reply: Reply | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,7 @@ class FederationServer(ABC):
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []
         self._told = 0
+        self.heard: Callable[[], None] = lambda: None
         self.state = self._begin(tensors, clients, resume)
 
     @property
@@ -170,10 +188,10 @@ class FederationServer(ABC):
         number = self.state.round
         for attempt in range(self.attempts):
             bar = progress.add_task(f"round {number}", total=len(self.state.clients))
+            self.heard = partial(progress.advance, bar)
             absent: dict[str, str] = {}
             fits: dict[str, LocalFit] = {}
-            replies = self.replies(attempt, fits, absent, partial(progress.advance, bar))
-            report = self.strategy.aggregate(self.state, replies, absent)
+            report = self.strategy.aggregate(self.state, self._replies(self.answers(attempt), fits, absent), absent)
             progress.remove_task(bar)
             for client, reason in report.left_out.items():
                 logger.warning("round %d: client %s is left out: %s", number, client, reason)
@@ -191,15 +209,24 @@ class FederationServer(ABC):
         state, deadline = self.state, self.deadline or 0.0
         return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline)
 
+    def _replies(self, answers: Iterable[Answer], fits: dict[str, LocalFit], absent: dict[str, str]) -> Iterator[Reply]:
+        """The replies among the answers; ``fits`` and ``absent`` are the books that are kept of the others."""
+        for answer in answers:
+            if answer.fit is not None:
+                fits[answer.client] = answer.fit
+            if answer.reply is None:
+                absent[answer.client] = answer.problem
+            else:
+                yield answer.reply
+
     @abstractmethod
-    def replies(self, attempt: int, fits: dict[str, LocalFit], absent: dict[str, str], advance: Callable[[], None]) -> Iterator[Reply]:
-        """What the clients send in the round that ``state`` is at, one at a time, in the order of their ids.
+    def answers(self, attempt: int) -> Iterator[Answer]:
+        """What the clients answer in the round that ``state`` is at, one at a time, replies in the order of their ids.
+
+        At most one answer a client, and none of one that nothing is known of. Calls ``heard`` when a client is done with.
 
         Args:
             attempt: How often the round was begun before.
-            fits: Is given each client's fit.
-            absent: Is given the reason why a client sends nothing.
-            advance: To be called when a client is done with.
         """
 
 
@@ -217,7 +244,7 @@ def write_server_state(path: Path, state: ServerState) -> None:
 
 
 def read_server_state(path: Path) -> ServerState:
-    """The way back.
+    """Read a server's state that ``write_server_state`` wrote.
 
     Raises:
         ValueError: The file is damaged, or holds something else; the message names it.
