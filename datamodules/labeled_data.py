@@ -88,6 +88,7 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         self.epochs_before, self.val_identities = 0, val_identities
         self._dataset: Splits[Record] | None = None
         self._validation: Validation[Record] | None = None
+        self._told_of_validation = False
         self._labels = torch.empty(0, dtype=torch.int64)
         self._loaders: dict[tuple[Any, ...], DataLoader] = {}
         self._planned: tuple[tuple[Any, ...], EpochPlan] | None = None
@@ -208,7 +209,10 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
             setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010
 
     def _tell_of_validation(self, trainer: pl.Trainer) -> None:
+        if self._told_of_validation:
+            return
         if self._validation is None and trainer.limit_val_batches and self.dataset.query and trainer.is_global_zero:
+            self._told_of_validation = True  # once, however many fits there are on these data
             logger.warning(
                 "val/ scores are those of %s's test part (%s): select nothing by them",
                 self.dataset_name,

@@ -104,6 +104,9 @@ class Rows:
         if finished is not None:
             return finished, stage
         callbacks: list[pl.Callback] = [RankListLogger(stage.folder / "rank_list.png")]
+        if extractor is not None:
+            detector, picture = self.redetect.build_detector(data.folder), stage.folder / "redetected.png"
+            callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(cfg.output), picture))
 
         def costs(model: VideoReID, trainer: pl.Trainer) -> dict[str, float]:
             if is_first_process() and isinstance(callbacks[0], RedetectAndLink):
@@ -111,9 +114,6 @@ class Rows:
             return network_costs(model.network, (row.clip_length, 3, *cfg.data.image_size), trainer.strategy.root_device)
 
         def build() -> VideoReID:
-            if extractor is not None:  # loading the extractor draws from the generator
-                detector, picture = self.redetect.build_detector(data.folder), stage.folder / "redetected.png"
-                callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(cfg.output), picture))
             return VideoReID(row.network, **(cfg.model.as_dict() | {"network_options": options}))
 
         every = max(1, cfg.epochs // 4)

@@ -18,7 +18,7 @@ from lightning_reid.federated.sharing import not_finite, payload_bytes
 from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.client import Client, LocalFit, LocalRound, restore_client, write_client
 from lightning_reid.files import publish
-from lightning_reid.lightning_messages import ignore_what_nobody_can_act_on
+from lightning_reid.lightning_messages import say_each_thing_once
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks.weights import read_checkpoint
 
@@ -205,7 +205,7 @@ def score_client(client: Client, accelerator: str, folder: Path) -> dict[str, fl
 
 def local_trainer(client: Client, epochs: int, accelerator: str, folder: Path, more: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """A Trainer for one local fit, or for a test."""
-    ignore_what_nobody_can_act_on()
+    say_each_thing_once()
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -40,19 +40,11 @@ def filter_l1_norm(weight: Tensor) -> Tensor:
     return _magnitudes(weight).sum(1)
 
 
-def sparsest_first(weight: Tensor) -> Tensor:
-    """``[N]`` int64 numbers of the filters in the order they are removed (section 5.3.1); of equal sparsity, the smaller L1 norm first.
-
-    The text does not say what becomes of ties, which are common: a share of C H W weights takes few values.
-    """
-    by_norm = filter_l1_norm(weight).argsort(stable=True)
-    return by_norm[filter_sparsity(weight)[by_norm].argsort(descending=True, stable=True)]
-
-
 def removal_order(makers: Makers, gone: Tensor) -> Tensor:
     """``[C]`` int64 channels of a group in the order they are removed: those that are gone, then by falling mean sparsity, then by norm.
 
-    Source: thesis, section 5.3.1; the means over coupled layers are ours.
+    Source: thesis, section 5.3.1. It does not say what becomes of ties, which are common: a share of C H W weights takes few values; of
+    equal sparsity the smaller L1 norm goes first. The means over coupled layers are ours, too.
 
     Args:
         makers: Of the group.

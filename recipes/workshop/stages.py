@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning_reid.checkpoints.durable import DurableCheckpointIO, previous_checkpoint
 from lightning_reid.derived_seed import derived_seed
 from lightning_reid.files import read_json, write_json
-from lightning_reid.lightning_messages import ignore_what_nobody_can_act_on
+from lightning_reid.lightning_messages import say_each_thing_once
 from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
@@ -63,7 +63,7 @@ class Stage:
             validate_every_n_epochs: Epochs between two validations; ``None`` for none, as on a source without a test part.
         """
         self.claim()  # before any logger writes
-        ignore_what_nobody_can_act_on()
+        say_each_thing_once()
         saving = ModelCheckpoint(
             dirpath=self.folder,
             filename="last",

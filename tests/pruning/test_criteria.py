@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
 from lightning_reid.pruning.channel_selection import least_important, protected_channels
-from lightning_reid.pruning.filter_criteria import channel_norms, filter_sparsity, ranks_in_group, removal_order, sparsest_first
+from lightning_reid.pruning.filter_criteria import channel_norms, filter_sparsity, ranks_in_group, removal_order
 from lightning_reid.pruning.loss_impact import RunningImpact, filter_score, layer_score
 from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
 from lightning_reid.pruning.sensitivity import performance_sensitivity
@@ -38,7 +38,8 @@ def test_equal_weights_are_not_sparse_and_zeros_among_others_are():
 
 def test_sparse_filters_go_first_and_of_equally_sparse_ones_the_smaller():
     weight = torch.tensor([[9.0, 9.0], [0.1, 9.0], [0.2, 0.2], [0.1, 0.1]]).view(4, 2, 1, 1)
-    assert sparsest_first(weight).tolist() == [3, 2, 1, 0]
+    order = removal_order([(weight, torch.arange(4)[:, None])], gone=torch.zeros(4, dtype=torch.bool))
+    assert order.tolist() == [3, 2, 1, 0]
     assert filter_l1_norm(weight).tolist() == pytest.approx([18, 9.1, 0.4, 0.2])
 
 
