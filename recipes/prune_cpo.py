@@ -23,19 +23,20 @@ from lightning_reid.modules import SupervisedReID
 from lightning_reid.runners import PruningRun, ResultRow, RunFolder, RunOptions
 
 SMALL_RUN: dict[str, Any] = {
-    "data.dataset": "market-like",
+    "data.dataset": "duke-like",  # a trial is an epoch, and the search makes dozens of them
     "data.image_size": [64, 32],
     "data.crop_padding": 4,
     "data.erasing_probability": 0.0,
     "data.num_workers": 0,
+    "data.val_identities": 30,
     "model.backbone": "resnet18",
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 1e-3,
-    "model.milestones": [6, 8],
-    "epochs": 10,
+    "model.milestones": [15, 21],
+    "epochs": 25,
     "cpo.retrain_epochs": 1,
-    "tuning_epochs": 2,
+    "tuning_epochs": 4,
 }
 
 
