@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -58,10 +58,18 @@ class FrameReader:
         image_size: (height, width) in pixels.
         packed: Packed tracklets by the ``paths`` of their records; ``None`` for none.
         padded: Whether frames may hold padding, so that their picture boxes are worth sending along.
+        load: Path of an image file to ``[3, h, w]`` uint8.
     """
 
-    def __init__(self, image_size: tuple[int, int], packed: Mapping[tuple[str, ...], Path] | None = None, *, padded: bool = False) -> None:
-        self.image_size, self.packed, self.padded = image_size, packed or {}, padded
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        packed: Mapping[tuple[str, ...], Path] | None = None,
+        *,
+        padded: bool = False,
+        load: Callable[[str], Tensor] = load_image,
+    ) -> None:
+        self.image_size, self.packed, self.padded, self.load = image_size, packed or {}, padded, load
 
     def __call__(self, record: TrackletRecord, indices: FrameIndices) -> Frames:
         """Read frames ``indices [T]``, each distinct one once.
@@ -73,7 +81,7 @@ class FrameReader:
         if record.paths in self.packed:
             return self._packed_frames(record, indices)
         distinct, places = np.unique(indices, return_inverse=True)
-        pixels = torch.stack([resized(load_image(record.paths[index]), *self.image_size) for index in distinct.tolist()])
+        pixels = torch.stack([resized(self.load(record.paths[index]), *self.image_size) for index in distinct.tolist()])
         if not np.array_equal(distinct, indices):
             pixels = pixels[torch.from_numpy(places)]
         height, width = self.image_size

@@ -14,6 +14,7 @@ from typing_extensions import override
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.images import (
     EvaluationImages,
+    ResizedCrops,
     TrainImages,
     collate_images,
     require_readable,
@@ -24,7 +25,7 @@ from lightning_reid.datamodules.loaders import Collate, PlannedLoader, fixed_loa
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, shard_rows
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.records import ImageRecord, ReIDDataset
+from lightning_reid.records import ImageRecord, ReIDDataset, Splits
 
 
 class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
@@ -118,6 +119,11 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
         return ReIDDataset(dataset.name, train, query, gallery, notes)
 
+    @override
+    def serve(self, dataset: Splits[ImageRecord]) -> None:
+        self._crops = ResizedCrops(self.image_size, sum(len(records) for _, records in dataset.splits()))
+        super().serve(dataset)
+
     @property
     def training_collate(self) -> Collate:
         """Items of a planned batch to a batch, in a worker."""
@@ -131,12 +137,13 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @override
     def training_loader(self, plan: Callable[[int], EpochPlan], **options: Any) -> PlannedLoader:
-        images = TrainImages(self.dataset.train, self.train_transform, seed=self.seed)
+        images = TrainImages(self.dataset.train, self.train_transform, seed=self.seed, load=self._crops)
         return PlannedLoader(images, plan, collate=self.training_collate, **options)
 
     @override
     def embedding_loader(self, query: tuple[ImageRecord, ...], gallery: tuple[ImageRecord, ...] = ()) -> DataLoader:
-        images, (rank, world_size) = EvaluationImages(query, gallery, EvaluationTransform(self.image_size)), self.rank_and_world
+        images = EvaluationImages(query, gallery, EvaluationTransform(self.image_size), self._crops)
+        rank, world_size = self.rank_and_world
         rows, size = shard_rows(len(images), rank, world_size), self.eval_batch_size
         batches = [rows[first : first + size] for first in range(0, len(rows), size)]
         return fixed_loader(images, batches, collate=collate_images, rank=rank, world_size=world_size, **self.worker_options())

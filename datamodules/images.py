@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,11 +14,13 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from lightning_reid.datamodules.readers import find_unreadable_images
-from lightning_reid.datamodules.transforms import ImageTransform, seeded
+from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
 from lightning_reid.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
+KEPT_BYTES = 128 * 2**20
+"""A data set whose resized crops take no more is decoded once, not in every epoch."""
 _JPEG_TRAILER_BYTES = 64
 _WAY_ON = "Restore the file, or leave it out with unreadable='skip'"
 
@@ -50,6 +52,36 @@ def load_image(path: str) -> Tensor:
     if pixels is None:
         raise CorruptImageError(f"cannot decode {path}: {'zero bytes' if not encoded.size else 'no image that OpenCV knows'}. {_WAY_ON}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class ResizedCrops:
+    """Loads crops in one size, and keeps those of a small data set in memory: epochs of a small network would mostly be decoding.
+
+    Each process keeps what it has loaded itself, so that a loader's workers hold a copy each. A larger set is decoded every time: the
+    few that fit would save little.
+
+    Args:
+        image_size: (height, width) in pixels.
+        num_images: Of the data set; kept are all of them, if they take at most ``KEPT_BYTES``, or none.
+    """
+
+    def __init__(self, image_size: tuple[int, int], num_images: int) -> None:
+        self.image_size = image_size
+        self.keeps = num_images * 3 * image_size[0] * image_size[1] <= KEPT_BYTES
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(self, path: str) -> Tensor:
+        """One crop ``[3, H, W]`` uint8, contiguous; others hold it too, so that it must not be written to.
+
+        Raises:
+            CorruptImageError: See ``load_image``.
+        """
+        crop = self._kept.get(path)
+        if crop is None:
+            crop = resized(load_image(path), *self.image_size).contiguous()
+            if self.keeps:
+                self._kept[path] = crop
+        return crop
 
 
 def without_unreadable(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
@@ -99,19 +131,27 @@ class TrainImages(Dataset[dict[str, Tensor]]):
     An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "part"}``, ``pid`` being the draw's label. The augmentation depends
     on (seed, the draw's epoch and position) alone: neither on how often an iterator was made nor on the worker that makes it, so a
     resumed run sees the same pixels.
+
+    Args:
+        records: Training records.
+        transform: Augmentation; it leaves the image it is given as it is.
+        seed: Of the augmentations.
+        load: Path to ``[3, h, w]`` uint8.
     """
 
-    def __init__(self, records: Sequence[ImageRecord], transform: ImageTransform, *, seed: int) -> None:
+    def __init__(
+        self, records: Sequence[ImageRecord], transform: ImageTransform, *, seed: int, load: Callable[[str], Tensor] = load_image
+    ) -> None:
         self.paths = [record.path for record in records]
         self.camids = [record.camid for record in records]
-        self.transform, self.seed = transform, seed
+        self.transform, self.seed, self.load = transform, seed, load
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        image = load_image(self.paths[draw.row])
+        image = self.load(self.paths[draw.row])
         with seeded(self.seed, draw.epoch, draw.position):
             image = self.transform(image)
         numbers = {"pid": draw.label, "camid": self.camids[draw.row], "index": draw.row, "part": draw.part}
@@ -122,10 +162,22 @@ class EvaluationImages(Dataset[dict[str, Tensor]]):
     """Crops in the test-time transform, addressed by their row.
 
     An item is ``{"image": [3, H, W] uint8, "pid", "camid", "index", "is_query"}``; ``index`` counts queries and gallery apart.
+
+    Args:
+        query: Records.
+        gallery: Records.
+        transform: To the size of the network.
+        load: Path to ``[3, h, w]`` uint8.
     """
 
-    def __init__(self, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], transform: ImageTransform) -> None:
-        self.records, self.num_query, self.transform = (*query, *gallery), len(query), transform
+    def __init__(
+        self,
+        query: Sequence[ImageRecord],
+        gallery: Sequence[ImageRecord],
+        transform: ImageTransform,
+        load: Callable[[str], Tensor] = load_image,
+    ) -> None:
+        self.records, self.num_query, self.transform, self.load = (*query, *gallery), len(query), transform, load
 
     def __len__(self) -> int:
         return len(self.records)
@@ -134,7 +186,7 @@ class EvaluationImages(Dataset[dict[str, Tensor]]):
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         record, is_query = self.records[row], row < self.num_query
         return {
-            "image": self.transform(load_image(record.path)),
+            "image": self.transform(self.load(record.path)),
             "pid": torch.tensor(record.pid),
             "camid": torch.tensor(record.camid),
             "index": torch.tensor(row if is_query else row - self.num_query),

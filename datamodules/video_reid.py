@@ -22,7 +22,7 @@ from lightning_reid.datamodules.clips import (
     collate_evaluation_clips,
     collate_train_clips,
 )
-from lightning_reid.datamodules.images import load_image
+from lightning_reid.datamodules.images import ResizedCrops, load_image
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
 from lightning_reid.datamodules.packing import PackedCache
@@ -33,7 +33,7 @@ from lightning_reid.datamodules.tracklet_check import require_readable_frames, w
 from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.packed_tracklets.format import Encoding, picture_masks
-from lightning_reid.records import TrackletDataset, TrackletRecord
+from lightning_reid.records import Splits, TrackletDataset, TrackletRecord
 
 _CLIPS_IN_WORDS: dict[ClipChoice, str] = {
     "rrs": "RRS, T={}, first of each chunk",
@@ -147,6 +147,12 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
             self.cache.make(records, num_threads=max(1, self.num_workers))
 
     @override
+    def serve(self, dataset: Splits[TrackletRecord]) -> None:
+        num_frames = sum(len(record.paths) for _, records in dataset.splits() for record in records)
+        self._crops = ResizedCrops(self.image_size, num_frames)
+        super().serve(dataset)
+
+    @override
     def read(self) -> TrackletDataset:
         dataset = self._records()
         if self.cache is not None:
@@ -207,7 +213,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     def _reader(self) -> FrameReader:
         if self._processed is not None:
             return FrameReader(self.image_size, self._processed, padded=True)
-        return FrameReader(self.image_size, self._packed)
+        return FrameReader(self.image_size, self._packed, load=self._crops)
 
     @override
     def plan_epoch(self, epoch: int) -> EpochPlan:

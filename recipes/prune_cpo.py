@@ -24,9 +24,10 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_proce
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
+# a trial is an epoch, and the search makes dozens of them
 SMALL_RUN = {
-    **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.dataset": "market-like"}),
-    **{"model.lr": 1e-3, "model.milestones": [6, 8], "epochs": 10, "cpo.retrain_epochs": 1, "tuning_epochs": 2},
+    **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.dataset": "duke-like", "data.val_identities": 30}),
+    **{"model.lr": 1e-3, "model.milestones": [15, 21], "epochs": 25, "cpo.retrain_epochs": 1, "tuning_epochs": 4},
 }
 
 

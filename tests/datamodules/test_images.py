@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from lightning_reid.datamodules.images import (
     CorruptImageError,
     Draw,
     EvaluationImages,
+    ResizedCrops,
     TrainImages,
     collate_images,
     load_image,
@@ -160,3 +162,26 @@ def test_evaluation_items_count_queries_and_gallery_apart(crops):
     assert batch["is_query"].tolist() == [True, False, False, False]
     assert batch["indices"].tolist() == [0, 0, 1, 2]
     assert batch["pids"].tolist() == [0, 0, 1, 1]
+
+
+def test_crops_of_a_small_set_are_decoded_once_with_the_same_pixels_in_every_epoch(crops):
+    plain, kept = TrainImages(crops, TrainTransform((32, 16)), seed=0), ResizedCrops((32, 16), len(crops))
+    keeping = TrainImages(crops, TrainTransform((32, 16)), seed=0, load=kept)
+    draws = [Draw(row, position=row, epoch=epoch) for epoch in (0, 1) for row in range(4)]
+    expected = [plain[draw]["image"] for draw in draws]
+    tested = EvaluationImages(crops[:1], crops[1:], EvaluationTransform((32, 16)))
+    expected_tests = [tested[row]["image"] for row in range(4)]
+    assert all(torch.equal(keeping[draw]["image"], image) for draw, image in zip(draws[:4], expected[:4]))
+    for record in crops:
+        Path(record.path).unlink()
+    assert all(torch.equal(keeping[draw]["image"], image) for draw, image in zip(draws[4:], expected[4:]))
+    tested.load = kept  # augmentation has changed nothing of what is kept
+    assert all(torch.equal(tested[row]["image"], image) for row, image in enumerate(expected_tests))
+
+
+def test_a_set_that_is_too_large_is_decoded_every_time(crops):
+    load = ResizedCrops((32, 16), 10**6)
+    load(crops[0].path)
+    Path(crops[0].path).unlink()
+    with pytest.raises(CorruptImageError, match=r"0\.png"):
+        load(crops[0].path)
