@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from lightning_reid.linking.alignment import EmbedCrops
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.embedding_network import EmbeddingOutput
-from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.networks.embedding_pass import Precision, embedding_pass
 from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
 from lightning_reid.networks.video.network import VideoNetwork
 
 
-def crop_embedder(forward: Callable[[Tensor], Tensor], image_size: tuple[int, int], device: torch.device) -> EmbedCrops:
+def crop_embedder(
+    network: nn.Module,
+    forward: Callable[[Tensor], EmbeddingOutput],
+    image_size: tuple[int, int],
+    device: torch.device,
+    *,
+    precision: Precision = nullcontext,
+) -> EmbedCrops:
     """Crops ``[3, h, w]`` uint8 RGB to L2-normalized embeddings ``[n, D]``, as distances are taken in retrieval.
 
     Args:
-        forward: ImageNet-normalized images ``[n, 3, H, W]`` on ``device`` to embeddings ``[n, D]``.
+        network: What is in evaluation mode while it embeds.
+        forward: ImageNet-normalized images ``[n, 3, H, W]`` on ``device`` to what a forward pass gives.
         image_size: (H, W) in pixels.
         device: Where ``forward`` computes.
+        precision: What forward passes run in.
     """
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 
-    @torch.no_grad()
     def embed(crops: list[Tensor]) -> Tensor:
         images = torch.stack([functional.resize_image(crop, list(image_size), antialias=True) for crop in crops]).to(device)
-        return F.normalize(forward((images.float() / 255 - mean) / std).float(), dim=1)
+        ((_, output),) = embedding_pass(network, [(images.float() / 255 - mean) / std], forward, precision=precision)
+        return F.normalize(output.embedding, dim=1)
 
     return embed
 
@@ -42,27 +51,22 @@ def network_embedder(network: EmbeddingNetwork, image_size: tuple[int, int], dev
     """A network as ``crop_embedder`` for the time of a block, after which it is back where it was; one of clips gets clips of one frame."""
     home = next(network.parameters()).device
 
-    def forward(images: Tensor) -> Tensor:
+    def forward(images: Tensor) -> EmbeddingOutput:
         output: EmbeddingOutput = network(images.unsqueeze(1) if isinstance(network, VideoNetwork) else images)
-        return output.embedding
+        return output
 
-    with evaluating(network):
-        try:
-            network.to(device)
-            yield crop_embedder(forward, image_size, device)
-        finally:
-            network.to(home)
+    try:
+        network.to(device)
+        yield crop_embedder(network, forward, image_size, device)
+    finally:
+        network.to(home)
 
 
-@contextmanager
-def module_embedder(trainer: pl.Trainer, module: pl.LightningModule, image_size: tuple[int, int], clip_length: int) -> Iterator[EmbedCrops]:
+def module_embedder(trainer: pl.Trainer, module: pl.LightningModule, image_size: tuple[int, int], clip_length: int) -> EmbedCrops:
     """The module under training, to which each crop is a clip of ``clip_length`` equal frames, as ``crop_embedder``."""
 
-    def forward(images: Tensor) -> Tensor:
-        clips = images.unsqueeze(1).expand(-1, clip_length, -1, -1, -1)
-        with trainer.precision_plugin.forward_context():
-            embeddings: Tensor = module(clips)
-        return embeddings
+    def forward(images: Tensor) -> EmbeddingOutput:
+        embeddings: Tensor = module(images.unsqueeze(1).expand(-1, clip_length, -1, -1, -1))
+        return EmbeddingOutput(embeddings, embeddings)
 
-    with evaluating(module):
-        yield crop_embedder(forward, image_size, module.device)
+    return crop_embedder(module, forward, image_size, module.device, precision=trainer.precision_plugin.forward_context)

@@ -9,7 +9,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.protocols import EmbeddingModel, PartlyLabeledData, TargetData
 from lightning_reid.records import EmbeddingSpace, LabeledEmbeddings
 
@@ -60,7 +60,6 @@ def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyL
     return LabeledEmbeddings(embeddings, data.labeled_pids)
 
 
-@torch.no_grad()
 def embed_images(
     trainer: pl.Trainer,
     module: pl.LightningModule,
@@ -91,21 +90,29 @@ def embed_images(
     if not isinstance(module, EmbeddingModel):
         raise ValueError(f"clustering wants a module with embed(images, with_parts), got {type(module).__name__}")
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+    shown = track(loader, description=f"embedding the {what} images", total=len(loader), disable=hidden, transient=True)
     indices, embeddings, parts = [], [], []
-    with evaluating(module):
-        for batch in track(loader, description=f"embedding the {what} images", total=len(loader), disable=hidden, transient=True):
-            batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
-            batch = getattr(trainer, "datamodule").on_after_batch_transfer(batch, 0)  # noqa: B009
-            with trainer.precision_plugin.forward_context():
-                output = module.embed(batch["images"], with_parts=with_parts)
-            indices.append(batch["indices"])
-            embeddings.append(output.on("before" if space.before_neck else "after").float())
-            if output.parts is not None:
-                parts.append(output.parts.float())
+    for batch, output in embedding_pass(
+        module,
+        (_on_device(trainer, module, batch) for batch in shown),
+        lambda batch: module.embed(batch["images"], with_parts=with_parts),
+        precision=trainer.precision_plugin.forward_context,
+    ):
+        indices.append(batch["indices"])
+        embeddings.append(output.on("before" if space.before_neck else "after"))
+        if output.parts is not None:
+            parts.append(output.parts)
     rows = gather_rows(trainer, torch.cat(indices))
     everything = _in_order(gather_rows(trainer, torch.cat(embeddings)), rows, num_images)
     halves = _in_order(gather_rows(trainer, torch.cat(parts)), rows, num_images) if parts else None
     return F.normalize(everything, dim=1) if space.normalized else everything, halves
+
+
+def _on_device(trainer: pl.Trainer, module: pl.LightningModule, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As the Trainer hands it to a step."""
+    moved = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, 0), module.device)
+    ready: dict[str, Tensor] = getattr(trainer, "datamodule").on_after_batch_transfer(moved, 0)  # noqa: B009
+    return ready
 
 
 def gather_rows(trainer: pl.Trainer, rows: Tensor) -> Tensor:

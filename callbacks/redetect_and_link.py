@@ -138,8 +138,8 @@ class RedetectAndLink(pl.Callback):
         digest = once_for_all_ranks(trainer, lambda: module_digest(pl_module))
         cache = self._cache_for(data, f"module under training {digest}")
         contents = tracklet_contents(trainer, data)
-        with module_embedder(trainer, pl_module, data.image_size, _clip_length(data)) as embed:
-            self.work.fill(trainer, data, cache, contents, embed)
+        embed = module_embedder(trainer, pl_module, data.image_size, _clip_length(data))
+        self.work.fill(trainer, data, cache, contents, embed)
         self._serve(trainer, data, cache, contents)
 
     @override

@@ -14,21 +14,17 @@ from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.metrics import identification_rates, retrieval_scores, verification_rates
 from lightning_reid.metrics.verification import check_bounds
 from lightning_reid.modules import ReIDModule
-from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.records import ImageRecord
 
 logger = logging.getLogger(__name__)
 
 
-@torch.no_grad()
 def embed_records(module: ReIDModule, data: ImageReIDDataModule, records: Sequence[ImageRecord]) -> Tensor:
     """``[N, D]`` float32 test-time embeddings of some records, on the CPU; in one process."""
-    rows = []
-    with evaluating(module):
-        for batch in data.embedding_loader(tuple(records)):
-            batch = data.on_after_batch_transfer(batch, 0)
-            rows.append(module.embed_batch({"images": batch["images"].to(module.device)}).embedding.float().cpu())
-    return torch.cat(rows)
+    batches = (data.on_after_batch_transfer(batch, 0)["images"].to(module.device) for batch in data.embedding_loader(tuple(records)))
+    outputs = embedding_pass(module, batches, lambda images: module.embed_batch({"images": images}))
+    return torch.cat([output.embedding.cpu() for _, output in outputs])
 
 
 def generic_scores(module: ReIDModule, data: ImageReIDDataModule, *, far: Sequence[float], fpir: Sequence[float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,8 @@ from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically
 from lightning_reid.networks import EmbeddingNetwork
-from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.records import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)
@@ -120,11 +122,12 @@ class EmbeddingPass:
         embeddings = torch.empty(len(paths), network.num_features)
         kept: list[str] = []
         reasons: list[str] = []
-        with evaluating(network), self._progress() as progress:
+        embed, half = partial(self._embed, network, device), self.precision != "32-true"
+        precision = partial(torch.autocast, device.type, AUTOCAST[self.precision], enabled=half)
+        with self._progress() as progress:
             task = progress.add_task("embedding", total=len(paths))
-            for batch in self._loader(paths, device):
-                if batch.images is not None:
-                    embeddings[len(kept) : len(kept) + len(batch.paths)] = self._embed(network, batch, device)
+            for batch, output in embedding_pass(network, self._loader(paths, device), embed, precision=precision):
+                embeddings[len(kept) : len(kept) + len(batch.paths)] = _normalized(output.embedding.cpu(), batch.paths)
                 kept += batch.paths
                 reasons += batch.reasons
                 progress.advance(task, len(batch.paths) + len(batch.reasons))
@@ -143,20 +146,12 @@ class EmbeddingPass:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
         return Progress(*columns, disable=self.quiet)
 
-    @torch.inference_mode()
-    def _embed(self, network: EmbeddingNetwork, batch: CropBatch, device: torch.device) -> Tensor:
-        assert batch.images is not None
-        images = normalize_images(batch.images.to(device, non_blocking=True))
-        with torch.autocast(device.type, AUTOCAST[self.precision], enabled=self.precision != "32-true"):
-            embeddings: Tensor = network(images).embedding
-        embeddings = embeddings.float().cpu()
-        broken = (~embeddings.isfinite().all(1)).nonzero().flatten().tolist()
-        if broken:
-            raise ValueError(
-                f"the embedding of {batch.paths[broken[0]]} holds NaN or infinite values, as {len(broken)} of {len(batch.paths)} in its "
-                "batch do: the checkpoint is of a diverged training, or the numbers overflow in half precision (take precision='32-true')"
-            )
-        return F.normalize(embeddings, dim=1)
+    def _embed(self, network: EmbeddingNetwork, device: torch.device, batch: CropBatch) -> EmbeddingOutput:
+        if batch.images is None:
+            none = torch.empty(0, network.num_features, device=device)
+            return EmbeddingOutput(none, none)
+        output: EmbeddingOutput = network(normalize_images(batch.images.to(device, non_blocking=True)))
+        return output
 
 
 class Crop(NamedTuple):
@@ -200,6 +195,17 @@ def collate_crops(crops: list[Crop]) -> CropBatch:
     readable = [(crop.path, crop.image) for crop in crops if crop.image is not None]
     images = torch.stack([image for _, image in readable]) if readable else None
     return CropBatch([path for path, _ in readable], images, [crop.reason for crop in crops if crop.image is None])
+
+
+def _normalized(embeddings: Tensor, paths: Sequence[str]) -> Tensor:
+    """``[n, D]`` L2-normalized; of each row the file is known by which an error names it."""
+    broken = (~embeddings.isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"the embedding of {paths[broken[0]]} holds NaN or infinite values, as {len(broken)} of {len(paths)} in its batch do: the"
+            " checkpoint is of a diverged training, or the numbers overflow in half precision (take precision='32-true')"
+        )
+    return F.normalize(embeddings, dim=1)
 
 
 def write_embeddings(path: Path, images: EmbeddedImages) -> None:

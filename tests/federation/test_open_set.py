@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from lightning_reid.federation.open_set import generic_scores
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.records import ImageRecord
 
 GALLERY = tuple(ImageRecord(f"{pid}", pid, 2) for pid in (1, 2, 3, 4))
@@ -19,7 +19,7 @@ class Embedder(nn.Module):
     device = torch.device("cpu")
 
     def embed_batch(self, batch):
-        return SimpleNamespace(embedding=batch["images"])
+        return EmbeddingOutput(batch["images"], batch["images"])
 
 
 class People:

@@ -78,8 +78,7 @@ def by_embedding_crops(module: HSR) -> None:
     with network_embedder(module.network, SIZE, torch.device("cpu")) as embed:
         embed(crops)
     module.forward = lambda clips: module.network(clips[:, 0]).embedding  # crops come as clips of one frame
-    with module_embedder(a_trainer(), module, SIZE, 1) as embed:
-        embed(crops)
+    module_embedder(a_trainer(), module, SIZE, 1)(crops)
 
 
 def by_a_dry_run(module: HSR) -> None:
