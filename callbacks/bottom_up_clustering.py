@@ -44,6 +44,14 @@ class BottomUpClustering(TargetClustering):
 
     Raises:
         ValueError: An argument is out of range (here); a fit goes on from another clustering, which left images out (when it begins).
+
+    Example:
+        >>> from lightning_reid.callbacks import BottomUpClustering
+        >>> merging = BottomUpClustering(every_n_epochs=2, initial_epochs=4, merge_share=0.05)
+        >>> [epoch for epoch in range(1, 11) if merging.is_due(epoch)]  # after which epochs clusters are merged
+        [4, 6, 8, 10]
+        >>> merging.merges_a_step(num_images=200)
+        10
     """
 
     def __init__(

@@ -32,6 +32,16 @@ class FilterPruning(pl.Callback, ABC):
     Attributes:
         history: A row for each pruning step: what was left of each resource, and of how many channels.
         done: Whether there is nothing more to prune.
+
+    Example:
+        >>> from lightning_reid.callbacks import CAIEPruning, FilterPruning
+        >>> pruning = CAIEPruning({"flops": 0.5})
+        >>> isinstance(pruning, FilterPruning), pruning.network, pruning.done
+        (True, 'network', False)
+        >>> pruning.plan
+        Traceback (most recent call last):
+            ...
+        RuntimeError: the channels of a network are found with its first batch: fit first
     """
 
     def __init__(self, *, stop: bool = True, network: str = "network") -> None:

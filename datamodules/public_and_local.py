@@ -31,6 +31,17 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     Raises:
         ValueError: The public data set shows nobody.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.datamodules import PublicAndLocalDataModule
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> data = PublicAndLocalDataModule(read_market_folder(market), read_market_folder(duke), batch_size=8)
+        >>> data.num_local, data.num_public
+        (10, 8)
+        >>> data.choose_public(torch.arange(len(data.chosen_public)) < 5)  # five public images take part from now on
+        >>> int(data.chosen_public.sum())
+        5
     """
 
     def __init__(self, local: Splits[ImageRecord], public: Splits[ImageRecord], batch_size: int = 64, **options: Any) -> None:

@@ -24,6 +24,13 @@ class UnlabeledDataModule(TargetImagesDataModule):
         batch_size: Images a training batch; all of them where there are fewer.
         erasing_probability: Chance of random erasing, in [0, 1]; BUC's public code has none.
         options: Further arguments of :class:`ImageReIDDataModule`; identities and their images, ``p`` and ``k``, are not drawn.
+
+    Example:
+        >>> from lightning_reid.datamodules import UnlabeledDataModule
+        >>> data = UnlabeledDataModule(market, batch_size=8)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> len(data.target_records) == data.num_images, data.target_state is None
+        (True, True)
     """
 
     def __init__(self, dataset: str = "market1501", *, batch_size: int = 16, erasing_probability: float = 0.0, **options: Any) -> None:

@@ -45,6 +45,16 @@ class GeneratedPedestrians:
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> from lightning_reid.datamodules.generated import GeneratedPedestrians
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> people = GeneratedPedestrians("market-like", num_train_pids=3, num_test_pids=2, num_distractors=1, height=64, width=32)
+        >>> people.render(pid=1, camid=2, k=0).shape
+        (64, 32, 3)
+        >>> dataset = read_market_folder(people.write(folder / "people", progress=False))
+        >>> len({record.pid for record in dataset.train}), len({record.pid for record in dataset.query})
+        (3, 2)
     """
 
     preset: str = "market-like"

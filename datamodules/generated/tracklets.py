@@ -54,6 +54,14 @@ class GeneratedTracklets:
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> from lightning_reid.datamodules.generated import GeneratedTracklets
+        >>> from lightning_reid.datamodules.readers import read_mars_folder
+        >>> walks = GeneratedTracklets(num_train_pids=2, num_test_pids=1, num_distractors=1, frames=(3, 5), height=64, width=32)
+        >>> dataset = read_mars_folder(walks.write(folder / "walks", progress=False))
+        >>> len({record.pid for record in dataset.train}), 3 <= len(dataset.train[0].paths) <= 5
+        (2, True)
     """
 
     preset: str = "mars-like"

@@ -15,6 +15,13 @@ class Detections(NamedTuple):
     Attributes:
         boxes: ``[K, 4]`` float32, x0, y0, x1, y1 in pixels of that image; a pixel's left edge has its column's number.
         scores: ``[K]`` float32 in [0, 1], large is sure.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import Detections
+        >>> found = Detections(boxes=torch.tensor([[8.0, 4.0, 24.0, 60.0]]), scores=torch.tensor([0.9]))
+        >>> (found.boxes[:, 2:] - found.boxes[:, :2]).tolist()  # width and height of each person, in pixels
+        [[16.0, 56.0]]
     """
 
     boxes: Tensor
@@ -28,6 +35,16 @@ class PersonDetector(Protocol):
     Attributes:
         name: The model and the settings that its answers depend on, with a digest of the weights: it goes into the key of caches, so
             two detectors that answer differently must not share it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import Detections, PersonDetector
+        >>> class WholeImage:
+        ...     name = "whole image"
+        ...     def __call__(self, images):
+        ...         return [Detections(torch.tensor([[0.0, 0.0, one.shape[2], one.shape[1]]]), torch.ones(1)) for one in images]
+        >>> isinstance(WholeImage(), PersonDetector)
+        True
     """
 
     @property

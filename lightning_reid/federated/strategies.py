@@ -88,6 +88,17 @@ class FedPav:
 
     Raises:
         ValueError: No prefix, or a quorum out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedPav
+        >>> from lightning_reid.federated.strategies import Reply
+        >>> strategy = FedPav()
+        >>> state = strategy.begin({"network.weight": torch.zeros(1), "classifier.weight": torch.zeros(4, 1)}, clients=["a", "b"])
+        >>> replies = [Reply("a", {"network.weight": torch.tensor([1.0])}, 30), Reply("b", {"network.weight": torch.tensor([5.0])}, 10)]
+        >>> report = strategy.aggregate(state, replies)
+        >>> report.used, state.tensors  # (30 * 1 + 10 * 5) / 40; classifiers stay with the clients
+        (['a', 'b'], {'network.weight': tensor([2.])})
     """
 
     name: ClassVar[str] = "FedPav"
@@ -193,6 +204,13 @@ class FedUReID(FedPav):
         quorum: See :class:`FedPav`.
 
     Source: FedUReID, "personalized update".
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedUReID
+        >>> local, message = {"network.weight": torch.tensor([1.0])}, {"network.weight": torch.tensor([3.0])}
+        >>> FedUReID(local_share=0.25).receive(local, message)  # 0.25 * 1 + 0.75 * 3
+        {'network.weight': tensor([2.5000])}
     """
 
     name: ClassVar[str] = "FedUReID"
@@ -214,6 +232,13 @@ class FedFR(FedPav):
 
     Source: thesis, section 7.3.3, eq. 7.2 and 7.4, algorithm 4. The public code never sends the averaged proxies back; here eq. 7.4 is
     what it says.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedFR
+        >>> module = {name: torch.zeros(1) for name in ("network.weight", "public_proxies", "local_proxies", "heads")}
+        >>> sorted(FedFR().begin(module, clients=["office", "station"]).tensors)  # what the server holds
+        ['network.weight', 'public_proxies']
     """
 
     name: ClassVar[str] = "FedFR"

@@ -52,6 +52,14 @@ class FedFRClient(ImageReIDModule):
 
     Raises:
         ValueError: A number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import FedFRClient
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = FedFRClient(num_local=3, num_public=20, **tiny)
+        >>> model.eval()(torch.rand(2, 3, 64, 32)).shape, model.public_proxies.shape, model.local_proxies.shape
+        (torch.Size([2, 16]), torch.Size([20, 16]), torch.Size([3, 16]))
     """
 
     def __init__(

@@ -18,6 +18,13 @@ def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias
 
     It is the gradient with respect to a gate of 1 behind the layer. Source: thesis, section 6.4.1, after Molchanov et al. 2019
     (arXiv:1906.10771), eq. 8.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import batch_norm_score
+        >>> weight, bias = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])
+        >>> batch_norm_score(weight, bias, torch.tensor([0.5, 3.0]), torch.tensor([4.0, 9.0]))  # 2 * 0.5 + 1 * 4, and 1 * 3 + 0 * 9
+        tensor([5., 3.])
     """
     return (weight * weight_gradient + bias * bias_gradient).detach()
 
@@ -40,6 +47,13 @@ def loss_impact(scores: Sequence[Tensor], coupled: CoupledImpact = "square of su
 
     Raises:
         ValueError: There are no scores, their lengths differ, or ``coupled`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import loss_impact
+        >>> scores = [torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 3.0])]  # of two layers that share two channels
+        >>> loss_impact(scores).tolist(), loss_impact(scores, coupled="sum of squares").tolist()
+        ([0.0, 25.0], [2.0, 13.0])
     """
     if coupled not in get_args(CoupledImpact):
         raise ValueError(f"coupled must be one of {get_args(CoupledImpact)}, got {coupled!r}")

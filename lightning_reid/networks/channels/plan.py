@@ -25,6 +25,13 @@ class ChannelPlan:
     Attributes:
         input_shape: Of the tensor the network is traced with, e.g. ``(1, 3, 256, 128)``.
         keep: By name of a layer, ``[C]`` bool over its output channels, on the CPU; layers that are not named keep all.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import ChannelPlan
+        >>> plan = ChannelPlan((1, 3, 64, 32), {"backbone.trunk.layer1.0.conv1": torch.arange(8) < 6})
+        >>> {name: int(mask.sum()) for name, mask in plan.keep.items()}  # channels that are left
+        {'backbone.trunk.layer1.0.conv1': 6}
     """
 
     input_shape: tuple[int, ...]
@@ -50,6 +57,17 @@ def materialize(network: Network, plan: ChannelPlan) -> Network:
     Raises:
         ValueError: The plan names a layer that the network has not, or another number of channels, or keeps none; or the network cannot
             be traced.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, build_backbone, materialize
+        >>> network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])).eval()
+        >>> plan = ChannelPlan((1, 3, 64, 32), {"backbone.trunk.layer1.0.conv1": torch.arange(8) < 6})
+        >>> smaller = materialize(network, plan)
+        >>> smaller.get_submodule("backbone.trunk.layer1.0.conv1").out_channels
+        6
+        >>> smaller(torch.rand(2, 3, 64, 32)).embedding.shape  # as wide as before
+        torch.Size([2, 16])
     """
     smaller = copy.deepcopy(network)
     layers = dict(smaller.named_modules())
