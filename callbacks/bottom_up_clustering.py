@@ -86,7 +86,7 @@ class BottomUpClustering(TargetClustering):
         self.profile_steps, self.eps, self.min_samples, self.k1, self.k2 = profile_steps, eps, min_samples, k1, k2
 
     def merges_a_step(self, num_images: int) -> int:
-        """Clusters that go at a step."""
+        """How many clusters a step takes away, of so many images."""
         return self.num_merges if self.num_merges is not None else max(1, int(self.merge_share * num_images))
 
     @override

@@ -111,7 +111,7 @@ class ClusterStripLogger(pl.Callback):
 
 
 def cluster_strips(state: TargetState, followed: list[int], max_images: int) -> list[dict[str, Any]]:
-    """For every followed image its cluster: ``rows`` of the nearest members, the exemplar first, how many are selected, of how many."""
+    """The cluster of every followed image: ``rows`` of the nearest members, the exemplar first, how many are selected, of how many."""
     embeddings, exemplars = state.embedded, _exemplars(state)
     joined, strips = nearest_exemplar(embeddings, exemplars), []
     for image in followed:

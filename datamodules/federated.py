@@ -119,11 +119,11 @@ class FederatedData:
         return settings | {"clients": {name: counts[name] | {"files": self._files[name]} for name in counts}}
 
     def save(self, path: Path) -> None:
-        """Write the split as JSON."""
+        """Write the split as a JSON file, every image's client included."""
         write_json(path, self.as_json())
 
     def print(self) -> None:
-        """Print who has how much."""
+        """Print a table of who has how many images, people and cameras."""
         table = Table(title=f"{len(self._rows)} clients by {self.split}, seed {self.seed}")
         for heading in ("client", "images", "identities", "cameras"):
             table.add_column(heading, justify="left" if heading == "client" else "right")

@@ -58,7 +58,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     @override
     def check_training_identities(self) -> None:
-        """Batches are of any images: there is no P to reach."""
+        """Check nothing: batches are of any images, there is no P to reach."""
 
     @property
     @override
@@ -74,11 +74,11 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     @property
     def local_labels(self) -> Tensor:
-        """``[N_l]`` int64 in ``0..K_l-1``."""
+        """The identity of each of the client's own images: ``[N_l]`` int64 in ``0..K_l-1``."""
         return self._labels[: self._num_local_images]
 
     def choose_public(self, chosen: Tensor) -> None:
-        """Which public images take part from the next epoch on.
+        """Say which public images take part from the next epoch on.
 
         Args:
             chosen: ``[N_g]`` bool.

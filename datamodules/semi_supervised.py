@@ -145,7 +145,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @property
     def labeled_records(self) -> tuple[ImageRecord, ...]:
-        """The N_l labeled images."""
+        """The N_l labeled images, in the order of ``labeled_pids``."""
         return self.dataset.train[: self._num_labeled]
 
     @property

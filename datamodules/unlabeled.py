@@ -39,7 +39,7 @@ class UnlabeledDataModule(TargetImagesDataModule):
 
     @override
     def check_training_identities(self) -> None:
-        """Identities are unknown; there must be images."""
+        """Check that there are images: identities are unknown."""
         if len(self.dataset.train) < 2:
             raise ValueError(f"{self.dataset_name} has {len(self.dataset.train)} training images: there is nothing to cluster")
 

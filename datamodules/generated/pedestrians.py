@@ -80,7 +80,7 @@ class GeneratedPedestrians:
 
     @property
     def domain(self) -> DomainPreset:
-        """The preset itself."""
+        """The settings of the preset that ``preset`` names."""
         return PRESETS[self.preset]
 
     @cached_property
@@ -114,7 +114,7 @@ class GeneratedPedestrians:
         return take_photograph(rng, domain, site, visit, 0 if nobody else k, missed=pid == JUNK_PID)
 
     def encode(self, pid: int, camid: int, k: int) -> bytes:
-        """The same crop as a JPEG file of the camera's quality; arguments and errors as ``render``."""
+        """A crop as a JPEG file of the camera's quality; arguments and errors as ``render``."""
         image = cv2.cvtColor(self.render(pid, camid, k), cv2.COLOR_RGB2BGR)
         return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.domain.cameras[camid - 1].quality])[1].tobytes()
 

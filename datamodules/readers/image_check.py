@@ -51,7 +51,7 @@ def find_unreadable_images(records: Iterable[ImageRecord], *, decode: bool = Fal
 def find_unreadable_files(
     paths: Iterable[str], *, decode: bool = False, num_threads: int = 8, progress: bool = False
 ) -> list[UnreadableImage]:
-    """As ``find_unreadable_images``, of files; MARS' 1.2 million take minutes, so a bar can be shown.
+    """List the files that are no image, as ``find_unreadable_images`` does; MARS' 1.2 million take minutes, so a bar can be shown.
 
     Args:
         paths: Files to check.

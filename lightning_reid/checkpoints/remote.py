@@ -28,7 +28,7 @@ _CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Generation:
-    """One upload.
+    """One upload of a checkpoint, and how to tell whether it is whole.
 
     Attributes:
         name: Of its file, beside the pointer; ``last.ckpt.<number>-<draw>.generation``.

@@ -38,12 +38,12 @@ class SimilarityGraph:
 
     @property
     def total(self) -> int:
-        """Number of points N."""
+        """N, the number of points of the graph."""
         return len(self.starts) - 1
 
     @property
     def rows(self) -> Tensor:
-        """``[E]`` int64."""
+        """The row i of each pair (i, j), as ``columns`` holds j: ``[E]`` int64."""
         return torch.arange(self.total, device=self.starts.device).repeat_interleave(self.starts.diff())
 
 

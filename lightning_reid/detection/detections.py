@@ -49,7 +49,7 @@ class PersonDetector(Protocol):
 
     @property
     def name(self) -> str:
-        """See the class; a plain attribute will do."""
+        """The model and the settings that its answers depend on, for keys of caches; a plain attribute will do."""
 
     def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
         """The people in each of the images ``[3, h, w]`` uint8 RGB, of any sizes; an image without any has K = 0."""
@@ -100,5 +100,5 @@ def _checked(answer: Detections, image: Tensor, where: str) -> Detections:
 
 
 def no_detections() -> Detections:
-    """Nobody: K = 0."""
+    """The answer for an image that shows nobody: K = 0."""
     return Detections(torch.empty(0, 4), torch.empty(0))

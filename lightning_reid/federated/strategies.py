@@ -53,7 +53,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What became of a round.
+    """What became of a round: whose replies were averaged, whose were not, and why.
 
     Attributes:
         round: Its number, from 0.
@@ -143,7 +143,7 @@ class FedPav:
         return dict(state.tensors)
 
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
-        """What a client goes on with.
+        """The tensors that a client goes on with when the server's message has come.
 
         Args:
             local: The shared tensors as the client ended its last round.
@@ -153,7 +153,7 @@ class FedPav:
         return dict(message)
 
     def enough(self, state: ServerState) -> int:
-        """Replies that a round needs."""
+        """How many replies a round needs to count: the quorum's share of the clients, rounded up."""
         return ceil(self.quorum * len(state.clients))
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply], absent: Mapping[str, str] | None = None) -> RoundReport:
@@ -223,7 +223,7 @@ class FedUReID(FedPav):
 
     @override
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
-        """The interpolation of both."""
+        """The interpolation of the client's own tensors and the server's: ``local_share`` of the former."""
         return interpolate(local, message, self.local_share)
 
 

@@ -45,7 +45,7 @@ class Client:
 
     @property
     def num_images(self) -> int:
-        """It trains on, its weight in the average."""
+        """How many images it trains on: its weight in the average."""
         return self.data.num_images
 
 

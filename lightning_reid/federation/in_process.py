@@ -77,7 +77,7 @@ class Federation(FederationServer):
 
     @property
     def clients(self) -> list[Client]:
-        """Sorted by id."""
+        """The clients of the federation, sorted by id."""
         return [member.client for member in self.members]
 
     @override

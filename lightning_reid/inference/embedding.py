@@ -124,7 +124,7 @@ class EmbeddingPass:
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
 
     def run(self, network: EmbeddingNetwork, paths: Sequence[str]) -> EmbeddedImages:
-        """Embed image files.
+        """Embed image files with a network: an L2-normalized row for each that can be read.
 
         Args:
             network: Is put onto the device, and into evaluation mode for the time of the pass.

@@ -21,7 +21,7 @@ QUERY_FRAME, ANSWER_FRAME, PAPER = (40, 90, 180), (150, 150, 150), (255, 255, 25
 
 
 class Neighbor(NamedTuple):
-    """An answer to a query.
+    """An image found for a query: its rank, its file and how similar it is.
 
     Attributes:
         rank: From 1, the nearest.

@@ -1,4 +1,4 @@
-"""Identity classification."""
+"""The loss of identity classification: cross-entropy with smoothed labels."""
 
 from __future__ import annotations
 

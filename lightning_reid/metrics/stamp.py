@@ -9,7 +9,7 @@ from typing_extensions import override
 
 @dataclass(frozen=True, slots=True)
 class ProtocolStamp:
-    """Without these facts two scores cannot be compared.
+    """How scores were measured: without these facts two of them cannot be compared.
 
     Attributes:
         dataset: Name of the data set, with its version or split where it has several.

@@ -100,7 +100,7 @@ class DistilledReID(SupervisedReID):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether the loss needs one."""
+        """Whether the loss needs a teacher: not with ``alpha=0`` and ``embeddings="none"``."""
         return bool(self.hparams["alpha"] > 0 or self.hparams["embeddings"] != "none")
 
     @override

@@ -125,7 +125,7 @@ class FedFRClient(ImageReIDModule):
         self.heads.copy_(F.normalize(local_means, dim=1))
 
     def adapt_alone(self, distillation: float) -> None:
-        """From now on train by CosFace alone, beside ``distillation`` times the global model's logits: local adaptation (Table 7.2)."""
+        """Train by CosFace alone from now on, beside ``distillation`` times the global model's logits: local adaptation (Table 7.2)."""
         self.hparams["contrastive_weight"] = self.hparams["branch_weight"] = 0.0
         self.hparams["cosface_weight"], self.hparams["distillation"] = 1.0, distillation
 

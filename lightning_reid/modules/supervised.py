@@ -1,4 +1,4 @@
-"""Supervised image re-ID."""
+"""Supervised image re-ID: a module over images that learns identities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervised video re-ID."""
+"""Supervised video re-ID: a module over clips that learns identities."""
 
 from __future__ import annotations
 

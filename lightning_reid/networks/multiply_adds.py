@@ -28,7 +28,7 @@ class MultiplyAdds(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All multiply-adds."""
+        """All multiply-adds, of layers and attention together."""
         return self.layers + self.attention
 
 

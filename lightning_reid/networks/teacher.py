@@ -67,7 +67,7 @@ class Teacher(nn.Module):
 
     @property
     def num_classes(self) -> int | None:
-        """C, ``None`` without classifier."""
+        """C, the number of classes of its classifier; ``None`` without one."""
         return None if self.classifier is None else self.classifier.out_features
 
     @override

@@ -112,7 +112,7 @@ class PackedTracklet:
 
     @cached_property
     def num_frames(self) -> int:
-        """F."""
+        """F, the number of frames of the tracklet."""
         return int(self._open().get_slice("pictures").get_shape()[0])
 
     @property
@@ -122,12 +122,12 @@ class PackedTracklet:
 
     @property
     def encoding(self) -> str:
-        """``"raw"`` or ``"jpeg"``."""
+        """How frames are stored: ``"raw"`` or ``"jpeg"``."""
         return self._told["encoding"]
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the writer added."""
+        """The metadata that the writer added, by name."""
         return {name: value for name, value in self._told.items() if name not in _OWN_METADATA}
 
     def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias
 
 
 def filter_score(weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None) -> Tensor:
-    """The same, ``[N]``, for a layer without normalization behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
+    """``batch_norm_score`` of a layer without normalization, ``[N]``: weight times gradient summed over each filter ``[N, C, ...]``."""
     score = (weight * weight_gradient).flatten(1).sum(1)
     return (score if bias is None or bias_gradient is None else score + bias * bias_gradient).detach()
 
@@ -91,5 +91,5 @@ class RunningImpact:
         self.num_batches += 1
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Forget the impacts and how many batches they are of."""
         self.values, self.num_batches = {}, 0

@@ -20,7 +20,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ChannelPlan:
-    """Which channels stay.
+    """Which channels of each layer of a network stay.
 
     Attributes:
         input_shape: Of the tensor the network is traced with, e.g. ``(1, 3, 256, 128)``.
@@ -43,7 +43,7 @@ class ChannelPlan:
 
     @classmethod
     def from_tensors(cls, content: Mapping[str, Any]) -> ChannelPlan:
-        """The way back."""
+        """The plan that ``as_tensors`` turned into tensors and plain values."""
         return cls(tuple(int(size) for size in content["input_shape"]), {name: mask.bool() for name, mask in content["keep"].items()})
 
 
