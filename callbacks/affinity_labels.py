@@ -58,6 +58,14 @@ class AffinityPseudoLabels(TargetClustering):
     Raises:
         ValueError: An argument is out of range (here), or labeled images are missing (``setup``).
         RuntimeError: The first clustering finds fewer than two clusters, or does not converge and ``unconverged="refuse"``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import AffinityPseudoLabels
+        >>> embeddings = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])  # two people, three images each
+        >>> found = AffinityPseudoLabels(preference="median", labels="hard").find_clusters(embeddings, None, None)
+        >>> found.labels.tolist(), found.exemplars.tolist()
+        ([0, 0, 0, 1, 1, 1], [1, 4])
     """
 
     def __init__(

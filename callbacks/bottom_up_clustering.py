@@ -44,6 +44,14 @@ class BottomUpClustering(TargetClustering):
 
     Raises:
         ValueError: An argument is out of range (here); a fit goes on from another clustering, which left images out (when it begins).
+
+    Example:
+        >>> from lightning_reid.callbacks import BottomUpClustering
+        >>> merging = BottomUpClustering(every_n_epochs=2, initial_epochs=4, merge_share=0.05)
+        >>> [epoch for epoch in range(1, 11) if merging.is_due(epoch)]  # after which epochs clusters are merged
+        [4, 6, 8, 10]
+        >>> merging.merges_a_step(num_images=200)
+        10
     """
 
     def __init__(
@@ -78,7 +86,7 @@ class BottomUpClustering(TargetClustering):
         self.profile_steps, self.eps, self.min_samples, self.k1, self.k2 = profile_steps, eps, min_samples, k1, k2
 
     def merges_a_step(self, num_images: int) -> int:
-        """Clusters that go at a step."""
+        """How many clusters a step takes away, of so many images."""
         return self.num_merges if self.num_merges is not None else max(1, int(self.merge_share * num_images))
 
     @override

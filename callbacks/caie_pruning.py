@@ -50,6 +50,16 @@ class CAIEPruning(FilterPruning):
     Raises:
         ValueError: An argument is out of range (here); constraints that hold already or cannot be reached, or a network that cannot be
             traced (with the first batch).
+
+    Example:
+        >>> from lightning_reid.callbacks import CAIEPruning
+        >>> pruning = CAIEPruning({"flops": 0.5, "params": 0.6}, filters_per_step=8)  # pl.Trainer(callbacks=[pruning]); then materialize
+        >>> pruning.done, pruning.history  # before the fit
+        (False, [])
+        >>> CAIEPruning({"flops": 50})
+        Traceback (most recent call last):
+            ...
+        ValueError: constraints are shares in (0, 1] of flops, params, latency, got {'flops': 50}
     """
 
     def __init__(

@@ -38,6 +38,14 @@ class ClusterStripLogger(pl.Callback):
         num_clusters: Images that are followed: exemplars of the first iteration it sees, chosen by ``seed`` among clusters of 4 or more.
         max_images: Members drawn of a cluster, the nearest ones.
         seed: Of the choice.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import AffinityPseudoLabels, ClusterStripLogger
+        >>> strips = ClusterStripLogger("strips.png", num_clusters=3)
+        >>> trainer = pl.Trainer(accelerator="cpu", callbacks=[AffinityPseudoLabels(), strips], logger=False)  # drawn after what clusters
+        >>> [type(callback).__name__ for callback in trainer.callbacks[:2]], strips.num_clusters
+        (['AffinityPseudoLabels', 'ClusterStripLogger'], 3)
     """
 
     def __init__(self, path: str | Path = "strips.png", num_clusters: int = 2, max_images: int = 14, seed: int = 0) -> None:
@@ -103,7 +111,7 @@ class ClusterStripLogger(pl.Callback):
 
 
 def cluster_strips(state: TargetState, followed: list[int], max_images: int) -> list[dict[str, Any]]:
-    """For every followed image its cluster: ``rows`` of the nearest members, the exemplar first, how many are selected, of how many."""
+    """The cluster of every followed image: ``rows`` of the nearest members, the exemplar first, how many are selected, of how many."""
     embeddings, exemplars = state.embedded, _exemplars(state)
     joined, strips = nearest_exemplar(embeddings, exemplars), []
     for image in followed:

@@ -44,6 +44,14 @@ class CPOPruning(FilterPruning):
     Raises:
         ValueError: An argument is out of range (here); validations that do not fall on the end of a trial, or an ignored group that does
             not exist (when the fit begins); a metric that validation does not log (with the first one).
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import CPOPruning
+        >>> pruning = CPOPruning(expected_drop=0.02, retrain_epochs=4)  # two points of val/mAP
+        >>> trainer = pl.Trainer(accelerator="cpu", max_epochs=-1, check_val_every_n_epoch=4, callbacks=[pruning], logger=False)
+        >>> pruning.metric, pruning.retrain_epochs % trainer.check_val_every_n_epoch
+        ('val/mAP', 0)
     """
 
     def __init__(

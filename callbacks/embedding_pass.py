@@ -49,7 +49,7 @@ def require_before(
 def embed_target(
     trainer: pl.Trainer, module: pl.LightningModule, space: EmbeddingSpace, *, with_parts: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """``embed_images`` of all target images."""
+    """Embed all target images, see ``embed_images``."""
     data = target_data(trainer, module)
     return embed_images(trainer, module, data.target_dataloader(), len(data.target_records), space, "target", with_parts=with_parts)
 

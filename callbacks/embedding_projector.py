@@ -37,6 +37,14 @@ class EmbeddingProjector(pl.Callback):
         num_clusters: Clusters drawn.
         max_points: Images drawn at most; t-SNE takes about a second for 300.
         seed: Seed of the choice of clusters and of t-SNE.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import EmbeddingProjector, PseudoLabelClustering
+        >>> projector = EmbeddingProjector("clusters.png", every_n_iterations=5)
+        >>> trainer = pl.Trainer(accelerator="cpu", callbacks=[PseudoLabelClustering(), projector], logger=False)  # after what clusters
+        >>> [type(callback).__name__ for callback in trainer.callbacks[:2]], projector.every_n_iterations
+        (['PseudoLabelClustering', 'EmbeddingProjector'], 5)
     """
 
     def __init__(

@@ -33,6 +33,16 @@ class FilterPruning(pl.Callback, ABC):
     Attributes:
         history: A row for each pruning step: what was left of each resource, and of how many channels.
         done: Whether there is nothing more to prune.
+
+    Example:
+        >>> from lightning_reid.callbacks import CAIEPruning, FilterPruning
+        >>> pruning = CAIEPruning({"flops": 0.5})
+        >>> isinstance(pruning, FilterPruning), pruning.network, pruning.done
+        (True, 'network', False)
+        >>> pruning.plan
+        Traceback (most recent call last):
+            ...
+        RuntimeError: the channels of a network are found with its first batch: fit first
     """
 
     def __init__(self, *, stop: bool = True, network: str = "network") -> None:
@@ -46,7 +56,7 @@ class FilterPruning(pl.Callback, ABC):
 
     @property
     def plan(self) -> ChannelPlan:
-        """Which channels are left.
+        """Which channels of the network are left, as ``materialize`` takes it.
 
         Raises:
             RuntimeError: No batch was seen yet.
@@ -62,7 +72,7 @@ class FilterPruning(pl.Callback, ABC):
 
     @property
     def masks(self) -> ChannelMasks:
-        """The masks that are played.
+        """The masks that are multiplied with what the network's layers give.
 
         Raises:
             RuntimeError: No fit goes on that has seen a batch.
@@ -139,11 +149,11 @@ class FilterPruning(pl.Callback, ABC):
             self._masks = None
 
     def channels_left(self) -> dict[str, int]:
-        """Of each group."""
+        """How many channels of each group are left, by its name."""
         return {name: int(mask.sum()) for name, mask in self.masks.keep.items()}
 
     def shares_left(self) -> dict[str, float]:
-        """Of each resource, in (0, 1]."""
+        """The share of each resource that is left, in (0, 1], by its name."""
         full, left = self.consumption(self.costs.full), self.consumption(self.channels_left())
         return {name: left[name] / full[name] for name in full}
 
@@ -174,5 +184,5 @@ class FilterPruning(pl.Callback, ABC):
 
 
 def forget_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """As a new optimizer of the same settings: what is known of parameters is dropped, learning rates stay."""
+    """Make an optimizer as a new one of the same settings: what it knows of parameters is dropped, learning rates stay."""
     optimizer.state.clear()

@@ -34,6 +34,15 @@ class HardNegativeSampling(pl.Callback):
 
     Raises:
         ValueError: The threshold is no cosine (here); the datamodule has no public images (when a fit begins).
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import HardNegativeSampling
+        >>> from lightning_reid.callbacks.hard_negatives import hard_negatives
+        >>> local, public = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])  # cosines 0.8 and 0
+        >>> sampling = HardNegativeSampling(threshold=0.4)
+        >>> hard_negatives(local, public, sampling.threshold).tolist()  # what it decides at the start of a fit
+        [True, False]
     """
 
     def __init__(self, threshold: float | None = 0.4) -> None:

@@ -24,7 +24,7 @@ _BYTES_A_PIXEL = {"raw": 3.0, "jpeg": 0.5}
 
 @dataclass(frozen=True)
 class RedetectionReport:
-    """What re-detection did to tracklets.
+    """What re-detection did to tracklets, counted.
 
     Attributes:
         tracklets: Their number.
@@ -50,7 +50,7 @@ class RedetectionReport:
 
     @classmethod
     def total(cls, reports: Iterable[RedetectionReport]) -> RedetectionReport:
-        """The sums."""
+        """The sum of several reports, number by number."""
         reports = list(reports)
         return cls(*(sum(getattr(report, field.name) for report in reports) for field in fields(cls)))
 

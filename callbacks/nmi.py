@@ -18,6 +18,18 @@ class NMILogger(EvaluationRows):
 
     Args:
         seed: Of the starts of k-means.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import NMILogger
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> model = SupervisedReID(backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> data = ImageReIDDataModule(market, image_size=(64, 32), p=4, num_workers=0)  # market: a folder in the Market naming
+        >>> trainer = pl.Trainer(accelerator="cpu", callbacks=[NMILogger()], logger=False, enable_progress_bar=False)
+        >>> (scores,) = trainer.test(model, data, verbose=False)
+        >>> 0 <= scores["test/NMI"] <= 1
+        True
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -45,6 +45,17 @@ class ProgressiveSelection(StateRefinement):
 
     Attributes:
         threshold: tau_l and its histograms of the latest selection; ``None`` before the first one, after a restart, and on ranks but 0.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import ProgressiveSelection
+        >>> from lightning_reid.records import LabeledEmbeddings, TargetState
+        >>> labeled = LabeledEmbeddings(torch.tensor([[0.0], [1.0], [8.0], [9.0]]), pids=torch.tensor([0, 0, 1, 1]))
+        >>> embeddings, exemplars = torch.tensor([[0.0], [0.5], [7.0]]), torch.tensor([0])
+        >>> state = TargetState(0, torch.zeros(3).long(), torch.arange(3), embeddings=embeddings, exemplars=exemplars, labeled=labeled)
+        >>> refined, metrics = ProgressiveSelection(step=1.0).refine(state, pids=torch.tensor([1, 1, 2]))
+        >>> refined.labels.tolist()  # labeled images of one person are 1 apart, of two people 7 and more
+        [0, 0, -1]
     """
 
     needs_labeled = True

@@ -32,6 +32,16 @@ class PseudoLabelClustering(TargetClustering):
     Raises:
         ValueError: An argument is out of range (here).
         RuntimeError: The first clustering finds fewer than two clusters (``on_fit_start``).
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import PseudoLabelClustering
+        >>> embeddings = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 1, 1])).float()  # two people, three images each
+        >>> clustering = PseudoLabelClustering(every_n_epochs=5, eps=0.5, min_samples=2, k1=3, k2=1)
+        >>> clustering.find_clusters(embeddings, None, None).labels.tolist()
+        [0, 0, 0, 1, 1, 1]
+        >>> [epoch for epoch in range(1, 16) if clustering.is_due(epoch)]  # after which epochs it clusters anew
+        [5, 10, 15]
     """
 
     def __init__(

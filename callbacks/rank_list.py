@@ -34,6 +34,19 @@ class RankListLogger(EvaluationRows):
 
     Raises:
         ValueError: Out of range; or (in ``setup``) the module does not score its embeddings.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import RankListLogger
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> model = SupervisedReID(backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> data = ImageReIDDataModule(market, image_size=(64, 32), p=4, num_workers=0)  # market: a folder in the Market naming
+        >>> ranks = RankListLogger(folder / "ranks.png", num_queries=4)
+        >>> trainer = pl.Trainer(accelerator="cpu", callbacks=[ranks], logger=False, enable_progress_bar=False)
+        >>> scores = trainer.test(model, data, verbose=False)
+        >>> ranks.path.exists()
+        True
     """
 
     def __init__(self, path: str | Path = "rank_list.png", num_queries: int = 8, top: int = 10) -> None:

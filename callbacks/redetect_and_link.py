@@ -68,6 +68,20 @@ class RedetectAndLink(pl.Callback):
             other settings than it was begun with.
         OSError: The cache does not fit on its disk; found before the work begins.
         FileNotFoundError: The checkpoint is not there, or tracklets that a resumed run was served have gone from the cache.
+
+    Example:
+        >>> import pytorch_lightning as pl
+        >>> from lightning_reid.callbacks import RedetectAndLink
+        >>> from lightning_reid.datamodules import VideoReIDDataModule
+        >>> from lightning_reid.datamodules.generated import GeneratedBoxDetector
+        >>> from lightning_reid.modules import VideoReID
+        >>> model = VideoReID("baseline", {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> data = VideoReIDDataModule(mars, image_size=(64, 32), clip_length=4, p=2, num_workers=0)  # mars: what GeneratedTracklets wrote
+        >>> redetect = RedetectAndLink(GeneratedBoxDetector(mars), model.network, cache=folder)
+        >>> trainer = pl.Trainer(accelerator="cpu", callbacks=[redetect], logger=False, enable_progress_bar=False)
+        >>> scores = trainer.test(model, data, verbose=False)
+        >>> redetect.report.redetected + redetect.report.kept_whole == redetect.report.frames
+        True
     """
 
     def __init__(

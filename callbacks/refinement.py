@@ -106,6 +106,16 @@ class PartBasedHomogeneity(StateRefinement):
         num_std: A cluster is imperfect when its mean silhouette lies so many standard deviations below the mean of all clusters. With
             ten clusters or fewer nothing can lie 3 standard deviations out.
         seed: Seed of the 2-means starts.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import PartBasedHomogeneity
+        >>> from lightning_reid.records import TargetState
+        >>> parts = torch.tensor([[0.0, 0.0], [0.1, 0.0], [3.0, 3.0], [3.1, 3.0], [9.0, 9.0], [9.1, 9.0]]).unsqueeze(2)
+        >>> state = TargetState(0, torch.tensor([0, 0, 0, 0, 1, 1]), torch.arange(6), embeddings=parts.flatten(1), parts=parts)
+        >>> refined, metrics = PartBasedHomogeneity(num_std=0.5).refine(state, pids=torch.tensor([1, 1, 2, 2, 3, 3]))
+        >>> refined.labels.tolist(), metrics["pbh/num_added"]  # two people had shared a cluster
+        ([0, 0, 2, 2, 1, 1], 1.0)
     """
 
     needs_parts = True
@@ -147,6 +157,16 @@ class InterCameraMining(StateRefinement):
         with_noise: Whether pairs train of which an end was left without a pseudo-label, by the clustering or by a selection. Algorithm 1
             pairs all images, so that a hard positive that DBSCAN calls noise is pulled near too; leaving such pairs out, the default, is
             ours: of noise section 4.3.1 has no label to learn. Statistics are of all pairs either way.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.callbacks import InterCameraMining
+        >>> from lightning_reid.records import TargetState
+        >>> embeddings = torch.tensor([[0.0], [1.0], [0.1], [1.1]])  # two people, each in two cameras
+        >>> state = TargetState(0, labels=torch.tensor([0, 1, 0, 1]), camids=torch.tensor([1, 1, 2, 2]), embeddings=embeddings)
+        >>> refined, metrics = InterCameraMining(k=1).refine(state, pids=torch.tensor([7, 8, 7, 8]))
+        >>> refined.neighbors.ranked.flatten().tolist(), metrics["icm/precision"]
+        ([2, 3, 0, 1], 1.0)
     """
 
     def __init__(self, k: int = 10, with_noise: bool = False) -> None:

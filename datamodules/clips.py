@@ -29,7 +29,7 @@ ClipChoice = Literal["rrs", "all", "even"]
 
 
 class Frames(NamedTuple):
-    """Frames of one tracklet.
+    """Frames of one tracklet, and which of their pixels are picture.
 
     Attributes:
         pixels: ``[F, 3, H, W]`` uint8 RGB.
@@ -173,7 +173,7 @@ class EvaluationClips(Dataset[dict[str, Tensor]]):
         return len(self.records)
 
     def num_clips(self) -> list[int]:
-        """Of each row."""
+        """How many clips each tracklet has, in the order of ``records``."""
         return [len(chosen_frames(len(record.paths), self.clip_length, self.clips)) for record in self.records]
 
     @override

@@ -48,6 +48,14 @@ class CrossDomainDataModule(TargetImagesDataModule):
         seed: Seed of draws and augmentations.
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         split: Which of the target's ten splits, where it has so many.
+
+    Example:
+        >>> from lightning_reid.datamodules import CrossDomainDataModule
+        >>> data = CrossDomainDataModule(source=duke, target=market, image_size=(64, 32), source_p=4)  # folders in the Market naming
+        >>> data.setup("fit")
+        >>> data.source.setup("fit")
+        >>> data.source.num_classes > 0, len(data.target_records) > 0, data.target_state  # nothing is believed of the target yet
+        (True, True, None)
     """
 
     def __init__(

@@ -44,6 +44,13 @@ class FederatedData:
 
     Raises:
         ValueError: No data set (here); a split that cannot be made (``setup``).
+
+    Example:
+        >>> from lightning_reid.datamodules import FederatedData
+        >>> data = FederatedData([market], split="identity", num_clients=2, p=4)  # market: a folder in the Market naming
+        >>> data.setup()
+        >>> {name: client.num_classes for name, client in data.clients.items()}
+        {'client0': 5, 'client1': 5}
     """
 
     def __init__(
@@ -112,11 +119,11 @@ class FederatedData:
         return settings | {"clients": {name: counts[name] | {"files": self._files[name]} for name in counts}}
 
     def save(self, path: Path) -> None:
-        """Write the split as JSON."""
+        """Write the split as a JSON file, every image's client included."""
         write_json(path, self.as_json())
 
     def print(self) -> None:
-        """Print who has how much."""
+        """Print a table of who has how many images, people and cameras."""
         table = Table(title=f"{len(self._rows)} clients by {self.split}, seed {self.seed}")
         for heading in ("client", "images", "identities", "cameras"):
             table.add_column(heading, justify="left" if heading == "client" else "right")

@@ -56,6 +56,16 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     Raises:
         ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P, too few people to hold out,
             or a Trainer that draws for itself (``setup``).
+
+    Example:
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> data = ImageReIDDataModule(market, image_size=(64, 32), p=4, k=2, num_workers=0)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> data.num_classes, len(data.people.held_out)
+        (8, 2)
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["images"].shape, batch["pids"].tolist()
+        (torch.Size([8, 3, 64, 32]), [2, 2, 4, 4, 3, 3, 6, 6])
     """
 
     noun: ClassVar[str] = "images"

@@ -30,7 +30,7 @@ class CorruptImageError(RuntimeError):
 
 
 def load_image(path: str) -> Tensor:
-    """Decode an image file.
+    """Decode an image file to a tensor of its pixels.
 
     Args:
         path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.

@@ -174,7 +174,7 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of training identities."""
+        """How many identities are trained on."""
         return max(0, int(self._labels.max()) + 1) if len(self._labels) else 0
 
     @property

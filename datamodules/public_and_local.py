@@ -31,6 +31,17 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     Raises:
         ValueError: The public data set shows nobody.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.datamodules import PublicAndLocalDataModule
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> data = PublicAndLocalDataModule(read_market_folder(market), read_market_folder(duke), batch_size=8)
+        >>> data.num_local, data.num_public
+        (10, 8)
+        >>> data.choose_public(torch.arange(len(data.chosen_public)) < 5)  # five public images take part from now on
+        >>> int(data.chosen_public.sum())
+        5
     """
 
     def __init__(self, local: Splits[ImageRecord], public: Splits[ImageRecord], batch_size: int = 64, **options: Any) -> None:
@@ -47,7 +58,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     @override
     def check_training_identities(self) -> None:
-        """Batches are of any images: there is no P to reach."""
+        """Check nothing: batches are of any images, there is no P to reach."""
 
     @property
     @override
@@ -63,11 +74,11 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
 
     @property
     def local_labels(self) -> Tensor:
-        """``[N_l]`` int64 in ``0..K_l-1``."""
+        """The identity of each of the client's own images: ``[N_l]`` int64 in ``0..K_l-1``."""
         return self._labels[: self._num_local_images]
 
     def choose_public(self, chosen: Tensor) -> None:
-        """Which public images take part from the next epoch on.
+        """Say which public images take part from the next epoch on.
 
         Args:
             chosen: ``[N_g]`` bool.

@@ -61,6 +61,13 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
     Raises:
         ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, or no
             unlabeled image (``setup``).
+
+    Example:
+        >>> from lightning_reid.datamodules import SemiSupervisedDataModule
+        >>> data = SemiSupervisedDataModule(market, labeled="2/5", p=2, unlabeled_per_batch=4)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> data.num_classes, {record.pid for record in data.target_records}  # four of ten people are known, the others' pid is hidden
+        (4, {-1})
     """
 
     def __init__(
@@ -138,7 +145,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @property
     def labeled_records(self) -> tuple[ImageRecord, ...]:
-        """The N_l labeled images."""
+        """The N_l labeled images, in the order of ``labeled_pids``."""
         return self.dataset.train[: self._num_labeled]
 
     @property

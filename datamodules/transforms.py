@@ -76,7 +76,7 @@ class EvaluationTransform:
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear with antialiasing; an image that has the size already is passed through."""
+    """An image resized bilinearly with antialiasing; one that has the size already is passed through."""
     if image.shape[1:] == (height, width):
         return image
     smaller_or_larger: Tensor = functional.resize_image(image, [height, width], antialias=True)

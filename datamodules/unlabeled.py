@@ -24,6 +24,13 @@ class UnlabeledDataModule(TargetImagesDataModule):
         batch_size: Images a training batch; all of them where there are fewer.
         erasing_probability: Chance of random erasing, in [0, 1]; BUC's public code has none.
         options: Further arguments of :class:`ImageReIDDataModule`; identities and their images, ``p`` and ``k``, are not drawn.
+
+    Example:
+        >>> from lightning_reid.datamodules import UnlabeledDataModule
+        >>> data = UnlabeledDataModule(market, batch_size=8)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> len(data.target_records) == data.num_images, data.target_state is None
+        (True, True)
     """
 
     def __init__(self, dataset: str = "market1501", *, batch_size: int = 16, erasing_probability: float = 0.0, **options: Any) -> None:
@@ -32,7 +39,7 @@ class UnlabeledDataModule(TargetImagesDataModule):
 
     @override
     def check_training_identities(self) -> None:
-        """Identities are unknown; there must be images."""
+        """Check that there are images: identities are unknown."""
         if len(self.dataset.train) < 2:
             raise ValueError(f"{self.dataset_name} has {len(self.dataset.train)} training images: there is nothing to cluster")
 

@@ -55,7 +55,7 @@ def collate_with_views(items: list[dict[str, Tensor]], num_labeled: int) -> dict
 
 
 def add_soft_labels(batch: dict[str, Any], soft_labels: Tensor) -> dict[str, Any]:
-    """Add ``soft_labels [B, C]``: of ``soft_labels [N_u, C]`` those of the batch's unlabeled images, zeros for labeled ones."""
+    """Add ``soft_labels [B, C]``: the rows of the batch's unlabeled images in ``soft_labels [N_u, C]``, zeros for labeled ones."""
     rows = batch["rows"]
     return batch | {"soft_labels": soft_labels[rows.clamp(min=0)].masked_fill((rows < 0)[:, None], 0)}
 

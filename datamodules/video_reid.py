@@ -83,6 +83,14 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     Raises:
         ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets, too few
             people to hold out, or a Trainer that draws for itself (``setup``).
+
+    Example:
+        >>> from lightning_reid.datamodules import VideoReIDDataModule
+        >>> data = VideoReIDDataModule(mars, image_size=(64, 32), clip_length=4, p=2, k=2, num_workers=0)
+        >>> data.setup("fit")  # mars: a folder in the layout of MARS
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["clips"].shape, batch["pids"].shape
+        (torch.Size([4, 4, 3, 64, 32]), torch.Size([4]))
     """
 
     noun: ClassVar[str] = "tracklets"

@@ -22,7 +22,7 @@ class LabeledData(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Number of training identities."""
+        """How many identities are trained on."""
 
 
 @runtime_checkable
@@ -31,7 +31,7 @@ class NamedPeople(LabeledData, Protocol):
 
     @property
     def people(self) -> TrainedPeople:
-        """Of the classes ``0..num_classes-1``, and those held out."""
+        """Who the classes ``0..num_classes-1`` are, and who is held out."""
 
 
 @runtime_checkable
@@ -100,11 +100,11 @@ class PartlyLabeledData(TargetData, Protocol):
 
     @property
     def labeled_records(self) -> tuple[ImageRecord, ...]:
-        """The N_l labeled images."""
+        """The N_l labeled images, in the order of ``labeled_pids``."""
 
     @property
     def labeled_pids(self) -> Tensor:
-        """``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``."""
+        """The identity of each labeled image: ``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``."""
 
     def labeled_dataloader(self) -> DataLoader:
         """This rank's share of the labeled images in the test-time transform; batches hold ``images`` and ``indices``."""
@@ -122,16 +122,16 @@ class PublicAndLocalData(Protocol):
 
     @property
     def local_labels(self) -> Tensor:
-        """``[N_l]`` int64 in ``0..K_l-1``."""
+        """The identity of each of the client's own images: ``[N_l]`` int64 in ``0..K_l-1``."""
 
     def choose_public(self, chosen: Tensor) -> None:
-        """Which public images take part from the next epoch on, ``[N_g]`` bool."""
+        """Say which public images take part from the next epoch on, ``[N_g]`` bool."""
 
     def local_dataloader(self) -> DataLoader:
         """This rank's share of the client's own images in the test-time transform; batches hold ``images`` and ``indices``."""
 
     def public_dataloader(self) -> DataLoader:
-        """This rank's share of the public images, likewise."""
+        """This rank's share of the public images in the test-time transform; batches hold ``images`` and ``indices``."""
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ DISTRACTOR_PID = 0
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One crop of one person.
+    """One crop of one person: its file, and who is seen where.
 
     Attributes:
         path: File of the crop.
@@ -93,11 +93,11 @@ class Splits(Generic[Record]):
 
 
 class ReIDDataset(Splits[ImageRecord]):
-    """A data set of crops."""
+    """A data set of crops, as a reader of images gives it."""
 
 
 class TrackletDataset(Splits[TrackletRecord]):
-    """A data set of tracklets."""
+    """A data set of tracklets, as a reader of videos gives it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class TrainedPeople:
         return (self.data, self.pids) == (other.data, other.pids)
 
     def as_plain(self) -> dict[str, Any]:
-        """As a checkpoint holds it; read back by ``of_checkpoint``."""
+        """The people as plain values, as a checkpoint holds them; read back by ``of_checkpoint``."""
         return {"data": self.data, "pids": list(self.pids), "held_out": list(self.held_out)}
 
     @classmethod
@@ -210,7 +210,7 @@ class TargetState:
 
     @property
     def embedded(self) -> Tensor:
-        """``embeddings``, of whoever cannot do without.
+        """``embeddings``, for whoever cannot do without them.
 
         Raises:
             RuntimeError: The state came out of a checkpoint, which leaves them out.
@@ -219,12 +219,12 @@ class TargetState:
 
     @property
     def embedded_halves(self) -> Tensor:
-        """``parts``, likewise."""
+        """``parts``, for whoever cannot do without them; errors as of ``embedded``."""
         return self._held("parts", self.parts)
 
     @property
     def embedded_labeled(self) -> LabeledEmbeddings:
-        """``labeled``, likewise."""
+        """``labeled``, for whoever cannot do without it; errors as of ``embedded``."""
         return self._held("labeled", self.labeled)
 
     def _held(self, name: str, value: Held | None) -> Held:

@@ -85,7 +85,7 @@ class Experiment:
         return stage.train(lambda: self.module(self.data.public.num_classes, 0, Method(public=False), **adam), self.data.public, epochs)[0]
 
     def module(self, num_local: int, num_public: int, method: Method, **options: Any) -> FedFRClient:
-        """Of the same first weights each time."""
+        """A client's module, of the same first weights each time."""
         pl.seed_everything(self.cfg.seed, workers=True, verbose=False)
         options = self.cfg.model.as_dict() | {"branch": method.branch} | method.weights() | options
         return FedFRClient(num_local, num_public, **options)

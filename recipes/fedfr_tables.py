@@ -29,7 +29,7 @@ class Method(NamedTuple):
     branch: Literal["one-vs-all", "cosface"] = "one-vs-all"
 
     def weights(self) -> dict[str, float]:
-        """Of the losses, as ``FedFRClient`` names them."""
+        """The weights of the three losses, as ``FedFRClient`` names them."""
         return {"cosface_weight": 1.0, "contrastive_weight": self.contrastive, "branch_weight": self.branch_weight}
 
 

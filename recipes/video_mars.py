@@ -81,7 +81,7 @@ class Rows:
         self._trained: dict[str, tuple[ResultRow, Stage]] = {}
 
     def data(self, row: VideoTableRow) -> VideoReIDDataModule:
-        """Of clips as long as the row's."""
+        """The data of a row, of clips as long as its network takes."""
         return VideoReIDDataModule(**(self.cfg.data.as_dict() | {"clip_length": row.clip_length}), seed=self.cfg.seed)
 
     def train(self, row: VideoTableRow) -> tuple[ResultRow, Stage]:

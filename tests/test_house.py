@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,34 @@ def test_every_package_is_in_the_build():
         for init in folder.rglob("__init__.py")
     }
     assert listed == present
+
+
+def public_summaries() -> list[tuple[str, str]]:
+    """The first line of every docstring of a module, class, method, property or function that has no underscore in front, and whose."""
+    found = []
+
+    def look(node: ast.Module | ast.ClassDef | ast.FunctionDef, name: str) -> None:
+        if docstring := ast.get_docstring(node):
+            found.append((name, docstring.splitlines()[0]))
+        for child in () if isinstance(node, ast.FunctionDef) else node.body:
+            if isinstance(child, (ast.ClassDef, ast.FunctionDef)) and not child.name.startswith("_"):
+                look(child, f"{name}:{child.name}")
+
+    for folder in FOLDERS.values():
+        for path in sorted(folder.rglob("*.py")):
+            look(ast.parse(path.read_text(encoding="utf-8")), str(path.relative_to(ROOT)))
+    return found
+
+
+FRAGMENT = re.compile(r"(As|For|Its|Likewise|Of|See|The same|The way back|Their|With|Without)\b|.*\blikewise\.?$")
+"""What only somebody understands who has read the line above, which is not there when an editor shows this one."""
+
+
+def test_a_docstring_begins_with_what_can_be_understood_by_itself():
+    summaries = public_summaries()
+    assert len(summaries) > 1000
+    assert [one for one in summaries if len(re.findall(r"\w[\w'-]*", one[1])) < 4] == []
+    assert [one for one in summaries if FRAGMENT.match(one[1])] == []
 
 
 def library_classes() -> list[type]:

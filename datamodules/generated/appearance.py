@@ -137,7 +137,7 @@ def _dye(rng: np.random.Generator, swatch: Swatch, spread: float = 9.0) -> Color
 
 
 def draw_top(rng: np.random.Generator, wardrobe: Wardrobe) -> Top:
-    """Draw a top."""
+    """Draw the clothing of an upper body from a wardrobe."""
     kind = cast(TopKind, _pick(rng, wardrobe.tops))
     color, accent = _dye(rng, wardrobe.top_colors), _dye(rng, wardrobe.top_colors)
     if sum(abs(a - b) for a, b in zip(color, accent)) < 110:  # an accent that cannot be seen is no accent

@@ -35,6 +35,16 @@ class GeneratedBoxDetector:
     Raises:
         FileNotFoundError: ``folder`` has no ``boxes.csv`` or no ``generated.json``.
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.datamodules.generated import GeneratedBoxDetector
+        >>> from lightning_reid.datamodules.images import load_image
+        >>> from lightning_reid.datamodules.readers import read_mars_folder
+        >>> detector = GeneratedBoxDetector(mars, jitter=0.0, miss=0.0)  # mars: what GeneratedTracklets wrote
+        >>> (found,) = detector([load_image(read_mars_folder(mars).train[0].paths[0])])
+        >>> found.boxes.shape[1], bool((found.scores > 0).all())
+        (4, True)
     """
 
     def __init__(self, folder: str | Path, jitter: float = 0.03, miss: float = 0.05, seed: int = 0) -> None:

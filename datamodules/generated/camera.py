@@ -106,7 +106,7 @@ def light_field(rng: np.random.Generator, camera: Camera, height: int, width: in
 
 
 def expose(canvas: Canvas, camera: Camera, weather: Weather, light: NDArray[np.float32], noise: NDArray[np.int16]) -> Canvas:
-    """Record a scene.
+    """Record a scene as a camera does: light, blur, noise and color.
 
     Args:
         canvas: ``[h, w, 3]`` uint8 RGB scene, at least the size of the crop.

@@ -29,7 +29,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Itinerary:
-    """Who is seen where.
+    """Who is seen where: which crops a generated data set consists of.
 
     Attributes:
         preset: The domain.

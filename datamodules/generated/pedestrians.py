@@ -45,6 +45,16 @@ class GeneratedPedestrians:
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> from lightning_reid.datamodules.generated import GeneratedPedestrians
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> people = GeneratedPedestrians("market-like", num_train_pids=3, num_test_pids=2, num_distractors=1, height=64, width=32)
+        >>> people.render(pid=1, camid=2, k=0).shape
+        (64, 32, 3)
+        >>> dataset = read_market_folder(people.write(folder / "people", progress=False))
+        >>> len({record.pid for record in dataset.train}), len({record.pid for record in dataset.query})
+        (3, 2)
     """
 
     preset: str = "market-like"
@@ -70,7 +80,7 @@ class GeneratedPedestrians:
 
     @property
     def domain(self) -> DomainPreset:
-        """The preset itself."""
+        """The settings of the preset that ``preset`` names."""
         return PRESETS[self.preset]
 
     @cached_property
@@ -104,7 +114,7 @@ class GeneratedPedestrians:
         return take_photograph(rng, domain, site, visit, 0 if nobody else k, missed=pid == JUNK_PID)
 
     def encode(self, pid: int, camid: int, k: int) -> bytes:
-        """The same crop as a JPEG file of the camera's quality; arguments and errors as ``render``."""
+        """A crop as a JPEG file of the camera's quality; arguments and errors as ``render``."""
         image = cv2.cvtColor(self.render(pid, camid, k), cv2.COLOR_RGB2BGR)
         return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.domain.cameras[camid - 1].quality])[1].tobytes()
 

@@ -28,7 +28,7 @@ def fill(canvas: Canvas, points: Sequence[Point], color: Color) -> None:
 
 
 def fill_ellipse(canvas: Canvas, center: Point, radii: Point, color: Color) -> None:
-    """Fill an upright ellipse."""
+    """Fill an upright ellipse with one color; ``center`` and ``radii`` are (x, y) in pixels."""
     cv2.ellipse(canvas, (round(center[0]), round(center[1])), (round(radii[0]), round(radii[1])), 0, 0, 360, color, cv2.FILLED)
 
 

@@ -26,7 +26,7 @@ Clothes = tuple[tuple[Top, ...], tuple[Bottom, ...]]
 
 @dataclass(frozen=True)
 class Passerby:
-    """A second person.
+    """A second person who crosses the picture while the first is followed.
 
     Attributes:
         person: Who.
@@ -54,7 +54,7 @@ class Passerby:
         return 1.0 + 1.2 * self.nearer
 
     def x(self, frame: int) -> float:
-        """Place across."""
+        """Place across the picture in a frame, measured from the labeled person."""
         return self.across(frame) + self.speed * (frame - self.meeting)
 
 
@@ -70,7 +70,7 @@ class Obstacle:
     meeting: float
 
     def x(self, frame: int) -> float:
-        """Place of its middle."""
+        """Place of its middle across the picture in a frame."""
         return self.speed * (frame - self.meeting)
 
 

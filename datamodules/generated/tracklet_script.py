@@ -29,7 +29,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Script:
-    """One tracklet.
+    """What happens in one tracklet: who walks how, and what the box does.
 
     Attributes:
         visit: Who walks how; its ``left`` and ``horizon`` tell where.

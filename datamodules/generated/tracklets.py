@@ -54,6 +54,14 @@ class GeneratedTracklets:
 
     Raises:
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> from lightning_reid.datamodules.generated import GeneratedTracklets
+        >>> from lightning_reid.datamodules.readers import read_mars_folder
+        >>> walks = GeneratedTracklets(num_train_pids=2, num_test_pids=1, num_distractors=1, frames=(3, 5), height=64, width=32)
+        >>> dataset = read_mars_folder(walks.write(folder / "walks", progress=False))
+        >>> len({record.pid for record in dataset.train}), 3 <= len(dataset.train[0].paths) <= 5
+        (2, True)
     """
 
     preset: str = "mars-like"
@@ -80,7 +88,7 @@ class GeneratedTracklets:
 
     @property
     def domain(self) -> TrackletPreset:
-        """The preset itself."""
+        """The settings of the preset that ``preset`` names."""
         return TRACKLET_PRESETS[self.preset]
 
     @cached_property
@@ -115,7 +123,7 @@ class GeneratedTracklets:
         return draw_frame(rng, site, _script(self.preset, self.seed, pid, camid, number), stretches, frame)
 
     def encode(self, pid: int, camid: int, number: int, frame: int) -> tuple[bytes, tuple[Seen, ...]]:
-        """The same as a JPEG file of the camera's quality; arguments and errors as ``render``."""
+        """A frame as a JPEG file of the camera's quality, and who can be seen in it; arguments and errors as ``render``."""
         drawn = self.render(pid, camid, number, frame)
         quality = [cv2.IMWRITE_JPEG_QUALITY, self.domain.domain.cameras[camid - 1].quality]
         return cv2.imencode(".jpg", cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR), quality)[1].tobytes(), drawn.people

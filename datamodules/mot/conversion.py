@@ -29,7 +29,7 @@ MAX_PER_TRACKLET = {"market": 12, "mars": 40}
 
 @dataclass(frozen=True)
 class ConversionCounts:
-    """What became of a sequence.
+    """What became of a sequence, counted.
 
     Attributes:
         boxes: Rows of the annotation.

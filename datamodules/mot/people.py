@@ -33,7 +33,7 @@ class PeopleRules:
     query_rule: QueryRule = "most-visible"
 
     def pid_of(self, mot_id: int) -> int:
-        """The person of a track.
+        """The number of the person whom a track shows.
 
         Raises:
             ValueError: ``pid_map`` lacks the track, or the person's number is below 1.

@@ -51,6 +51,12 @@ def read_dataset(name: DatasetName, root: StrPath, *, split: int = 0) -> ReIDDat
 
     Raises:
         ValueError: The name is unknown, or ``split`` is given for a set of one split; else as the reader says.
+
+    Example:
+        >>> from lightning_reid.datamodules.readers import read_dataset
+        >>> dataset = read_dataset("market-folder", market)  # or "market1501" and the folder of that set
+        >>> len({record.pid for record in dataset.train}), len({record.pid for record in dataset.query})
+        (10, 6)
     """
     match name:
         case "cuhk01":
@@ -106,6 +112,12 @@ def read_video_dataset(name: VideoDatasetName, root: StrPath, *, split: int = 0,
 
     Raises:
         ValueError: The name is unknown, or ``split`` is given for a set of one split; else as the reader says.
+
+    Example:
+        >>> from lightning_reid.datamodules.readers import read_video_dataset
+        >>> dataset = read_video_dataset("mars-folder", mars)  # or "mars" and the folder of that set
+        >>> [(part, len(records) > 0) for part, records in dataset.splits()]
+        [('train', True), ('query', True), ('gallery', True)]
     """
     match name:
         case "ilids-vid":

@@ -17,7 +17,7 @@ ILIDS_VID_NAMING = Naming(re.compile(r"cam(?P<camid>\d)_person(?P<pid>\d+)_(?P<f
 
 
 def read_ilids_vid(root: StrPath, split: int = 0, seed: int = 0) -> TrackletDataset:
-    """Read iLIDS-VID: ``sequences/cam1/person001/cam1_person001_00317.png`` = camera, person, frame of the video; ``cam2`` likewise.
+    """Read iLIDS-VID: ``sequences/cam1/person001/cam1_person001_00317.png`` = camera, person, frame of the video; and ``cam2``.
 
     Half of the 300 people train (300 tracklets); of the others camera 1 queries (150) and camera 2 is the gallery (150). The usual score is
     the mean over splits 0 to 9. These are the published ones where ``train-test people splits/train_test_splits_ilidsvid.mat`` of the

@@ -36,6 +36,14 @@ def find_unreadable_images(records: Iterable[ImageRecord], *, decode: bool = Fal
         records: Whose files to check.
         decode: Decode all pixels, which also finds files cut short; otherwise only the header is read, some twenty times faster.
         num_threads: Files open at the same time.
+
+    Example:
+        >>> from lightning_reid.datamodules.readers import find_unreadable_images
+        >>> from lightning_reid.records import ImageRecord
+        >>> written = (folder / "broken.jpg").write_text("no image")
+        >>> (unreadable,) = find_unreadable_images([ImageRecord(str(folder / "broken.jpg"), pid=1, camid=1)])
+        >>> unreadable.path.endswith("broken.jpg")
+        True
     """
     return find_unreadable_files([record.path for record in records], decode=decode, num_threads=num_threads)
 
@@ -43,7 +51,7 @@ def find_unreadable_images(records: Iterable[ImageRecord], *, decode: bool = Fal
 def find_unreadable_files(
     paths: Iterable[str], *, decode: bool = False, num_threads: int = 8, progress: bool = False
 ) -> list[UnreadableImage]:
-    """As ``find_unreadable_images``, of files; MARS' 1.2 million take minutes, so a bar can be shown.
+    """List the files that are no image, as ``find_unreadable_images`` does; MARS' 1.2 million take minutes, so a bar can be shown.
 
     Args:
         paths: Files to check.

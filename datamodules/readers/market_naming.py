@@ -108,6 +108,14 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
     Raises:
         FileNotFoundError: The folder, or a needed part of it, is missing or empty.
         ValueError: A file name does not parse, or a query shows nobody (pid 0 or -1).
+
+    Example:
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> dataset = read_market_folder(market, name="shop")  # market: a folder in the Market naming
+        >>> dataset.train[0].pid, dataset.train[0].camid, dataset.train[0].domain
+        (1, 1, 'shop')
+        >>> {part: len({record.pid for record in records if record.pid > 0}) for part, records in dataset.splits()}
+        {'train': 10, 'query': 6, 'gallery': 6}
     """
     needed = {"bounding_box_train": needs_train, "query": needs_test, "bounding_box_test": needs_test}
     entries = tuple(folder for folder, need in needed.items() if need) or MARKET_FOLDERS[:1]

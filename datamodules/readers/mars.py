@@ -70,6 +70,12 @@ def read_mars_folder(root: StrPath, name: str | None = None) -> TrackletDataset:
     Raises:
         FileNotFoundError: As ``read_mars``.
         ValueError: As ``read_mars``.
+
+    Example:
+        >>> from lightning_reid.datamodules.readers import read_mars_folder
+        >>> record = read_mars_folder(mars, name="shop").train[0]  # mars: a folder in the layout of MARS
+        >>> record.pid, record.domain, len(record.paths) > 1
+        (1, 'shop', True)
     """
     top = find_root(root, Layout(name or "mars folder", FOLDERS))
     return _read(top, name or top.resolve().name)

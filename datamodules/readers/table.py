@@ -36,6 +36,17 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
         ImportError: Parquet is asked for without pyarrow.
         ValueError: A column is missing, a cell is not what it should be (the line is named), an image is listed twice in one split, a
             needed split is empty, or a query shows nobody.
+
+    Example:
+        >>> from PIL import Image
+        >>> from lightning_reid.datamodules.readers import read_table
+        >>> Image.new("RGB", (32, 64)).save(folder / "a.png")
+        >>> with (folder / "crops.csv").open("w") as file:
+        ...     print("path,pid,camid,split", file=file)
+        ...     print("a.png,7,2,train", file=file)
+        >>> (record,) = read_table(folder / "crops.csv", needs_test=False).train
+        >>> record.pid, record.camid, record.domain
+        (7, 2, 'crops')
     """
     table = Path(path).expanduser()
     if not table.is_file():

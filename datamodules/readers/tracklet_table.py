@@ -33,6 +33,18 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
         ValueError: A column is missing, a cell is not what it should be (the line is named), an image is listed twice in one split, a
             tracklet has several people, cameras or domains, tells ``frame`` in some of its rows only or one frame twice, a needed split
             is empty, or a query shows nobody.
+
+    Example:
+        >>> from PIL import Image
+        >>> from lightning_reid.datamodules.readers import read_tracklet_table
+        >>> with (folder / "walk.csv").open("w") as file:
+        ...     print("path,pid,camid,tracklet,split", file=file)
+        ...     for name in ("a.png", "b.png"):
+        ...         Image.new("RGB", (32, 64)).save(folder / name)
+        ...         print(f"{name},7,2,t1,train", file=file)
+        >>> (record,) = read_tracklet_table(folder / "walk.csv", needs_test=False).train
+        >>> record.pid, record.camid, len(record.paths)
+        (7, 2, 2)
     """
     table = Path(path).expanduser()
     if not table.is_file():

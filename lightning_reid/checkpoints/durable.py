@@ -33,6 +33,14 @@ class DurableCheckpointIO(CheckpointIO):
     so that two take room, three during a save. Where the latest is gone or damaged (its checksums are looked at, which ``torch.load``
     does not do), the previous one is loaded, with a warning that says what is lost. URLs that fsspec knows are served too, see
     :class:`RemoteCheckpoint`. Under DDP rank 0 saves, as Lightning has it, and every rank loads.
+
+    Example:
+        >>> from lightning_reid.checkpoints import DurableCheckpointIO
+        >>> plugin = DurableCheckpointIO()  # pl.Trainer(plugins=[plugin])
+        >>> plugin.save_checkpoint({"epoch": 1}, folder / "last.ckpt")
+        >>> plugin.save_checkpoint({"epoch": 2}, folder / "last.ckpt")
+        >>> plugin.load_checkpoint(folder / "last.ckpt"), sorted(file.name for file in folder.iterdir())
+        ({'epoch': 2}, ['last.ckpt', 'last.ckpt.previous'])
     """
 
     @override

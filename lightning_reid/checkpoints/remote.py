@@ -28,7 +28,7 @@ _CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Generation:
-    """One upload.
+    """One upload of a checkpoint, and how to tell whether it is whole.
 
     Attributes:
         name: Of its file, beside the pointer; ``last.ckpt.<number>-<draw>.generation``.
@@ -209,6 +209,13 @@ def latest_upload(url: str) -> str:
 
     Raises:
         FileNotFoundError: There is no checkpoint.
+
+    Example:
+        >>> from lightning_reid.checkpoints import DurableCheckpointIO, latest_upload
+        >>> url = "memory://example/last.ckpt"  # or s3://bucket/run/last.ckpt
+        >>> DurableCheckpointIO().save_checkpoint({"epoch": 1}, url)
+        >>> latest_upload(url)
+        'memory://example/last.ckpt.1-....generation'
     """
     filesystem, path = url_to_fs(url)
     return RemoteCheckpoint(filesystem, path, url).places()[0][0]

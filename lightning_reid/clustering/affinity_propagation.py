@@ -71,6 +71,14 @@ def affinity_propagation(
         RuntimeError: No convergence, and ``unconverged="refuse"``.
 
     Source: Frey and Dueck 2007, Science 315:972; SGC-DPL, eq. 3.1.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import affinity_propagation
+        >>> points = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+        >>> found = affinity_propagation(-torch.cdist(points, points) ** 2, preference=-20.0)
+        >>> found.labels.tolist(), found.exemplars.tolist()
+        ([0, 0, 0, 1, 1, 1], [1, 4])
     """
     check_options(damping, max_iter, convergence_iter, unconverged)
     largest = largest_similarity(similarity)

@@ -41,6 +41,14 @@ def clustering_agreement(labels: Tensor, pids: Tensor) -> ClusteringAgreement:
         ValueError: The lengths differ, or there are no points.
 
     Source: Rosenberg and Hirschberg 2007; HSR, Fig. 4.5.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import clustering_agreement
+        >>> labels, pids = torch.tensor([0, 0, 1, 1, 1, -1]), torch.tensor([5, 5, 6, 6, 6, 7])
+        >>> agreement = clustering_agreement(labels, pids)
+        >>> agreement.v_measure, round(agreement.noise_fraction, 3)
+        (1.0, 0.167)
     """
     if labels.ndim != 1 or labels.shape != pids.shape or not len(labels):
         raise ValueError(f"need labels and pids of the same N >= 1 points, got shapes {tuple(labels.shape)} and {tuple(pids.shape)}")

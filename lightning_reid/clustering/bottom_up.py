@@ -38,6 +38,13 @@ def merge_closest_clusters(embeddings: Tensor, labels: Tensor, num_merges: int, 
 
     Raises:
         ValueError: A number is out of its range, labels leave numbers out, or embeddings are not finite.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import merge_closest_clusters
+        >>> embeddings = torch.tensor([[0.0], [0.1], [1.0], [1.3], [9.0]])
+        >>> merge_closest_clusters(embeddings, torch.arange(5), num_merges=2).tolist()
+        [0, 0, 1, 1, 2]
     """
     points = in_full_precision(embeddings)
     norms = squared_norms(points)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def cluster_centroids(embeddings: Tensor, labels: Tensor, num_clusters: int | None = None) -> Tensor:
-    """``cluster_means``, L2-normalized."""
+    """The mean embedding of every cluster, as ``cluster_means`` gives it, L2-normalized: ``[C, D]``."""
     return F.normalize(_cluster_sums(embeddings, labels, num_clusters)[0], dim=1)
 
 

@@ -33,6 +33,13 @@ def dbscan(distance: sparse.csr_matrix, eps: float, min_samples: int = 4) -> Ten
         ValueError: ``eps`` or ``min_samples`` out of range, or the distance is not square.
 
     Source: Ester et al. 1996; HSR, section 4.3.1.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import dbscan, jaccard_distance
+        >>> embeddings = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2], [90.0]])
+        >>> dbscan(jaccard_distance(embeddings, k1=3, k2=1), eps=0.5, min_samples=3).tolist()
+        [0, 0, 0, 1, 1, 1, -1]
     """
     _require_square(distance)
     if not 0 <= eps < 1:

@@ -35,7 +35,7 @@ def squared_norms(embeddings: Tensor, name: str = "embeddings") -> Tensor:
 
 
 def in_full_precision(embeddings: Tensor) -> Tensor:
-    """Without gradient; 16-bit floats become float32, because differences of near neighbors vanish in fewer bits."""
+    """The embeddings without gradient; 16-bit floats become float32, because differences of near neighbors vanish in fewer bits."""
     embeddings = embeddings.detach()
     return embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
 

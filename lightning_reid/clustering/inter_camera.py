@@ -29,6 +29,14 @@ def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10, *, with_
         ValueError: All images are of one camera, the lengths differ, or embeddings are not finite.
 
     Source: HSR, section 4.3.2, Algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import inter_camera_pairs
+        >>> embeddings, camids = torch.tensor([[0.0], [0.2], [0.1], [0.9]]), torch.tensor([1, 1, 2, 2])
+        >>> pairs = inter_camera_pairs(embeddings, camids, k=1)
+        >>> pairs.ranked.flatten().tolist(), pairs.mutual.flatten().tolist()
+        ([2, 2, 0, 1], [True, False, True, False])
     """
     if len(camids) and bool((camids == camids[0]).all()):
         raise ValueError(

@@ -50,6 +50,15 @@ def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_dista
 
     Raises:
         ValueError: Not ``1 <= k2 <= k1``, ``max_distance`` outside [0, 1], or embeddings that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import jaccard_distance
+        >>> distance = jaccard_distance(torch.tensor([[0.0], [0.1], [5.0], [5.1]]), k1=2, k2=1)
+        >>> distance.nnz  # of 16: images 0 and 1 have no surroundings in common with images 2 and 3, a distance of 1 that is not stored
+        8
+        >>> bool(distance[0, 1] < 0.1), distance.shape
+        (True, (4, 4))
     """
     if not 1 <= k2 <= k1:
         raise ValueError(f"need 1 <= k2 <= k1, got k1={k1} and k2={k2}")

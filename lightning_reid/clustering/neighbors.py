@@ -31,6 +31,13 @@ def nearest_neighbors(embeddings: Tensor, k: int, *, groups: Tensor | None = Non
 
     Raises:
         ValueError: ``k`` or ``tile`` below 1, ``groups`` of another length, embeddings that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import nearest_neighbors
+        >>> indices, squared = nearest_neighbors(torch.tensor([[0.0], [1.0], [3.0]]), k=2)
+        >>> indices.tolist(), squared.tolist()
+        ([[0, 1], [1, 0], [2, 1]], [[0.0, 1.0], [0.0, 1.0], [0.0, 4.0]])
     """
     points = in_full_precision(embeddings)
     norms = squared_norms(points)

@@ -60,6 +60,15 @@ def part_based_homogeneity(
         ValueError: Fewer than two clusters, an unused number, lengths that differ, or rows that are not finite; the message names the step.
 
     Source: HSR, section 4.3.3; the threshold in section 4.4.2.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import part_based_homogeneity
+        >>> halves = torch.tensor([[0.0, 0.0], [0.1, 0.0], [3.0, 3.0], [3.1, 3.0], [9.0, 9.0], [9.1, 9.0]])
+        >>> labels, upper, lower = torch.tensor([0, 0, 0, 0, 1, 1]), halves[:, :1], halves[:, 1:]
+        >>> split = part_based_homogeneity(labels, halves, upper, lower, num_std=0.5)
+        >>> split.labels.tolist(), split.num_imperfect  # two people had shared cluster 0
+        ([0, 0, 2, 2, 1, 1], 1)
     """
     if not labels.shape == embeddings.shape[:1] == upper.shape[:1] == lower.shape[:1]:
         shapes = ", ".join(str(tuple(part.shape)) for part in (labels, embeddings, upper, lower))

@@ -40,7 +40,7 @@ Run = Callable[[float], AffinityPropagation]
 
 @dataclass(frozen=True)
 class PreferenceSearch:
-    """What ``search_preference`` found.
+    """What ``search_preference`` found: the preference, and every probe on the way to it.
 
     Attributes:
         preference: p*, the matching one or the one whose count came nearest.

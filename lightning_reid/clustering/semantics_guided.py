@@ -80,6 +80,15 @@ def semantics_guided_affinity_propagation(
         RuntimeError: No convergence on the unlabeled points, and ``unconverged="refuse"``.
 
     Source: SGC-DPL, section 3.3.4.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import semantics_guided_affinity_propagation
+        >>> labeled, labels = torch.tensor([[0.0], [1.0], [2.0], [30.0], [31.0], [32.0]]), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> unlabeled = torch.tensor([[60.0], [61.0], [62.0], [90.0], [91.0], [92.0]])
+        >>> found = semantics_guided_affinity_propagation(labeled, labels, unlabeled)
+        >>> found.clusters.labels.tolist(), found.search.preference < 0
+        ([0, 0, 0, 1, 1, 1], True)
     """
     if not len(unlabeled):
         raise ValueError("there are no unlabeled points to cluster: SG-AP needs at least one")

@@ -38,12 +38,12 @@ class SimilarityGraph:
 
     @property
     def total(self) -> int:
-        """Number of points N."""
+        """N, the number of points of the graph."""
         return len(self.starts) - 1
 
     @property
     def rows(self) -> Tensor:
-        """``[E]`` int64."""
+        """The row i of each pair (i, j), as ``columns`` holds j: ``[E]`` int64."""
         return torch.arange(self.total, device=self.starts.device).repeat_interleave(self.starts.diff())
 
 
@@ -128,6 +128,15 @@ def sparse_affinity_propagation(
         RuntimeError: No convergence, and ``unconverged="refuse"``.
 
     Source: Frey and Dueck 2007, Science 315:972, whose messages over absent pairs are those of a similarity of minus infinity.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import sparse_affinity_propagation
+        >>> from lightning_reid.clustering.sparse_affinity_propagation import similarity_graph
+        >>> points = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+        >>> found = sparse_affinity_propagation(similarity_graph(points, k=2), preference=-20.0)
+        >>> found.labels.tolist(), found.exemplars.tolist()
+        ([0, 0, 0, 1, 1, 1], [1, 4])
     """
     check_options(damping, max_iter, convergence_iter, unconverged)
     largest = graph.similarities.abs().max().item()

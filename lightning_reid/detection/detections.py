@@ -15,6 +15,13 @@ class Detections(NamedTuple):
     Attributes:
         boxes: ``[K, 4]`` float32, x0, y0, x1, y1 in pixels of that image; a pixel's left edge has its column's number.
         scores: ``[K]`` float32 in [0, 1], large is sure.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import Detections
+        >>> found = Detections(boxes=torch.tensor([[8.0, 4.0, 24.0, 60.0]]), scores=torch.tensor([0.9]))
+        >>> (found.boxes[:, 2:] - found.boxes[:, :2]).tolist()  # width and height of each person, in pixels
+        [[16.0, 56.0]]
     """
 
     boxes: Tensor
@@ -28,11 +35,21 @@ class PersonDetector(Protocol):
     Attributes:
         name: The model and the settings that its answers depend on, with a digest of the weights: it goes into the key of caches, so
             two detectors that answer differently must not share it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import Detections, PersonDetector
+        >>> class WholeImage:
+        ...     name = "whole image"
+        ...     def __call__(self, images):
+        ...         return [Detections(torch.tensor([[0.0, 0.0, one.shape[2], one.shape[1]]]), torch.ones(1)) for one in images]
+        >>> isinstance(WholeImage(), PersonDetector)
+        True
     """
 
     @property
     def name(self) -> str:
-        """See the class; a plain attribute will do."""
+        """The model and the settings that its answers depend on, for keys of caches; a plain attribute will do."""
 
     def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
         """The people in each of the images ``[3, h, w]`` uint8 RGB, of any sizes; an image without any has K = 0."""
@@ -83,5 +100,5 @@ def _checked(answer: Detections, image: Tensor, where: str) -> Detections:
 
 
 def no_detections() -> Detections:
-    """Nobody: K = 0."""
+    """The answer for an image that shows nobody: K = 0."""
     return Detections(torch.empty(0, 4), torch.empty(0))

@@ -41,6 +41,14 @@ class OnnxDetector:
         FileNotFoundError: There is no such file.
         ModuleNotFoundError: onnxruntime is not installed.
         ValueError: An argument is out of range, or the graph has no input or output of such a name; the message lists what it has.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import OnnxDetector
+        >>> detector = OnnxDetector(people_onnx, min_score=0.5)  # people_onnx: one that answers with the middle of any image
+        >>> (found,) = detector([torch.zeros(3, 200, 100, dtype=torch.uint8)])
+        >>> found.boxes.tolist()  # a person of half the image's width and height
+        [[25.0, 50.0, 75.0, 150.0]]
     """
 
     def __init__(

@@ -36,6 +36,14 @@ class OpenCVPeopleDetector:
 
     Raises:
         ValueError: An argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import OpenCVPeopleDetector
+        >>> detector = OpenCVPeopleDetector(min_height=160)
+        >>> (found,) = detector([torch.zeros(3, 128, 64, dtype=torch.uint8)])  # a black image shows nobody
+        >>> found.boxes.shape, found.scores.shape
+        (torch.Size([0, 4]), torch.Size([0]))
     """
 
     def __init__(self, *, min_height: int = 320, border: int = 32, min_margin: float = 0.0, overlap: float = 0.5) -> None:

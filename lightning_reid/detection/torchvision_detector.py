@@ -26,6 +26,16 @@ class TorchvisionDetector:
 
     Raises:
         ValueError: ``min_score`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> from lightning_reid.detection import TorchvisionDetector
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)  # random: take weights="DEFAULT"
+        >>> detector = TorchvisionDetector(model, min_score=0.99)
+        >>> (found,) = detector([torch.zeros(3, 128, 64, dtype=torch.uint8)])
+        >>> found.boxes.shape[1], detector.name.startswith("torchvision")
+        (4, True)
     """
 
     def __init__(self, model: nn.Module, *, person_label: int = 1, min_score: float = 0.5) -> None:

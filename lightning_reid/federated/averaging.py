@@ -29,7 +29,7 @@ class WeightedAverage:
         self._dtypes: dict[str, torch.dtype] = {}
 
     def add(self, tensors: NamedTensors, weight: float) -> None:
-        """Take in a model.
+        """Take a model into the average with its weight.
 
         Args:
             tensors: Of the same names and shapes as the models before.
@@ -55,7 +55,7 @@ class WeightedAverage:
         self.total += weight
 
     def result(self) -> dict[str, Tensor]:
-        """The average.
+        """The average of all models that were added, by name.
 
         Raises:
             ValueError: The weights sum to zero.

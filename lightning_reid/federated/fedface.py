@@ -32,6 +32,17 @@ class FedFace(FedPav):
 
     Raises:
         ValueError: A number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedFace
+        >>> from lightning_reid.federated.strategies import Reply
+        >>> module = {"network.weight": torch.zeros(1), "local_proxies": torch.eye(2)}
+        >>> strategy = FedFace()
+        >>> state = strategy.begin(module, clients=["office", "station"])
+        >>> report = strategy.aggregate(state, [Reply(client, module, num_images=10) for client in state.clients])
+        >>> sorted(strategy.download(state, "office"))  # the average network, and rows of its own people, pushed apart
+        ['local_proxies', 'network.weight']
     """
 
     name: ClassVar[str] = "FedFace"

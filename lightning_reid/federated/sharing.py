@@ -25,7 +25,7 @@ class TensorKind:
 
     @property
     def num_bytes(self) -> int:
-        """Of the tensor's elements."""
+        """Bytes that the elements of such a tensor take."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
@@ -57,7 +57,7 @@ class AllowList:
 
     @property
     def num_bytes(self) -> int:
-        """Of a message that holds all of it."""
+        """Bytes of a message that holds every tensor of the list."""
         return sum(kind.num_bytes for kind in self.kinds.values())
 
     def pick(self, tensors: NamedTensors) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ class ServerState:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What became of a round.
+    """What became of a round: whose replies were averaged, whose were not, and why.
 
     Attributes:
         round: Its number, from 0.
@@ -88,6 +88,17 @@ class FedPav:
 
     Raises:
         ValueError: No prefix, or a quorum out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedPav
+        >>> from lightning_reid.federated.strategies import Reply
+        >>> strategy = FedPav()
+        >>> state = strategy.begin({"network.weight": torch.zeros(1), "classifier.weight": torch.zeros(4, 1)}, clients=["a", "b"])
+        >>> replies = [Reply("a", {"network.weight": torch.tensor([1.0])}, 30), Reply("b", {"network.weight": torch.tensor([5.0])}, 10)]
+        >>> report = strategy.aggregate(state, replies)
+        >>> report.used, state.tensors  # (30 * 1 + 10 * 5) / 40; classifiers stay with the clients
+        (['a', 'b'], {'network.weight': tensor([2.])})
     """
 
     name: ClassVar[str] = "FedPav"
@@ -132,7 +143,7 @@ class FedPav:
         return dict(state.tensors)
 
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
-        """What a client goes on with.
+        """The tensors that a client goes on with when the server's message has come.
 
         Args:
             local: The shared tensors as the client ended its last round.
@@ -142,7 +153,7 @@ class FedPav:
         return dict(message)
 
     def enough(self, state: ServerState) -> int:
-        """Replies that a round needs."""
+        """How many replies a round needs to count: the quorum's share of the clients, rounded up."""
         return ceil(self.quorum * len(state.clients))
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply], absent: Mapping[str, str] | None = None) -> RoundReport:
@@ -193,6 +204,13 @@ class FedUReID(FedPav):
         quorum: See :class:`FedPav`.
 
     Source: FedUReID, "personalized update".
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedUReID
+        >>> local, message = {"network.weight": torch.tensor([1.0])}, {"network.weight": torch.tensor([3.0])}
+        >>> FedUReID(local_share=0.25).receive(local, message)  # 0.25 * 1 + 0.75 * 3
+        {'network.weight': tensor([2.5000])}
     """
 
     name: ClassVar[str] = "FedUReID"
@@ -205,7 +223,7 @@ class FedUReID(FedPav):
 
     @override
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
-        """The interpolation of both."""
+        """The interpolation of the client's own tensors and the server's: ``local_share`` of the former."""
         return interpolate(local, message, self.local_share)
 
 
@@ -214,6 +232,13 @@ class FedFR(FedPav):
 
     Source: thesis, section 7.3.3, eq. 7.2 and 7.4, algorithm 4. The public code never sends the averaged proxies back; here eq. 7.4 is
     what it says.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.federated import FedFR
+        >>> module = {name: torch.zeros(1) for name in ("network.weight", "public_proxies", "local_proxies", "heads")}
+        >>> sorted(FedFR().begin(module, clients=["office", "station"]).tensors)  # what the server holds
+        ['network.weight', 'public_proxies']
     """
 
     name: ClassVar[str] = "FedFR"

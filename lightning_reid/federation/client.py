@@ -25,6 +25,17 @@ class Client:
         module: Is trained; only what the strategy shares is sent.
         data: Its own images, set up.
         callbacks: Of its local fits, the same objects in every round.
+
+    Example:
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> from lightning_reid.federation import Client
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> data = ImageReIDDataModule(market, image_size=(64, 32), p=4, val_identities=0)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> model = SupervisedReID(backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> client = Client("office", model, data)
+        >>> client.id, client.num_images == len(data.dataset.train)
+        ('office', True)
     """
 
     id: str
@@ -34,7 +45,7 @@ class Client:
 
     @property
     def num_images(self) -> int:
-        """It trains on, its weight in the average."""
+        """How many images it trains on: its weight in the average."""
         return self.data.num_images
 
 

@@ -24,6 +24,11 @@ class Personalization:
         update: PU, a client goes on with ``local_share`` of its own model and the rest of the server's.
         precision: Share of training images whose nearest cluster is their own, in (0, 1]; measured in training, with its dropout.
         local_share: mu, in [0, 1].
+
+    Example:
+        >>> from lightning_reid.federation import Personalization
+        >>> Personalization(epoch=False)
+        Personalization(clustering=True, epoch=False, update=True, precision=0.95, local_share=0.5)
     """
 
     clustering: bool = True
@@ -57,6 +62,16 @@ def fedureid_client(
         clustering: Of ``BottomUpClustering``.
         model: Of ``BottomUpReID``, which a ``FedUReIDClient`` is.
         seed: Of its first weights: the same for all clients of a federation.
+
+    Example:
+        >>> from lightning_reid.datamodules import UnlabeledDataModule
+        >>> from lightning_reid.federation import Personalization, fedureid_client
+        >>> data = UnlabeledDataModule(market, image_size=(64, 32), batch_size=8)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}}
+        >>> client = fedureid_client("office", data, Personalization(), rounds=5, clustering={}, model=tiny)
+        >>> client.module.hparams.stop_at_precision, client.callbacks[0].profile_steps  # it merges clusters in four of five rounds
+        (0.95, 4)
     """
     torch.manual_seed(seed)
     profile = {"profile_steps": max(1, rounds - 1)} if personalization.clustering else {}

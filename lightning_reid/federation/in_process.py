@@ -33,6 +33,19 @@ class Federation(FederationServer):
         ValueError: Clients of one id, of different networks, or without images; a number out of range; or a state in ``output`` of
             another strategy, network or other clients.
         FileExistsError: There is a state in ``output``, and ``resume`` is not asked for.
+
+    Example:
+        >>> from lightning_reid.datamodules import FederatedData
+        >>> from lightning_reid.federated import FedPav
+        >>> from lightning_reid.federation import Client, Federation
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> data = FederatedData([market], "identity", num_clients=2, image_size=(32, 16), p=2, k=2, num_workers=0)
+        >>> data.setup()  # market: a folder in the Market naming
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}}
+        >>> clients = [Client(name, SupervisedReID(**tiny), images) for name, images in data.clients.items()]
+        >>> federation = Federation(FedPav(), clients, folder, accelerator="cpu", quiet=True)
+        >>> federation.fit(rounds=1).round, federation.rounds[0].report.used
+        (1, ['client0', 'client1'])
     """
 
     def __init__(
@@ -63,7 +76,7 @@ class Federation(FederationServer):
 
     @property
     def clients(self) -> list[Client]:
-        """Sorted by id."""
+        """The clients of the federation, sorted by id."""
         return [member.client for member in self.members]
 
     @override

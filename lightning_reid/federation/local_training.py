@@ -68,6 +68,18 @@ class LocalTraining:
 
     Raises:
         ValueError: It has no images.
+
+    Example:
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> from lightning_reid.federated import FedPav
+        >>> from lightning_reid.federation import Client, LocalTraining
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> data = ImageReIDDataModule(market, image_size=(64, 32), p=4, val_identities=0)  # market: a folder in the Market naming
+        >>> data.setup("fit")
+        >>> model = SupervisedReID(backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> reply = LocalTraining(Client("office", model, data), FedPav(), folder / "office.ckpt").reply()  # what would cross to the server
+        >>> all(name.startswith("network.") for name in reply.tensors), reply.num_images == data.num_images
+        (True, True)
     """
 
     def __init__(self, client: Client, strategy: FedPav, file: str | Path, accelerator: str = "auto") -> None:

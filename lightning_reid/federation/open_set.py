@@ -128,7 +128,7 @@ def mean_templates(embeddings: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pids_of(records: Sequence[ImageRecord]) -> Tensor:
-    """``[N]`` int64."""
+    """The identities of image records: ``[N]`` int64."""
     return torch.tensor([record.pid for record in records], dtype=torch.int64)
 
 

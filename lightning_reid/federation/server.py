@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class FederationRound:
-    """A round as it went.
+    """A round as it went: what the server made of it, and each client's fit.
 
     Attributes:
         report: Who was averaged, who was left out and why, bytes up.
@@ -56,22 +56,22 @@ class FederationRound:
 
     @property
     def bytes_down(self) -> dict[str, int]:
-        """Of the server's message to each client."""
+        """Bytes of the server's message to each client, by id."""
         return {client: fit.bytes_down for client, fit in self.fits.items()}
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of each client's local fit."""
+        """Seconds that each client's local fit took, by id."""
         return {client: fit.seconds for client, fit in self.fits.items()}
 
     @property
     def steps(self) -> dict[str, int]:
-        """Training steps of each client's local fit."""
+        """Training steps of each client's local fit, by id."""
         return {client: fit.steps for client, fit in self.fits.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FederationRound:
-        """What ``dataclasses.asdict`` made of one."""
+        """The round that ``dataclasses.asdict`` turned into plain values."""
         return cls(RoundReport(**content["report"]), {client: LocalFit(**fit) for client, fit in content["fits"].items()})
 
 
@@ -124,12 +124,12 @@ class FederationServer(ABC):
 
     @property
     def server_file(self) -> Path:
-        """Where the server's state is kept."""
+        """The file of the server's state, ``server.safetensors`` in ``output``."""
         return self.output / "server.safetensors"
 
     @property
     def rounds_file(self) -> Path:
-        """Where it is told how the rounds went, those of earlier sittings too."""
+        """The file that tells how the rounds went, ``rounds.json`` in ``output``, those of earlier sittings too."""
         return self.output / "rounds.json"
 
     def _begin(self, tensors: NamedTensors, clients: Sequence[str], resume: bool) -> ServerState:

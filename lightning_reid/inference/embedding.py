@@ -39,6 +39,13 @@ class EmbeddedImages:
     Attributes:
         paths: N files, as they were given.
         embeddings: ``[N, D]`` float32 on the CPU, L2-normalized.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.inference import EmbeddedImages
+        >>> images = EmbeddedImages(("a.jpg", "b.jpg"), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+        >>> images.embeddings @ images.embeddings[0]  # cosines of both to a.jpg
+        tensor([1.0000, 0.6000])
     """
 
     paths: tuple[str, ...]
@@ -52,6 +59,13 @@ def find_crops(places: Iterable[str | Path]) -> list[str]:
 
     Raises:
         FileNotFoundError: One of the places is not there, or is a folder without images.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lightning_reid.inference import find_crops
+        >>> crops = find_crops([market + "/query", market + "/bounding_box_test"])  # market: a folder in the Market naming
+        >>> len(crops) > 20, {Path(crop).suffix for crop in crops}
+        (True, {'.jpg'})
     """
     found: list[Path] = []
     for place in map(Path, places):
@@ -83,6 +97,15 @@ class EmbeddingPass:
 
     Raises:
         ValueError: A number is out of range, or CUDA is asked for where there is none.
+
+    Example:
+        >>> from lightning_reid.inference import EmbeddingPass, find_crops
+        >>> from lightning_reid.networks import EmbeddingNetwork, build_backbone
+        >>> network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]))
+        >>> crops = find_crops([market + "/query"])  # market: a folder in the Market naming
+        >>> images = EmbeddingPass(image_size=(64, 32), device="cpu", quiet=True).run(network, crops)
+        >>> len(images.paths) == len(crops), images.embeddings.shape[1], round(float(images.embeddings[0].norm()), 3)
+        (True, 16, 1.0)
     """
 
     image_size: tuple[int, int] = (256, 128)
@@ -103,7 +126,7 @@ class EmbeddingPass:
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
 
     def run(self, network: EmbeddingNetwork, paths: Sequence[str]) -> EmbeddedImages:
-        """Embed image files.
+        """Embed image files with a network: an L2-normalized row for each that can be read.
 
         Args:
             network: Is put onto the device, and into evaluation mode for the time of the pass.
@@ -209,6 +232,16 @@ def _normalized(embeddings: Tensor, paths: Sequence[str]) -> Tensor:
 
 
 def write_embeddings(path: Path, images: EmbeddedImages) -> None:
-    """Write ``embeddings`` (float32 ``[N, D]``) and ``paths`` (unicode ``[N]``) as ``.npz``, to be loaded with ``allow_pickle=False``."""
+    """Write ``embeddings`` (float32 ``[N, D]``) and ``paths`` (unicode ``[N]``) as ``.npz``, to be loaded with ``allow_pickle=False``.
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from lightning_reid.inference import EmbeddedImages, write_embeddings
+        >>> write_embeddings(folder / "crops.npz", EmbeddedImages(("a.jpg", "b.jpg"), torch.eye(2)))
+        >>> content = np.load(folder / "crops.npz", allow_pickle=False)
+        >>> content["paths"].tolist(), content["embeddings"].shape
+        (['a.jpg', 'b.jpg'], (2, 2))
+    """
     paths, embeddings = np.array(images.paths, dtype=np.str_), images.embeddings.numpy()
     write_atomically(path, lambda file: np.savez(file, embeddings=embeddings, paths=paths))

@@ -45,6 +45,13 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
         ImportError: The extra ``onnx`` is not installed.
         ValueError: Fewer than two inputs.
         ParityError: The embeddings differ by more, or are not finite; nothing is written.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.inference import export_onnx
+        >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> export_onnx(network, folder / "network.onnx", inputs=torch.rand(2, 3, 64, 32)) <= 1e-4  # the largest difference
+        True
     """
     if len(inputs) < 2:
         raise ValueError(f"export_onnx compares a batch and its first input alone: give at least 2 inputs, got {len(inputs)}")

@@ -21,7 +21,7 @@ QUERY_FRAME, ANSWER_FRAME, PAPER = (40, 90, 180), (150, 150, 150), (255, 255, 25
 
 
 class Neighbor(NamedTuple):
-    """An answer to a query.
+    """An image found for a query: its rank, its file and how similar it is.
 
     Attributes:
         rank: From 1, the nearest.
@@ -45,6 +45,14 @@ def nearest_images(query: str | Path, query_embedding: Tensor, images: EmbeddedI
 
     Raises:
         ValueError: ``top`` is below 1, or there is no image beside the query.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.inference import EmbeddedImages, find_crops, nearest_images
+        >>> images = EmbeddedImages(tuple(find_crops([market + "/query"])[:3]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]))
+        >>> (answer,) = nearest_images(images.paths[0], images.embeddings[0], images, top=1)
+        >>> answer.path == images.paths[1], round(answer.similarity, 3)
+        (True, 0.6)
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
@@ -97,6 +105,14 @@ def draw_search(query: str, neighbors: Sequence[Neighbor], *, height: int = 192,
         height: Of a crop in pixels; crops keep their shape and are fitted into height x width.
         width: Of a crop in pixels.
         answers_per_row: After so many a new row begins.
+
+    Example:
+        >>> from lightning_reid.inference import draw_search, find_crops
+        >>> from lightning_reid.inference.search import Neighbor
+        >>> query, first, second = find_crops([market + "/query"])[:3]  # market: a folder in the Market naming
+        >>> picture = draw_search(query, [Neighbor(1, first, 0.9), Neighbor(2, second, 0.4)], height=64, width=32)
+        >>> picture.mode, picture.width > picture.height
+        ('RGB', True)
     """
     frame, gap, text = 3, 10, 22
     cell_width, cell_height = width + 2 * frame + gap, height + 2 * frame + gap + 2 * text

@@ -25,6 +25,15 @@ class AlignedTracklet:
         boxes: ``[F, 4]`` float32, the chosen boxes in pixels of the original frames; NaN where nobody was found.
         num_candidates: ``[F]`` int64, people found in each frame; where it is 0 the frame was kept whole.
         shifted: ``[F]`` bool, slim boxes at a side, which were shifted and padded.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.linking import AlignedTracklet, align_tracklet
+        >>> frames = [torch.zeros(3, 64, 32, dtype=torch.uint8)] * 2
+        >>> boxes = [torch.tensor([[8.0, 4.0, 24.0, 60.0]]), torch.empty(0, 4)]  # nobody was found in the second frame
+        >>> aligned = align_tracklet(frames, boxes, embed=lambda crops: torch.ones(len(crops), 1), image_size=(64, 32))
+        >>> isinstance(aligned, AlignedTracklet), aligned.frames.shape, aligned.num_candidates.tolist()
+        (True, torch.Size([2, 3, 64, 32]), [1, 0])
     """
 
     frames: Tensor
@@ -58,6 +67,17 @@ def align_tracklet(
     Raises:
         ValueError: There is no frame, the numbers of frames and boxes differ, ``alpha`` is out of range, an embedding is not finite, or a
             box is not within its frame.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.linking import align_tracklet
+        >>> dark, bright = torch.zeros(3, 64, 32, dtype=torch.uint8), torch.full((3, 64, 32), 255, dtype=torch.uint8)
+        >>> frames = [torch.cat([dark, bright], dim=2), torch.cat([bright, dark], dim=2)]
+        >>> left, right = torch.tensor([[0.0, 0.0, 32.0, 64.0]]), torch.tensor([[32.0, 0.0, 64.0, 64.0]])
+        >>> embed = lambda crops: torch.stack([torch.stack([one.float().mean(), 255 - one.float().mean()]) for one in crops])
+        >>> aligned = align_tracklet(frames, [left, torch.cat([left, right])], embed, image_size=(64, 32))
+        >>> aligned.boxes[1].tolist(), aligned.num_candidates.tolist()  # of two candidates the dark one, as in the first frame
+        ([32.0, 0.0, 64.0, 64.0], [1, 2])
     """
     if not frames or len(frames) != len(boxes):
         raise ValueError(f"need at least one frame and the boxes of each, got {len(frames)} frames and the boxes of {len(boxes)}")

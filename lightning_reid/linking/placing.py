@@ -16,7 +16,7 @@ MIDDLE = (0.25, 0.75)
 
 
 class PlacedPerson(NamedTuple):
-    """A processed frame.
+    """A frame with its person placed in it, and which part of it is picture.
 
     Attributes:
         image: ``[3, H, W]`` uint8 RGB, black where it is padded.

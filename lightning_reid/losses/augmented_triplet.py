@@ -45,6 +45,14 @@ def augmented_triplet_loss(
 
     Raises:
         ValueError: Shapes, ``negatives``, ``margin``, ``distance`` or ``group_size`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import augmented_triplet_loss
+        >>> embeddings = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 2.0]])
+        >>> rows = torch.tensor([-1, 0, 0])  # a labeled image, and two views of unlabeled image 0
+        >>> augmented_triplet_loss(embeddings, rows, margin=0.5)  # 0.5 + 2 - 1, of either view
+        tensor(1.5000)
     """
     if negatives not in get_args(NegativeChoice):
         raise ValueError(f"negatives must be one of {get_args(NegativeChoice)}, got {negatives!r}")

@@ -45,6 +45,14 @@ def identity_losses(
 
     Raises:
         ValueError: As :func:`label_smoothed_cross_entropy` and :func:`batch_hard_triplet_loss` say.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import identity_losses
+        >>> embeddings, pids = torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1])
+        >>> losses = identity_losses(logits=torch.zeros(4, 2), embeddings=embeddings, pids=pids, margin=2.0)
+        >>> losses.ce, losses.triplet  # log 2, and the mean of 0, 1, 1 and 0
+        (tensor(0.6931), tensor(0.5000))
     """
     ce = label_smoothed_cross_entropy(logits, pids, label_smoothing)
     return IdentityLosses(ce, batch_hard_triplet_loss(embeddings, pids, margin=margin, group_size=group_size))

@@ -25,6 +25,13 @@ def cosface_loss(cosines: Tensor, labels: Tensor, *, scale: float = 30.0, margin
 
     Raises:
         ValueError: A shape or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import cosface_loss
+        >>> cosines, labels = torch.tensor([[0.8, 0.2]]), torch.tensor([0])
+        >>> cosface_loss(cosines, labels, scale=10.0, margin=0.3)  # of logits 5 and 2: log(1 + exp(-3))
+        tensor(0.0486)
     """
     _check_scale(scale, margin)
     if cosines.ndim != 2 or labels.shape != cosines.shape[:1]:
@@ -63,6 +70,13 @@ def one_vs_all_loss(
 
     Raises:
         ValueError: A shape or a number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import one_vs_all_loss
+        >>> cosines, bias, labels = torch.zeros(1, 2), torch.zeros(2), torch.tensor([0])
+        >>> one_vs_all_loss(cosines, bias, labels, scale=1.0, margin=0.0, share=0.5, exponent=1.0)  # two heads that do not know: log 2
+        tensor(0.6931)
     """
     _check_scale(scale, margin)
     if not 0 < share < 1 or not 1 <= exponent < math.inf:

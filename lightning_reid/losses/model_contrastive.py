@@ -23,6 +23,13 @@ def model_contrastive_loss(embeddings: Tensor, of_global: Tensor, of_previous: T
 
     Raises:
         ValueError: The shapes differ, or the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import model_contrastive_loss
+        >>> embeddings, of_previous = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+        >>> model_contrastive_loss(embeddings, of_global=embeddings, of_previous=of_previous, temperature=1.0)  # log(1 + exp(-1))
+        tensor(0.3133)
     """
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature}")

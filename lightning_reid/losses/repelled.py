@@ -23,6 +23,13 @@ def repelled_loss(embeddings: Tensor, labels: Tensor, table: Tensor, temperature
 
     Raises:
         ValueError: The shapes do not fit, or the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import repelled_loss
+        >>> embeddings, labels = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+        >>> repelled_loss(embeddings, labels, table=torch.eye(2), temperature=1.0)  # cosines 1 and 0: log(1 + exp(-1))
+        tensor(0.3133)
     """
     _check(embeddings, labels, table)
     if not temperature > 0:

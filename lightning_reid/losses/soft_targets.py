@@ -22,6 +22,13 @@ def soft_target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
     Raises:
         ValueError: The shapes differ, or the targets are integers.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import soft_target_cross_entropy
+        >>> logits, targets = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]])
+        >>> soft_target_cross_entropy(logits, targets)  # -(0.5 log 0.75 + 0.5 log 0.25)
+        tensor(0.8370)
     """
     if logits.ndim != 2 or logits.shape != targets.shape or not targets.is_floating_point():
         raise ValueError(

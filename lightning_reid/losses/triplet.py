@@ -43,6 +43,13 @@ def batch_hard_triplet_loss(
 
     Raises:
         ValueError: Shapes, ``margin``, ``distance`` or ``group_size`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import batch_hard_triplet_loss
+        >>> embeddings, labels = torch.tensor([[0.0], [1.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1])
+        >>> batch_hard_triplet_loss(embeddings, labels, margin=2.0)  # the mean of 0, 2 + 1 - 2, 2 + 1 - 2 and 0
+        tensor(0.5000)
     """
     positives, negatives = _label_masks(embeddings, labels)
     positives, negatives, groups = _within_groups(positives, negatives, None, group_size)
@@ -83,6 +90,13 @@ def weighted_triplet_loss(
 
     Raises:
         ValueError: Shapes, ``form``, ``margin``, ``distance`` or ``group_size`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import weighted_triplet_loss
+        >>> embeddings, labels = torch.tensor([[0.0], [2.0], [1.0]]), torch.tensor([0, 0, 1])
+        >>> weighted_triplet_loss(embeddings, labels, margin=0.5)  # 0.5 + 2 - 1 of either anchor; the third has no positive
+        tensor(1.5000)
     """
     positives, negatives = _label_masks(embeddings, labels)
     return masked_weighted_triplet_loss(
@@ -139,6 +153,14 @@ def masked_weighted_triplet_loss(
 
     Raises:
         ValueError: Shapes, ``form``, ``margin``, ``distance`` or ``group_size`` do not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.losses import masked_weighted_triplet_loss
+        >>> embeddings = torch.tensor([[0.0], [2.0], [1.0]])
+        >>> positives, negatives = torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]])
+        >>> masked_weighted_triplet_loss(embeddings, positives, negatives, anchors=torch.tensor([0]), margin=0.5)  # 0.5 + 2 - 1
+        tensor(1.5000)
     """
     if form not in get_args(TripletForm):
         raise ValueError(f"form must be one of {get_args(TripletForm)}, got {form!r}")

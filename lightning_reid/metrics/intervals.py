@@ -41,6 +41,13 @@ def bootstrap_interval(
     Raises:
         ValueError: No values, NaN or infinite ones, groups that are not V integers or all of one person, of whom no other can be drawn;
             or an option out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import bootstrap_interval
+        >>> average_precision, people = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([1, 1, 2, 2])
+        >>> bootstrap_interval(average_precision, people)  # two people: any draw of them holds none, one or both
+        (0.0, 1.0)
     """
     if values.ndim != 1 or not len(values) or not bool(values.isfinite().all()):
         raise ValueError(f"values must be a non-empty list of finite numbers, got {_described(values)}")
@@ -88,6 +95,14 @@ def paired_difference_interval(a: Tensor, b: Tensor, confidence: float = 0.95) -
 
     Raises:
         ValueError: Fewer than two pairs, unequal lengths, NaN or infinite scores, or a confidence out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import paired_difference_interval
+        >>> a, b = torch.tensor([0.50, 0.52, 0.51]), torch.tensor([0.45, 0.46, 0.47])  # mAP of two methods with the same three seeds
+        >>> low, high = paired_difference_interval(a, b)
+        >>> round(low, 3), round(high, 3)  # low > 0: a is better
+        (0.025, 0.075)
     """
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
         raise ValueError(f"need two or more pairs of scores, one of each method a seed, got shapes {tuple(a.shape)} and {tuple(b.shape)}")

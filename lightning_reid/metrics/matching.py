@@ -97,7 +97,7 @@ class Matching:
         return sorted_pids, torch.cat([columns, twofold])[order]
 
     def without_junk(self) -> tuple[Matching, Tensor]:
-        """The same protocol over the gallery images that are not junk, and their positions in this gallery, ``[G']`` int64.
+        """The matching over the gallery images that are not junk, and their positions in this gallery, ``[G']`` int64.
 
         Raises:
             ValueError: Everything is junk; or the protocol is ``"leave-one-out"``, where a query's number is its gallery position.

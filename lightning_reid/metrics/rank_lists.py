@@ -50,6 +50,16 @@ def rank_lists(
 
     Raises:
         ValueError: As ``retrieval_scores``, of the embeddings; or ``top`` is below 1, or ``matching`` is of other images.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import rank_lists
+        >>> from lightning_reid.metrics.matching import Matching
+        >>> matching = Matching(torch.tensor([1]), torch.tensor([2, 1, 1]), torch.tensor([1]), torch.tensor([2, 2, 1]), "market")
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1], [1.0, 0.2], [1.0, 0.0]])
+        >>> (answers,) = rank_lists(query, gallery, matching, queries=[0], top=3)
+        >>> answers.columns.tolist(), answers.right.tolist()  # image 2 is of the query's person and camera: ignored
+        ([0, 1], [False, True])
     """
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")

@@ -38,6 +38,14 @@ def k_reciprocal_rerank(
 
     Raises:
         ValueError: An option out of range, embeddings that do not fit together, or NaN or infinite ones; on the first chunk.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import k_reciprocal_rerank
+        >>> query, gallery = torch.tensor([[0.0]]), torch.tensor([[4.0], [0.1], [0.2]])
+        >>> distances = torch.cat(list(k_reciprocal_rerank(query, gallery, k1=2, k2=1)))
+        >>> distances.argsort().tolist(), distances.shape
+        ([[1, 2, 0]], torch.Size([1, 3]))
     """
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
         raise ValueError(f"need k1 >= 1, k2 >= 1 and 0 <= lambda_value <= 1, got {k1}, {k2} and {lambda_value}")

@@ -62,6 +62,15 @@ def retrieval_scores(
     Raises:
         ValueError: Shapes, dtypes or devices that do not fit together, an unknown option, nothing to score, NaN or infinite
             embeddings (how many, and the first row), or not one query with a match.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import retrieval_scores
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1], [1.0, 0.2], [0.0, 1.0]])
+        >>> query_pids, gallery_pids = torch.tensor([1]), torch.tensor([2, 1, 1])  # matches come second and third
+        >>> scores = retrieval_scores(query, gallery, query_pids, gallery_pids, torch.tensor([1]), torch.tensor([2, 2, 3]))
+        >>> round(scores.mAP, 4), round(scores.mINP, 4)  # (1/2 + 2/3) / 2, and 2/3
+        (0.5833, 0.6667)
     """
     check_options(metric, protocol, ap, max_rank, rerank)
     query, gallery = checked_embeddings(query, "query"), checked_embeddings(gallery, "gallery")

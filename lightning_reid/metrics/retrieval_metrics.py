@@ -37,6 +37,15 @@ class RetrievalMetrics(Metric):
 
     Raises:
         ValueError: An unknown option.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import RetrievalMetrics
+        >>> metric = RetrievalMetrics()
+        >>> embeddings, pids, camids = torch.eye(2)[[0, 0, 1]], torch.tensor([1, 1, 2]), torch.tensor([1, 2, 2])
+        >>> metric.update(embeddings, pids, camids, indices=torch.tensor([0, 0, 1]), is_query=torch.tensor([True, False, False]))
+        >>> round(float(metric.compute()["mAP"]), 3)  # the query's nearest image is the right one
+        1.0
     """
 
     is_differentiable, higher_is_better, full_state_update = False, True, False

@@ -26,6 +26,15 @@ class RetrievalScores:
         valid_queries: ``[V]`` int64, ascending: the queries that had a match and were scored.
         query_pids: ``[V]`` int64, whom these queries asked for: what ``bootstrap_interval`` draws by.
         num_queries: Q, with those that have no match.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import retrieval_scores
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1], [1.0, 0.2], [0.0, 1.0]])
+        >>> pids, camids = torch.tensor([2, 1, 3]), torch.tensor([2, 2, 2])  # the right one comes second
+        >>> scores = retrieval_scores(query, gallery, torch.tensor([1]), pids, torch.tensor([1]), camids)
+        >>> scores.mAP, scores.first_match_rank.tolist(), scores.cmc[:3].tolist()
+        (0.5, [2], [0.0, 1.0, 1.0])
     """
 
     mAP: float  # noqa: N815, the name the field gave it

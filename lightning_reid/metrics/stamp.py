@@ -9,7 +9,7 @@ from typing_extensions import override
 
 @dataclass(frozen=True, slots=True)
 class ProtocolStamp:
-    """Without these facts two scores cannot be compared.
+    """How scores were measured: without these facts two of them cannot be compared.
 
     Attributes:
         dataset: Name of the data set, with its version or split where it has several.
@@ -26,6 +26,13 @@ class ProtocolStamp:
         num_val_ids: Training identities that were held out to select by; 0 where validation, if any, was on the test part.
         interval: How an interval that stands beside the scores was found, e.g. ``"95 % intervals of mAP by bootstrap over 120 people"``;
             empty where there is none.
+
+    Example:
+        >>> from lightning_reid.metrics import ProtocolStamp
+        >>> stamp = ProtocolStamp("market1501", num_query=3368, num_gallery=15913, num_query_ids=750, seed=0)
+        >>> print(stamp)
+        market1501: 3,368 queries of 750 ids, 15,913 gallery images | protocol market, AP by step, cosine, not re-ranked
+        | transform not stated | seed 0
     """
 
     dataset: str

@@ -85,6 +85,14 @@ def verification_rates(
     Raises:
         ValueError: Shapes that do not fit, no pair of either kind, an embedding that has no direction, or a rate below 1 over the number
             of impostor pairs.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import verification_rates
+        >>> embeddings, pids = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([1, 1, 2, 2])
+        >>> rates = verification_rates(embeddings, pids, far=[0.25])
+        >>> rates.true.tolist(), rates.num_genuine, rates.num_impostor
+        ([1.0], 2, 4)
     """
     itself = others is None
     left, left_pids = _directions(embeddings, pids)
@@ -133,6 +141,15 @@ def identification_rates(
     Raises:
         ValueError: A person enrolled twice, no probe of either kind, an embedding that has no direction, or a rate below 1 over the
             number of probes of people who are not enrolled.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import identification_rates
+        >>> gallery, gallery_pids = torch.eye(2), torch.tensor([1, 2])
+        >>> probes, probe_pids = torch.tensor([[1.0, 0.1], [0.9, 0.8], [1.0, 1.0]]), torch.tensor([1, 2, 99])  # nobody knows person 99
+        >>> rates = identification_rates(probes, probe_pids, gallery, gallery_pids, fpir=[1.0])
+        >>> rates.true.tolist(), rates.num_impostor  # of persons 1 and 2 one is taken for the other
+        ([0.5], 1)
     """
     probes, probe_pids = _directions(probes, probe_pids)
     gallery, gallery_pids = _directions(gallery, gallery_pids)

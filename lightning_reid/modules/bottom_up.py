@@ -36,6 +36,13 @@ class BottomUpReID(ImageReIDModule):
 
     Raises:
         ValueError: A number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import BottomUpReID
+        >>> model = BottomUpReID(dropout=0.0, backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+        >>> model.eval()(torch.rand(2, 3, 64, 32)).shape, model.hparams.temperature
+        (torch.Size([2, 16]), 0.1)
     """
 
     def __init__(self, temperature: float = 0.1, momentum: float = 0.5, dropout: float = 0.5, **options: Any) -> None:

@@ -49,6 +49,17 @@ class DistilledReID(SupervisedReID):
     Raises:
         ValueError: A number is out of range (here); no teacher, one of other identities or widths, or augmented images with
             ``remember_teacher`` (when a fit begins).
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import DistilledReID
+        >>> from lightning_reid.networks import load_teacher
+        >>> teacher = load_teacher("resnet18", pretrained=False, channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])
+        >>> tiny = {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
+        >>> model = DistilledReID("resnet18", teacher, alpha=0.0, embeddings="relational", backbone_options=tiny).eval()
+        >>> images = torch.rand(2, 3, 64, 32)
+        >>> model(images).shape, teacher(images).embedding.shape, model.asks_teacher  # relations of any two widths can be compared
+        (torch.Size([2, 8]), torch.Size([2, 16]), True)
     """
 
     unsaved_arguments: ClassVar[tuple[str, ...]] = (*ReIDModule.unsaved_arguments, "teacher", "teacher_options")
@@ -89,7 +100,7 @@ class DistilledReID(SupervisedReID):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether the loss needs one."""
+        """Whether the loss needs a teacher: not with ``alpha=0`` and ``embeddings="none"``."""
         return bool(self.hparams["alpha"] > 0 or self.hparams["embeddings"] != "none")
 
     @override

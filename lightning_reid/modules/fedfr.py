@@ -52,6 +52,14 @@ class FedFRClient(ImageReIDModule):
 
     Raises:
         ValueError: A number is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import FedFRClient
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = FedFRClient(num_local=3, num_public=20, **tiny)
+        >>> model.eval()(torch.rand(2, 3, 64, 32)).shape, model.public_proxies.shape, model.local_proxies.shape
+        (torch.Size([2, 16]), torch.Size([20, 16]), torch.Size([3, 16]))
     """
 
     def __init__(
@@ -117,7 +125,7 @@ class FedFRClient(ImageReIDModule):
         self.heads.copy_(F.normalize(local_means, dim=1))
 
     def adapt_alone(self, distillation: float) -> None:
-        """From now on train by CosFace alone, beside ``distillation`` times the global model's logits: local adaptation (Table 7.2)."""
+        """Train by CosFace alone from now on, beside ``distillation`` times the global model's logits: local adaptation (Table 7.2)."""
         self.hparams["contrastive_weight"] = self.hparams["branch_weight"] = 0.0
         self.hparams["cosface_weight"], self.hparams["distillation"] = 1.0, distillation
 

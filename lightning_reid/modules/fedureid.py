@@ -23,6 +23,14 @@ class FedUReIDClient(BottomUpReID):
 
     Raises:
         ValueError: The precision is out of range.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import FedUReIDClient
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = FedUReIDClient(stop_at_precision=0.9, **tiny)
+        >>> model.eval()(torch.rand(2, 3, 64, 32)).shape, model.hparams.stop_at_precision
+        (torch.Size([2, 16]), 0.9)
     """
 
     def __init__(self, stop_at_precision: float | None = 0.95, **options: Any) -> None:

@@ -35,6 +35,16 @@ class HSR(PseudoIdentityLearning):
         optimizer: See :class:`ReIDModule`.
         lr: Learning rate (section 4.4.2: 0.005).
         options: Further arguments of :class:`PseudoIdentityLearning`.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import HSR, SupervisedReID
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> source = SupervisedReID(num_classes=4, **tiny)
+        >>> model = HSR(max_clusters=50, **tiny).start_from(source)
+        >>> images = torch.rand(2, 3, 64, 32)
+        >>> model.eval()(images).shape, torch.equal(model(images), source.eval()(images))
+        (torch.Size([2, 16]), True)
     """
 
     def __init__(

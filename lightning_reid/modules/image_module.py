@@ -26,6 +26,15 @@ class ImageReIDModule(ReIDModule):
         bn_group: Normalize, and mine triplets, over consecutive groups of so many images, so that results do not depend on the number
             of processes; ``None`` takes a process's whole batch.
         options: Arguments of :class:`ReIDModule`.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import ImageReIDModule, SupervisedReID
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = SupervisedReID(num_classes=4, pooling="gem", **tiny).eval()
+        >>> output = model.embed(torch.rand(2, 3, 64, 32), with_parts=True)
+        >>> isinstance(model, ImageReIDModule), output.embedding.shape, output.parts.shape
+        (True, torch.Size([2, 16]), torch.Size([2, 2, 16]))
     """
 
     def __init__(

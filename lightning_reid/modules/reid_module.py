@@ -53,6 +53,16 @@ class ReIDModule(pl.LightningModule, ABC):
         rerank: Score after k-reciprocal re-ranking.
         protocol: Which gallery entries count: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: Average precision by ``"step"``, or by ``"trapezoid"`` as in older papers, which gives one to two points less.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import ReIDModule, SupervisedReID
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = SupervisedReID(num_classes=4, rerank=True, **tiny)
+        >>> isinstance(model, ReIDModule), model.retrieval.rerank
+        (True, True)
+        >>> model.embed_batch({"images": torch.rand(2, 3, 64, 32)}).embedding.shape
+        torch.Size([2, 16])
     """
 
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")

@@ -43,6 +43,14 @@ class SGCDPL(PseudoIdentityLearning):
         lr: Learning rate (section 3.4.3: 0.01, a tenth after every 50 epochs: ``milestones=[50, 100, 150]``).
         options: Further arguments of :class:`PseudoIdentityLearning`. With ``bn_group`` a group of the initialization holds labeled
             images and views in the proportion of the batch.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import SGCDPL
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = SGCDPL(iteration_epochs=20, milestones=[5, 10], **tiny)
+        >>> model.eval()(torch.rand(2, 3, 64, 32)).shape, model.hparams.lr
+        (torch.Size([2, 16]), 0.01)
     """
 
     def __init__(

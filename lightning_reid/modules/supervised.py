@@ -1,4 +1,4 @@
-"""Supervised image re-ID."""
+"""Supervised image re-ID: a module over images that learns identities."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ class SupervisedReID(IdentityClassifier, ImageReIDModule):
         margin: Margin of the triplet loss; ``None`` is the soft margin.
         label_smoothing: Share of the target probability spread over all identities, in [0, 1).
         options: Arguments of :class:`ImageReIDModule`.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import SupervisedReID
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> model = SupervisedReID(num_classes=4, **tiny).eval()
+        >>> images = torch.rand(2, 3, 64, 32)
+        >>> model(images).shape, model.logits(model.embed(images)).shape
+        (torch.Size([2, 16]), torch.Size([2, 4]))
     """
 
     def __init__(self, num_classes: int | None = None, margin: float | None = None, label_smoothing: float = 0.1, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Supervised video re-ID."""
+"""Supervised video re-ID: a module over clips that learns identities."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ class VideoReID(IdentityClassifier):
 
     Raises:
         ValueError: Options for a network that is built already, or as the network says.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.modules import VideoReID
+        >>> tiny = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+        >>> model = VideoReID("baseline", tiny, num_classes=4).eval()
+        >>> model(torch.rand(2, 4, 3, 64, 32)).shape  # two clips of four frames
+        torch.Size([2, 16])
     """
 
     network: VideoNetwork

@@ -39,7 +39,7 @@ class ForeignArchiveError(ValueError):
 
 
 def save_archive(content: Any, file: IO[bytes]) -> None:
-    """``torch.save`` with a checksum.
+    """Write what ``torch.save`` writes, with a checksum of it.
 
     Args:
         content: As ``torch.save`` takes it.
@@ -60,7 +60,7 @@ def save_archive(content: Any, file: IO[bytes]) -> None:
 
 
 def write_archive(content: Any, path: Path) -> None:
-    """:func:`save_archive` into a file."""
+    """Write an archive of :func:`save_archive` into a file."""
     with path.open("wb") as file:
         save_archive(content, file)
 

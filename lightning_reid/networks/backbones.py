@@ -71,6 +71,13 @@ def build_backbone(
         ValueError: Unknown name, contradicting arguments, weights of another network, or a network that cannot do last stride 1.
         FileNotFoundError: ``weights`` does not exist.
         RuntimeError: ``pretrained`` without access to the hub; it says how to go on.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import build_backbone
+        >>> backbone = build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])
+        >>> backbone.num_features, backbone(torch.rand(1, 3, 64, 32)).shape  # last stride 1: a sixteenth of height and width
+        (16, torch.Size([1, 16, 4, 2]))
     """
     if last_stride not in (1, 2):
         raise ValueError(f"last_stride must be 1 or 2, got {last_stride}")

@@ -34,6 +34,13 @@ def group_batch_norm(module: Network, group_size: int) -> Network:
     Raises:
         ValueError: ``group_size`` is too small, or a layer is a BatchNorm of another kind (SyncBatchNorm spans the processes and
             contradicts groups).
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import group_batch_norm
+        >>> layer = group_batch_norm(torch.nn.BatchNorm1d(1), group_size=2)
+        >>> layer(torch.tensor([[0.0], [2.0], [10.0], [14.0]])).flatten().round(decimals=2).tolist()  # each pair by its own mean
+        [-1.0, 1.0, -1.0, 1.0]
     """
     if group_size < 2:
         raise ValueError(f"group_size must be at least 2 (one sample has no variance), got {group_size}")

@@ -48,6 +48,14 @@ class EmbeddingNetwork(nn.Module):
 
     Raises:
         ValueError: ``pooling`` or ``neck`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import EmbeddingNetwork, build_backbone
+        >>> network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]), pooling="gem").eval()
+        >>> output = network(torch.rand(2, 3, 64, 32), with_parts=True)
+        >>> output.embedding.shape, output.parts.shape
+        (torch.Size([2, 16]), torch.Size([2, 2, 16]))
     """
 
     def __init__(self, backbone: Backbone, *, pooling: PoolingName = "avg", neck: NeckName = "bnneck") -> None:

@@ -77,6 +77,17 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: As ``load_foreign_state_dict``, or tensors are missing, left over or of another shape.
+
+    Example:
+        >>> import torch
+        >>> import torchvision
+        >>> from lightning_reid.networks import load_embedding_network
+        >>> theirs, images = torchvision.models.resnet18().eval(), torch.rand(2, 3, 64, 32)
+        >>> torch.save(theirs.state_dict(), folder / "resnet18.pth")  # or a checkpoint of torchreid, fast-reid or this library
+        >>> network = load_embedding_network(folder / "resnet18.pth")
+        >>> theirs.fc = torch.nn.Identity()
+        >>> torch.allclose(network(images).embedding, theirs(images), atol=1e-5)
+        True
     """
     content = read_checkpoint(path)
     kind, state = _renamed(content, path)

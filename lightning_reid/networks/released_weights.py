@@ -47,6 +47,13 @@ def load_released_weights(network: VideoNetwork, state_dict: Mapping[str, Tensor
     Raises:
         ValueError: No tensor fits by name, or one fits by name and not by shape; tensors other than a classifier's are left over, or the
             network's are missing beyond a whole part; or the released network has no ReLU after the first BatchNorm and this one has.
+
+    Example:
+        >>> from lightning_reid.networks import VideoResNet50, load_released_weights
+        >>> network = VideoResNet50("resnet18", stem_relu=False, channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])
+        >>> released = {f"module.features.{name}": tensor for name, tensor in network.backbone.trunk.state_dict().items()}
+        >>> load_released_weights(network, released).missing  # a residual network alone: the neck stays fresh
+        ('neck.weight', 'neck.bias', 'neck.running_mean', 'neck.running_var')
     """
     own, renamed = network.state_dict(), _renamed(state_dict)
     fitting = {ours: tensor for ours, tensor in renamed.values() if ours in own}

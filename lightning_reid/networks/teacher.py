@@ -67,7 +67,7 @@ class Teacher(nn.Module):
 
     @property
     def num_classes(self) -> int | None:
-        """C, ``None`` without classifier."""
+        """C, the number of classes of its classifier; ``None`` without one."""
         return None if self.classifier is None else self.classifier.out_features
 
     @override
@@ -120,6 +120,14 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
         FileNotFoundError: There is no such file.
         ValueError: Neither a checkpoint that can be rebuilt nor a network that timm knows, or options for a checkpoint.
         RuntimeError: timm's weights are to be loaded and its hub cannot be reached.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import load_teacher
+        >>> teacher = load_teacher("resnet18", pretrained=False, channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])  # or a checkpoint
+        >>> output = teacher(torch.rand(2, 3, 64, 32))
+        >>> output.embedding.shape, output.embedding.requires_grad, output.logits
+        (torch.Size([2, 16]), False, None)
     """
     path = Path(source)
     if path.suffix in CHECKPOINT_SUFFIXES or path.exists() or not timm.is_model(str(source)):

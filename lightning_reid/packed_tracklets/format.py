@@ -55,6 +55,15 @@ def write_packed_tracklet(
     Raises:
         ValueError: A shape, dtype, picture box, name or the encoding is not as described.
         OSError: The folder cannot be written to, or the disk is full; no partial file is left.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
+        >>> frames = torch.zeros(2, 3, 64, 32, dtype=torch.uint8)
+        >>> pictures = torch.tensor([[0, 0, 32, 64], [4, 0, 28, 64]], dtype=torch.int32)  # the second has padding at its sides
+        >>> write_packed_tracklet(folder / "walk", frames, pictures, metadata={"source": "camera 2"})
+        >>> PackedTracklet(folder / "walk").metadata
+        {'source': 'camera 2'}
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
         raise ValueError(f"{path}: need frames [F, 3, H, W] uint8 with at least one frame, got {tuple(frames.shape)} {frames.dtype}")
@@ -85,6 +94,17 @@ class PackedTracklet:
 
     All attributes and methods raise ``FileNotFoundError`` when the file is not there and ``ValueError`` when it is no packed tracklet, or
     not all of one; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
+        >>> frames = torch.arange(4, dtype=torch.uint8).reshape(4, 1, 1, 1).expand(4, 3, 64, 32)  # frame f holds the number f
+        >>> write_packed_tracklet(folder / "walk", frames)
+        >>> tracklet = PackedTracklet(folder / "walk")
+        >>> tracklet.num_frames, tracklet.image_size
+        (4, (64, 32))
+        >>> tracklet.read([3, 1])[0][:, 0, 0, 0].tolist()
+        [3, 1]
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +112,7 @@ class PackedTracklet:
 
     @cached_property
     def num_frames(self) -> int:
-        """F."""
+        """F, the number of frames of the tracklet."""
         return int(self._open().get_slice("pictures").get_shape()[0])
 
     @property
@@ -102,12 +122,12 @@ class PackedTracklet:
 
     @property
     def encoding(self) -> str:
-        """``"raw"`` or ``"jpeg"``."""
+        """How frames are stored: ``"raw"`` or ``"jpeg"``."""
         return self._told["encoding"]
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the writer added."""
+        """The metadata that the writer added, by name."""
         return {name: value for name, value in self._told.items() if name not in _OWN_METADATA}
 
     def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,14 @@ def constraint_aware_importance(
 
     Returns:
         By group. Infinite where a group's channels free nothing of what is still to go.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import constraint_aware_importance
+        >>> impacts = {"conv1": torch.tensor([1.0, 2.0]), "conv2": torch.tensor([1.0, 2.0])}
+        >>> freed = {"conv1": {"flops": 0.5, "params": 0.1}, "conv2": {"flops": 0.1, "params": 0.4}}
+        >>> constraint_aware_importance(impacts, freed, objective={"flops": 0.2, "params": 0.0})  # conv2 frees a fifth of conv1's flops
+        {'conv1': tensor([2., 4.]), 'conv2': tensor([10., 20.])}
     """
     importance = {}
     for name, impact in impacts.items():

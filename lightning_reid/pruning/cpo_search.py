@@ -12,7 +12,7 @@ from lightning_reid.pruning.sensitivity import performance_sensitivity
 
 
 class CPOSearch(FilterSearch):
-    """Algorithm 2 of the thesis.
+    """The search of CPO, layer by layer: algorithm 2 of the thesis.
 
     First every layer is probed at r = 0.5, alone. Then, least sensitive layer first, r grows along 0.5, 0.75, 0.875... until the drop is
     intolerable, or the layer's sensitivity passes the runner-up's, or no further filter would go. In the first two cases r goes back,

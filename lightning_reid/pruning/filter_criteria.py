@@ -36,6 +36,12 @@ def filter_l1_norm(weight: Tensor) -> Tensor:
 
     Raises:
         ValueError: There is no weight, or one that is not finite.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import filter_l1_norm
+        >>> filter_l1_norm(torch.tensor([[[[1.0, -2.0]]], [[[0.5, 0.0]]]])).tolist()  # the second filter goes first
+        [3.0, 0.5]
     """
     return _magnitudes(weight).sum(1)
 

@@ -71,7 +71,7 @@ class FilterSearch(ABC):
 
     @property
     def probing(self) -> bool:
-        """Whether the trial only tells a sensitivity."""
+        """Whether the trial only measures how sensitive a layer is, and will be undone."""
         return False
 
     @property
@@ -81,7 +81,7 @@ class FilterSearch(ABC):
 
     @abstractmethod
     def judge(self, trial: Trial, drop: float) -> Verdict:
-        """Choose the next trial."""
+        """Choose the next trial, and say whether this one's pruning is kept or undone."""
 
     def report(self, drop: float) -> Verdict:
         """Take in the drop of the trial and choose the next.
@@ -107,6 +107,6 @@ class FilterSearch(ABC):
         return {"drop": self.drop, "trial": None if self.trial is None else asdict(self.trial)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The way back."""
+        """Go on from what ``state_dict`` gave."""
         self.drop = float(state["drop"])
         self.trial = None if state["trial"] is None else Trial(**state["trial"])

@@ -19,12 +19,19 @@ def batch_norm_score(weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias
 
     It is the gradient with respect to a gate of 1 behind the layer. Source: thesis, section 6.4.1, after Molchanov et al. 2019
     (arXiv:1906.10771), eq. 8.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import batch_norm_score
+        >>> weight, bias = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])
+        >>> batch_norm_score(weight, bias, torch.tensor([0.5, 3.0]), torch.tensor([4.0, 9.0]))  # 2 * 0.5 + 1 * 4, and 1 * 3 + 0 * 9
+        tensor([5., 3.])
     """
     return (weight * weight_gradient + bias * bias_gradient).detach()
 
 
 def filter_score(weight: Tensor, bias: Tensor | None, weight_gradient: Tensor, bias_gradient: Tensor | None) -> Tensor:
-    """The same, ``[N]``, for a layer without normalization behind it: weight times gradient summed over each filter ``[N, C, ...]``."""
+    """``batch_norm_score`` of a layer without normalization, ``[N]``: weight times gradient summed over each filter ``[N, C, ...]``."""
     score = (weight * weight_gradient).flatten(1).sum(1)
     return (score if bias is None or bias_gradient is None else score + bias * bias_gradient).detach()
 
@@ -59,6 +66,13 @@ def loss_impact(scores: Sequence[Tensor], coupled: CoupledImpact = "square of su
 
     Raises:
         ValueError: There are no scores, their lengths differ, or ``coupled`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.pruning import loss_impact
+        >>> scores = [torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 3.0])]  # of two layers that share two channels
+        >>> loss_impact(scores).tolist(), loss_impact(scores, coupled="sum of squares").tolist()
+        ([0.0, 25.0], [2.0, 13.0])
     """
     if coupled not in get_args(CoupledImpact):
         raise ValueError(f"coupled must be one of {get_args(CoupledImpact)}, got {coupled!r}")
@@ -96,5 +110,5 @@ class RunningImpact:
         self.num_batches += 1
 
     def restart(self) -> None:
-        """Forget everything."""
+        """Forget the impacts and how many batches they are of."""
         self.values, self.num_batches = {}, 0

@@ -46,6 +46,14 @@ def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000
 
     Raises:
         ValueError: There is no pair of one identity or none of two, a row is not finite, or an argument does not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.selection import distance_threshold
+        >>> embeddings, pids = torch.tensor([[0.0], [1.0], [5.0], [6.0]]), torch.tensor([0, 0, 1, 1])
+        >>> found = distance_threshold(embeddings, pids)
+        >>> found.crosses, found.error, 1 < found.value <= 16  # squared distances: 1 within, 16 and more between
+        (True, 0.0, True)
     """
     if pids.shape != embeddings.shape[:1]:
         raise ValueError(f"need one pid per embedding, got pids {tuple(pids.shape)} for embeddings {tuple(embeddings.shape)}")

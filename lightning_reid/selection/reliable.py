@@ -28,6 +28,13 @@ def reliable_images(embeddings: Tensor, labels: Tensor, exemplars: Tensor, thres
 
     Raises:
         ValueError: Shapes or ranges do not fit, or the threshold is NaN.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.selection import reliable_images
+        >>> embeddings, labels = torch.tensor([[0.0], [1.0], [3.0], [9.0]]), torch.tensor([0, 0, 0, -1])
+        >>> reliable_images(embeddings, labels, exemplars=torch.tensor([0]), threshold=4.0).tolist()  # squared distances 0, 1 and 9
+        [True, True, False, False]
     """
     if math.isnan(threshold):
         raise ValueError("threshold must be a squared distance, got NaN")

@@ -30,6 +30,14 @@ def soft_pseudo_labels(
 
     Raises:
         ValueError: There are no exemplars, embeddings are not finite, or an argument does not fit.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.selection import soft_pseudo_labels
+        >>> embeddings, exemplars = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [2.0]])
+        >>> soft_pseudo_labels(embeddings, exemplars)  # softmax of (0, -4), and of (-1, -1)
+        tensor([[0.9820, 0.0180],
+                [0.5000, 0.5000]])
     """
     if distance not in get_args(SoftLabelDistance):
         raise ValueError(f"distance must be one of {get_args(SoftLabelDistance)}, got {distance!r}")

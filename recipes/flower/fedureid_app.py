@@ -27,7 +27,7 @@ Config = dict[str, Any]
 
 
 def personalization(cfg: Config) -> Personalization:
-    """The switches of a run."""
+    """Which of the personal optimizations a run has on, by its configuration."""
     switches = {name: bool(cfg[f"personal-{name}"]) for name in ("clustering", "epoch", "update")}
     return Personalization(**switches, precision=float(cfg["precision"]), local_share=float(cfg["local-share"]))
 

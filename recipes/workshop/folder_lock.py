@@ -37,7 +37,7 @@ class Holder:
 
     @classmethod
     def me(cls) -> Holder:
-        """This process."""
+        """The process that asks, as the holder of a lock."""
         return cls(os.getpid(), this_host(), psutil.Process().create_time())
 
     def is_gone(self) -> bool:

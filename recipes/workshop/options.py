@@ -129,5 +129,5 @@ NETWORK = ("backbone", "backbone_options", "pretrained", "weights", "pooling", "
 
 
 def network_arguments(model: Namespace) -> dict[str, Any]:
-    """Of a module's parsed arguments those that say which network it has, for another module with the same one."""
+    """The arguments of a module that say which network it has, of all that were parsed, for another module with the same one."""
     return {name: model[name] for name in NETWORK if name in model}

@@ -44,7 +44,7 @@ class PruningRun:
         read_now(self.data)
 
     def stage(self, name: str) -> Stage:
-        """Of the recipe; to be seeded before its module is built."""
+        """A stage of the recipe; to be seeded before its module is built."""
         return Stage(self.run, name)
 
     def fit(self, name: str, model: ReIDModule, epochs: int) -> tuple[ResultRow, Path]:

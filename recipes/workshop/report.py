@@ -49,7 +49,7 @@ class ResultRow:
     costs: dict[str, float] = field(default_factory=dict)
 
     def headings(self) -> list[str]:
-        """What stands above ``cells``."""
+        """The headings of the columns that ``cells`` fills."""
         return [*_HEADER, *(f"{name} %" for name in self._further_scores()), *self.costs]
 
     def cells(self) -> list[str]:

@@ -27,10 +27,10 @@ class Readable(Protocol):
     """A datamodule, or the data of a federation."""
 
     def prepare_data(self) -> None:
-        """Make what is missing."""
+        """Make the data that is missing, as generated sets are."""
 
     def setup(self) -> None:
-        """Read it."""
+        """Read the data that is there."""
 
 
 class ReadData(Readable, Protocol):
@@ -38,7 +38,7 @@ class ReadData(Readable, Protocol):
 
     @property
     def dataset(self) -> Splits:
-        """Its records."""
+        """The records of the data set, once it was read."""
 
 
 def read_now(*data: Readable) -> None:

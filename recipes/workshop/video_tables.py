@@ -22,7 +22,7 @@ ORIGINAL, ALIGNED = "tracklets as they are", "re-detected and linked"
 
 @dataclass(frozen=True)
 class VideoTableRow:
-    """One row.
+    """One row of a table: a network, its clips, and the tracklets it is trained on.
 
     Attributes:
         name: What the row is called.
@@ -54,7 +54,7 @@ class VideoTableRow:
         return re.sub(r"[^\w.-]+", " ", " ".join(told)).strip()
 
     def fitted(self, asked: Mapping[str, Any], image_size: Sequence[int]) -> dict[str, Any]:
-        """Its options on the backbone that is asked for, fitted to the images: relative positions and stripes depend on their size.
+        """The row's options on the backbone that is asked for, fitted to the images: relative positions and stripes depend on their size.
 
         Args:
             asked: Arguments of the network for all rows; stripes that are asked for stay.
@@ -70,7 +70,7 @@ class VideoTableRow:
 
 
 def scaled_stripes(stripes: int, height: int) -> int:
-    """As many rows of pixels a stripe as in the text, for images of ``height`` rows."""
+    """The number of stripes that have as many rows of pixels as in the text, for images of ``height`` rows."""
     return max(1, stripes * height // TABLES_HEIGHT)
 
 

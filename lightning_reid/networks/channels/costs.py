@@ -18,7 +18,7 @@ from lightning_reid.networks.multiply_adds import count_multiply_adds
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One layer at full width.
+    """Sizes of one layer at full width, from which its costs at any width follow.
 
     Attributes:
         inputs: Channels, or features, it takes.

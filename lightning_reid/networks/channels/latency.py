@@ -48,7 +48,7 @@ def interpolated_latency(table: Tensor, inputs: float, outputs: float) -> float:
 
 
 def network_latency(tables: Mapping[str, Tensor], widths: Mapping[str, tuple[float, float]]) -> float:
-    """Sum over layers; ``widths`` are the shares of inputs and outputs that are left of each."""
+    """Milliseconds of all layers together; ``widths`` are the shares of inputs and outputs that are left of each."""
     return sum(interpolated_latency(table, *widths[name]) for name, table in tables.items())
 
 

@@ -20,11 +20,18 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ChannelPlan:
-    """Which channels stay.
+    """Which channels of each layer of a network stay.
 
     Attributes:
         input_shape: Of the tensor the network is traced with, e.g. ``(1, 3, 256, 128)``.
         keep: By name of a layer, ``[C]`` bool over its output channels, on the CPU; layers that are not named keep all.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import ChannelPlan
+        >>> plan = ChannelPlan((1, 3, 64, 32), {"backbone.trunk.layer1.0.conv1": torch.arange(8) < 6})
+        >>> {name: int(mask.sum()) for name, mask in plan.keep.items()}  # channels that are left
+        {'backbone.trunk.layer1.0.conv1': 6}
     """
 
     input_shape: tuple[int, ...]
@@ -36,7 +43,7 @@ class ChannelPlan:
 
     @classmethod
     def from_tensors(cls, content: Mapping[str, Any]) -> ChannelPlan:
-        """The way back."""
+        """The plan that ``as_tensors`` turned into tensors and plain values."""
         return cls(tuple(int(size) for size in content["input_shape"]), {name: mask.bool() for name, mask in content["keep"].items()})
 
 
@@ -50,6 +57,17 @@ def materialize(network: Network, plan: ChannelPlan) -> Network:
     Raises:
         ValueError: The plan names a layer that the network has not, or another number of channels, or keeps none; or the network cannot
             be traced.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, build_backbone, materialize
+        >>> network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])).eval()
+        >>> plan = ChannelPlan((1, 3, 64, 32), {"backbone.trunk.layer1.0.conv1": torch.arange(8) < 6})
+        >>> smaller = materialize(network, plan)
+        >>> smaller.get_submodule("backbone.trunk.layer1.0.conv1").out_channels
+        6
+        >>> smaller(torch.rand(2, 3, 64, 32)).embedding.shape  # as wide as before
+        torch.Size([2, 16])
     """
     smaller = copy.deepcopy(network)
     layers = dict(smaller.named_modules())

@@ -42,6 +42,14 @@ class CFAAN(VideoNetwork):
         ValueError: See ``build_backbone``; or the backbone is of another kind; heads, scales and reduction do not divide its channels; or
             an argument of ``AxialAttention`` is wrong; or (when called) clips of another length or size than the relative positions, or
             masks that do not fit the clips.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import CFAAN
+        >>> tiny = {"channels": [16, 16, 32, 32], "layers": [1, 1, 1, 1]}
+        >>> network = CFAAN("resnet18", heads=4, scales=2, clip_length=2, image_size=(64, 32), **tiny).eval()
+        >>> network(torch.rand(1, 2, 3, 64, 32)).embedding.shape
+        torch.Size([1, 32])
     """
 
     def __init__(

@@ -101,7 +101,7 @@ class VideoNetwork(EmbeddingNetwork):
     def forward(  # type: ignore[override]  # masks come second, as clips come with them; an image network has none
         self, clips: Tensor, masks: Tensor | None = None, *, with_parts: bool = False
     ) -> EmbeddingOutput:
-        """Embed normalized clips.
+        """Embed normalized clips: ``[B, D]`` before and after the neck.
 
         Args:
             clips: ``[B, T, 3, H, W]``.

@@ -33,6 +33,13 @@ class VideoResNet50(VideoNetwork):
 
     Raises:
         ValueError: See ``build_backbone`` and ``VideoNetwork``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import VideoResNet50
+        >>> network = VideoResNet50("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]).eval()
+        >>> network(torch.rand(2, 4, 3, 64, 32)).embedding.shape  # two clips of four frames
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -57,6 +64,13 @@ class NVAN(VideoNetwork):
 
     Raises:
         ValueError: See ``build_backbone`` and ``VideoNetwork``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import NVAN
+        >>> network = NVAN("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]).eval()
+        >>> network(torch.rand(2, 4, 3, 64, 32)).embedding.shape  # two clips of four frames
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -92,6 +106,13 @@ class STENVAN(VideoNetwork):
     Raises:
         ValueError: See ``build_backbone`` and ``VideoNetwork``; or (when called) ``stripes`` does not divide the feature maps, T is
             odd where attention is pairwise, or no multiple of 2 for each halving.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import STENVAN
+        >>> network = STENVAN("resnet18", stripes=4, channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]).eval()
+        >>> network(torch.rand(2, 4, 3, 64, 32)).embedding.shape  # two clips of four frames
+        torch.Size([2, 16])
     """
 
     def __init__(

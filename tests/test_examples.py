@@ -1,0 +1,88 @@
+"""The examples in the docstrings of what the library exports, run."""
+
+from __future__ import annotations
+
+import ast
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, DocTestFinder, DocTestRunner
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "lightning_reid": ROOT / "lightning_reid",
+    "lightning_reid.callbacks": ROOT / "callbacks",
+    "lightning_reid.datamodules": ROOT / "datamodules",
+    "lightning_reid.recipes": ROOT / "recipes",
+}
+
+
+def exports() -> dict[str, str]:
+    """Every name in an ``__all__``, and the innermost package that has it; none is imported for it."""
+    found: dict[str, str] = {}
+    for base, folder in FOLDERS.items():
+        for init in sorted(folder.rglob("__init__.py")):
+            package = ".".join((base, *init.parent.relative_to(folder).parts))
+            for node in ast.parse(init.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == "__all__" for one in node.targets):
+                    found |= dict.fromkeys(ast.literal_eval(node.value), package)
+    return dict(sorted(found.items()))
+
+
+EXPORTS = exports()
+
+
+@pytest.fixture(scope="session")
+def mars_folder(tmp_path_factory) -> Path:
+    """Tracklets of four training and two test people in the layout of MARS, 64 x 32 pixels."""
+    from lightning_reid.datamodules.generated import GeneratedTracklets
+
+    people = GeneratedTracklets("mars-like", num_train_pids=4, num_test_pids=2, num_distractors=1, frames=(3, 5), height=64, width=32)
+    return people.write(tmp_path_factory.mktemp("data") / "mars", progress=False)
+
+
+@pytest.fixture
+def people_onnx(tmp_path) -> Path | None:
+    """A detector that finds somebody in the middle half of any image; ``None`` without the extra ``onnx``."""
+    try:
+        from onnx import TensorProto, helper
+    except ImportError:
+        return None
+    answers = {"boxes": ([0.25, 0.25, 0.75, 0.75], [1, 1, 4]), "scores": ([0.9], [1, 1]), "classes": ([1.0], [1, 1])}
+    constants = {name: helper.make_tensor(name, TensorProto.FLOAT, shape, values) for name, (values, shape) in answers.items()}
+    nodes = [helper.make_node("Constant", [], [f"detection_{name}:0"], value=tensor) for name, tensor in constants.items()]
+    outputs = [helper.make_tensor_value_info(f"detection_{name}:0", TensorProto.FLOAT, shape) for name, (_, shape) in answers.items()]
+    image = helper.make_tensor_value_info("image_tensor:0", TensorProto.UINT8, [None, None, None, 3])
+    model = helper.make_model(helper.make_graph(nodes, "people", [image], outputs), opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path = tmp_path / "people.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def given(tmp_path, market_folder, duke_folder, mars_folder, people_onnx) -> dict[str, Any]:
+    """What an example may use without making it: generated folders, a detector's file, and an empty folder."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    paths = {"market": market_folder, "duke": duke_folder, "mars": mars_folder, "people_onnx": people_onnx}
+    return {name: str(path) for name, path in paths.items()} | {"folder": folder}
+
+
+NEEDS = {"OnnxDetector": ("onnx", "onnxruntime"), "export_onnx": ("onnx", "onnxruntime", "onnxscript")}
+"""What examples need beyond the library's own dependencies."""
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_exported_name_has_an_example_and_it_runs(name, given, tmp_path, monkeypatch):
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    thing = getattr(import_module(EXPORTS[name]), name)
+    (found,) = DocTestFinder(recurse=False, exclude_empty=False).find(thing, name, globs=given)
+    assert found.examples, f"{name} has no example in its docstring"
+    said: list[str] = []
+    outcome = DocTestRunner(verbose=False, optionflags=ELLIPSIS | NORMALIZE_WHITESPACE).run(found, out=said.append)
+    assert outcome.failed == 0, "".join(said)
