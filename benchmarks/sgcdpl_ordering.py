@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from lightning_reid.metrics import paired_difference_interval
-from lightning_reid.recipes import sgcdpl_market
+from lightning_reid.recipes import sgcdpl_market, sgcdpl_tables
 from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 
@@ -43,15 +43,15 @@ def run_seed(seed: int, output: Path, tables: Sequence[str], more: Sequence[str]
     cfg = sgcdpl_market.parse([f"--seed={seed}", f"--output={output / f'seed{seed}'}", "--quiet", "--resume", *PROTOCOL, *more])
     with RunFolder(cfg, ignored=("labeled",)) as folder:
         rows = sgcdpl_market.Rows(cfg, folder)
-        labeled_model, labeled = rows.initial(sgcdpl_market.LABELED)
+        labeled_model, labeled = rows.initial(sgcdpl_tables.LABELED)
         found = [labeled]
         if "3.2" in tables:
-            initial_model, initial = rows.initial(sgcdpl_market.INITIALIZATION)
-            found += [initial, *(rows.iterate(name, method, initial_model) for name, method in sgcdpl_market.METHODS.items())]
+            initial_model, initial = rows.initial(sgcdpl_tables.INITIALIZATION)
+            found += [initial, *(rows.iterate(name, method, initial_model) for name, method in sgcdpl_tables.METHODS.items())]
         if "3.4" in tables:
-            found += [rows.iterate(name, method, labeled_model) for name, method in sgcdpl_market.FIRST_ITERATION.items()]
+            found += [rows.iterate(name, method, labeled_model) for name, method in sgcdpl_tables.FIRST_ITERATION.items()]
         if "full" in tables:
-            found.append(rows.fully_supervised())
+            found.append(sgcdpl_tables.all_labeled(rows.run, cfg, rows.adam, rows.scoring))
     return {row.name: row.as_json() for row in found}
 
 

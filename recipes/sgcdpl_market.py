@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from lightning_reid.callbacks import AffinityPseudoLabels, NMILogger, ProgressiveSelection, PseudoLabelClustering, RankListLogger
-from lightning_reid.datamodules import ImageReIDDataModule, SemiSupervisedDataModule
-from lightning_reid.modules import SGCDPL, SupervisedReID
-from lightning_reid.recipes.sgcdpl_tables import FIRST_ITERATION, FULL, INITIALIZATION, LABELED, METHODS, SEEDED_AS, SGCDPL_ROW, Method
+from lightning_reid.callbacks import (
+    AffinityPseudoLabels,
+    ClusterStripLogger,
+    EmbeddingProjector,
+    NMILogger,
+    ProgressiveSelection,
+    PseudoLabelClustering,
+    RankListLogger,
+)
+from lightning_reid.datamodules import SemiSupervisedDataModule
+from lightning_reid.modules import SGCDPL
+from lightning_reid.recipes import sgcdpl_tables as tables
+from lightning_reid.recipes.sgcdpl_tables import INITIALIZATION, LABELED, METHODS, SEEDED_AS, Method
 from lightning_reid.recipes.workshop.curves import CLUSTERS, RANK1, SCORE, draw_curves
-from lightning_reid.recipes.workshop.options import RunOptions, network_arguments
+from lightning_reid.recipes.workshop.options import RunOptions
 from lightning_reid.recipes.workshop.report import ResultRow, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
@@ -37,12 +45,10 @@ SMALL_RUN = {
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="sgcdpl_market.py")
     RunOptions.add_to(parser, output="runs/sgcdpl")
-    labeled = "short for --data.labeled: a share of the identities (1/6) or a number"
-    parser.add_argument("--labeled", type=int | str | None, default=None, help=labeled)
+    parser.add_argument("--labeled", type=int | str | None, help="short for --data.labeled: a share of the identities (1/6) or a number")
     parser.add_argument("--nmi", action="store_true", help="also score k-means clusters of the gallery, as for CUB-200 (NMI, in [0, 1])")
     parser.add_argument("--ablation", action="store_true", help="all rows of Tables 3.2 and 3.4, and training with all identities labeled")
-    iterations = "clusterings, each followed by --clustering.every_n_epochs epochs"
-    parser.add_argument("--iterations", type=PositiveInt, default=8, help=iterations)
+    parser.add_argument("--iterations", type=PositiveInt, default=8, help="clusterings, each before --clustering.every_n_epochs epochs")
     parser.add_argument("--initial_epochs", type=PositiveInt, default=200, help="epochs of the initialization")
     parser.add_argument("--initial_lr", type=PositiveFloat, default=3.5e-4, help="learning rate of the initialization (Adam)")
     parser.add_class_arguments(SemiSupervisedDataModule, "data", skip={"seed"})
@@ -75,38 +81,38 @@ class Rows:
         data, stage = self.data if name == INITIALIZATION else self.labeled_data, Stage(self.run, name, seeded_as=SEEDED_AS[name])
         data.forget_target_state()
         options = self.cfg.model.as_dict() | self.adam
-        return stage.train_and_score(lambda: SGCDPL(**options), data, self.cfg.initial_epochs, self._scoring(stage.folder))
-
-    def fully_supervised(self) -> ResultRow:
-        """Training with all identities labeled, on so many images in all as the initialization and the iterations see."""
-        stage, cfg = Stage(self.run, FULL, seeded_as=SEEDED_AS[FULL]), self.cfg
-        theirs = {name: value for name, value in cfg.data.items() if name not in ("labeled", "unlabeled_per_batch", "split_seed")}
-        data = ImageReIDDataModule(**theirs, seed=cfg.seed, val_identities=0)
-        options = network_arguments(cfg.model) | {"label_smoothing": 0.0, "margin": cfg.model.margin} | self.adam
-        scoring = self._scoring(stage.folder)
-        return stage.row(lambda: SupervisedReID(**options), data, cfg.initial_epochs, scoring)
+        return stage.train_and_score(lambda: SGCDPL(**options), data, self.cfg.initial_epochs, self.scoring(stage.folder))
 
     def iterate(self, name: str, method: Method, initial: SGCDPL) -> ResultRow:
         """Cluster, select, train, again and again, from a copy of the initial model."""
         stage, cfg, every = Stage(self.run, name, told=method._asdict()), self.cfg, self.cfg.clustering.every_n_epochs
         self.data.forget_target_state()
         options = cfg.model.as_dict() | {"pretrained": False, "weights": None, "iteration_epochs": every}
-        callbacks = [*method.callbacks(cfg, stage.folder), *self._scoring(stage.folder)]
-        fit = {"data": self.data, "epochs": every * (1 if method.first_iteration_only else cfg.iterations), "callbacks": callbacks}
-        if method.first_iteration_only:
-            fit["costs"] = self._counts
+        callbacks = [*self._labeling(method, stage.folder), *self.scoring(stage.folder)]
+        epochs, costs = (every, tables.counted_clusters(self.data)) if method.first_iteration_only else (every * cfg.iterations, None)
 
         def build() -> SGCDPL:
             return SGCDPL(**options).start_from(initial)
 
-        return stage.row(build, **fit, validate_every_n_epochs=every)
+        return stage.row(build, self.data, epochs, callbacks, validate_every_n_epochs=every, costs=costs)
 
-    def _counts(self, *_: Any) -> dict[str, float]:
-        """Columns of Table 3.4: what was clustered, beside what there is."""
-        state = self.data.target_state
-        return {} if state is None else {"clusters": state.num_clusters, "identities": len(self.data.ground_truth().unique())}
+    def _labeling(self, method: Method, folder: Path) -> list[pl.Callback]:
+        """What clusters and selects, and draws pictures of it into ``folder``."""
+        cfg = self.cfg
+        found: list[pl.Callback] = []
+        if method.clustering == "dbscan" or method.clustering == "dbscan-ssg":
+            radius = {"eps": None} if method.clustering == "dbscan-ssg" else {}
+            found.append(PseudoLabelClustering(cfg.clustering.every_n_epochs, **(cfg.dbscan.as_dict() | radius)))
+        else:
+            picture = str(folder / "search.png") if method.clustering == "guided" else None
+            found.append(AffinityPseudoLabels(**cfg.clustering, preference=method.clustering, labels=method.labels, picture=picture))
+        if method.progressive:
+            found.append(ProgressiveSelection(**cfg.selection, picture=str(folder / "threshold.png")))
+            found.append(ClusterStripLogger(folder / "strips.png"))
+        return [*found, EmbeddingProjector(folder / "clusters.png")]
 
-    def _scoring(self, folder: Path) -> list[pl.Callback]:
+    def scoring(self, folder: Path) -> list[pl.Callback]:
+        """What scores and draws beside the module, into ``folder``."""
         return [RankListLogger(folder / "rank_list.png"), *[NMILogger(self.cfg.seed)] * self.cfg.nmi]
 
 
@@ -116,15 +122,15 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         rows = Rows(cfg, folder)
         labeled_model, labeled = rows.initial(LABELED)
         initial_model, initial = rows.initial(INITIALIZATION)
-        names = [name for name in METHODS if cfg.ablation or name == SGCDPL_ROW]
+        names = [name for name in METHODS if cfg.ablation or name == tables.SGCDPL_ROW]
         results = [labeled, initial, *(rows.iterate(name, METHODS[name], initial_model) for name in names)]
-        first = [rows.iterate(name, method, labeled_model) for name, method in FIRST_ITERATION.items() if cfg.ablation]
-        results += [rows.fully_supervised()] if cfg.ablation else []
+        first = [rows.iterate(name, method, labeled_model) for name, method in tables.FIRST_ITERATION.items() if cfg.ablation]
+        results += [tables.all_labeled(rows.run, cfg, rows.adam, rows.scoring)] if cfg.ablation else []
         if is_first_process():
             stamp, output = rows.data.protocol_stamp(), Path(cfg.output)
             title = f"{cfg.data.dataset}, {cfg.data.labeled} of the identities labeled"
             curves = {name: Stage(rows.run, name).metrics_files for name in names}
-            levels = {row.name: row.scores["mAP"] for row in results if row.name in (LABELED, INITIALIZATION, FULL)}
+            levels = {row.name: row.scores["mAP"] for row in results if row.name in (LABELED, INITIALIZATION, tables.FULL)}
             panels, every = (SCORE, RANK1, CLUSTERS), cfg.clustering.every_n_epochs
             draw_curves(output / "curves.png", curves, panels=panels, stamp=stamp, levels=levels, epochs_per_iteration=every)
             report(output, results, stamp, title=title, began=began)
