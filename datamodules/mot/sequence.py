@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import configparser
-import csv
-from collections.abc import Collection, Iterator
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_reid.datamodules.readers.folders import StrPath, image_names
+from lightning_reid.datamodules.readers.ids import LARGEST
+from lightning_reid.datamodules.readers.text import read_cells, read_text
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg")
 PEDESTRIAN = 1
@@ -92,7 +95,7 @@ def open_sequence(sequence: StrPath, annotation: StrPath | None = None) -> MotSe
         raise FileNotFoundError(f"there is no annotation {' or '.join(map(str, found))}; give it with annotation=")
     _, first = next(stream_frames(frames, {1}))
     height, width = first.shape[:2]
-    told = (int(info.get("imWidth") or width), int(info.get("imHeight") or height))
+    told = (_pixels(folder, info, "imWidth", width), _pixels(folder, info, "imHeight", height))
     if told != (width, height):
         raise ValueError(
             f"{folder / 'seqinfo.ini'} tells pictures of {told[0]}x{told[1]}, but {frames} has {width}x{height}: boxes would be off"
@@ -109,24 +112,22 @@ def read_annotation(path: Path) -> list[MotBox]:
         ValueError: A row does not parse (its line is named), a track has two boxes in one frame, or there is no row.
     """
     boxes: dict[tuple[int, int], MotBox] = {}
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.reader(lines)
-        for row in reader:
-            if not row:
-                continue
-            where = f"{path}, line {reader.line_num}"
-            try:
-                numbers = [float(cell) for cell in row]
-                frame, mot_id, flag = int(numbers[0]), int(numbers[1]), numbers[6]
-            except (ValueError, IndexError) as error:
-                raise ValueError(f"{where}: expected frame,id,x,y,width,height,flag,... as numbers, got {','.join(row)!r}") from error
-            if frame < 1:
-                raise ValueError(f"{where}: frames count from 1, got {frame}")
-            if (frame, mot_id) in boxes:
-                raise ValueError(f"{where}: track {mot_id} has a second box in frame {frame}")
+    for line, row in read_cells(path, ","):
+        where = f"{path}, line {line}"
+        try:
+            numbers = [float(cell) for cell in row]
+            frame, mot_id, flag = int(numbers[0]), int(numbers[1]), numbers[6]
             category, visible = (int(numbers[7]), numbers[8]) if len(row) == 9 else (PEDESTRIAN, None)
-            x, y, width, height = numbers[2:6]
-            boxes[frame, mot_id] = MotBox(frame, mot_id, x, y, width, height, flag != 0, category, visible)
+        except (ValueError, IndexError, OverflowError) as error:
+            raise ValueError(f"{where}: expected frame,id,x,y,width,height,flag,... as numbers, got {','.join(row)!r}") from error
+        if not all(map(math.isfinite, numbers)) or max(frame, mot_id) > LARGEST:
+            raise ValueError(f"{where}: expected finite numbers, ids and frames of at most 63 bits, got {','.join(row)!r}")
+        if frame < 1:
+            raise ValueError(f"{where}: frames count from 1, got {frame}")
+        if (frame, mot_id) in boxes:
+            raise ValueError(f"{where}: track {mot_id} has a second box in frame {frame}")
+        x, y, width, height = numbers[2:6]
+        boxes[frame, mot_id] = MotBox(frame, mot_id, x, y, width, height, flag != 0, category, visible)
     if not boxes:
         raise ValueError(f"{path} holds no box")
     return list(boxes.values())
@@ -147,7 +148,7 @@ def stream_frames(frames: Path, wanted: Collection[int]) -> Iterator[tuple[int, 
 
 
 def _stream_folder(folder: Path, wanted: list[int]) -> Iterator[tuple[int, Image]]:
-    by_number = {int(Path(name).stem): folder / name for name in image_names(folder) if Path(name).stem.isdigit()}
+    by_number = {int(Path(name).stem): folder / name for name in image_names(folder) if re.fullmatch("[0-9]{1,18}", Path(name).stem)}
     for number in wanted:
         if number not in by_number:
             raise FileNotFoundError(f"{folder} lacks frame {number} ({number:06d}.jpg); it holds {len(by_number)} numbered pictures")
@@ -187,12 +188,22 @@ def _find_frames(folder: Path, image_folder: str) -> Path:
     return videos[0]
 
 
+def _pixels(folder: Path, info: Mapping[str, str], name: str, seen: int) -> int:
+    told = info.get(name) or str(seen)
+    if re.fullmatch("[0-9]{1,9}", told) is None:
+        raise ValueError(f"{folder / 'seqinfo.ini'}: {name} must be a number of pixels, got {told!r}")
+    return int(told)
+
+
 def _sequence_info(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     parser = configparser.ConfigParser(interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keep imWidth as it is written
-    parser.read(path, encoding="utf-8")
+    try:
+        parser.read_string(read_text(path), str(path))
+    except configparser.Error as error:
+        raise ValueError(f"{path} is no file of sections and names: {error}") from error
     if not parser.has_section("Sequence"):
         raise ValueError(f"{path} has no section [Sequence]")
     return dict(parser["Sequence"])

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import StrPath, require_identified
+from lightning_reid.datamodules.readers.ids import whole_number
+from lightning_reid.datamodules.readers.text import read_lines
 from lightning_reid.records import JUNK_PID, TrackletDataset, TrackletRecord
 
 COLUMNS = ("tracklet", "pid", "second_pid")
@@ -97,8 +99,7 @@ def corrected(dataset: TrackletDataset, corrections: Mapping[str, Correction], s
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of a line, from 1, and its cells by column."""
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        told = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
+    told = [(number, line) for number, line in read_lines(table) if not line.startswith("#")]
     numbers, rows = [number for number, _ in told], list(csv.reader((line for _, line in told), skipinitialspace=True))
     if not rows or sorted(rows[0]) != sorted(COLUMNS):
         found = ", ".join(map(repr, rows[0])) if rows else "nothing"
@@ -123,10 +124,7 @@ def _correction(where: str, row: Mapping[str, str]) -> Correction:
 def _integer(where: str, row: Mapping[str, str], column: str) -> int | None:
     if not row[column]:
         return None
-    try:
-        return int(row[column])
-    except ValueError as error:
-        raise ValueError(f"{where}: the column {column!r} must be a whole number or empty, got {row[column]!r}") from error
+    return whole_number(column, where, row[column])
 
 
 def _corrected(record: TrackletRecord, correction: Correction | None, source: str) -> TrackletRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
+from lightning_reid.datamodules.readers.text import read_lines
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 CUB200 = OfficialCounts(train_images=5_864, train_pids=100, query_images=5_924, query_pids=100, gallery_images=5_924, gallery_pids=100)
@@ -32,8 +33,8 @@ def read_cub200(root: StrPath) -> ReIDDataset:
         DatasetCountWarning: The figures differ from the official ones.
     """
     top = find_root(root, Layout("cub200", ("images.txt", "image_class_labels.txt", "images"), ("cub_200_2011", "cub200", "cub-200-2011")))
-    images = _read_numbered(top / "images.txt", r"(\d+) (\S.*)")
-    classes = _read_numbered(top / "image_class_labels.txt", r"(\d+) (\d+)")
+    images = _read_numbered(top / "images.txt", r"([0-9]+) (\S.*)")
+    classes = _read_numbered(top / "image_class_labels.txt", r"([0-9]+) ([0-9]+)")
     if images.keys() != classes.keys():
         odd = sorted(images.keys() ^ classes.keys())
         raise ValueError(f"{top}: images.txt and image_class_labels.txt number different images, first {odd[0]}, {len(odd)} in all")
@@ -54,7 +55,7 @@ def read_cub200(root: StrPath) -> ReIDDataset:
 
 def _read_numbered(path: Path, pattern: str) -> dict[int, str]:
     rows = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in read_lines(path):
         match = re.fullmatch(pattern, line.strip())
         if match is None:
             raise ValueError(f"{path}, line {number}: expected a line that matches {pattern!r}, got {line!r}")

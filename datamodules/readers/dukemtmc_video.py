@@ -16,7 +16,9 @@ DUKEMTMC_VIDEO = OfficialCounts(
 )
 
 # person, camera, frame of the tracklet, frame of the video; the first release had no underscores
-DUKE_VIDEO_NAMING = Naming(re.compile(r"(?P<pid>\d{4})_?C(?P<camid>\d)_?F(?P<frame>\d+)_?X(?P<clock>\d+)\."), "0001_C6_F0099_X30823.jpg")
+DUKE_VIDEO_NAMING = Naming(
+    re.compile(r"(?P<pid>[0-9]{4})_?C(?P<camid>[0-9])_?F(?P<frame>[0-9]+)_?X(?P<clock>[0-9]+)\."), "0001_C6_F0099_X30823.jpg"
+)
 
 
 def read_dukemtmc_video(root: StrPath) -> TrackletDataset:
@@ -47,7 +49,7 @@ def read_dukemtmc_video(root: StrPath) -> TrackletDataset:
 
 def _read_split(split: Path) -> tuple[TrackletRecord, ...]:
     people = folder_names(split)
-    strange = [person for person in people if not person.isdigit()]
+    strange = [person for person in people if re.fullmatch("[0-9]+", person) is None]
     if strange:
         raise ValueError(
             f"{split / strange[0]}: expected folders named by the number of a person, like 0001; move what is no part of the data out"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from lightning_reid.records import ImageRecord, TrackletRecord
+from lightning_reid.datamodules.readers.ids import LARGEST
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, TrackletRecord
 
 StrPath = str | os.PathLike[str]
 
@@ -97,6 +98,13 @@ def parse_names(folder: Path, names: Sequence[str], naming: Naming) -> list[re.M
     """
     matches = [naming.pattern.match(name) for name in names]
     parsed = [match for match in matches if match is not None]
+    for match in parsed:
+        large = [digits for digits in match.groupdict().values() if digits and digits.isdecimal() and int(digits) > LARGEST]
+        if large:
+            raise ValueError(
+                f"{folder / match.string} has the number {large[0]}, of more than 63 bits: number people, cameras and frames"
+                " smaller, or list the images in a table, whose ids may be of any size"
+            )
     if len(parsed) < len(names):
         first = next(name for name, match in zip(names, matches) if match is None)
         others = len(names) - len(parsed) - 1
@@ -172,6 +180,15 @@ def require_identified(query: Iterable[ImageRecord | TrackletRecord]) -> None:
             f"{name} has pid {first.pid}, as have {len(nobody) - 1} others with pid 0 or less: "
             "0 means distractor and -1 junk, which only a gallery may hold. Number people from 1"
         )
+
+
+def unlabeled_notes(train: Sequence[ImageRecord | TrackletRecord]) -> tuple[str, ...]:
+    """What becomes of training records of nobody: those of a table that numbers people from 0 are lost, and somebody is to know."""
+    zero, junk = (sum(record.pid == pid for record in train) for pid in (DISTRACTOR_PID, JUNK_PID))
+    if not zero + junk:
+        return ()
+    told = f"{zero + junk} of {len(train)} training records show nobody (pid 0 or -1) and train no identity"
+    return (told + (": if people are numbered from 0, number them from 1" if zero else ""),)
 
 
 def _entry_names(folder: Path) -> list[str]:

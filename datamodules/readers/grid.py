@@ -13,7 +13,7 @@ from lightning_reid.datamodules.readers.official_counts import OfficialCounts, w
 from lightning_reid.datamodules.readers.random_splits import random_note, shuffled
 from lightning_reid.records import DISTRACTOR_PID, ReIDDataset
 
-GRID_NAMING = Naming(re.compile(r"(?P<pid>\d{4})_(?P<camid>\d+)_(?P<frame>\d+)_"), "0001_1_25004_107_32_106_221.jpeg")
+GRID_NAMING = Naming(re.compile(r"(?P<pid>[0-9]{4})_(?P<camid>[0-9]+)_(?P<frame>[0-9]+)_"), "0001_1_25004_107_32_106_221.jpeg")
 GRID = OfficialCounts(train_images=250, train_pids=125, query_images=125, query_pids=125, gallery_images=900, gallery_pids=125, cameras=8)
 PARTITIONS = "features_and_partitions.mat"
 

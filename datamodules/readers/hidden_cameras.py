@@ -12,9 +12,9 @@ from lightning_reid.datamodules.readers.official_counts import OfficialCounts, w
 from lightning_reid.datamodules.readers.random_splits import random_note, shuffled
 from lightning_reid.records import ImageRecord, ReIDDataset
 
-ILIDS_NAMING = Naming(re.compile(r"(?P<pid>\d{4})(?P<image>\d{3})\."), "0001001.jpg")
+ILIDS_NAMING = Naming(re.compile(r"(?P<pid>[0-9]{4})(?P<image>[0-9]{3})\."), "0001001.jpg")
 THREEDPES_NAMING = Naming(
-    re.compile(r"(?P<pid>\d+)_(?P<camid>\d+)(?:_FRAME_(?P<frame>\d+))?(?:_\w+)?\.", re.IGNORECASE), "1_1_FRAME_25_RGB.bmp"
+    re.compile(r"(?P<pid>[0-9]+)_(?P<camid>[0-9]+)(?:_FRAME_(?P<frame>[0-9]+))?(?:_\w+)?\.", re.IGNORECASE), "1_1_FRAME_25_RGB.bmp"
 )
 
 ILIDS = OfficialCounts(train_pids=59, query_images=60, query_pids=60, gallery_images=60, gallery_pids=60, images=476, pids=119)

@@ -13,7 +13,7 @@ ILIDS_VID = OfficialCounts(
     train_tracklets=300, train_pids=150, query_tracklets=150, query_pids=150, gallery_tracklets=150, gallery_pids=150, cameras=2
 )
 
-ILIDS_VID_NAMING = Naming(re.compile(r"cam(?P<camid>\d)_person(?P<pid>\d+)_(?P<frame>\d+)\."), "cam1_person001_00317.png")
+ILIDS_VID_NAMING = Naming(re.compile(r"cam(?P<camid>[0-9])_person(?P<pid>[0-9]+)_(?P<frame>[0-9]+)\."), "cam1_person001_00317.png")
 
 
 def read_ilids_vid(root: StrPath, split: int = 0, seed: int = 0) -> TrackletDataset:

@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, read_folder, require_identified
+from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, read_folder, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 # person, camera, then as far as the set has them: sequence, frame (Duke writes f before it), box
-MARKET_NAMING = Naming(re.compile(r"(?P<pid>-1|\d+)_c(?P<camid>\d+)(?:s\d+)?(?:_f?(?P<frame>\d+))?(?=[_.])"), "0002_c1s1_000451_03.jpg")
+MARKET_NAMING = Naming(
+    re.compile(r"(?P<pid>-1|[0-9]+)_c(?P<camid>[0-9]+)(?:s[0-9]+)?(?:_f?(?P<frame>[0-9]+))?(?=[_.])"), "0002_c1s1_000451_03.jpg"
+)
 
 MARKET1501 = OfficialCounts(
     train_images=12_936, train_pids=751, query_images=3_368, query_pids=750, gallery_images=19_732, gallery_pids=750, cameras=6
@@ -127,9 +129,7 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
 def _read_three_folders(top: Path, name: str, folders: tuple[str, ...], optional: frozenset[str] = frozenset()) -> ReIDDataset:
     train, query, gallery = (_read_split(top / folder, name, may_lack=folder in optional) for folder in folders)
     require_identified(query)
-    unlabeled = sum(record.pid <= 0 for record in train)
-    notes = (f"{unlabeled} of {len(train)} training images are unlabeled (pid 0 or -1)",) if unlabeled else ()
-    return ReIDDataset(name, train, query, gallery, notes)
+    return ReIDDataset(name, train, query, gallery, unlabeled_notes(train))
 
 
 def _read_split(folder: Path, name: str, *, may_lack: bool) -> tuple[ImageRecord, ...]:

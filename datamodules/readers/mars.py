@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files, require_identified
 from lightning_reid.datamodules.readers.matlab_variable import read_integers
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
+from lightning_reid.datamodules.readers.text import read_text
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
 from lightning_reid.records import TrackletDataset, TrackletRecord
 
@@ -31,7 +32,7 @@ MARS = OfficialCounts(
 FOLDERS = ("bbox_train", "bbox_test")
 INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat")
 # person (four characters, 00-1 is junk), camera, tracklet of that person and camera, frame of the tracklet
-NAME = re.compile(r"(?P<pid>\d{4}|00-1)C(?P<camid>\d)T\d+F\d+\.\w+")
+NAME = re.compile(r"(?P<pid>[0-9]{4}|00-1)C(?P<camid>[0-9])T[0-9]+F[0-9]+\.\w+")
 
 
 def read_mars(root: StrPath) -> TrackletDataset:
@@ -98,15 +99,16 @@ def _read(top: Path, name: str) -> TrackletDataset:
 
 
 def _read_tracklets(top: Path, folder: str, names: str, tracks: str, variable: str, domain: str) -> Iterator[TrackletRecord]:
-    images = (top / "info" / names).read_text(encoding="utf-8").split()
+    images = read_text(top / "info" / names).split()
     rows = _track_rows(top / "info" / tracks, variable, len(images), names)
     # joined as text: MARS has 1.2 million frames, too many for Path objects
     paths = [f"{top}/{folder}/{image[:4]}/{image}" for image in images]
     require_files(paths, f"{top / 'info' / names}")
     for number, (first, last, pid, camid) in enumerate(rows.tolist(), start=1):
-        for image in (images[first - 1], images[last - 1]):
+        for image in images[first - 1 : last]:  # one in the middle may be another person's, or a path that leads out of the folder
             match = NAME.fullmatch(image)
-            if match is None or (int(match["pid"].lstrip("0") or 0), int(match["camid"])) != (pid, camid):
+            told = None if match is None else (int(match["pid"].lstrip("0") or 0), int(match["camid"]))
+            if told != (pid, camid):
                 raise ValueError(
                     f"{top / 'info' / tracks}, row {number}: frames {first} to {last} of {names} should show person {pid} in camera "
                     f"{camid}, as 0001C1T0001F001.jpg shows person 1 in camera 1, but one of them is {image}; rows count frames from 1"

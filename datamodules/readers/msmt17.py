@@ -9,11 +9,12 @@ from typing import Literal
 
 from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, parse_names, require_files
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
+from lightning_reid.datamodules.readers.text import read_lines
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 # person, image, camera, date and time of day, frame
 MSMT17_NAMING = Naming(
-    re.compile(r"(?P<pid>\d+)_\d+_(?P<camid>\d+)_[^_]+_(?P<frame>\d+)_"), "0000_000_01_0303morning_0015_0.jpg", pid_offset=1
+    re.compile(r"(?P<pid>[0-9]+)_[0-9]+_(?P<camid>[0-9]+)_[^_]+_(?P<frame>[0-9]+)_"), "0000_000_01_0303morning_0015_0.jpg", pid_offset=1
 )
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 FOLDERS = {"v1": ("train", "test"), "v2": ("mask_train_v2", "mask_test_v2")}
@@ -57,11 +58,9 @@ def read_msmt17(root: StrPath, version: Literal["v1", "v2"] = "v1") -> ReIDDatas
 
 def _read_list(path: Path, folder: Path, domain: str) -> tuple[ImageRecord, ...]:
     images, pids = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         image, _, pid = line.strip().rpartition(" ")
-        if not image or not pid.isdigit():
+        if not image or not re.fullmatch("[0-9]{1,9}", pid):
             raise ValueError(f"{path}, line {number}: expected '0000/{MSMT17_NAMING.example} 0' (image, identity), got {line!r}")
         images.append(image)
         pids.append(int(pid) + MSMT17_NAMING.pid_offset)

@@ -15,7 +15,7 @@ PRID2011_VIDEO = OfficialCounts(
     train_tracklets=178, train_pids=89, query_tracklets=89, query_pids=89, gallery_tracklets=89, gallery_pids=89, cameras=2
 )
 
-PRID_VIDEO_NAMING = Naming(re.compile(r"(?P<frame>\d+)\."), "0001.png")
+PRID_VIDEO_NAMING = Naming(re.compile(r"(?P<frame>[0-9]+)\."), "0001.png")
 MIN_FRAMES = 27
 """Fewest frames in both cameras of a person who takes part (Wang et al. 2014): 178 of the 200 people."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified
-from lightning_reid.records import ImageRecord, ReIDDataset
+from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
+from lightning_reid.datamodules.readers.ids import number_ids, whole_number
+from lightning_reid.datamodules.readers.text import heading_of, read_cells
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, ReIDDataset
+
+logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
 OPTIONAL_COLUMNS = ("frame", "domain")
@@ -22,11 +26,13 @@ Row = tuple[str, Mapping[str, Any]]
 def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True) -> ReIDDataset:
     """Read a table with one row an image; the order of the rows is kept.
 
-    Columns: ``path`` (relative ones start at the table's folder), ``pid`` (from 1; 0 distractor, -1 junk), ``camid``, ``split`` (``train``,
-    ``query`` or ``gallery``), optionally ``frame`` and ``domain``; others are left alone.
+    Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query`` or ``gallery``),
+    optionally ``frame`` and ``domain``; others are left alone. A column of ids of which every cell is a whole number is read as numbers
+    (``pid`` from 1; 0 is a distractor, -1 junk; ``camid`` from 0); any other is text, ``person_1`` say, and numbered from 1 in alphabetical
+    order, which a note of the data set tells.
 
     Args:
-        path: A ``.csv`` file, comma-separated, UTF-8, with a heading; or ``.parquet``, ``.pq``.
+        path: A CSV file in UTF-8 with a heading, its cells between commas, semicolons or tabs; or ``.parquet``, ``.pq``.
         name: Name of the data set, and domain of rows that tell none; the file's name without suffix when ``None``.
         needs_train: Whether there must be training rows.
         needs_test: Whether there must be query and gallery rows.
@@ -52,10 +58,9 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
     if not table.is_file():
         raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {', '.join(REQUIRED_COLUMNS)}")
     domain = name or table.stem
-    rows = table_rows(table)
     splits: dict[str, dict[str, ImageRecord]] = {split: {} for split in SPLITS}
-    for where, row in rows:
-        split, record = image_record(where, row, table.parent, domain)
+    images, notes = image_records(table, list(table_rows(table)), domain)
+    for where, split, record in images:
         if record.path in splits[split]:
             raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
         splits[split][record.path] = record
@@ -65,33 +70,36 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
     require_files((path for records in splits.values() for path in records), str(table))
     train, query, gallery = (tuple(splits[split].values()) for split in SPLITS)
     require_identified(query)
-    return ReIDDataset(domain, train, query, gallery)
+    return ReIDDataset(domain, train, query, gallery, (*notes, *unlabeled_notes(train)))
 
 
-def image_record(where: str, row: Mapping[str, Any], folder: Path, domain: str) -> tuple[str, ImageRecord]:
-    """Split and record of a row; relative paths start at ``folder``, a row without domain has ``domain``.
+def image_records(table: Path, rows: Sequence[Row], domain: str) -> tuple[list[tuple[str, str, ImageRecord]], tuple[str, ...]]:
+    """Where each row stands, its split and its record; and how ids were numbered, where they are no numbers.
+
+    Args:
+        table: Relative paths start at its folder.
+        rows: Of the table.
+        domain: Of rows that tell none.
 
     Raises:
-        ValueError: A cell is not what it should be; the message begins with ``where``.
+        ValueError: A cell is not what it should be; the message begins with where it stands.
     """
-    image, split = row["path"], row["split"]
-    if not image:
-        raise ValueError(f"{where}: the column 'path' is empty")
-    if split not in SPLITS:
-        raise ValueError(f"{where}: the column 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
-    pid, camid = (_integer(where, row, column) for column in ("pid", "camid"))
-    frame = -1 if row.get("frame") in (None, "") else _integer(where, row, "frame")
-    return split, ImageRecord(os.path.join(folder, image), pid, camid, row.get("domain") or domain, frame)  # noqa: PTH118
-
-
-def _integer(where: str, row: Mapping[str, Any], column: str) -> int:
-    try:
-        number = float(row[column])
-        if number == int(number):  # Parquet keeps integers with gaps as floats
-            return int(number)
-    except (TypeError, ValueError, OverflowError):
-        pass  # the same message as for a fraction
-    raise ValueError(f"{where}: the column {column!r} must be a whole number, got {row[column]!r}")
+    pids = number_ids("pid", [(where, row["pid"]) for where, row in rows], reserved=(JUNK_PID, DISTRACTOR_PID))
+    camids = number_ids("camid", [(where, row["camid"]) for where, row in rows])
+    notes = tuple(note for note in (pids.note, camids.note) if note is not None)
+    for note in notes:
+        logger.warning("%s: %s", table, note)
+    records = []
+    for (where, row), pid, camid in zip(rows, pids.ids, camids.ids, strict=True):
+        image, split = row["path"], row["split"]
+        if not isinstance(image, str) or not image or "\0" in image:
+            raise ValueError(f"{where}: the column 'path' must name a file, got {image!r}")
+        if split not in SPLITS:
+            raise ValueError(f"{where}: the column 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
+        frame = -1 if row.get("frame") in (None, "") else whole_number("frame", where, row["frame"])
+        place = os.path.join(table.parent, image)  # noqa: PTH118
+        records.append((where, split, ImageRecord(place, pid, camid, row.get("domain") or domain, frame)))
+    return records, notes
 
 
 def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
@@ -109,38 +117,27 @@ def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines, skipinitialspace=True)
-        _require_columns(table, reader.fieldnames or ())
-        for row in reader:
-            where = f"{table}, line {reader.line_num}"
-            if None in row or None in (row[column] for column in REQUIRED_COLUMNS):
-                raise ValueError(
-                    f"{where}: expected {len(reader.fieldnames or ())} cells as in the heading; is a comma missing or unquoted?"
-                )
-            yield where, row
+    rows = read_cells(table)
+    names = heading_of(table, next(rows, (0, []))[1], REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
+    for line, cells in rows:
+        where = f"{table}, line {line}"
+        if len(cells) != len(names):
+            raise ValueError(f"{where}: expected {len(names)} cells as in the heading, got {len(cells)}: is one missing or unquoted?")
+        yield where, dict(zip(names, cells, strict=True))
 
 
 def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise ImportError(f"{table} needs pyarrow: pip install 'lightning-reid[parquet]', or write the table as CSV") from error
-    file = parquet.ParquetFile(table)
-    names = file.schema_arrow.names
-    _require_columns(table, names)
-    columns = [name for name in names if name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
-    number = 0
-    for batch in file.iter_batches(columns=columns):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{table}, row {number}", row
-
-
-def _require_columns(table: Path, found: Any) -> None:
-    missing = [column for column in REQUIRED_COLUMNS if column not in found]
-    if missing:
-        raise ValueError(
-            f"{table} lacks the columns {', '.join(missing)}; its first line holds {', '.join(map(repr, found)) or 'nothing'}. Expected "
-            f"a comma-separated heading with {', '.join(REQUIRED_COLUMNS)} and optionally {', '.join(OPTIONAL_COLUMNS)}"
-        )
+    try:
+        file = parquet.ParquetFile(table)
+        names = file.schema_arrow.names
+        heading_of(table, names, REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
+        columns = [name for name in names if name.lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
+        rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
+    except (ArrowException, OSError) as error:
+        raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{table}, row {number}", {name.lower(): value for name, value in row.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified
-from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_record, table_rows
+from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
+from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_records, table_rows
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
 from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
 
@@ -16,13 +16,14 @@ Tracklets = dict[str, list[ImageRecord]]
 def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True) -> TrackletDataset:
     """Read a table with one row a frame; tracklets come in the order of their first rows.
 
-    Columns: ``path`` (relative ones start at the table's folder), ``pid`` (from 1; 0 distractor, -1 junk), ``camid``, ``tracklet`` (any
-    text or number, another one for each tracklet of a split), ``split`` (``train``, ``query`` or ``gallery``), optionally ``frame`` and
-    ``domain``; others are left alone. Frames are ordered by ``frame`` where their tracklet has it, otherwise they stay in the order of
-    their rows. For a query to be in the gallery too, as the protocol ``mars`` has it, its rows stand there again with split ``gallery``.
+    Columns: ``path`` (relative ones start at the table's folder), ``pid`` and ``camid`` (numbers or text, as in ``read_table``),
+    ``tracklet`` (any text or number, another one for each tracklet of a split), ``split`` (``train``, ``query`` or ``gallery``),
+    optionally ``frame`` and ``domain``; others are left alone. Frames are ordered by ``frame`` where their tracklet has it, otherwise they
+    stay in the order of their rows. For a query to be in the gallery too, as the protocol ``mars`` has it, its rows stand there again with
+    split ``gallery``.
 
     Args:
-        path: A ``.csv`` file, comma-separated, UTF-8, with a heading; or ``.parquet``, ``.pq``.
+        path: See ``read_table``.
         name: Name of the data set, and domain of rows that tell none; the file's name without suffix when ``None``.
         needs_train: Whether there must be training tracklets.
         needs_test: Whether there must be query and gallery tracklets.
@@ -51,7 +52,7 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
         columns = ", ".join((*REQUIRED_COLUMNS, "tracklet"))
         raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {columns}")
     domain = name or table.stem
-    splits = _tracklets_of_splits(table, domain)
+    splits, notes = _tracklets_of_splits(table, domain)
     train, query, gallery = (
         tuple(_tracklet(f"{table}: tracklet {tracklet!r} of split {split!r}", images) for tracklet, images in splits[split].items())
         for split in SPLITS
@@ -61,14 +62,16 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
             raise ValueError(f"{table} has no row of split {split!r}")
     require_files((image.path for tracklets in splits.values() for images in tracklets.values() for image in images), str(table))
     require_identified(query)
-    return TrackletDataset(domain, train, query, gallery, (gallery_note(query, gallery),) if query else ())
+    notes += ((gallery_note(query, gallery),) if query else ()) + unlabeled_notes(train)
+    return TrackletDataset(domain, train, query, gallery, notes)
 
 
-def _tracklets_of_splits(table: Path, domain: str) -> dict[str, Tracklets]:
+def _tracklets_of_splits(table: Path, domain: str) -> tuple[dict[str, Tracklets], tuple[str, ...]]:
     splits: dict[str, Tracklets] = {split: {} for split in SPLITS}
     listed: set[tuple[str, str]] = set()
-    for where, row in table_rows(table, "tracklet"):
-        split, image = image_record(where, row, table.parent, domain)
+    rows = list(table_rows(table, "tracklet"))
+    records, notes = image_records(table, rows, domain)
+    for (_, row), (where, split, image) in zip(rows, records, strict=True):
         if (split, image.path) in listed:
             raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}")
         listed.add((split, image.path))
@@ -82,7 +85,7 @@ def _tracklets_of_splits(table: Path, domain: str) -> dict[str, Tracklets]:
                 f"{where}: tracklet {row['tracklet']!r} of split {split!r} began with pid {first.pid}, camid {first.camid}, domain "
                 f"{first.domain!r}, this row has {image.pid}, {image.camid}, {image.domain!r}; give each tracklet of a split its own name"
             )
-    return splits
+    return splits, notes
 
 
 def _tracklet(where: str, images: list[ImageRecord]) -> TrackletRecord:

@@ -18,7 +18,7 @@ NUM_SPLITS = 10
 SPLIT_FOLDER = "train-test people splits"
 """Folder of the iLIDS-VID archive with the published splits of both sets."""
 
-PERSON_FOLDER = re.compile(r"person_?(?P<pid>\d+)")
+PERSON_FOLDER = re.compile(r"person_?(?P<pid>[0-9]+)")
 
 
 def read_people(camera: Path, naming: Naming, domain: str, camid: int, *, clock: str | None = None) -> dict[int, TrackletRecord]:

@@ -9,9 +9,9 @@ from lightning_reid.datamodules.readers.official_counts import OfficialCounts, w
 from lightning_reid.datamodules.readers.random_splits import random_note, shuffled
 from lightning_reid.records import ImageRecord, ReIDDataset
 
-CUHK01_NAMING = Naming(re.compile(r"(?P<pid>\d{4})(?P<image>\d{3})\."), "0001001.png")
-VIPER_NAMING = Naming(re.compile(r"(?P<pid>\d+)_(?P<angle>\d+)\."), "000_45.bmp", pid_offset=1)
-PRID_NAMING = Naming(re.compile(r"person_(?P<pid>\d+)\."), "person_0001.png")
+CUHK01_NAMING = Naming(re.compile(r"(?P<pid>[0-9]{4})(?P<image>[0-9]{3})\."), "0001001.png")
+VIPER_NAMING = Naming(re.compile(r"(?P<pid>[0-9]+)_(?P<angle>[0-9]+)\."), "000_45.bmp", pid_offset=1)
+PRID_NAMING = Naming(re.compile(r"person_(?P<pid>[0-9]+)\."), "person_0001.png")
 
 CUHK01 = OfficialCounts(
     train_images=1_940, train_pids=485, query_images=972, query_pids=486, gallery_images=972, gallery_pids=486, cameras=2

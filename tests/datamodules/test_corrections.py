@@ -57,7 +57,7 @@ def test_the_sample_that_ships_is_readable_and_shows_every_kind():
         ("tracklet,pid\na.jpg,1\n", "expected the heading tracklet,pid,second_pid"),
         ("", "found nothing"),
         ("tracklet,pid,second_pid\na.jpg,1\n", "line 2: expected 3 cells"),
-        ("# x\ntracklet,pid,second_pid\na.jpg,one,\n", "line 3: the column 'pid' must be a whole number or empty, got 'one'"),
+        ("# x\ntracklet,pid,second_pid\na.jpg,one,\n", "line 3: the column 'pid' must be a whole number, got 'one'"),
         ("tracklet,pid,second_pid\na.jpg,,2.5\n", "line 2: the column 'second_pid' must be a whole number"),
         ("tracklet,pid,second_pid\na.jpg,,\n", "line 2: there is neither a pid nor a second_pid"),
         ("tracklet,pid,second_pid\na.jpg,-2,\n", "line 2: the column 'pid' must be at least -1"),

@@ -249,7 +249,7 @@ def test_a_market_folder_for_training_alone_needs_no_test_images(tmp_path):
     (tmp_path / "query").mkdir()
     dataset = read_market_folder(tmp_path, "mine", needs_test=False)
     assert [len(records) for _, records in dataset.splits()] == [2, 0, 0]
-    assert dataset.notes == ("1 of 2 training images are unlabeled (pid 0 or -1)",)
+    assert dataset.notes == ("1 of 2 training records show nobody (pid 0 or -1) and train no identity",)
 
 
 def test_a_market_folder_for_scoring_alone_needs_no_training_images(tmp_path):

@@ -65,7 +65,7 @@ def test_a_wrong_parquet_cell_is_named_by_its_row(table):
 
     columns = {"path": ["b.jpg", "c.jpg"], "pid": [1, None], "camid": [1, 1], "split": ["train", "train"]}
     parquet.write_table(pyarrow.table(columns), table.with_suffix(".parquet"))
-    with pytest.raises(ValueError, match=r"office.parquet, row 2: the column 'pid' must be a whole number, got None"):
+    with pytest.raises(ValueError, match=r"office.parquet, row 2: the column 'pid' must hold text or a whole number, got nothing"):
         read_table(table.with_suffix(".parquet"))
 
 
@@ -80,14 +80,18 @@ def test_parquet_without_pyarrow_names_the_extra(table, monkeypatch):
     ("text", "message"),
     [
         ("path,pid,split\n", r"lacks the columns camid; its first line holds 'path', 'pid', 'split'"),
-        ("path;pid;camid;split\n", r"lacks the columns path, pid, camid, split; its first line holds 'path;pid;camid;split'"),
+        ("path|pid|camid|split\n", r"lacks the columns path, pid, camid, split; its first line holds 'path\|pid\|camid\|split'"),
+        ("path,pid,PID,camid,split\n", r"has two columns 'pid'"),
         ("", r"its first line holds nothing"),
-        (HEADING + ROWS + "b.jpg,x,1,train,,\n", r"office.csv, line 6: the column 'pid' must be a whole number, got 'x'"),
-        (HEADING + "b.jpg,1,1.5,train,,\n", r"line 2: the column 'camid' must be a whole number, got '1.5'"),
-        (HEADING + "b.jpg,1,inf,train,,\n", r"line 2: the column 'camid' must be a whole number, got 'inf'"),
+        (HEADING + ROWS + "b.jpg,,1,train,,\n", r"office.csv, line 6: the column 'pid' is empty"),
+        (HEADING + ROWS + "b.jpg,-7,1,train,,\n", r"office.csv, line 6: the column 'pid' must be at least -1, got -7"),
+        (HEADING + "b.jpg,1,-1,train,,\n", r"line 2: the column 'camid' must be at least 0, got -1"),
+        (HEADING + "b.jpg,1,1,train,1.5,\n", r"line 2: the column 'frame' must be a whole number, got '1.5'"),
+        (HEADING + "b.jpg,1,1,train,1e400,\n", r"line 2: the column 'frame' must be a whole number, got '1e400'"),
+        (HEADING + 'b.jpg,1,1,train,"1,\n', r"office.csv, line 2: this is no row of cells \(unexpected end of data\); is a quote missing"),
         (HEADING + "b.jpg,1,1,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, got 'test'"),
-        (HEADING + ",1,1,train,,\n", r"line 2: the column 'path' is empty"),
-        (HEADING + "b.jpg,1\n", r"line 2: expected 6 cells as in the heading; is a comma missing or unquoted"),
+        (HEADING + ",1,1,train,,\n", r"line 2: the column 'path' must name a file, got ''"),
+        (HEADING + "b.jpg,1\n", r"line 2: expected 6 cells as in the heading, got 2: is one missing or unquoted"),
         (HEADING + "b,1.jpg,1,1,train,,,\n", r"line 2: expected 6 cells as in the heading"),
         (HEADING + ROWS + "c.jpg,2,2,gallery,7,\n", r"line 6: .*c.jpg is listed a second time for split 'gallery'"),
         (HEADING + "b.jpg,1,1,train,,\n", r"office.csv has no row of split 'query'"),
@@ -106,3 +110,50 @@ def test_a_missing_image_and_a_missing_table_are_named(table):
         read_table(table)
     with pytest.raises(FileNotFoundError, match=r"there is no table .*none.csv; expected a CSV or Parquet file with the columns path"):
         read_table(table.with_name("none.csv"))
+
+
+def test_ids_of_any_kind_are_kept_apart_and_what_was_numbered_is_told(table, caplog):
+    write(table, "path;PID;camid;split\na/1.jpg;person_2;cam1;train\nb.jpg;person_10;cam1;query\nc.jpg; person_10 ;cam2;gallery\n")
+    dataset = read_table(table)
+    assert [record.pid for record in (*dataset.train, *dataset.query, *dataset.gallery)] == [2, 1, 1]
+    assert [record.camid for record in (*dataset.query, *dataset.gallery)] == [1, 2]
+    assert "the column 'pid' is text: numbered from 1 in order, 'person_10' is 1 and 'person_2' is 2" in dataset.notes
+    assert "the column 'camid' is text" in caplog.text
+
+
+def test_neighboring_clocks_are_two_people_and_not_one(table):
+    write(table, "path,pid,camid,split\na/1.jpg,2024112815300000001,1,train\nb.jpg,2024112815300000002,1,train\n")
+    assert [record.pid for record in read_table(table, needs_test=False).train] == [2024112815300000001, 2024112815300000002]
+
+
+def test_a_table_that_numbers_people_from_zero_says_whom_it_loses(table):
+    write(table, "path,pid,camid,split\na/1.jpg,0,1,train\nb.jpg,1,1,train\n")
+    (note,) = read_table(table, needs_test=False).notes
+    assert note == (
+        "1 of 2 training records show nobody (pid 0 or -1) and train no identity: if people are numbered from 0, number them from 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"pid": [True, False]}, "row 1: the column 'pid' must hold text or a whole number, got True, a bool"),
+        ({"pid": [2.0**60, 1.0]}, "row 1: .* a float, which takes neighboring ids for one: store integers"),
+        ({"pid": [1.5, 1.0]}, "row 1: .*1.5, a fraction"),
+        ({"camid": [b"a", b"b"]}, "row 1: the column 'camid' must hold text or a whole number, got b'a', a bytes"),
+    ],
+)
+def test_a_parquet_column_that_is_no_id_is_refused(table, column, message):
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"path": ["b.jpg", "c.jpg"], "pid": [1, 2], "camid": [1, 1], "split": ["train", "train"]} | column
+    parquet.write_table(pyarrow.table(columns), table.with_suffix(".parquet"))
+    with pytest.raises(ValueError, match=message):
+        read_table(table.with_suffix(".parquet"))
+
+
+def test_a_damaged_parquet_file_is_named(table):
+    table.with_suffix(".parquet").write_bytes(b"PAR1 garbage PAR1")
+    with pytest.raises(ValueError, match=r"office.parquet is damaged, or no Parquet file"):
+        read_table(table.with_suffix(".parquet"))

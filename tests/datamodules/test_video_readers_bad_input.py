@@ -122,6 +122,17 @@ def test_frames_with_names_of_another_form_are_named(mars):
         read_mars_folder(mars)
 
 
+@pytest.mark.parametrize("stranger", ["0002C1T0001F001.jpg", "0001C2T0001F001.jpg", "../../../../etc/passwd"])
+def test_a_stranger_in_the_middle_of_a_tracklet_is_named(mars, stranger):
+    frames = ["0001C1T0001F001.jpg", stranger, "0001C1T0001F003.jpg"]
+    for frame in frames:
+        make(mars, f"bbox_train/{frame[:4]}/{frame}" if ".." not in stranger or frame != stranger else "bbox_train/0001/x")
+    (mars / "info" / "train_name.txt").write_text("\n".join(frames))
+    save_tracks(mars, "train", [[1, 3, 1, 1]])
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"one of them is {stranger}|{stranger} is listed in"):
+        read_mars_folder(mars)
+
+
 def test_a_listed_frame_that_is_not_there_is_named(mars):
     (mars / "bbox_train/0001/0001C2T0001F002.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"0001C2T0001F002.jpg is listed in .*train_name.txt but not there, nor are 0 others"):
@@ -297,7 +308,7 @@ def write_table(root: Path, rows: str, heading: str = HEADING) -> Path:
         ("1.jpg,1,1,a,train,4,\n2.jpg,1,1,a,train,4,\n", r"tracklet 'a' of split 'train' has frame 4 more than once"),
         ("1.jpg,1,1,a,train,,\n1.jpg,1,1,b,train,,\n", r"line 3: .*1.jpg is listed a second time for split 'train'"),
         ("1.jpg,1,1,,train,,\n", r"line 2: there is no cell of column 'tracklet'"),
-        ("1.jpg,one,1,a,train,,\n", r"line 2: the column 'pid' must be a whole number, got 'one'"),
+        ("1.jpg,,1,a,train,,\n", r"line 2: the column 'pid' is empty"),
         ("1.jpg,1,1,a,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, got 'test'"),
         ("", r"office.csv has no row of split 'train'"),
         ("1.jpg,1,1,a,train,,\n", r"office.csv has no row of split 'query'"),
