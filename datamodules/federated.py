@@ -99,6 +99,11 @@ class FederatedData:
         else:
             train, held = hold_out(records, self.held_out)
             dataset = personal_test(name, [records[row] for row in train], [records[row] for row in held])
+            if not dataset.query or not dataset.gallery:
+                raise ValueError(
+                    f"held_out={self.held_out:g} of the images of client {name} leaves {len(dataset.query)} queries and"
+                    f" {len(dataset.gallery)} gallery images to test it on: hold out more, or give it people with more images a camera"
+                )
         options: dict[str, Any] = {"dataset": name, "seed": self.seed, "val_identities": 0} | self.options
         if self.unlabeled:
             data: ClientData = UnlabeledDataModule(**options)

@@ -35,16 +35,27 @@ class TrainTransform:
 
     Attributes:
         image_size: (height, width) in pixels.
-        crop_padding: Black pixels added on every side before a random crop back to ``image_size``; 0 leaves the crop out.
+        crop_padding: Black pixels added on every side before a random crop back to ``image_size``, fewer than its shorter side; 0 leaves
+            the crop out.
         erasing_probability: Chance of erasing a rectangle (2 to 40 % of the area, aspect 0.3 to 3.3) with the ImageNet mean
             color (Zhong et al. 2020, arXiv:1708.04896); 0 leaves it out.
         flip_probability: Chance of mirroring left and right; 0 leaves it out.
+
+    Raises:
+        ValueError: ``crop_padding`` is negative, or as large as a side of the image.
     """
 
     image_size: tuple[int, int]
     crop_padding: int = 10
     erasing_probability: float = 0.5
     flip_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crop_padding < min(self.image_size):
+            raise ValueError(
+                f"crop_padding={self.crop_padding} around images of {self.image_size[0]}x{self.image_size[1]} may leave a crop without any"
+                " pixel of the image: give at least 0 and less than the shorter side"
+            )
 
     @property
     def is_random(self) -> bool:

@@ -128,3 +128,9 @@ def test_splits_that_make_no_federation_are_refused():
         hold_out(records(3), 1)
     with pytest.raises(ValueError, match="needs a data set or more"):
         FederatedData([])
+
+
+def test_a_client_that_holds_nobody_out_to_be_tested_on_is_named_before_anything_is_trained(market_folder):
+    data = FederatedData([str(market_folder)], "identity", num_clients=2, held_out=0.01, image_size=(32, 16), num_workers=0, crop_padding=2)
+    with pytest.raises(ValueError, match=r"held_out=0.01 of the images of client .* leaves 0 queries"):
+        data.setup()

@@ -113,3 +113,9 @@ def test_a_set_with_ten_splits_is_read_by_the_split_that_is_asked_for_and_the_st
 def test_a_split_of_a_set_that_has_one_is_refused(market_folder):
     with pytest.raises(ValueError, match="has one split only, got split=3"):
         data_on(market_folder, split=3)
+
+
+@pytest.mark.parametrize("padding", [-1, 16, 40])
+def test_padding_that_may_leave_no_pixel_of_an_image_is_refused(market_folder, padding):
+    with pytest.raises(ValueError, match="crop_padding"):
+        ImageReIDDataModule(str(market_folder), image_size=(32, 16), crop_padding=padding)
