@@ -1,4 +1,4 @@
-"""Decoding crops, and the data sets of decoded crops that loaders iterate over."""
+"""The data sets of decoded crops that loaders iterate over."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
+from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
 from lightning_reid.records import ImageRecord
@@ -21,37 +20,6 @@ logger = logging.getLogger(__name__)
 
 KEPT_BYTES = 128 * 2**20
 """A data set whose resized crops take no more is decoded once, not in every epoch."""
-_JPEG_TRAILER_BYTES = 64
-_WAY_ON = "Restore the file, or leave it out with unreadable='skip'"
-
-
-class CorruptImageError(RuntimeError):
-    """A file that should hold an image does not."""
-
-
-def load_image(path: str) -> Tensor:
-    """Decode an image file to a tensor of its pixels.
-
-    Args:
-        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.
-
-    Returns:
-        ``[3, H, W]`` uint8 RGB.
-
-    Raises:
-        CorruptImageError: The file is missing, empty, cut short or no image; the message names it.
-    """
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise CorruptImageError(f"cannot read {path}: {error}. {_WAY_ON}") from error
-    start, end = encoded[:2].tobytes(), encoded[-_JPEG_TRAILER_BYTES:].tobytes()
-    if start == b"\xff\xd8" and b"\xff\xd9" not in end:  # OpenCV fills the missing part of such a JPEG with gray and says nothing
-        raise CorruptImageError(f"cannot decode {path}: the JPEG is cut short. {_WAY_ON}")
-    pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
-    if pixels is None:
-        raise CorruptImageError(f"cannot decode {path}: {'zero bytes' if not encoded.size else 'no image that OpenCV knows'}. {_WAY_ON}")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 class ResizedCrops:

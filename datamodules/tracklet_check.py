@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from lightning_reid.datamodules.images import CorruptImageError
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.readers.image_check import find_unreadable_files
 from lightning_reid.records import TrackletDataset, TrackletRecord
 

@@ -22,7 +22,8 @@ from lightning_reid.datamodules.clips import (
     collate_evaluation_clips,
     collate_train_clips,
 )
-from lightning_reid.datamodules.images import ResizedCrops, load_image
+from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.images import ResizedCrops
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
 from lightning_reid.datamodules.packing import PackedCache

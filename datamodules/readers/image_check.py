@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.records import ImageRecord
 
@@ -75,10 +76,14 @@ def _unreadable_among(paths: Sequence[str], *, decode: bool) -> list[UnreadableI
 def _why_unreadable(path: str, *, decode: bool) -> str:
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         return "zero bytes"
+    if decode:  # by what loads it later, so that neither finds what the other lets through
+        try:
+            load_image(path)
+        except CorruptImageError as error:
+            return str(error)
+        return ""
     try:
-        with Image.open(path) as image:
-            if decode:
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow's decoders raise on damaged files
+        Image.open(path).close()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damaged headers
         return f"{type(error).__name__}: {error}"
     return ""

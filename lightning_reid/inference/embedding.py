@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from lightning_reid.datamodules.images import CorruptImageError, load_image, require_readable
+from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically

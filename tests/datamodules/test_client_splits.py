@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.datamodules.catalog import FOLDERS
 from lightning_reid.datamodules.client_splits import hold_out, split_clients, split_table
-from lightning_reid.datamodules.images import CorruptImageError
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.records import ImageRecord
 
 

@@ -19,7 +19,8 @@ from lightning_reid.datamodules.clips import (
     collate_train_clips,
     mirrored,
 )
-from lightning_reid.datamodules.images import CorruptImageError, Draw, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.images import Draw
 from lightning_reid.packed_tracklets import write_packed_tracklet
 from lightning_reid.packed_tracklets.format import picture_masks
 from lightning_reid.records import TrackletRecord

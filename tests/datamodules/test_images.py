@@ -11,14 +11,13 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.images import (
-    CorruptImageError,
     Draw,
     EvaluationImages,
     ResizedCrops,
     TrainImages,
     collate_images,
-    load_image,
     require_readable,
     without_unreadable,
 )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lightning_reid.datamodules import packing
 from lightning_reid.datamodules.clips import FrameReader
-from lightning_reid.datamodules.images import CorruptImageError
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.packed_tracklets import PackedTracklet, store, write_packed_tracklet
 from lightning_reid.records import TrackletRecord

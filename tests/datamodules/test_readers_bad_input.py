@@ -203,4 +203,4 @@ def test_unreadable_images_are_listed_with_the_reason_in_the_order_of_the_record
     assert "FileNotFoundError" in found[2].reason
     decoded = find_unreadable_images(records, decode=True)
     assert [Path(image.path).name for image in decoded] == ["text.jpg", "cut.jpg", "empty.jpg", "gone.jpg"]
-    assert "truncated" in decoded[1].reason
+    assert "cut short" in decoded[1].reason
