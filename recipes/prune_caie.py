@@ -28,11 +28,11 @@ SMALL_RUN: dict[str, Any] = {
     "data.image_size": [64, 32],
     "data.num_workers": 0,
     "model.lr": 1e-3,
-    "model.milestones": [12, 17],
-    "caie.filters_per_step": 12,
+    "model.milestones": [7, 10],
+    "caie.filters_per_step": 24,
     "caie.batches_per_step": 5,
-    "epochs": 20,
-    "tuning_epochs": 10,
+    "epochs": 12,
+    "tuning_epochs": 5,
 }
 SMALL_CLIPS: dict[str, Any] = {
     "data.dataset": "mars-like",
