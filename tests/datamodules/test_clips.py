@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightning_reid.datamodules import clips as clips_module
 from lightning_reid.datamodules.clips import (
     EvaluationClips,
     FrameReader,
@@ -20,7 +19,7 @@ from lightning_reid.datamodules.clips import (
     collate_train_clips,
     mirrored,
 )
-from lightning_reid.datamodules.images import CorruptImageError, Draw
+from lightning_reid.datamodules.images import CorruptImageError, Draw, load_image
 from lightning_reid.packed_tracklets import picture_masks, write_packed_tracklet
 from lightning_reid.records import TrackletRecord
 
@@ -51,10 +50,9 @@ def red(clip: torch.Tensor) -> list[int]:
     return clip[..., 0, 0, 0].tolist()
 
 
-def test_each_distinct_frame_of_a_clip_is_decoded_once(tracklets, monkeypatch):
-    load, loaded = clips_module.load_image, []
-    monkeypatch.setattr(clips_module, "load_image", lambda path: loaded.append(path) or load(path))
-    frames = FrameReader(SIZE)(tracklets[1], np.array([0, 1, 1, 1, 0, 1]))
+def test_each_distinct_frame_of_a_clip_is_decoded_once(tracklets):
+    loaded = []
+    frames = FrameReader(SIZE, load=lambda path: loaded.append(path) or load_image(path))(tracklets[1], np.array([0, 1, 1, 1, 0, 1]))
     assert Counter(loaded) == dict.fromkeys(tracklets[1].paths, 1)
     assert red(frames.pixels) == [0, 1, 1, 1, 0, 1]
     assert frames.pixels.is_contiguous()
