@@ -32,10 +32,10 @@ SMALL_RUN: dict[str, Any] = {
     "model.backbone_options": {"channels": [32, 64, 128, 256], "layers": [1, 1, 1, 1]},
     "model.pooling": "gem",
     "model.lr": 0.01,
-    "model.milestones": [6],
-    "clustering.every_n_epochs": 4,
+    "model.milestones": [4],
+    "clustering.every_n_epochs": 3,
     "clustering.k1": 20,
-    "epochs": 8,
+    "epochs": 6,
     "source_epochs": 25,
     "source_lr": 1e-3,
 }
