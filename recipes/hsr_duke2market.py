@@ -26,7 +26,7 @@ from lightning_reid.recipes.workshop.stages import Stage
 # The learning rate falls at the end because the source model, whose score is the first row, was trained so too.
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.source": "duke-like", "data.target": "market-like"}),
-    **{"model.lr": 0.01, "model.milestones": [6], "clustering.every_n_epochs": 4, "clustering.k1": 20, "epochs": 8},
+    **{"model.lr": 0.01, "model.milestones": [4], "clustering.every_n_epochs": 3, "clustering.k1": 20, "epochs": 6},
     **{"source_epochs": 25, "source_lr": 1e-3},
 }
 NAMED = ("data.root", "source", "target", "data.source", "data.target")

@@ -217,7 +217,7 @@ def test_a_packed_cache_gives_the_same_batches_as_the_images(mars, tmp_path):
 
 def test_a_packed_cache_decodes_no_image_and_its_jpeg_stands_in_the_stamp(mars, tmp_path, monkeypatch):
     data = data_on(mars, packed=str(tmp_path / "cache"), packed_encoding="jpeg")
-    monkeypatch.setattr("lightning_reid.datamodules.clips.load_image", lambda path: pytest.fail(f"{path} was decoded"))
+    monkeypatch.setattr("lightning_reid.datamodules.images.load_image", lambda path: pytest.fail(f"{path} was decoded"))
     batches_of(data)
     batches_of(data, "val")
     assert "compressed again as JPEG" in data.protocol_stamp().transform
