@@ -192,8 +192,8 @@ def _penalty(difference: Tensor, margin: float | None) -> Tensor:
     """F of eq. 4.2: ``log(1 + exp(x))``, or the hinge ``max(0, margin + x)``."""
     if margin is None:
         return F.softplus(difference)
-    if margin < 0:
-        raise ValueError(f"margin must be None (soft margin) or at least 0, got {margin}")
+    if not 0 <= margin < float("inf"):
+        raise ValueError(f"margin must be None (soft margin) or a number of at least 0, got {margin}")
     return (difference + margin).relu()
 
 

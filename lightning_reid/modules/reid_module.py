@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -20,8 +21,11 @@ from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
+from lightning_reid.networks.archives import require_whole
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.memory_layout import in_fast_layout
+from lightning_reid.networks.told_architecture import check_told_module
+from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 
@@ -119,6 +123,28 @@ class ReIDModule(pl.LightningModule, ABC):
             metric=self.retrieval.metric,
             reranked=self.retrieval.rerank,
         )
+
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
+        """Load a module as Lightning does, of a file that is whole and asks for a network and no more.
+
+        Args:
+            checkpoint_path: File, or what else Lightning reads, which is not looked at before.
+            args: See Lightning.
+            options: See Lightning; ``weights_only`` is true unless it is given, so that no code of the file is run.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged, is no checkpoint, or would have something else built or loaded than a network; it is named.
+        """
+        options.setdefault("weights_only", True)
+        if isinstance(checkpoint_path, (str, Path)) and "://" not in str(checkpoint_path):
+            require_whole(checkpoint_path)
+            if options["weights_only"]:
+                check_told_module(read_checkpoint(checkpoint_path).get("hyper_parameters") or {}, checkpoint_path)
+        module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
+        return module
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -49,6 +49,18 @@ def foreign_kind(file: IO[bytes]) -> str | None:
     return f"it is a ZIP archive of other things ({', '.join(names[:3]) or 'empty'})"
 
 
+def told_stranger(file: IO[bytes]) -> str:
+    """What a file that begins as no archive is instead, as the end of a sentence; empty where that is not known."""
+    head = _head(file).lstrip()
+    if head.startswith(b"version https://git-lfs"):
+        return ": it is a pointer of git-lfs, and the file itself was not fetched (git lfs pull)"
+    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return ": it is a web page, which a download gave instead of the file"
+    if (head[:1] == b"\x08" and b"pytorch" in head) or b"onnx" in head.lower():
+        return ": it is an ONNX network, which onnxruntime runs and torch does not load"
+    return ""
+
+
 def _head(file: IO[bytes]) -> bytes:
     file.seek(0)
     head = file.read(_HEAD)

@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 from torch.serialization import MAP_LOCATION
 
-from lightning_reid.networks.archive_kinds import foreign_kind, pickle_protocol, read_through_pickles
+from lightning_reid.networks.archive_kinds import foreign_kind, pickle_protocol, read_through_pickles, told_stranger
 
 _COMMENT = b"lightning-reid crc32 "
 _COMMENT_SIZE = len(_COMMENT) + 8
@@ -138,7 +138,7 @@ def damage_of(file: IO[bytes]) -> str | None:
             read_through_pickles(file)
             return None
         if not head.startswith(b"PK"):
-            return f"it begins with {head!r}, which torch.save does not write"
+            return f"it begins with {head!r}, which torch.save does not write{told_stranger(file)}"
         file.seek(max(0, size - _COMMENT_SIZE))
         comment = file.read()
         file.seek(0)

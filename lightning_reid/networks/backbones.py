@@ -12,6 +12,7 @@ from typing_extensions import override
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
 from lightning_reid.networks.hub import create_pretrained
 from lightning_reid.networks.last_stride import remove_last_stride
+from lightning_reid.networks.told_architecture import NOT_FROM_FILES
 from lightning_reid.networks.weights import load_all, read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,9 @@ def build_backbone(
         )
     if pretrained and weights is not None:
         raise ValueError(f"give pretrained=True or a file of weights, not both (got {weights})")
+    reads = [option for option in NOT_FROM_FILES if option in timm_kwargs]
+    if reads:
+        raise ValueError(f"{reads[0]} is no option here: weights come from weights=FILE, which is never unpickled, or pretrained=True")
     if not timm.is_model(name):
         similar = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
         raise ValueError(f"timm knows no network {name!r}" + (f"; similar: {', '.join(similar)}" if similar else ""))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
+from lightning_reid.networks.told_architecture import check_told_options, check_told_size
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def trained_image_size(path: str | Path) -> tuple[int, int] | None:
         ValueError: The file cannot be read.
     """
     size = read_checkpoint(path).get("image_size")
-    return None if size is None else (int(size[0]), int(size[1]))
+    return None if size is None else check_told_size(size, path)
 
 
 def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
@@ -183,7 +184,9 @@ def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str
         return _frame_architecture(hyperparameters, path)
     if "backbone" not in hyperparameters:
         raise ValueError(f"{path} does not say its backbone: expected a checkpoint that Lightning's Trainer saved, with hyper_parameters")
-    return hyperparameters["backbone"], dict(hyperparameters.get("backbone_options") or {})
+    options = dict(hyperparameters.get("backbone_options") or {})
+    check_told_options(options, path)
+    return hyperparameters["backbone"], options
 
 
 def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:
@@ -194,7 +197,11 @@ def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) ->
             f"{path} holds the video network {hyperparameters['network']!r}, which embeds clips and no single images: expected a baseline "
             "with average pooling and stem_relu; load this one with VideoReID.load_from_checkpoint"
         )
-    return options.pop("backbone"), options
+    name = options.pop("backbone")
+    if not isinstance(name, str):
+        raise ValueError(f"{path} names its backbone {str(name)[:80]}: expected one of timm's names")
+    check_told_options(options, path)
+    return name, options
 
 
 def _pool_like_fast_reid(network: EmbeddingNetwork, content: Mapping[str, Any], path: str | Path) -> None:

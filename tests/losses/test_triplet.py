@@ -306,8 +306,10 @@ def test_wrong_arguments_are_refused_with_what_came(loss):
     embeddings = draw(14, 8, 3)
     with pytest.raises(ValueError, match=r"one label per embedding, got labels \(7,\) for embeddings \(8, 3\)"):
         loss(embeddings, LABELS[:7])
-    with pytest.raises(ValueError, match=r"margin must be None .* or at least 0, got -0\.1"):
+    with pytest.raises(ValueError, match=r"margin must be None .* at least 0, got -0\.1"):
         loss(embeddings, LABELS, margin=-0.1)
+    with pytest.raises(ValueError, match=r"margin must be None .* at least 0, got nan"):
+        loss(embeddings, LABELS, margin=float("nan"))
     with pytest.raises(ValueError, match="a batch of 8 cannot be cut into groups of 3"):
         loss(embeddings, LABELS, group_size=3)
 

@@ -1,0 +1,88 @@
+"""What a file may say of the network that is to be built for it: plain options within bounds, and nothing that loads or fetches more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WIDTHS = ("base_width", "block_args", "channels", "cardinality", "depth", "depths", "dims", "embed_dim", "in_chans", "layers", "num_heads")
+OTHERS = (
+    *("act_layer", "aa_layer", "attn_drop_rate", "avg_down", "bn_eps", "bn_momentum", "class_token", "drop_block_rate", "drop_path_rate"),
+    *("drop_rate", "dynamic_img_size", "img_size", "last_stride", "mlp_ratio", "no_embed_class", "norm_layer", "output_stride"),
+    *("patch_size", "pre_norm", "proj_drop_rate", "qkv_bias", "qk_norm", "stem_type", "stem_width"),
+)
+OPTIONS = frozenset((*WIDTHS, *OTHERS))
+"""Of timm's networks, that a checkpoint may tell."""
+NOT_FROM_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Options of timm that read a file or fetch one: weights are given by ``weights`` or ``pretrained``."""
+LARGEST = 16384
+"""Of any number among the options: the widest networks have a few thousand channels."""
+LARGEST_SIDE = 4096
+"""Of the images, in pixels."""
+_MOST_NUMBERS = 64
+
+
+def check_told_options(options: Mapping[str, Any], path: str | Path) -> None:
+    """Check the options of a network that a file tells.
+
+    Args:
+        options: By name.
+        path: The file, for the message.
+
+    Raises:
+        ValueError: One is not in ``OPTIONS``, is no plain value, or is larger than any network is.
+    """
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise ValueError(
+                f"{path} asks for the option {name!r} of its network, which no file may give: build the network yourself, and load the"
+                " weights into it"
+            )
+        if not _is_plain(value):
+            raise ValueError(
+                f"{path} asks for a network with {name}={str(value)[:80]}: expected plain values, numbers up to {LARGEST:,} and at most"
+                f" {_MOST_NUMBERS} of them"
+            )
+
+
+def check_told_module(hyperparameters: Mapping[str, Any], path: str | Path) -> None:
+    """Check the arguments that a module is to be built with, as a checkpoint tells them.
+
+    Raises:
+        ValueError: They name files or weights to load, or see ``check_told_options``.
+    """
+    for name in ("weights", "pretrained"):
+        if hyperparameters.get(name):
+            told = f"{name}={str(hyperparameters[name])[:80]}"
+            raise ValueError(f"{path} asks for {told}: a checkpoint brings its own weights, this one is not to be trusted")
+    for name in ("backbone_options", "network_options", "teacher_options"):
+        options = dict(hyperparameters.get(name) or {})
+        if name == "network_options":  # of a network of clips: what it is made of has options of its own
+            reads = [one for one in NOT_FROM_FILES if one in options]
+            wrong = reads or [one for one, value in options.items() if not _is_plain(value)]
+            if wrong:
+                raise ValueError(f"{path} asks for a network with {wrong[0]}={str(options[wrong[0]])[:80]}, which no file may give")
+        else:
+            check_told_options(options, path)
+
+
+def check_told_size(size: Any, path: str | Path) -> tuple[int, int]:
+    """The (height, width) in pixels that a file says its network was trained with.
+
+    Raises:
+        ValueError: It is no such pair, or larger than ``LARGEST_SIDE``.
+    """
+    sides = tuple(size) if isinstance(size, (list, tuple)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= LARGEST_SIDE for side in sides):
+        raise ValueError(f"{path} was trained with images of {str(size)[:80]}: expected height and width from 1 to {LARGEST_SIDE:,} pixels")
+    return sides[0], sides[1]
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _MOST_NUMBERS and depth < 2 and all(_is_plain(one, depth + 1) for one in value)
+    if isinstance(value, str):
+        return len(value) <= _MOST_NUMBERS and not set(value) & set("/\\:")
+    return value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value) and abs(value) <= LARGEST)
