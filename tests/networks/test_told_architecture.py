@@ -104,7 +104,7 @@ def test_an_image_size_that_cannot_be_is_refused(content, tmp_path, size):
     if size is None:
         assert trained_image_size(path) is None
     else:
-        with pytest.raises(ValueError, match="last.ckpt was trained with images of"):
+        with pytest.raises(ValueError, match=r"last.ckpt was trained with images of"):
             trained_image_size(path)
 
 
