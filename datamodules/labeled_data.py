@@ -264,6 +264,11 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     def test_dataloader(self) -> DataLoader:
         return self.kept_loader("test", lambda: self.embedding_loader(*self.evaluation_records("test")))
 
+    @override
+    def predict_dataloader(self) -> DataLoader:
+        """What ``trainer.predict`` embeds: queries and gallery of the test part, each row with its ``indices``."""
+        return self.kept_loader("predict", lambda: self.embedding_loader(*self.evaluation_records("test")))
+
     def evaluation_records(self, part: Part = "test") -> tuple[tuple[Record, ...], tuple[Record, ...]]:
         """Query and gallery records of the test part, or of the people that validation is on (the test part, where none are held out).
 

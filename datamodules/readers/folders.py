@@ -12,12 +12,10 @@ from pathlib import Path
 from typing_extensions import override
 
 from lightning_reid.datamodules.readers.ids import LARGEST
+from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files, is_image
 from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, TrackletRecord
 
 StrPath = str | os.PathLike[str]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-"""What counts as an image, upper case too; other files (``Thumbs.db``, notes, ``._`` twins of macOS) are no part of a set."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def image_names(folder: Path) -> list[str]:
     Raises:
         PermissionError: The folder may not be listed.
     """
-    return [name for name in _entry_names(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+    return [name for name in _entry_names(folder) if is_image(name)]
 
 
 def parse_names(folder: Path, names: Sequence[str], naming: Naming) -> list[re.Match[str]]:
@@ -123,10 +121,10 @@ def read_folder(
     camid: int | Callable[[re.Match[str]], int] | None = None,
     allow_empty: bool = False,
 ) -> tuple[ImageRecord, ...]:
-    """One record for each image right in ``folder``, sorted by name.
+    """One record for each image below ``folder``, folders by person say, in the order of ``image_files``.
 
     Args:
-        folder: Where the images lie.
+        folder: Where the images lie; what is passed over is told, see ``image_files``.
         naming: What their names say.
         domain: Put into every record.
         camid: The camera of all of them, or how to tell it from the match; ``None`` takes the group ``camid``.
@@ -136,12 +134,12 @@ def read_folder(
         FileNotFoundError: The folder holds no image.
         ValueError: A name does not parse.
     """
-    names = image_names(folder)
+    names = image_files(folder)
     if not names and not allow_empty:
         raise FileNotFoundError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); was the archive extracted to its end?")
     has_frame = "frame" in naming.pattern.groupindex
     records = []
-    for name, match in zip(names, parse_names(folder, names, naming)):
+    for name, match in zip(names, parse_names(folder, [name.rpartition("/")[2] for name in names], naming)):
         camera = int(match["camid"]) if camid is None else camid if isinstance(camid, int) else camid(match)
         frame = int(match["frame"]) if has_frame and match["frame"] else -1
         records.append(ImageRecord(os.path.join(folder, name), int(match["pid"]) + naming.pid_offset, camera, domain, frame))  # noqa: PTH118

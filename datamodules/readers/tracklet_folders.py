@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES, Naming, image_names, parse_names
+from lightning_reid.datamodules.readers.folders import Naming, image_names, parse_names
+from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES
 from lightning_reid.records import TrackletRecord
 
 

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.images import require_readable
-from lightning_reid.datamodules.readers.folders import IMAGE_SUFFIXES
+from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
 from lightning_reid.files import write_atomically
 from lightning_reid.networks import EmbeddingNetwork
@@ -29,7 +29,6 @@ from lightning_reid.records import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)
 
-CROP_SUFFIXES = (*IMAGE_SUFFIXES, ".webp")
 AUTOCAST = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -72,13 +71,9 @@ def find_crops(places: Iterable[str | Path]) -> list[str]:
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"there is no file or folder {place}: expected image files, or folders with images at any depth")
-        inside = place.rglob("*") if place.is_dir() else ()
-        # a link to nowhere stays in: it is to be reported as unreadable, not passed over
-        images = sorted(
-            file for file in inside if file.suffix.lower() in CROP_SUFFIXES and not file.name.startswith(".") and not file.is_dir()
-        )
+        images = [place / name for name in image_files(place)] if place.is_dir() else []
         if place.is_dir() and not images:
-            raise FileNotFoundError(f"the folder {place} holds no images at any depth: expected files in {', '.join(CROP_SUFFIXES)}")
+            raise FileNotFoundError(f"the folder {place} holds no images at any depth: expected files in {', '.join(IMAGE_SUFFIXES)}")
         found += images or [place]
     return [str(file) for file in dict.fromkeys(found)]
 

@@ -179,7 +179,8 @@ class ReIDModule(pl.LightningModule, ABC):
 
     @override
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        return {"embeddings": self.embed_batch(batch).embedding, "indices": batch["indices"]}
+        """``embeddings [B, D]`` of a batch, not L2-normalized, with the ``indices`` and ``is_query`` ``[B]`` that say whose they are."""
+        return {"embeddings": self.embed_batch(batch).embedding, "indices": batch["indices"], "is_query": batch["is_query"]}
 
     @override
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

@@ -126,6 +126,8 @@ def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[s
     state = state_dict_of(content, path)
     if any(name.startswith("network.backbone.") for name in state):
         return "lightning-reid", {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
+    if any(name.startswith("backbone.trunk.") for name in state):  # network.state_dict()
+        return "lightning-reid", state
     _refuse_unknown_blocks(state, path)
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
     if "backbone.conv1.weight" in state and any(name.startswith("heads.") for name in state):
@@ -183,7 +185,14 @@ def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str
     if "network" in hyperparameters:
         return _frame_architecture(hyperparameters, path)
     if "backbone" not in hyperparameters:
-        raise ValueError(f"{path} does not say its backbone: expected a checkpoint that Lightning's Trainer saved, with hyper_parameters")
+        _, state = _renamed(content, path)
+        try:
+            return _resnet_name(state, path), {}
+        except ValueError as error:
+            raise ValueError(
+                f"{path} holds weights alone and does not say its network: build that network and load them into it, or give the checkpoint"
+                " that Lightning's Trainer saved"
+            ) from error
     options = dict(hyperparameters.get("backbone_options") or {})
     check_told_options(options, path)
     return hyperparameters["backbone"], options

@@ -48,7 +48,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file by name: a plain state dict, or the one under ``"state_dict"`` or ``"model"`` of a checkpoint.
 
-    The prefix ``module.`` that ``DataParallel`` leaves is removed.
+    What wrappers leave in its names is removed, see ``unwrapped``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -66,9 +66,21 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no tensors, only {_first(content)}: expected a state dict, or one under 'state_dict' or 'model'")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+    return unwrapped(tensors)
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what wrappers leave in its names: ``torch.compile``, ``DataParallel`` and DDP, however often.
+
+    Counters of batches that were saved as ``[1]``, as some do, become scalars.
+    """
+    plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = {name.removeprefix("module."): tensor for name, tensor in plain.items()}
+    return {
+        name: tensor.reshape(()) if name.endswith("num_batches_tracked") and tensor.numel() == 1 else tensor
+        for name, tensor in plain.items()
+    }
 
 
 def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ignored: tuple[str, ...] = ()) -> None:

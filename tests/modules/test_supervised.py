@@ -113,3 +113,15 @@ def test_learning_rate_warms_up_and_drops_at_milestones():
 def test_arguments_out_of_range_die_in_the_constructor(wrong):
     with pytest.raises(ValueError, match="need lr > 0"):
         SupervisedReID(num_classes=2, **TINY, **wrong)
+
+
+def test_predict_embeds_queries_and_gallery_as_the_test_does(market_folder, tmp_path):
+    data = ImageReIDDataModule(str(market_folder), image_size=(64, 32), num_workers=0, eval_batch_size=16, val_identities=0)
+    model = SupervisedReID(num_classes=10, backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    batches = pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, **quiet).predict(model, data)
+    rows = {name: torch.cat([batch[name] for batch in batches]) for name in ("embeddings", "indices", "is_query")}
+    query, gallery = data.evaluation_records()
+    assert rows["indices"].tolist() == [*range(len(query)), *range(len(gallery))]
+    assert rows["is_query"].tolist() == [True] * len(query) + [False] * len(gallery)
+    assert rows["embeddings"].shape == (len(query) + len(gallery), 16)

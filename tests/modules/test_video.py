@@ -147,7 +147,7 @@ def test_a_network_of_ones_own_is_trained_and_its_checkpoint_wants_it_again(tmp_
     torch.testing.assert_close(again(clips), model.eval()(clips))
     with pytest.raises(TypeError, match="network"):
         VideoReID.load_from_checkpoint(tmp_path / "own.ckpt", weights_only=True)
-    with pytest.raises(ValueError, match="does not say its backbone"):
+    with pytest.raises(ValueError, match="does not say its network"):
         load_embedding_network(tmp_path / "own.ckpt")
 
 

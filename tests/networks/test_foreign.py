@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
@@ -195,7 +196,7 @@ def test_a_resnet_of_unknown_depth_is_refused(theirs, tmp_path):
 
 def test_an_own_checkpoint_without_hyperparameters_is_refused(tmp_path):
     torch.save({"state_dict": {"network.backbone.trunk.conv1.weight": torch.zeros(1)}}, tmp_path / "bare.ckpt")
-    with pytest.raises(ValueError, match=r"bare\.ckpt does not say its backbone"):
+    with pytest.raises(ValueError, match=r"bare\.ckpt holds weights alone and does not say its network"):
         load_embedding_network(tmp_path / "bare.ckpt")
 
 
@@ -203,3 +204,44 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     torch.save({"epoch": 3, "rank1": 0.9}, tmp_path / "scores.pth")
     with pytest.raises(ValueError, match=r"holds no tensors, only epoch, rank1"):
         load_embedding_network(tmp_path / "scores.pth")
+
+
+def _as_is(state):
+    return state
+
+
+def _of_a_module(state):
+    return {f"network.{name}": tensor for name, tensor in state.items()} | {"classifier.weight": torch.zeros(3, 512)}
+
+
+def _compiled(state):
+    return {f"_orig_mod.{name}": tensor for name, tensor in _of_a_module(state).items()}
+
+
+def _compiled_inside_of_ddp(state):
+    return {f"module.module.network._orig_mod.{name}": tensor for name, tensor in state.items()}
+
+
+def _with_counters_of_one(state):
+    return {name: tensor[None] if name.endswith("num_batches_tracked") else tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("saved_as", [_as_is, _of_a_module, _compiled, _compiled_inside_of_ddp, _with_counters_of_one])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_our_own_weights_come_back_however_they_were_saved(tmp_path, saved_as, suffix):
+    network = EmbeddingNetwork(build_backbone("resnet18")).eval()
+    path, state = tmp_path / f"weights.{suffix}", saved_as(network.state_dict())
+    if suffix == "pth":
+        torch.save(state, path)
+    else:
+        save_file({name: tensor.clone() for name, tensor in state.items()}, path)
+    images = torch.rand(2, 3, 64, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load_embedding_network(path)(images).embedding, network(images).embedding)
+
+
+def test_weights_of_a_network_that_cannot_be_told_are_named_with_the_way_on(tmp_path):
+    narrow = build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])
+    torch.save(EmbeddingNetwork(narrow).state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match=r"bare.pth holds weights alone and does not say its network: build that network and load them"):
+        load_embedding_network(tmp_path / "bare.pth")
