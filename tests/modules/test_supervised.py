@@ -116,7 +116,7 @@ def test_arguments_out_of_range_die_in_the_constructor(wrong):
 
 
 def test_predict_embeds_queries_and_gallery_as_the_test_does(market_folder, tmp_path):
-    data = ImageReIDDataModule(str(market_folder), image_size=(64, 32), num_workers=0, eval_batch_size=16, val_identities=0)
+    data = ImageReIDDataModule(str(market_folder), image_size=(64, 32), num_workers=0, eval_batch_size=16, val_identities=0, p=4)
     model = SupervisedReID(num_classes=10, backbone="resnet18", backbone_options={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     batches = pl.Trainer(accelerator="cpu", default_root_dir=tmp_path, **quiet).predict(model, data)
