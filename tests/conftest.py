@@ -18,6 +18,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share th
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, whole, for what their tests share, so that no worker begins one when the others end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def market_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten training and six test people in the Market layout, 64 x 32 pixels."""
