@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked
 from pair_of_processes import PairOfProcesses, undone
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -52,8 +51,8 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
     """``draft_of_a_dead_process(path)``: the name of a draft of ``path`` whose writer has ended; nothing is made."""
     from lightning_reid.drafts import draft_beside
 
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    process = forked(int)
+    process.join()
 
     def draft(path: Path) -> Path:
         mine = draft_beside(path)

@@ -12,8 +12,6 @@ import torch
 
 from lightning_reid.datamodules import CrossDomainDataModule, ImageReIDDataModule
 
-HEAVY = ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb")
-
 
 def run_script(path, text: str, *arguments: object, timeout: float) -> str:
     path.write_text(textwrap.dedent(text), encoding="utf-8")
@@ -23,16 +21,6 @@ def run_script(path, text: str, *arguments: object, timeout: float) -> str:
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
-
-
-def test_what_a_worker_is_sent_imports_no_lightning_no_timm_and_no_scikit_learn(tmp_path):
-    script = """
-        import sys
-        import lightning_reid.datamodules.clips, lightning_reid.datamodules.images, lightning_reid.datamodules.loaders
-        import lightning_reid.datamodules.unlabeled_views, lightning_reid.datamodules.workers
-        print([name for name in sys.argv[1:] if name in sys.modules])
-    """
-    assert run_script(tmp_path / "worker.py", script, *HEAVY, timeout=120).strip() == "[]"
 
 
 @pytest.mark.slow
