@@ -37,7 +37,7 @@ def test_with_spawned_workers_that_live_on_the_smallest_hsr_run_ends_and_they_im
 
         if __name__ == "__main__":
             multiprocessing.set_start_method("spawn")
-            data = CrossDomainDataModule(sys.argv[1], sys.argv[2], image_size=(32, 16), p=2, k=2, num_workers=2)
+            data = CrossDomainDataModule(sys.argv[1], sys.argv[2], image_size=(32, 16), p=2, k=2, num_workers=1)
             model = HSR(backbone="resnet18", backbone_options={"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}, min_samples=2)
             callbacks = [PseudoLabelClustering(every_n_epochs=1, k1=10, k2=3, min_samples=2), InterCameraMining(k=5)]
             options = dict(logger=False, enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False)
