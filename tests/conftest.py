@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked
 from pair_of_processes import PairOfProcesses, undone
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores, and so do the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, whole, for what their tests share, so that no worker begins one when the others end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +51,8 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
     """``draft_of_a_dead_process(path)``: the name of a draft of ``path`` whose writer has ended; nothing is made."""
     from lightning_reid.drafts import draft_beside
 
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    process = forked(int)
+    process.join()
 
     def draft(path: Path) -> Path:
         mine = draft_beside(path)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 
 import psutil
 import pytest
+from forked import FORKED, forked
 
 from lightning_reid import drafts
 from lightning_reid.drafts import draft_beside
-from lightning_reid.files import remove_drafts_of, remove_partial_files, write_json
+from lightning_reid.files import folder_written_whole, remove_drafts_of, remove_partial_files, write_atomically, write_json
 
-WRITER = """
-import sys, time
-from pathlib import Path
-from lightning_reid.files import folder_written_whole, write_atomically
-def write(file):
-    file.write_text("half")
-    print("writing", flush=True)
-    time.sleep(600)
-path = Path(sys.argv[1])
-if sys.argv[2] == "file":
-    write_atomically(path, write)
-else:
-    with folder_written_whole(path) as draft:
-        write(draft / "1.jpg")
-"""
+
+def keep_writing(path, kind, pipe):
+    def write(file):
+        file.write_text("half")
+        pipe.send("writing")
+        time.sleep(600)
+
+    if kind == "file":
+        write_atomically(path, write)
+    else:
+        with folder_written_whole(path) as draft:
+            write(draft / "1.jpg")
 
 
 @pytest.fixture
@@ -37,14 +32,16 @@ def writer():
     started = []
 
     def start(path, kind="file"):
-        started.append(subprocess.Popen([sys.executable, "-c", WRITER, str(path), kind], stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout.readline() == "writing\n"
+        here, there = FORKED.Pipe()
+        started.append(forked(keep_writing, path, kind, there))
+        assert here.poll(60)
+        assert here.recv() == "writing"
         return started[-1]
 
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def names(folder):
@@ -55,14 +52,14 @@ def names(folder):
 def test_the_draft_of_a_killed_process_goes_and_that_of_a_live_one_stays(tmp_path, writer, name, kind):
     killed, living = writer(tmp_path / "HSR" / name, kind), writer(tmp_path / "HSR" / name, kind)
     assert len(names(tmp_path / "HSR")) == 2
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     time.sleep(0.2)  # it is dead, and its parent has not asked: a zombie
     removed = remove_partial_files(tmp_path)
     assert [f"_{killed.pid}_" in path.name for path in removed] == [True]
     assert [f"_{living.pid}_" in one for one in names(tmp_path / "HSR")] == [True]
     assert remove_partial_files(tmp_path, alone=True) == []
     living.kill()
-    living.wait()
+    living.join()
     assert len(remove_drafts_of(tmp_path / "HSR" / name)) == 1
     assert names(tmp_path / "HSR") == []
 

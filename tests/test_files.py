@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from another_user import as_another_user
 
 from lightning_reid import files
 from lightning_reid.files import folder_written_whole, write_atomically, write_json
@@ -80,12 +81,13 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
         write_json(tmp_path / "runs" / "results.json", {})
 
 
-def test_a_read_only_folder_is_named(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere; run as another user")
-    tmp_path.chmod(0o500)
-    with pytest.raises(OSError, match="cannot write"):
-        write_json(tmp_path / "results.json", {})
+def test_a_read_only_folder_is_named():
+    def write(folder):
+        folder.chmod(0o500)
+        with pytest.raises(OSError, match="cannot write"):
+            write_json(folder / "results.json", {})
+
+    as_another_user(write)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

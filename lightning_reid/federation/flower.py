@@ -7,6 +7,7 @@ join is Flower's affair. Nothing but what the strategy shares, a few numbers and
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 import time
@@ -89,6 +90,7 @@ class FlowerFederation(FederationServer):
         clients: Ids of the clients.
         output: Folder of the server's state.
         patience: Seconds to wait, at the start of each round, for enough nodes to be connected: all in the first, a quorum in later ones.
+        grace: Seconds that a server which was resumed after a round waits for all to be back, before it goes on with a quorum.
         options: Further arguments of :class:`FederationServer`. The deadline counts from the server's asking; clients end
             their fits then too.
 
@@ -106,12 +108,13 @@ class FlowerFederation(FederationServer):
         output: str | Path,
         *,
         patience: float = 600.0,
+        grace: float = 30.0,
         **options: Any,
     ) -> None:
-        if patience < 0:
-            raise ValueError(f"nodes are waited for 0 seconds or more, got {patience}")
+        if patience < 0 or grace < 0:
+            raise ValueError(f"nodes are waited for 0 seconds or more, got patience={patience}, grace={grace}")
         super().__init__(strategy, tensors, clients, output, **options)
-        self.grid, self.patience = grid, patience
+        self.grid, self.patience, self.grace = grid, patience, grace
         self._client_of: dict[int, str] = {}
         for left in self.output.glob(f"{REPLIES}*"):  # by a server that was killed
             shutil.rmtree(left)
@@ -121,7 +124,7 @@ class FlowerFederation(FederationServer):
         """Ask every node for a fit, and give what has come when all have answered or the deadline has passed."""
         asked = self.local_round(attempt)
         content = RecordDict({MODEL: ArrayRecord(self.strategy.download(self.state)), ASKED: ConfigRecord(asdict(asked))})
-        nodes = self._connected(self.strategy.enough(self.state) if self._client_of else len(self.state.clients))
+        nodes = self._connected(self.strategy.enough(self.state))
         fits: dict[str, LocalFit] = {}
         images: dict[str, int] = {}
         absent: dict[str, str] = {}
@@ -169,14 +172,16 @@ class FlowerFederation(FederationServer):
         return client, _whole(told["num_images"]), fit
 
     def _connected(self, enough: int) -> list[int]:
-        """Nodes, as soon as there are enough, or when patience has ended."""
-        until = time.monotonic() + self.patience
+        """Nodes, as soon as there are enough, or when patience has ended; a sitting that knows nobody yet waits for all first."""
+        waits_for_all = 0.0 if self._client_of else self.grace if self.state.round else math.inf
+        began = time.monotonic()
         while True:
-            nodes = sorted(self.grid.get_node_ids())
-            if len(nodes) >= enough:
+            nodes, waited = sorted(self.grid.get_node_ids()), time.monotonic() - began
+            needed = len(self.state.clients) if waited < waits_for_all else enough
+            if len(nodes) >= needed:
                 return nodes
-            if time.monotonic() > until:
-                logger.warning("%d nodes are connected after %g s, %d were waited for", len(nodes), self.patience, enough)
+            if waited > self.patience:
+                logger.warning("%d nodes are connected after %g s, %d were waited for", len(nodes), self.patience, needed)
                 return nodes
             time.sleep(SECONDS_BETWEEN_LOOKS)
 

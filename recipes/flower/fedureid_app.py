@@ -73,7 +73,7 @@ def main(grid: Grid, context: Context) -> None:
         clients,
         output,
         deadline=float(cfg["deadline"]) or None,
-        **{name: cfg[name] for name in ("epochs", "patience", "resume", "seed")},
+        **{name: cfg[name] for name in ("epochs", "patience", "grace", "resume", "seed")},
     )
     federation.fit(int(cfg["rounds"]))
     scores = federation.test_clients()

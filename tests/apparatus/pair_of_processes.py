@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import multiprocessing
 import os
 import pickle
 import random
@@ -22,20 +21,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+from forked import FORKED, without_threads
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.seed import isolate_rng
-from threadpoolctl import threadpool_limits
 
 TIMEOUT = 120.0
 LAST_WORDS = 1.0
 """Seconds that a process which ran out of time has for the trace of where it stands."""
 GRACE = 10.0
 """Seconds that one process may go on after the other failed: it may fail of the same, or of the other's absence in a collective."""
-FORKED = multiprocessing.get_context("fork")
 
 
 @contextmanager
@@ -66,10 +63,7 @@ def serve(rank: int, pipe: Connection, folder: Path) -> None:
     logging.root.handlers.clear()  # pytest's, which would keep every record
     faulthandler.enable(log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches both: it is the parent that ends them
-    # pools of threads do not survive a fork, and a child that gives one of them work waits for ever
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    threadpool_limits(1)
+    without_threads()
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     rank_zero_only.rank = rank
     for number in range(sys.maxsize):

@@ -24,6 +24,7 @@ def run(name: str, *arguments: str):
     return import_module(name).main(list(arguments))
 
 
+@pytest.mark.benchmark
 def test_the_bare_loop_and_the_trainer_end_in_the_same_losses():
     figures = run("training_overhead", "--steps", "3", "--rounds", "1", *TINY)
     assert set(figures) == {"bare", "trainer", "trainer, nothing logged"}
@@ -43,6 +44,7 @@ def test_both_image_pipelines_make_the_same_pictures():
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
 
 
+@pytest.mark.benchmark
 def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     figures = run("gpu_training", "--device", "cpu", "--batch", "8", "--backbone", "resnet18", "--steps", "1", "--warm_up", "1", *TINY)
     assert "no CUDA device used" in capsys.readouterr().out
@@ -78,6 +80,7 @@ def test_a_count_that_is_not_the_integer_expected_ends_the_check_with_an_error(m
 SMALL = ["--small", "--t8_only", "--rounds", "1", "--threads", "1"]
 
 
+@pytest.mark.benchmark
 def test_the_video_networks_run_forward_and_a_training_step(capsys):
     rows = run("video_speed", *SMALL, "--only", "times")["times"]
     names = ("ResNet-50", "NVAN", "STE-NVAN", "CF-AAN", "CF-AAN reduced")
@@ -89,7 +92,7 @@ def test_the_video_networks_run_forward_and_a_training_step(capsys):
     assert "STE-NVAN is to be at least 2 times as fast as NVAN: forward, eager" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_the_compiled_video_networks_are_compared_with_the_eager_ones():
     rows = run("video_speed", *SMALL, "--only", "times", "--compiled", "--backend", "eager", "--networks", "STE-NVAN")["times"]
     assert [(row["network"], row["mode"]) for row in rows] == 2 * [*product(("ResNet-50", "NVAN", "STE-NVAN"), ("eager", "compiled"))]
@@ -97,7 +100,7 @@ def test_the_compiled_video_networks_are_compared_with_the_eager_ones():
         assert compiled["eager / this"] == pytest.approx(eager["ms"] / compiled["ms"])
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_memory_of_the_video_networks_and_of_the_block_is_measured_in_processes_of_their_own():
     figures = run("video_speed", *SMALL, "--only", "memory", "block", "--passes", "forward", "--networks", "NVAN")
     assert [row["network"] for row in figures["memory"]] == ["ResNet-50", "NVAN"]
@@ -131,13 +134,14 @@ def test_greedy_pruning_is_the_best_for_what_it_frees_on_every_toy():
     assert (taken.item(), but_last.item(), frees.item()) == (pytest.approx(0.7), pytest.approx(0.5), pytest.approx(0.8))
 
 
+@pytest.mark.benchmark
 def test_a_teacher_costs_an_inference_without_a_graph():
     figures = run("teacher_cost", "--backbone", "resnet18", "--student", "resnet18", "--batch", "2", "--rounds", "1", *TINY)
     assert all(value > 0 for value in figures.values())
     assert figures["teacher / bare inference"] == pytest.approx(figures["teacher"] / figures["bare inference"])
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the generated set goes
     module = import_module("pruning_ordering")
@@ -157,7 +161,7 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     assert module.main(["--seeds", "0", "1", "--output", str(tmp_path), *short]) == found  # read back
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_federations_overhead_is_measured_beside_its_fits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the generated set goes
     found = run("federation_costs", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")
@@ -166,7 +170,7 @@ def test_a_federations_overhead_is_measured_beside_its_fits(tmp_path, monkeypatc
     assert found["resnet18"]["payload MB"] > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_estimation_and_a_run_of_pruning_are_timed():
     short = ["--batch", "4", "--steps", "3", "--rounds", "1", "--filters_per_step", "4000", "--batches_per_step", "1"]
     found = run("pruning_costs", "--measures", "estimation", "run", *short)

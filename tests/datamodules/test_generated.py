@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from forked import FORKED, forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,36 +169,36 @@ def test_a_process_that_comes_second_takes_what_the_first_wrote(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-WRITER = """
-import sys, time
-from pathlib import Path
-from lightning_reid.datamodules.generated.writer import write_dataset
-def fill(draft):
-    (draft / "query").mkdir()
-    (draft / "query" / "1.jpg").write_text("half")
-    print("writing", flush=True)
-    sys.stdin.readline()
-write_dataset(Path(sys.argv[1]), {}, {"query": 1}, fill)
-"""
+def write_until_told(path, pipe):
+    def fill(draft):
+        (draft / "query").mkdir()
+        (draft / "query" / "1.jpg").write_text("half")
+        pipe.send("writing")
+        pipe.recv()
+
+    write_dataset(path, {}, {"query": 1}, fill)
 
 
 def test_the_next_run_removes_what_a_killed_one_left_and_not_what_a_live_one_is_writing(tmp_path):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    killed, living = (subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "set")], **pipes) for _ in range(2))
+    pipes = [FORKED.Pipe() for _ in range(2)]
+    killed, living = (forked(write_until_told, tmp_path / "set", there) for _, there in pipes)
     try:
-        assert [one.stdout.readline() for one in (killed, living)] == ["writing\n"] * 2
+        for here, _ in pipes:
+            assert here.poll(60)
+            assert here.recv() == "writing"
         killed.kill()
-        killed.wait()
+        killed.join()
         assert len(list(tmp_path.iterdir())) == 2
         write_dataset(tmp_path / "set", {}, {"query": 1}, lambda draft: (draft / "query").mkdir() or (draft / "query" / "1.jpg").touch())
         assert [f"_{living.pid}_" in path.name for path in sorted(tmp_path.iterdir())] == [True, False]
-        living.communicate("go on\n")
-        assert living.returncode == 0
+        pipes[1][0].send("go on")
+        living.join()
+        assert living.exitcode == 0
         assert [path.name for path in tmp_path.iterdir()] == ["set"]
     finally:
         for one in (killed, living):
             one.kill()
-            one.communicate()
+            one.join()
 
 
 def test_a_folder_generated_with_other_arguments_is_refused_with_both_values(tmp_path):

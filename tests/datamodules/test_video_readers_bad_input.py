@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from another_user import as_another_user
 from scipy.io import savemat
 
 from lightning_reid.datamodules.readers.dukemtmc_video import read_dukemtmc_video
@@ -355,10 +355,12 @@ def test_a_parquet_tracklet_table_names_a_missing_column_and_a_wrong_row(tmp_pat
         read_tracklet_table(path)
 
 
-def test_a_folder_that_may_not_be_listed_is_an_error_of_permission(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may list everything; run as another user")
-    make(tmp_path, *DUKE)
-    (tmp_path / "train" / "0001").chmod(0)
-    with pytest.raises(PermissionError):
-        read_dukemtmc_video(tmp_path)
+def test_a_folder_that_may_not_be_listed_is_an_error_of_permission():
+    def read(folder):
+        make(folder, *DUKE)
+        (folder / "train" / "0001").chmod(0)
+        with pytest.raises(PermissionError):
+            read_dukemtmc_video(folder)
+        (folder / "train" / "0001").chmod(0o700)
+
+    as_another_user(read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 
 import numpy as np
 import pytest
@@ -136,6 +137,27 @@ def test_a_server_that_asks_again_gets_the_fit_that_was_done(members, tmp_path):
     assert all(torch.equal(second["state_dict"][name], tensor) for name, tensor in first["state_dict"].items())
 
 
+def test_a_resumed_server_goes_on_with_a_quorum_once_its_grace_is_over_and_at_once_where_all_are_back(members, tmp_path, caplog):
+    over_flower(members, tmp_path).fit(1)
+    resumed = over_flower(members, tmp_path, names=("client0", "client2"), resume=True, grace=0.5, patience=600.0)
+    began = time.monotonic()
+    assert resumed._connected(2) == [1, 2]
+    assert 0.5 <= time.monotonic() - began < 300
+    resumed.fit(2)
+    assert resumed.rounds[-1].report.used == ["client0", "client2"]
+    assert "were waited for" not in caplog.text
+    back = over_flower(members, tmp_path, resume=True, grace=600.0, patience=600.0)
+    began = time.monotonic()
+    assert back.fit(3).round == 3
+    assert time.monotonic() - began < 300
+
+
+def test_the_first_round_waits_for_all_nodes_as_long_as_patience_lasts(members, tmp_path, caplog):
+    first = over_flower(members, tmp_path, names=("client0", "client2"), grace=0.0, patience=0.5)
+    assert first._connected(2) == [1, 2]
+    assert "2 nodes are connected after 0.5 s, 3 were waited for" in caplog.text
+
+
 def test_clients_that_are_late_lost_leaking_or_somebody_else_are_left_out_by_name(members, tmp_path):
     federation = over_flower(members, tmp_path, deadline=1000.0, attempts=1)
     federation.fit(1)
@@ -197,3 +219,5 @@ def test_states_of_another_federation_and_numbers_out_of_range_are_refused(membe
         over_flower(members, tmp_path / "a").fit(1)
     with pytest.raises(ValueError, match="a deadline above 0"):
         over_flower(members, tmp_path / "b", deadline=0.0)
+    with pytest.raises(ValueError, match=r"nodes are waited for 0 seconds or more, got patience=0\.0, grace=-1"):
+        over_flower(members, tmp_path / "b", grace=-1)

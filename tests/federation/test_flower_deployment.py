@@ -178,7 +178,7 @@ def test_a_slow_client_misses_its_deadline_and_killed_ones_and_a_killed_server_g
     deployment.superlink()
     for name in folders:
         deployment.supernode(name, folders[name], "slow=1" if name == "client2" else "")
-    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "quorum": 0.3, "deadline": 90.0, "patience": 120.0}
+    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "quorum": 0.3, "deadline": 30.0, "grace": 15.0}
     deployment.run(**run)
     deployment.wait_for("the first round", deployment.server / "rounds.json")
     first = deployment.rounds()[0]["report"]
@@ -192,12 +192,12 @@ def test_a_slow_client_misses_its_deadline_and_killed_ones_and_a_killed_server_g
     deployment.kill("run")
     fit = torch.load(done, weights_only=True)["fit"]
     assert len(deployment.rounds()) == 1
+    deployment.kill("client2")
     deployment.superlink()
     for name in ("client0", "client1"):
         if name in deployment.processes:
             deployment.kill(name)
         deployment.supernode(name, folders[name])
-    deployment.kill("client2")
     deployment.run(**run, resume=True)
     deployment.wait_for("the second round", deployment.server / "rounds.json", lambda file: len(deployment.rounds()) == 2)
     rounds = deployment.rounds()

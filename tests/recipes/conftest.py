@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +45,21 @@ STAND_INS: dict[str, Callable[..., Any]] = {
 """For what takes the time of a run and is not compared: pictures, exported networks, clocks. Their files come to be all the same."""
 
 
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """What takes the time of a run and is not asked about is not done."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stand_in in STAND_INS.items():
+            patch.setattr(name, stand_in)
+        yield
+
+
+@pytest.fixture(scope="session")
+def without_pictures_and_exports() -> Callable[[], AbstractContextManager[None]]:
+    """``with without_pictures_and_exports():`` a recipe's pictures and exported networks are empty files, and its clocks stand still."""
+    return stand_ins
+
+
 class StoppedRuns:
     """A recipe's unbroken run, and what its folder was after each rename of a file in it: what a kill at that moment leaves.
 
@@ -65,9 +80,7 @@ class StoppedRuns:
 
     def main(self, *more: str) -> None:
         """Run it in its folder."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, stand_in in STAND_INS.items():
-                patch.setattr(name, stand_in)
+        with stand_ins():
             self._module.main([*self._arguments, *more])
 
     @contextmanager

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,14 +156,6 @@ def test_an_unreadable_image_is_named_or_skipped(crops, checkpoint, tmp_path):
     with pytest.raises(RuntimeError, match=r"1\.png is no readable image: zero bytes .*unreadable='skip'"):
         run(crops, checkpoint, tmp_path / "out", "--quiet")
     assert len(run(crops, checkpoint, tmp_path / "out", "--quiet", "--unreadable", "skip").paths) == 3
-
-
-@pytest.mark.slow
-def test_the_recipe_starts_without_lightning_torchmetrics_and_matplotlib():
-    late = "[name for name in ('pytorch_lightning', 'torchmetrics', 'matplotlib') if name in sys.modules]"
-    code = f"import sys; import lightning_reid.recipes.embed; print({late})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.skipif("REID_TEST_DATA" not in os.environ, reason="REID_TEST_DATA names no folder with real crops")

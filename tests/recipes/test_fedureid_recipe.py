@@ -48,13 +48,21 @@ def test_the_baseline_and_all_optimizations_leave_their_rows_with_what_they_trai
     assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"
 
 
-@pytest.mark.parametrize("death", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(market_folder, tmp_path, monkeypatch, death):
-    def run(name: str, *options: str) -> dict:
-        main = fedureid.main
-        main([f'--datasets=["{market_folder}"]', f"--output={tmp_path / name}", *TINY, "--epochs=1", '--rows=["baseline"]', *options])
-        return json.loads((tmp_path / name / "results.json").read_text())["rows"]
+def baseline(market_folder, folder, *options: str) -> dict:
+    """The rows of a run of the baseline alone."""
+    arguments = [f'--datasets=["{market_folder}"]', f"--output={folder}", *TINY, "--epochs=1", '--rows=["baseline"]']
+    fedureid.main([*arguments, *options])
+    return json.loads((folder / "results.json").read_text())["rows"]
 
+
+@pytest.fixture(scope="module")
+def whole(market_folder, tmp_path_factory) -> dict:
+    """Those of an unbroken run."""
+    return baseline(market_folder, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("death", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(whole, market_folder, tmp_path, monkeypatch, death):
     write = federation_server.write_server_state
 
     def write_and_die(path, state):
@@ -62,10 +70,9 @@ def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(
         if state.round == death:
             raise KeyboardInterrupt
 
-    whole = run("whole")
     with monkeypatch.context() as deadly:
         deadly.setattr(federation_server, "write_server_state", write_and_die)
         with pytest.raises(KeyboardInterrupt):
-            run("killed")
-    assert run("killed", "--resume") == whole
+            baseline(market_folder, tmp_path)
+    assert baseline(market_folder, tmp_path, "--resume") == whole
     assert list(whole["baseline"]["mAP by round"]) == ["1", "2"]

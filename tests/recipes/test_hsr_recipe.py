@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from forked import forked
+from pair_of_processes import undone
 
 from lightning_reid.recipes import hsr_duke2market, supervised_market
 
@@ -36,53 +39,51 @@ def scores_are_fractions(row: dict) -> bool:
     return all(0 <= row[name] <= 1 for name in ("mAP", "R1", "R5", "R10", "mINP"))
 
 
-def test_it_leaves_results_table_pictures_and_checkpoints(market_folder, duke_folder, tmp_path, capsys):
-    arguments = [
-        f"--source={duke_folder}",
-        f"--target={market_folder}",
-        "--epochs=2",
-        "--ablation",
-        "--pbh.num_std=0.5",
-        f"--output={tmp_path}",
-        *TINY,
-    ]
-    hsr_duke2market.main(arguments)
-    results = json.loads((tmp_path / "results.json").read_text())
+@pytest.fixture(scope="module")
+def ran(market_folder, duke_folder, tmp_path_factory):
+    """The recipe with all that can be switched on: its arguments, its folder, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("hsr"), io.StringIO()
+    switches = ["--ablation", "--pbh.num_std=0.5", "--logger=wandb", "--tensorboard", "--precision=bf16-mixed"]
+    arguments = [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={folder}", *TINY, *switches]
+    with redirect_stdout(printed):
+        hsr_duke2market.main(arguments)
+    return arguments, folder, printed.getvalue()
+
+
+def test_it_leaves_results_table_pictures_and_checkpoints(ran):
+    _, folder, printed = ran
+    results = json.loads((folder / "results.json").read_text())
     assert list(results["rows"]) == ["direct transfer", "DBSCAN baseline", "baseline + PBH", "baseline + ICM", "HSR"]
     assert all(scores_are_fractions(row) for row in results["rows"].values())
     assert results["seconds"] > 0
     assert "protocol market, AP by step" in results["protocol"]
     assert "by bootstrap over 6 people" in results["protocol"]
     assert [(row["queries"]["unmatched"], row["queries"]["people"]) for row in results["rows"].values()] == [(0, 6)] * 5
-    table = (tmp_path / "table.md").read_text()
+    table = (folder / "table.md").read_text()
     assert f"{100 * results['rows']['HSR']['mAP']:.1f}" in table
     assert results["protocol"] in table
     for file in ("curves.png", "HSR/rank_list.png", "HSR/clusters.png", "HSR/last.ckpt", "direct-transfer/last.ckpt"):
-        assert (tmp_path / file).stat().st_size > 1000, file
-    assert "direct transfer" in capsys.readouterr().out
+        assert (folder / file).stat().st_size > 1000, file
+    assert "direct transfer" in printed
 
 
-def test_finished_stages_are_kept_by_resume(market_folder, duke_folder, tmp_path):
-    arguments = [f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY]
-    module = hsr_duke2market
-    module.main(arguments)
-    before = json.loads((tmp_path / "results.json").read_text())["rows"]
-    checkpoint = (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns
-    module.main([*arguments, "--resume"])
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == before
-    assert (tmp_path / "HSR" / "last.ckpt").stat().st_mtime_ns == checkpoint
-
-
-def test_wandb_offline_tensorboard_and_bf16_leave_their_files(market_folder, duke_folder, tmp_path):
-    loggers = ["--logger=wandb", "--tensorboard", "--precision=bf16-mixed"]
-    hsr_duke2market.main([f"--source={duke_folder}", f"--target={market_folder}", "--epochs=2", f"--output={tmp_path}", *TINY, *loggers])
+def test_wandb_offline_and_tensorboard_leave_their_files_at_bf16(ran):
+    _, folder, _ = ran
     for stage in ("direct-transfer", "DBSCAN-baseline", "HSR"):
-        (run,) = (tmp_path / stage / "wandb").glob("offline-run-*")  # one run a stage
+        (run,) = (folder / stage / "wandb").glob("offline-run-*")  # one run a stage
         assert next(iter(run.glob("run-*.wandb"))).stat().st_size > 1000
-        assert list((tmp_path / stage).rglob("events.out.tfevents.*"))
-    (run,) = (tmp_path / "HSR" / "wandb").glob("offline-run-*")
+        assert list((folder / stage).rglob("events.out.tfevents.*"))
+    (run,) = (folder / "HSR" / "wandb").glob("offline-run-*")
     assert list(run.glob("files/media/images/test/rank_list*.png"))
-    assert scores_are_fractions(json.loads((tmp_path / "results.json").read_text())["rows"]["HSR"])
+
+
+def test_finished_stages_are_kept_by_resume(ran):
+    arguments, folder, _ = ran
+    before = json.loads((folder / "results.json").read_text())["rows"]
+    checkpoint = (folder / "HSR" / "last.ckpt").stat().st_mtime_ns
+    hsr_duke2market.main([*arguments, "--resume"])
+    assert json.loads((folder / "results.json").read_text())["rows"] == before
+    assert (folder / "HSR" / "last.ckpt").stat().st_mtime_ns == checkpoint
 
 
 def test_reverse_swaps_the_domains_and_a_config_file_gives_any_option(market_folder, duke_folder, tmp_path):
@@ -156,30 +157,25 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
-def test_killed_in_mid_iteration_and_resumed_it_logs_what_the_unbroken_run_logs(market_folder, duke_folder, tmp_path):
-    def command(output: str, *more: str) -> list[str]:
-        domains = [
-            f"--source={duke_folder}",
-            f"--target={market_folder}",
-            "--epochs=6",
-            "--log_every_n_steps=1",
-            f"--output={tmp_path / output}",
-        ]
-        return [sys.executable, str(RECIPES / "hsr_duke2market.py"), *domains, *TINY, "--clustering.every_n_epochs=3", *more]
+def test_killed_in_mid_iteration_and_resumed_it_logs_what_the_unbroken_run_logs(
+    market_folder, duke_folder, tmp_path, without_pictures_and_exports
+):
+    def run(output: str, *more: str) -> None:
+        domains = [f"--source={duke_folder}", f"--target={market_folder}", f"--output={tmp_path / output}", "--accelerator=cpu"]
+        with undone(), without_pictures_and_exports():
+            hsr_duke2market.main([*domains, *TINY, "--epochs=6", "--log_every_n_steps=1", "--clustering.every_n_epochs=3", *more])
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command("whole"), env=environment, check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen(command("broken"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run("whole")
+    process = forked(run, "broken")
     checkpoint = tmp_path / "broken" / "HSR" / "last.ckpt"
     deadline = time.monotonic() + 300
     while not (checkpoint.is_file() and checkpoint.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.3)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.is_alive(), "the run ended before it could be killed"
+    process.kill()
+    process.join()
     assert not (tmp_path / "broken" / "results.json").exists()
-    subprocess.run(command("broken", "--resume"), env=environment, check=True, capture_output=True, timeout=300)
+    run("broken", "--resume")
     whole, resumed = losses(tmp_path / "whole" / "HSR"), losses(tmp_path / "broken" / "HSR")
     second_sitting = tmp_path / "broken" / "HSR" / "version_1" / "metrics.csv"
     assert second_sitting.is_file()

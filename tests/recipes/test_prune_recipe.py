@@ -26,7 +26,7 @@ TINY = [
 STENVAN = '{"backbone":"resnet18","channels":[8,8,16,16],"layers":[1,2,2,1],"stripes":4}'
 
 
-def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_one_command(tmp_path, capsys):
+def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_one_command(tmp_path, capsys, without_pictures_and_exports):
     folder, output = tmp_path / "tracklets", tmp_path / "out"
     people = GeneratedTracklets(num_train_pids=6, num_test_pids=4, num_distractors=2, frames=(4, 6), height=64, width=32)
     people.write(folder, progress=False)
@@ -51,17 +51,19 @@ def test_a_striped_video_network_is_trained_pruned_fine_tuned_and_exported_by_on
     with torch.no_grad():
         expected = model(clips)
     torch.testing.assert_close(torch.from_numpy(session.run(None, {"input": clips.numpy()})[0]), expected, rtol=0, atol=1e-4)
-    again = module.main([*arguments, f"--model.network_options={STENVAN}", "--resume"])
+    with without_pictures_and_exports():
+        again = module.main([*arguments, f"--model.network_options={STENVAN}", "--resume"])
     assert [row.scores for row in again] == [row.scores for row in rows]
 
 
-def test_a_trained_image_network_is_pruned_without_being_trained_again(market_folder, tmp_path):
+def test_a_trained_image_network_is_pruned_without_being_trained_again(market_folder, tmp_path, without_pictures_and_exports):
     network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
     arguments = ["--images", f"--data.dataset={market_folder}", "--data.k=2", *network, *TINY]
-    prune_caie.main([*arguments, f"--output={tmp_path / 'first'}"])
     checkpoint = tmp_path / "first" / "trained" / "last.ckpt"
     constraints = '--caie.constraints={"flops":0.8,"params":0.7}'
-    rows = prune_caie.main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
+    with without_pictures_and_exports():
+        prune_caie.main([*arguments, f"--output={tmp_path / 'first'}"])
+        rows = prune_caie.main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
     assert [row.name for row in rows] == ["pruned", "fine-tuned"]
     assert not (tmp_path / "second" / "trained").exists()
 

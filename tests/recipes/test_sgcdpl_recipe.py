@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from pair_of_processes import undone
 
+from lightning_reid.modules import SGCDPL
 from lightning_reid.recipes import sgcdpl_market, sgcdpl_tables
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "sgcdpl_market.py"
 TINY = [
     "--labeled=4",
     "--data.image_size=[64,32]",
@@ -36,24 +34,65 @@ TINY = [
 ]
 
 
-def test_the_ablation_leaves_both_tables_and_all_pictures_and_is_not_trained_twice(market_folder, tmp_path, capsys):
-    module, arguments = sgcdpl_market, [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={tmp_path}", *TINY]
-    module.main(arguments)
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+@pytest.fixture(scope="module")
+def ran(market_folder, tmp_path_factory):
+    """The ablation with all that can be switched on: its arguments, its folder, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("sgcdpl"), io.StringIO()
+    arguments = [f"--data.dataset={market_folder}", "--ablation", "--nmi", f"--output={folder}", *TINY]
+    with undone(), redirect_stdout(printed):
+        sgcdpl_market.main(arguments)
+    return arguments, folder, printed.getvalue()
+
+
+def rows_of(folder: Path) -> dict[str, dict]:
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
+def test_the_ablation_leaves_both_tables_and_all_pictures(ran):
+    _, folder, printed = ran
+    rows = rows_of(folder)
     assert list(rows) == ["labeled only", "initialization", *sgcdpl_tables.METHODS, "all identities labeled"]
     assert all(0 <= row["mAP"] <= 1 and 0 < row["NMI"] <= 1 for row in rows.values())
-    assert "NMI %" in (tmp_path / "table.md").read_text()
-    first = json.loads((tmp_path / "first-iteration" / "results.json").read_text())["rows"]
+    assert "NMI %" in (folder / "table.md").read_text()
+    first = rows_of(folder / "first-iteration")
     assert list(first) == list(sgcdpl_tables.FIRST_ITERATION)
     assert all(row["costs"]["identities"] == 6 and row["costs"]["clusters"] >= 2 for row in first.values())
-    printed = capsys.readouterr().out
     assert "after one iteration" in printed
     for file in ("curves.png", *(f"SGC-DPL/{name}.png" for name in ("search", "threshold", "strips", "clusters", "rank_list"))):
-        assert (tmp_path / file).read_bytes().startswith(b"\x89PNG"), file
-    checkpoint = (tmp_path / "SGC-DPL" / "last.ckpt").stat().st_mtime_ns
-    module.main([*arguments, "--resume"])
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
-    assert (tmp_path / "SGC-DPL" / "last.ckpt").stat().st_mtime_ns == checkpoint
+        assert (folder / file).read_bytes().startswith(b"\x89PNG"), file
+
+
+def test_what_was_trained_is_not_trained_twice(ran):
+    arguments, folder, _ = ran
+    rows, checkpoint = rows_of(folder), (folder / "SGC-DPL" / "last.ckpt").stat().st_mtime_ns
+    sgcdpl_market.main([*arguments, "--resume"])
+    assert rows_of(folder) == rows
+    assert (folder / "SGC-DPL" / "last.ckpt").stat().st_mtime_ns == checkpoint
+
+
+def test_a_run_that_fails_in_mid_iteration_goes_on_when_resumed_and_ends_as_an_unbroken_one(
+    ran, market_folder, tmp_path, monkeypatch, without_pictures_and_exports
+):
+    def run(*more: str) -> None:
+        with undone(), without_pictures_and_exports():
+            sgcdpl_market.main([f"--data.dataset={market_folder}", "--nmi", f"--output={tmp_path}", *TINY, *more])
+
+    step = SGCDPL.training_step
+
+    def fail_after_an_iteration(module, batch, batch_idx):
+        if batch_idx == 1 and (tmp_path / "SGC-DPL" / "last.ckpt").is_file():
+            raise RuntimeError("the power is gone")
+        return step(module, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SGCDPL, "training_step", fail_after_an_iteration)
+        with pytest.raises(RuntimeError, match="the power is gone"):
+            run()
+    assert not (tmp_path / "results.json").exists()
+    run("--resume")
+    assert len(list((tmp_path / "SGC-DPL").glob("version_*/metrics.csv"))) == 2  # it did go on, and did not start again
+    rows, whole = rows_of(tmp_path), rows_of(ran[1])
+    assert rows == {name: whole[name] for name in ("labeled only", "initialization", "SGC-DPL")}
 
 
 def test_without_data_it_says_in_one_line_that_it_generates_a_small_run_and_with_data_it_is_the_thesis(capsys):
@@ -87,36 +126,6 @@ def test_help_states_units_and_defaults():
     assert "a squared distance" in help_text
     assert "--clustering.damping DAMPING" in help_text
     assert "--selection.step STEP" in help_text
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumed_ends_as_an_unbroken_one(market_folder, tmp_path):
-    def command(output: str, *more: str) -> list[str]:
-        return [
-            sys.executable,
-            str(RECIPE),
-            f"--data.dataset={market_folder}",
-            f"--output={tmp_path / output}",
-            *TINY,
-            "--iterations=10",
-            *more,
-        ]
-
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command("whole"), env=environment, check=True, capture_output=True, timeout=300)
-    process = subprocess.Popen(command("broken"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint, deadline = tmp_path / "broken" / "SGC-DPL" / "last.ckpt", time.monotonic() + 300
-    while not (checkpoint.is_file() and checkpoint.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "broken" / "results.json").exists()
-    subprocess.run(command("broken", "--resume"), env=environment, check=True, capture_output=True, timeout=300)
-    assert len(list((tmp_path / "broken" / "SGC-DPL").glob("version_*/metrics.csv"))) == 2  # it did go on, and did not start again
-    rows = [json.loads((tmp_path / name / "results.json").read_text())["rows"] for name in ("whole", "broken")]
-    assert rows[0] == rows[1]
 
 
 def names_of_rows(arguments: list[str]) -> list[str]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forked import FORKED, forked
 from jsonargparse import Namespace
 
 from lightning_reid import processes
@@ -241,33 +239,31 @@ def test_what_is_judged_stale_is_taken_away_and_no_lock_that_was_made_meanwhile(
     assert [file.name for file in tmp_path.iterdir()] == [LOCK]
 
 
-KILLED = """
-import os, sys, time
-from jsonargparse import Namespace
-from lightning_reid.recipes.workshop.run_folder import RunFolder
-
-with RunFolder(Namespace(output=sys.argv[1], resume=False)):
-    if os.fork() == 0:  # as a worker of a DataLoader, which lives on for seconds
-        time.sleep(20)
-        os._exit(0)
-    print("in", flush=True)
-    time.sleep(60)
-"""
+def hold(cfg, pipe, end):
+    with RunFolder(cfg):
+        if os.fork() == 0:  # as a worker of a DataLoader, which lives on for seconds
+            until = time.monotonic() + 20
+            while not end.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            os._exit(0)
+        pipe.send("in")
+        time.sleep(60)
 
 
-@pytest.mark.slow
 def test_the_lock_of_a_killed_run_is_taken_at_once_though_its_workers_live_on(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "hsr")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "in\n"
+    here, there = FORKED.Pipe()
+    process = forked(hold, options(tmp_path / "hsr"), there, tmp_path / "end")
+    assert here.poll(60)
+    assert here.recv() == "in"
     with pytest.raises(FileExistsError, match=f"process {process.pid} on "), RunFolder(options(tmp_path / "hsr")):
         pass
-    process.send_signal(signal.SIGKILL)
+    process.kill()
+    process.join()
     began = time.monotonic()
-    while process.poll() is None and time.monotonic() - began < 5:
-        time.sleep(0.01)
     with RunFolder(options(tmp_path / "hsr")):
         assert time.monotonic() - began < 2
         assert json.loads((tmp_path / "hsr" / LOCK).read_text())["pid"] == os.getpid()
+    (tmp_path / "end").touch()
 
 
 def test_other_ranks_neither_look_nor_lock_nor_write(tmp_path, monkeypatch):
