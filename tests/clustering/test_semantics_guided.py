@@ -127,7 +127,8 @@ def test_estimates_that_are_off_by_a_constant_are_corrected_after_the_first_exac
     assert search.reason == "the counts are equal" or not search.matched
     counts = {curve(level) for level in LEVELS.tolist()}
     if wanted in counts and off == 0 and 0 < wanted < 100:
-        assert search.matched
+        # where the count hardly changes with p, five equal ones in a row end the search, as section 3.3.4 has it
+        assert search.matched or search.reason.startswith("5 probes in a row gave")
 
 
 def test_a_count_that_is_never_reached_is_explained_after_exact_runs_of_the_nearest():

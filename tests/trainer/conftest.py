@@ -276,7 +276,7 @@ def tiny_folders(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("tiny")
     people = {"num_train_pids": 10, "num_test_pids": 3, "height": 32, "width": 16}
-    GeneratedPedestrians("market-like", images_per_camera=3, num_distractors=1, **people).write(folder / "market", progress=False)
+    GeneratedPedestrians("market-like", images_per_camera=2, num_distractors=1, **people).write(folder / "market", progress=False)
     GeneratedTracklets("mars-like", num_distractors=1, frames=(3, 5), **people).write(folder / "mars", progress=False)
     return {name: folder / ("mars" if name == "video" else "market") for name in SUBJECTS}
 
