@@ -32,6 +32,18 @@ def test_lightnings_handlers_are_quietened_once_however_often_it_is_asked_for():
         logger.removeHandler(handler)
 
 
+def test_a_handler_of_somebody_else_has_everything(tmp_path):
+    handler = logging.FileHandler(tmp_path / "log.txt")
+    logger = logging.getLogger("pytorch_lightning")
+    logger.addHandler(handler)
+    try:
+        say_each_thing_once()
+        assert handler.filters == []
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 @pytest.mark.parametrize("text", ["The number of training batches (4) is smaller than the logging interval Trainer(log_every_n_steps=10)."])
 def test_a_warning_that_nobody_can_act_on_is_not_shown(text, recwarn):
     import warnings
