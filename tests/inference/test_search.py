@@ -96,3 +96,9 @@ def test_crops_keep_their_shape_in_the_picture(tmp_path):
     picture = np.asarray(draw_search(str(tmp_path / "q.png"), [Neighbor(1, str(tmp_path / "square.png"), 1.0)]))
     red = np.argwhere((picture == (250, 0, 0)).all(-1))
     assert (red.max(0) - red.min(0) + 1).tolist() == [96, 96]
+
+
+def test_embeddings_from_another_machine_are_searched_by_the_names_of_their_files():
+    images = EmbeddedImages(("/elsewhere/q.png", "/elsewhere/a.png"), torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+    found = nearest_images("/elsewhere/q.png", torch.tensor([1.0, 0.0]), images, top=5)
+    assert [(answer.path, answer.similarity) for answer in found] == [("/elsewhere/a.png", pytest.approx(0.6))]
