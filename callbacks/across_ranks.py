@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,7 +34,18 @@ def _outcome(compute: Callable[[], T]) -> T | Exception:
     try:
         return compute()
     except Exception as error:
-        return error
+        return portable(error)
+
+
+def portable(error: Exception) -> Exception:
+    """An error that can be sent to another process: itself with its traceback as a note, or what is told of one that cannot be pickled."""
+    trace = "".join(traceback.format_exception(error))
+    error.add_note(f"in the process that it came from:\n{trace}")
+    try:
+        same = type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # an error of a class of somebody else's may raise anything
+        same = False
+    return error if same else RuntimeError(f"{type(error).__name__}: {error}\n{trace}")
 
 
 def _result(outcome: T | Exception) -> T:
