@@ -10,14 +10,14 @@ import pytest
 from lightning_reid.callbacks.across_ranks import portable
 
 
-class OfTwoArguments(Exception):
+class OfTwoArgumentsError(Exception):
     """Pickled by its message alone, as exceptions are, it cannot be made again."""
 
     def __init__(self, what: str, where: str) -> None:
         super().__init__(f"{what} at {where}")
 
 
-class HoldsALock(Exception):
+class HoldsALockError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.lock = threading.Lock()
@@ -36,7 +36,7 @@ def test_an_error_arrives_as_itself_with_the_trace_of_where_it_came_from():
     assert "in raised" in "".join(arrived.__notes__)
 
 
-@pytest.mark.parametrize("error", [OfTwoArguments("damage", "row 7"), HoldsALock("the store is locked")])
+@pytest.mark.parametrize("error", [OfTwoArgumentsError("damage", "row 7"), HoldsALockError("the store is locked")])
 def test_an_error_that_cannot_be_sent_is_told_by_type_text_and_trace(error):
     arrived = pickle.loads(pickle.dumps(portable(raised(error))))
     assert type(arrived) is RuntimeError
