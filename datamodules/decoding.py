@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+import struct
 import warnings
 
 import cv2
@@ -12,9 +16,9 @@ from torch import Tensor
 
 MOST_PIXELS = 2**27
 """Of one image: a crop has thousands, a photograph tens of millions; a file of some kilobytes may claim billions."""
-_SMALL_FILE = 2**18
-"""Bytes that do not suffice for so many pixels, however well they are compressed: such a file's header need not be read by itself."""
 _WAY_ON = "Restore the file, or leave it out with unreadable='skip'"
+_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers of a JPEG that its size follows."""
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers of a JPEG that no length follows."""
 
@@ -35,50 +39,69 @@ def load_image(path: str) -> Tensor:
     Raises:
         CorruptImageError: The file is missing, empty, cut short, larger than ``MOST_PIXELS``, or no image; the message names it.
     """
+    content = _content(path)
+    if content[:2] == b"\xff\xd8":
+        size, ends = _jpeg(content)
+        if not ends:  # OpenCV fills the missing part of such a JPEG with gray and says nothing
+            raise CorruptImageError(f"cannot decode {path}: the JPEG is cut short. {_WAY_ON}")
+    else:
+        size = _claimed_size(content)
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise CorruptImageError(f"{path} has {size[0]}x{size[1]} pixels, more than {MOST_PIXELS:,}: no image of a person. {_WAY_ON}")
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise CorruptImageError(f"cannot read {path}: {error}. {_WAY_ON}") from error
-    if encoded[:2].tobytes() == b"\xff\xd8" and not _jpeg_ends(encoded.tobytes()):
-        # OpenCV fills the missing part of such a JPEG with gray and says nothing
-        raise CorruptImageError(f"cannot decode {path}: the JPEG is cut short. {_WAY_ON}")
-    if encoded.size > _SMALL_FILE:
-        _require_size(path)
-    try:
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
+        pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
     except cv2.error as error:
         raise CorruptImageError(f"cannot decode {path}: {error}. {_WAY_ON}") from error
     if pixels is None:
-        raise CorruptImageError(f"cannot decode {path}: {'zero bytes' if not encoded.size else 'no image that OpenCV knows'}. {_WAY_ON}")
+        raise CorruptImageError(f"cannot decode {path}: {'no image that OpenCV knows' if content else 'zero bytes'}. {_WAY_ON}")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _jpeg_ends(content: bytes) -> bool:
-    """Whether a JPEG's own end marker is there; that of a thumbnail in its head does not count, and what follows it does not matter.
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("it is no file")
+            return file.read()
+    except (OSError, ValueError) as error:  # a name with a zero in it is a ValueError
+        raise CorruptImageError(f"cannot read {path!r}: {error}. {_WAY_ON}") from error
 
-    Recorders pad files, and phones append a film.
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes into would be waited for
+
+
+def _jpeg(content: bytes) -> tuple[tuple[int, int] | None, bool]:
+    """Width and height that a JPEG claims, and whether its own end marker is there.
+
+    That of a thumbnail in its head does not count, and what follows the end does not matter: recorders pad files, and phones append a film.
     """
-    place = 2
+    place, size = 2, None
     while place + 4 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
         if marker == 0xDA:  # the pixels begin; among them 0xFF is followed by 0, or by a marker
-            return content.find(b"\xff\xd9", place) >= 0
+            break
         if marker == 0xFF:  # fill
             place += 1
-        else:
-            place += 2 if marker in _WITHOUT_LENGTH else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return content.find(b"\xff\xd9", place) >= 0
+            continue
+        if marker in _SIZES and place + 9 <= len(content):
+            height, width = struct.unpack(">HH", content[place + 5 : place + 9])
+            size = width, height
+        place += 2 if marker in _WITHOUT_LENGTH else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return size, content.find(b"\xff\xd9", place) >= 0
 
 
-def _require_size(path: str) -> None:
+def _claimed_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that an image claims in its head; ``None`` where the decoder is to say what it is."""
+    if content[:8] == b"\x89PNG\r\n\x1a\n" and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        return width, height
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours, below
-            with Image.open(path) as image:
-                width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise CorruptImageError(f"{path} claims too many pixels: {error}. {_WAY_ON}") from error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            with Image.open(io.BytesIO(content)) as image:
+                return image.size
+    except Image.DecompressionBombError:
+        return MOST_PIXELS, 2
     except (OSError, SyntaxError, ValueError):
-        return  # not of a format that Pillow knows: the decoder is to say what it is
-    if width * height > MOST_PIXELS:
-        raise CorruptImageError(f"{path} has {width}x{height} pixels, more than {MOST_PIXELS:,}: no image of a person. {_WAY_ON}")
+        return None

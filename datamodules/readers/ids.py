@@ -8,6 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+DECIMAL = re.compile(r"-?[0-9]+[.]0*")
+"""As a table program writes whole numbers of a column with gaps; taken for text, -1.0 and 0.0 would be people."""
+LONGEST = 1000
+"""Characters of an id."""
 LARGEST = 2**63 - 1
 """What a tensor of identities holds."""
 
@@ -41,7 +45,12 @@ def number_ids(column: str, cells: Sequence[Cell], *, reserved: Iterable[int] = 
     Raises:
         ValueError: A cell is empty, a truth value, or a fraction; or a number is below the reserved ones. The message begins with where.
     """
-    texts = [_text(column, where, value) for where, value in cells]
+    texts = [id_text(column, where, value) for where, value in cells]
+    for (where, _), text in zip(cells, texts, strict=True):
+        if DECIMAL.fullmatch(text):
+            raise ValueError(f"{where}: the column {column!r} has {text!r}, a whole number as a fraction: write {text.split('.')[0]}")
+        if len(text) > LONGEST:
+            raise ValueError(f"{where}: the column {column!r} has an id of {len(text):,} characters, {LONGEST} are taken")
     kept = {str(number): number for number in reserved}
     least = min(kept.values(), default=0)
     if all(WHOLE_NUMBER.fullmatch(text) for text in texts):
@@ -54,6 +63,10 @@ def number_ids(column: str, cells: Sequence[Cell], *, reserved: Iterable[int] = 
         order: list[Any] = sorted({number for number in numbers if number > max(kept.values(), default=-1)})
         places = dict(zip(order, range(1, len(order) + 1))) | {number: number for number in kept.values()}
         return Numbered([places[number] for number in numbers], _note(column, "has numbers of more than 63 bits", order))
+    nobody = 1 if kept else 0
+    for (where, _), text in zip(cells, texts, strict=True):
+        if text not in kept and WHOLE_NUMBER.fullmatch(text) and int(text) < nobody:
+            raise ValueError(f"{where}: the column {column!r} is text, but for {text!r}, which looks like nobody: write -1 or 0, or a name")
     order = sorted(set(texts) - kept.keys())
     named = dict(zip(order, range(1, len(order) + 1))) | kept
     return Numbered([named[text] for text in texts], _note(column, "is text", order))
@@ -65,13 +78,18 @@ def whole_number(column: str, where: str, value: Any) -> int:
     Raises:
         ValueError: It does not; the message begins with ``where``.
     """
-    text = _text(column, where, value)
-    if WHOLE_NUMBER.fullmatch(text) is None or abs(int(text)) > LARGEST:
+    text = id_text(column, where, value)
+    if WHOLE_NUMBER.fullmatch(text) is None or len(text) > LONGEST or abs(int(text)) > LARGEST:
         raise ValueError(f"{where}: the column {column!r} must be a whole number, got {value!r}")
     return int(text)
 
 
-def _text(column: str, where: str, value: Any) -> str:
+def id_text(column: str, where: str, value: Any) -> str:
+    """A cell of a column of ids as a text without spaces around it, in Unicode's composed form.
+
+    Raises:
+        ValueError: It is empty, a truth value, a fraction, or a float that may be another's; the message begins with ``where``.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         told = "nothing" if value is None else f"{value!r}, a {type(value).__name__}"
         raise ValueError(f"{where}: the column {column!r} must hold text or a whole number, got {told}")

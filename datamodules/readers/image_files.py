@@ -37,14 +37,13 @@ def image_files(folder: Path) -> list[str]:
     passed_over: Counter[str] = Counter()
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        if os.path.realpath(place) in seen:  # by another link
+            folders.clear()
+            continue
         seen.add(os.path.realpath(place))
         inner = os.path.relpath(place, folder).replace(os.sep, "/")
         passed_over.update(f"hidden folder {name}" for name in folders if name.startswith(HIDDEN))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(HIDDEN) and os.path.realpath(os.path.join(place, name)) not in seen  # noqa: PTH118
-        ]
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         found += [name if inner == "." else f"{inner}/{name}" for name in files if is_image(name)]
         passed_over.update("hidden file" if name.startswith(HIDDEN) else _ending(name) for name in files if not is_image(name))
     if passed_over:
@@ -59,6 +58,8 @@ def _ending(name: str) -> str:
 
 
 def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        raise FileNotFoundError(f"there is no folder {error.filename}") from error
     if isinstance(error, NotADirectoryError):
         raise NotADirectoryError(f"{error.filename} is a file where a folder of images was expected") from error
     raise PermissionError(f"{error.filename} may not be listed by this user; grant read and execute permission on it") from error

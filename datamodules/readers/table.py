@@ -134,10 +134,13 @@ def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
     try:
         file = parquet.ParquetFile(table)
         names = file.schema_arrow.names
-        heading_of(table, names, REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
-        columns = [name for name in names if name.lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
-        rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
     except (ArrowException, OSError) as error:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
+    heading_of(table, names, (*REQUIRED_COLUMNS,), (*OPTIONAL_COLUMNS, *more_columns))
+    try:
+        columns = [name for name in names if name.strip().lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
+        rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
     for number, row in enumerate(rows, start=1):
-        yield f"{table}, row {number}", {name.lower(): value for name, value in row.items()}
+        yield f"{table}, row {number}", {name.strip().lower(): value for name, value in row.items()}

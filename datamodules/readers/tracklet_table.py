@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
+from lightning_reid.datamodules.readers.ids import id_text
 from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_records, table_rows
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
 from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
@@ -77,7 +78,7 @@ def _tracklets_of_splits(table: Path, domain: str) -> tuple[dict[str, Tracklets]
         listed.add((split, image.path))
         if row.get("tracklet") in (None, ""):
             raise ValueError(f"{where}: there is no cell of column 'tracklet'; it must name the tracklet that the frame belongs to")
-        images = splits[split].setdefault(str(row["tracklet"]), [])
+        images = splits[split].setdefault(id_text("tracklet", where, row["tracklet"]), [])
         images.append(image)
         first = images[0]
         if (image.pid, image.camid, image.domain) != (first.pid, first.camid, first.domain):

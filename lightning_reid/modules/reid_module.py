@@ -24,7 +24,7 @@ from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
 from lightning_reid.networks.archives import require_whole
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.memory_layout import in_fast_layout
-from lightning_reid.networks.told_architecture import check_told_module
+from lightning_reid.networks.told_architecture import check_told_checkpoint
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
@@ -142,7 +142,7 @@ class ReIDModule(pl.LightningModule, ABC):
         if isinstance(checkpoint_path, (str, Path)) and "://" not in str(checkpoint_path):
             require_whole(checkpoint_path)
             if options["weights_only"]:
-                check_told_module(read_checkpoint(checkpoint_path).get("hyper_parameters") or {}, checkpoint_path)
+                check_told_checkpoint(read_checkpoint(checkpoint_path), checkpoint_path)
         module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
         return module
 

@@ -147,7 +147,7 @@ def damage_of(file: IO[bytes]) -> str | None:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
         return None if broken is None else f"the checksum of its part {broken} is wrong"
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, OSError) as error:
         return f"it is cut short or overwritten ({error})"
     finally:
         file.seek(0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
-from lightning_reid.networks.told_architecture import check_told_options, check_told_size
+from lightning_reid.networks.told_architecture import check_told_module, check_told_options, check_told_size
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 
 logger = logging.getLogger(__name__)
@@ -182,6 +182,8 @@ def _resnet_name(state: Mapping[str, Tensor], path: str | Path) -> str:
 
 def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:
     hyperparameters = content.get("hyper_parameters", {})
+    if not isinstance(hyperparameters, Mapping):
+        raise ValueError(f"{path} tells its arguments as a {type(hyperparameters).__name__}: expected them by name")
     if "network" in hyperparameters:
         return _frame_architecture(hyperparameters, path)
     if "backbone" not in hyperparameters:
@@ -193,9 +195,8 @@ def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str
                 f"{path} holds weights alone and does not say its network: build that network and load them into it, or give the checkpoint"
                 " that Lightning's Trainer saved"
             ) from error
-    options = dict(hyperparameters.get("backbone_options") or {})
-    check_told_options(options, path)
-    return hyperparameters["backbone"], options
+    check_told_module(hyperparameters, path)
+    return hyperparameters["backbone"], dict(hyperparameters.get("backbone_options") or {})
 
 
 def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) -> tuple[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ LARGEST = 16384
 LARGEST_SIDE = 4096
 """Of the images, in pixels."""
 _MOST_NUMBERS = 64
+_OLD_NAMES = ("hparams", "module_arguments")
+"""Under which Lightning looks for arguments, too."""
 
 
 def check_told_options(options: Mapping[str, Any], path: str | Path) -> None:
@@ -47,18 +48,42 @@ def check_told_options(options: Mapping[str, Any], path: str | Path) -> None:
             )
 
 
+def check_told_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """Check what a checkpoint asks to be built, before Lightning builds it.
+
+    Raises:
+        ValueError: It tells its arguments under an old name, which Lightning would add to those that are checked; they are no dictionary;
+            or see ``check_told_module``.
+    """
+    old = [name for name in _OLD_NAMES if name in content]
+    if old:
+        raise ValueError(f"{path} tells its arguments under {old[0]!r}, as very old versions of Lightning did: it is not to be trusted")
+    hyperparameters = content.get("hyper_parameters", {})
+    if not isinstance(hyperparameters, Mapping) or not all(isinstance(name, str) for name in hyperparameters):
+        raise ValueError(f"{path} tells its arguments as a {type(hyperparameters).__name__}: expected them by name")
+    for name in ("state_dict", "pytorch-lightning_version"):
+        if name not in content:
+            raise ValueError(f"{path} has no {name!r}: expected a checkpoint that Lightning's Trainer saved")
+    check_told_module(hyperparameters, path)
+
+
 def check_told_module(hyperparameters: Mapping[str, Any], path: str | Path) -> None:
     """Check the arguments that a module is to be built with, as a checkpoint tells them.
 
     Raises:
         ValueError: They name files or weights to load, or see ``check_told_options``.
     """
+    if not isinstance(hyperparameters.get("backbone", ""), str):
+        raise ValueError(f"{path} names its backbone {str(hyperparameters['backbone'])[:80]}: expected one of timm's names")
     for name in ("weights", "pretrained"):
         if hyperparameters.get(name):
             told = f"{name}={str(hyperparameters[name])[:80]}"
             raise ValueError(f"{path} asks for {told}: a checkpoint brings its own weights, this one is not to be trusted")
     for name in ("backbone_options", "network_options", "teacher_options"):
-        options = dict(hyperparameters.get(name) or {})
+        given = hyperparameters.get(name)
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"{path} asks for {name}={str(given)[:80]}: expected options by name")
+        options = dict(given or {})
         if name == "network_options":  # of a network of clips: what it is made of has options of its own
             reads = [one for one in NOT_FROM_FILES if one in options]
             wrong = reads or [one for one, value in options.items() if not _is_plain(value)]
@@ -85,4 +110,4 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
         return len(value) <= _MOST_NUMBERS and depth < 2 and all(_is_plain(one, depth + 1) for one in value)
     if isinstance(value, str):
         return len(value) <= _MOST_NUMBERS and not set(value) & set("/\\:")
-    return value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value) and abs(value) <= LARGEST)
+    return value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) <= LARGEST)

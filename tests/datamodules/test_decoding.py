@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 
@@ -85,3 +86,27 @@ def test_what_the_check_lets_through_loads_and_what_it_does_not_does_not(tmp_pat
             load_image(str(path))
     else:
         assert load_image(str(path)).shape == (3, 64, 32)
+
+
+@pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "TIFF", "compression": "group4"}], ids=str)
+def test_a_bomb_of_some_kilobytes_is_refused(tmp_path, options):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb", **options)
+    with pytest.raises(CorruptImageError, match=r"bomb has .* pixels, more than 134,217,728"):
+        load_image(str(tmp_path / "bomb"))
+
+
+def test_a_jpeg_whose_head_claims_more_than_it_holds_is_refused(tmp_path):
+    content = bytearray(jpeg())
+    place = content.index(b"\xff\xc0")
+    content[place + 5 : place + 9] = struct.pack(">HH", 16384, 16384)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(CorruptImageError, match=r"a.jpg has 16384x16384 pixels"):
+        load_image(str(tmp_path / "a.jpg"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg", "a\0b.jpg"):
+        with pytest.raises(CorruptImageError, match="cannot read"):
+            load_image(str(tmp_path / name))

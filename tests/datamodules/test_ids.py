@@ -64,6 +64,10 @@ def test_texts_have_the_numbers_of_their_order(texts):
         ([2.0**53], "line 2: .* a float, which takes neighboring ids for one"),
         ([float("inf")], "line 2: .* got inf"),
         ([float("nan")], "line 2: .* got nan"),
+        (["3.0", "-1.0"], "line 2: .* has '3.0', a whole number as a fraction: write 3"),
+        (["x", "-01"], "line 3: .* is text, but for '-01', which looks like nobody"),
+        (["x", "00"], "line 3: .* but for '00'"),
+        (["9" * 5000], "line 2: .* has an id of 5,000 characters"),
         ([[1]], r"line 2: .* got \[1\], a list"),
     ],
 )

@@ -58,3 +58,15 @@ def test_crops_of_a_network_drive_are_found_without_its_thumbnails(tmp_path):
 @pytest.mark.parametrize("names", [[], [".hidden.jpg"], ["a.txt"]])
 def test_a_folder_without_images_has_none(tmp_path, names):
     assert image_files(make(tmp_path, *names)) == []
+
+
+def test_a_folder_that_two_links_lead_to_is_walked_once(tmp_path):
+    real = make(tmp_path / "set", "a/1.jpg", "c/3.jpg")
+    (real / "b").symlink_to(real / "a")
+    (real / "c" / "x").symlink_to(real / "a")
+    assert image_files(real) == ["a/1.jpg", "c/3.jpg"]
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        image_files(tmp_path / "gone")

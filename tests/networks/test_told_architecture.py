@@ -144,3 +144,44 @@ def test_plain_options_of_timm_pass():
     check_told_options(
         {**NARROW, "drop_rate": 0.1, "img_size": [256, 128], "stem_type": "deep", "avg_down": True, "depths": ((1, 2), (3, 4))}, "file"
     )
+
+
+@pytest.mark.parametrize("name", ["hparams", "module_arguments"])
+@pytest.mark.parametrize(
+    "told", [{"weights": "/etc/passwd"}, {"pretrained": True}, {"backbone_options": {"checkpoint_path": "x"}}, [1, 2]], ids=str
+)
+def test_arguments_under_a_name_that_lightning_adds_to_the_checked_ones_are_refused(content, tmp_path, name, told):
+    with pytest.raises(ValueError, match=rf"last.ckpt tells its arguments under '{name}'"):
+        SupervisedReID.load_from_checkpoint(saved(content | {name: told}, tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize("load", [SupervisedReID.load_from_checkpoint, load_embedding_network], ids=["module", "network"])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"backbone": 5}, "names its backbone 5"),
+        ({"backbone_options": [1, 2]}, "expected options by name"),
+        ({"backbone_options": {"channels": [10**400]}}, "asks for a network with channels"),
+    ],
+    ids=str,
+)
+def test_arguments_of_another_kind_are_named(content, tmp_path, changed, message, load):
+    content["hyper_parameters"] |= changed
+    with pytest.raises(ValueError, match=rf"last.ckpt .*{message}|last.ckpt {message}"):
+        load(saved(content, tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize("missing", ["state_dict", "pytorch-lightning_version"])
+def test_a_checkpoint_that_lacks_a_part_is_named(content, tmp_path, missing):
+    del content[missing]
+    with pytest.raises(ValueError, match=rf"last.ckpt has no '{missing}'"):
+        SupervisedReID.load_from_checkpoint(saved(content, tmp_path / "last.ckpt"))
+
+
+def test_an_archive_with_a_hole_in_it_is_damaged(content, tmp_path):
+    content["state_dict"]["padding"] = torch.zeros(100_000)
+    saved(content, tmp_path / "last.ckpt")
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[:1000] + whole[200_000:])
+    with pytest.raises(DamagedArchiveError, match=r"last.ckpt is damaged"):
+        SupervisedReID.load_from_checkpoint(tmp_path / "last.ckpt")
