@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from forked import forked
-from pair_of_processes import PairOfProcesses, undone
+
+if TYPE_CHECKING:
+    from pair_of_processes import PairOfProcesses
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores, and so do the processes that tests start
+    # before torch is imported, which looks at it once: nothing above and no plugin imports it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -49,6 +51,8 @@ def duke_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def draft_of_a_dead_process() -> Callable[[Path], Path]:
     """``draft_of_a_dead_process(path)``: the name of a draft of ``path`` whose writer has ended; nothing is made."""
+    from forked import forked
+
     from lightning_reid.drafts import draft_beside
 
     process = forked(int)
@@ -64,6 +68,8 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
 @pytest.fixture(scope="session")
 def two_processes() -> Iterator[PairOfProcesses]:
     """``two_processes(function, *arguments)``: what a function of a test module returns in each of two gloo processes."""
+    from pair_of_processes import PairOfProcesses
+
     pair = PairOfProcesses()
     yield pair
     pair.end()
@@ -78,6 +84,8 @@ def in_one_and_two_processes(tmp_path: Path, two_processes: PairOfProcesses) -> 
     """
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     settings = quiet | {"accelerator": "cpu", "num_sanity_val_steps": 0, "default_root_dir": tmp_path}
+
+    from pair_of_processes import undone
 
     def run(function: Callable[..., Any], *arguments: Any, one: Sequence[Any] = (), two: Sequence[Any] = ()) -> tuple[Any, Any, Any]:
         with undone():
