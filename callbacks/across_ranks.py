@@ -42,7 +42,7 @@ def portable(error: Exception) -> Exception:
     trace = "".join(traceback.format_exception(error))
     error.add_note(f"in the process that it came from:\n{trace}")
     try:
-        same = type(pickle.loads(pickle.dumps(error))) is type(error)
+        same = type(pickle.loads(pickle.dumps(error))) is type(error)  # its own bytes, nobody else's
     except Exception:  # an error of a class of somebody else's may raise anything
         same = False
     return error if same else RuntimeError(f"{type(error).__name__}: {error}\n{trace}")

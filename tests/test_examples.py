@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-FOLDERS = {
-    "lightning_reid": ROOT / "lightning_reid",
-    "lightning_reid.callbacks": ROOT / "callbacks",
-    "lightning_reid.datamodules": ROOT / "datamodules",
-    "lightning_reid.recipes": ROOT / "recipes",
-}
+from house import FOLDERS
 
 
 def exports() -> dict[str, str]:

@@ -7,14 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from house import FOLDERS, ROOT
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = {
-    "lightning_reid": ROOT / "lightning_reid",
-    "lightning_reid.callbacks": ROOT / "callbacks",
-    "lightning_reid.datamodules": ROOT / "datamodules",
-    "lightning_reid.recipes": ROOT / "recipes",
-}
 CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records"}
 MAY_IMPORT = {
     "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
