@@ -110,9 +110,7 @@ def test_whatever_byte_of_a_file_from_before_torch_1_6_is_overwritten_no_other_e
             load_archive(io.BytesIO(flipped))
         except (DamagedArchiveError, ForeignArchiveError, pickle.UnpicklingError):
             refused += 1
-    assert refused > len(whole) / 2, (
-        f"{refused} of {len(whole)} refused; most of so small a file is structure"
-    )
+    assert refused > len(whole) / 2, f"{refused} of {len(whole)} refused; most of so small a file is structure"
 
 
 def test_a_whole_old_file_that_torch_reads_only_by_running_code_is_not_called_damaged():
