@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, previous: P
         OSError: The folder cannot be written to, or the disk is full; the message names ``path``, no draft is left.
     """
     draft = draft_beside(path)
-    try:
+    with told_as_not_written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.touch(exist_ok=False)
         mode = stat.S_IMODE((path if path.is_file() else draft).stat().st_mode)  # the umask made the draft's
@@ -44,6 +44,17 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, previous: P
             publish(draft, path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_as_not_written(path: Path) -> Iterator[None]:
+    """Have an ``OSError`` of the block name the file or folder that it was to write, and the way on.
+
+    Raises:
+        OSError: Of the same number, caused by the block's.
+    """
+    try:
+        yield
     except OSError as error:
         told = f"cannot write {path}: {error.strerror or error}. Choose another folder (--output), or free the disk"
         raise OSError(error.errno, told) from error

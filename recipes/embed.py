@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -21,22 +23,33 @@ from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.foreign import trained_image_size
 
 
+def height_and_width(told: str | Sequence[int]) -> tuple[int, int]:
+    """(256, 128) of ``"256x128"``, of ``"[256,128]"`` and of the list in a file of options.
+
+    Raises:
+        ArgumentTypeError: It is not two whole numbers above 0.
+    """
+    numbers = told.strip("[]").replace(",", "x").split("x") if isinstance(told, str) else [str(number) for number in told]
+    if len(numbers) != 2 or not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+        raise ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {told}")
+    return int(numbers[0]), int(numbers[1])
+
+
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="embed.py")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument(
-        "--crops", type=list[str] | str | None, help='folder with crops at any depth; or files and folders, as in "[first.jpg,more]"'
+        "--crops", type=str, nargs="+", help="image files, and folders with images at any depth: first.jpg second.PNG more/ night_*.jpg"
     )
-    parser.add_argument(
-        "--checkpoint", type=str | None, help="weights: lightning-reid's last.ckpt, or a ResNet state dict of torchreid or fast-reid"
-    )
-    parser.add_argument("--query", type=str | None, help="image file of the person to search for; it need not be among the crops")
+    # paths are no YAML: a folder may be called null or [cam1]
+    parser.add_argument("--checkpoint", type=str, help="weights: our last.ckpt, or a ResNet state dict of torchreid or fast-reid")
+    parser.add_argument("--query", type=str, help="image file of the person to search for; it need not be among the crops")
     parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")
     parser.add_argument("--output", type=str, default="runs/embed", help="folder for embeddings, table and picture")
     parser.add_argument(
         "--image_size",
-        type=tuple[PositiveInt, PositiveInt] | None,
-        help="[height,width] in pixels that images are resized to; by default as the checkpoint says, or [256,128] where it does not",
+        type=height_and_width,
+        help="HEIGHTxWIDTH in pixels that images are resized to; by default as the checkpoint says, or 256x128 where it does not",
     )
     parser.add_class_arguments(EmbeddingPass, None, skip={"quiet", "image_size"})
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
@@ -59,9 +72,8 @@ def main(argv: list[str] | None = None) -> EmbeddedImages:
     cfg.image_size = cfg.image_size or trained_image_size(cfg.checkpoint) or EmbeddingPass.image_size
     options, output = EmbeddingPass(**{field.name: cfg[field.name] for field in fields(EmbeddingPass)}), Path(cfg.output)
     picture = output / "rank_list.png"
-    places = [cfg.crops] if isinstance(cfg.crops, str) else cfg.crops
     # the picture of an earlier run is no crop, where the output lies among the crops
-    crops = [path for path in find_crops(places) if not (picture.exists() and Path(path).samefile(picture))]
+    crops = [path for path in find_crops(cfg.crops) if not (picture.exists() and Path(path).samefile(picture))]
     # a read-only folder is found now, not after the pass
     write_atomically(output / "config.yaml", lambda file: file.write_text(parser.dump(cfg), encoding="utf-8"))
     if cfg.query is not None:

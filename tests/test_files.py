@@ -5,9 +5,7 @@ import json
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -126,18 +124,6 @@ def test_the_file_of_before_is_kept_with_links_and_without(tmp_path, monkeypatch
         write_atomically(path, lambda file, content=content: file.write_text(content), previous=previous)
     assert (path.read_text(), previous.read_text()) == ("third", "second")
     assert {file.name for file in tmp_path.iterdir()} == {path.name, previous.name}
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_on_a_disk_that_is_really_full_the_old_file_stays_alone(small_disk):

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psutil
 
-from lightning_reid.files import read_json
+from lightning_reid.files import read_json, told_as_not_written
 from lightning_reid.processes import lives, this_host
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class FolderLock:
 
         Raises:
             FileExistsError: Another process holds it; the message names it.
+            OSError: The folder takes no file, as a read-only or a full one; the message names it, and nothing is left there.
             ValueError: The lock does not say whose it is, as one that was edited or cut.
         """
         while not self._make():
@@ -84,12 +85,17 @@ class FolderLock:
             self.file.unlink()
 
     def _make(self) -> bool:
-        try:
-            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(self.me)))
+        with told_as_not_written(self.file):
+            try:
+                handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                return False
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(self.me)))
+            except OSError:
+                self.file.unlink()  # an empty lock would make the next run wait
+                raise
         return True
 
     def _read(self) -> Holder | None:

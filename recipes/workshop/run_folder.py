@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Collection, Mapping
@@ -13,13 +14,14 @@ from typing import Any, Protocol, Self
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
-from lightning_reid.files import read_json, remove_partial_files, write_json
+from lightning_reid.files import read_json, remove_partial_files, told_as_not_written, write_json
 from lightning_reid.recipes.workshop.fingerprints import data_fingerprint, differences, options_fingerprint
 from lightning_reid.recipes.workshop.folder_lock import FolderLock
 from lightning_reid.records import Splits
 
 logger = logging.getLogger(__name__)
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 RUN_FILE, LOCK_FILE = "run.json", "run.lock"
 
 
@@ -72,16 +74,13 @@ class RunFolder:
 
         Raises:
             FileExistsError: It was used before and ``--resume`` is not asked for, or another process runs in it.
-            OSError: It cannot be made, as where a file has its name.
+            OSError: It cannot be made, as where a file has its name, or takes no file, as a read-only or a full one.
             ValueError: It holds another run, or one whose files are damaged.
         """
         if not is_first_process():
             return self
-        try:
+        with told_as_not_written(self.output):
             self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            told = f"cannot make the folder {self.output}: {error.strerror or error}. Choose another, --output"
-            raise OSError(error.errno, told) from error
         lock = FolderLock(self.output / LOCK_FILE)
         lock.acquire()
         self._lock = lock
@@ -106,7 +105,15 @@ class RunFolder:
         self._require_same("options", self.options)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leave the folder.
+
+        Raises:
+            OSError: The disk ran full, in words that name the folder: what loggers and libraries raise then names nothing.
+        """
         self._leave()
+        if isinstance(error, OSError) and error.errno in DISK_FULL and str(self.output) not in str(error):
+            told = f"the disk of {self.output} is full: {error}. Free it and go on with --resume, or give another folder, --output"
+            raise OSError(error.errno, told) from error
 
     def read(self, *data: ReadData) -> None:
         """Read data sets, see ``read_now``, and tell what the run is on, see ``holds``."""

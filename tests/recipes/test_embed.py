@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
-from lightning_reid.recipes.embed import main
+from lightning_reid.recipes.embed import build_parser, main
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 
@@ -92,8 +92,30 @@ def test_an_output_among_the_crops_can_be_run_twice(crops, checkpoint):
 
 
 def test_a_list_of_files_is_embedded_in_its_order(crops, checkpoint, tmp_path):
-    images = run(f"[{crops / '2.png'},{crops / '0.png'}]", checkpoint, tmp_path / "out", "--quiet")
+    images = run(crops / "2.png", checkpoint, tmp_path / "out", "--quiet", "--crops", str(crops / "2.png"), str(crops / "0.png"))
     assert images.paths == (str(crops / "2.png"), str(crops / "0.png"))
+
+
+@pytest.mark.parametrize("name", ["[cam1]", "null", "#1", "{a: b}", "no", "1.50"])
+def test_a_folder_may_be_called_as_yaml_writes_something_else(crops, checkpoint, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    crops.rename(tmp_path / name)
+    images = run(name, checkpoint, "out", "--quiet", "--query", f"{name}/3.png")
+    assert images.paths == tuple(f"{name}/{number}.png" for number in range(4))
+    again = main(["--config", "out/config.yaml", "--output", "again", "--quiet"])
+    assert torch.equal(images.embeddings, again.embeddings)
+
+
+@pytest.mark.parametrize("size", ["32x16", "[32,16]", "[32, 16]", "32 x 16"])
+def test_an_image_size_is_taken_as_people_write_it(size):
+    assert build_parser().parse_args(["--image_size", size]).image_size == (32, 16)
+
+
+@pytest.mark.parametrize("size", ["32", "32x", "0x16", "3x-4", "32x16x3", "x", "a x b", "1.5x2", "1e3x2", ""])
+def test_a_size_that_is_none_is_named(size, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--image_size", size])
+    assert f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {size}" in capsys.readouterr().err
 
 
 def test_a_lightning_checkpoint_of_a_fit_is_taken_with_its_image_size(market_folder, tmp_path, capsys):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from another_user import as_another_user
 from forked import FORKED, forked
 from jsonargparse import Namespace
 
@@ -70,6 +74,48 @@ def test_a_folder_that_holds_no_run_cannot_be_resumed(tmp_path):
     with pytest.raises(ValueError, match=r"holds no run to go on with, it lacks run\.json"):
         run(options(tmp_path, resume=True), people(tmp_path.with_name("data")))
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=rf"cannot write {re.escape(str(output))}: .*\. Choose another folder \(--output\)"):
+            run(options(output), people(tmp_path / "data"))
+
+    def in_a_read_only_folder(folder):
+        folder.chmod(0o500)
+        for output in (folder, folder / "below"):
+            with pytest.raises(PermissionError, match=rf"cannot write {re.escape(str(output))}.*: Permission denied\. Choose another"):
+                RunFolder(options(output)).__enter__()
+
+    as_another_user(in_a_read_only_folder)
+
+
+def fill(disk: Path) -> None:
+    (disk / "movie.mp4").write_bytes(b"")
+    with suppress(OSError), (disk / "movie.mp4").open("ab", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_full_disk_is_found_at_the_start_and_leaves_no_lock(small_disk):
+    fill(small_disk)
+    for output in (small_disk, small_disk / "hsr"):
+        with pytest.raises(OSError, match=r"cannot write .*run\.lock: No space left on device\. Choose another folder"):
+            run(options(output), people(small_disk.with_name("data")))
+    assert not list(small_disk.rglob("run.lock*"))
+
+
+def test_a_disk_that_runs_full_is_named_with_the_ways_on_whatever_library_met_it(small_disk):
+    def log_metrics() -> None:
+        with RunFolder(options(small_disk / "hsr")) as folder:
+            fill(small_disk)
+            (folder.output / "metrics.csv").write_text("epoch")
+
+    with pytest.raises(OSError, match=r"the disk of .*hsr is full: .*No space left.* go on with --resume, or give another") as caught:
+        log_metrics()
+    assert caught.value.errno == errno.ENOSPC
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_other_options_are_refused_each_named_with_both_values(tmp_path):
@@ -146,13 +192,6 @@ def test_whatever_stops_a_run_at_its_door_the_lock_is_given_back(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         RunFolder(options(tmp_path)).__enter__()
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("output", ["taken", "taken/hsr"])
-def test_an_output_that_is_a_file_or_below_one_is_named(tmp_path, output):
-    (tmp_path / "taken").write_text("mine")
-    with pytest.raises(OSError, match=rf"cannot make the folder .*{output}: .*Choose another, --output"):
-        RunFolder(options(tmp_path / output)).__enter__()
 
 
 @pytest.mark.parametrize("content", ["null", '{"pid": 1}', '{"pid": 1, "ho', "[1]", '{"pid": "1", "host": "a", "began": 0}'])
