@@ -12,6 +12,7 @@ from lightning_reid.losses.distances import DistanceName, pairwise_distances
 from lightning_reid.losses.triplet import masked_weighted_triplet_loss
 
 NegativeChoice = Literal["random", "hardest"]
+NEGATIVE_CHOICES = get_args(NegativeChoice)  # here, as torch 2.6 does not compile the call
 
 
 def augmented_triplet_loss(
@@ -54,8 +55,8 @@ def augmented_triplet_loss(
         >>> augmented_triplet_loss(embeddings, rows, margin=0.5)  # 0.5 + 2 - 1, of either view
         tensor(1.5000)
     """
-    if negatives not in get_args(NegativeChoice):
-        raise ValueError(f"negatives must be one of {get_args(NegativeChoice)}, got {negatives!r}")
+    if negatives not in NEGATIVE_CHOICES:
+        raise ValueError(f"negatives must be one of {NEGATIVE_CHOICES}, got {negatives!r}")
     if rows.shape != embeddings.shape[:1]:
         raise ValueError(f"expected one row number per embedding, got rows {tuple(rows.shape)} for embeddings {tuple(embeddings.shape)}")
     same_image, labeled = _augmented_pairs(rows, group_size)

@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 
 TripletForm = Literal["anchor", "triple"]
+TRIPLET_FORMS = get_args(TripletForm)  # here, as torch 2.6 does not compile the call
 
 
 def batch_hard_triplet_loss(
@@ -162,8 +163,8 @@ def masked_weighted_triplet_loss(
         >>> masked_weighted_triplet_loss(embeddings, positives, negatives, anchors=torch.tensor([0]), margin=0.5)  # 0.5 + 2 - 1
         tensor(1.5000)
     """
-    if form not in get_args(TripletForm):
-        raise ValueError(f"form must be one of {get_args(TripletForm)}, got {form!r}")
+    if form not in TRIPLET_FORMS:
+        raise ValueError(f"form must be one of {TRIPLET_FORMS}, got {form!r}")
     rows = embeddings if anchors is None else embeddings[anchors]
     _check_masks(positives, negatives, (len(rows), len(embeddings)))
     positives, negatives, groups = _within_groups(positives, negatives, anchors, group_size)
