@@ -45,8 +45,7 @@ from lightning_reid.datamodules.readers import read_mars_folder
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector
 from lightning_reid.detection.padding import detect_in_padded
 from lightning_reid.linking import AlignedTracklet, align_tracklet
-from lightning_reid.linking.alignment import EmbedCrops
-from lightning_reid.linking.running_embedding import largest_box
+from lightning_reid.linking.alignment import EmbedCrops, largest_box
 from lightning_reid.metrics import retrieval_scores
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 

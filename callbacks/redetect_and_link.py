@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 from typing_extensions import override
@@ -15,15 +15,18 @@ from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
 from lightning_reid.callbacks.linked_tracklet_cache import LinkedTrackletCache, RedetectionReport
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.redetection_picture import draw_before_and_after
-from lightning_reid.callbacks.tracklet_linking import Contents, LinkingWork, tracklet_contents, tracklet_data
+from lightning_reid.callbacks.tracklet_linking import Contents, clip_length, fill_cache, tracklet_contents, tracklet_data
 from lightning_reid.detection import PersonDetector
 from lightning_reid.detection.digests import module_digest
+from lightning_reid.detection.padding import detect_in_padded
 from lightning_reid.files import write_atomically
+from lightning_reid.linking.alignment import AlignedTracklet, EmbedCrops, align_tracklet
 from lightning_reid.linking.placing import MIDDLE, SLIM_SHARE
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
 from lightning_reid.networks.foreign import trained_image_size
 from lightning_reid.packed_tracklets.format import Encoding
 from lightning_reid.protocols import TrackletData
+from lightning_reid.records import TrackletRecord
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +101,12 @@ class RedetectAndLink(pl.Callback):
     ) -> None:
         if every_n_epochs is not None and every_n_epochs < 1:
             raise ValueError(f"every_n_epochs must be at least 1, or None to link once, got {every_n_epochs}")
+        if not 0 <= alpha <= 1 or padding < 0 or batch_size < 1:
+            raise ValueError(f"need alpha in [0, 1], padding >= 0 and batch_size >= 1, got {alpha}, {padding} and {batch_size}")
+        if encoding not in get_args(Encoding):
+            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {encoding!r}")
         self.cache, self.every_n_epochs, self.picture = Path(cache), every_n_epochs, None if picture is None else Path(picture)
-        self.work = LinkingWork(detector, alpha, padding, encoding, batch_size)
+        self.detector, self.alpha, self.padding, self.encoding, self.batch_size = detector, alpha, padding, encoding, batch_size
         if isinstance(extractor, EmbeddingNetwork):
             self.extractor, self.extractor_size = extractor, None
         else:
@@ -114,7 +121,9 @@ class RedetectAndLink(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         data = tracklet_data(trainer)
         if stage == "fit" and self.every_n_epochs is not None:
-            _require_relinking(trainer, data)
+            clip_length(data)  # that it has one is found now
+            # loaders that live on would go on serving the old tracklets
+            setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010  (the attribute is set dynamically)
         cache = self._cache_for(data, f"network {module_digest(self.extractor)}")
         contents = tracklet_contents(trainer, data)
         served_before, self._first_settings = self._first_settings, cache.settings
@@ -123,7 +132,7 @@ class RedetectAndLink(pl.Callback):
         else:
             crop_size = self.extractor_size or data.image_size
             with network_embedder(self.extractor, crop_size, trainer.strategy.root_device) as embed:
-                self.work.fill(trainer, data, cache, contents, embed)
+                self._fill(trainer, data, cache, contents, embed)
         self._serve(trainer, data, cache, contents)
 
     @override
@@ -152,9 +161,20 @@ class RedetectAndLink(pl.Callback):
         digest = once_for_all_ranks(trainer, lambda: module_digest(pl_module))
         cache = self._cache_for(data, f"module under training {digest}")
         contents = tracklet_contents(trainer, data)
-        embed = module_embedder(trainer, pl_module, data.image_size, _clip_length(data))
-        self.work.fill(trainer, data, cache, contents, embed)
+        embed = module_embedder(trainer, pl_module, data.image_size, clip_length(data))
+        self._fill(trainer, data, cache, contents, embed)
         self._serve(trainer, data, cache, contents)
+
+    def _fill(self, trainer: pl.Trainer, data: TrackletData, cache: LinkedTrackletCache, contents: Contents, embed: EmbedCrops) -> None:
+        """Detect, link and place the tracklets that the cache lacks."""
+
+        def align(record: TrackletRecord) -> AlignedTracklet:
+            frames, size = data.read_frames(record), self.batch_size
+            found = detect_in_padded(self.detector, frames, padding=self.padding, batch_size=size, frame_names=record.paths)
+            boxes = [people.boxes for people in found]
+            return align_tracklet(frames, boxes, embed, image_size=data.image_size, alpha=self.alpha, batch_size=size)
+
+        fill_cache(trainer, data, cache, contents, align, self.encoding)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -199,15 +219,15 @@ class RedetectAndLink(pl.Callback):
     def _cache_for(self, data: TrackletData, extractor: str) -> LinkedTrackletCache:
         settings = {
             "method": _METHOD,
-            "detector": self.work.detector.name,
+            "detector": self.detector.name,
             "extractor": extractor,
             "image_size": tuple(data.image_size),
             "crop_size": self.extractor_size or tuple(data.image_size),
-            "alpha": float(self.work.alpha),
-            "padding": float(self.work.padding),
+            "alpha": float(self.alpha),
+            "padding": float(self.padding),
             "slim_share": SLIM_SHARE,
             "middle": MIDDLE,
-            "encoding": self.work.encoding,
+            "encoding": self.encoding,
         }
         return LinkedTrackletCache(self.cache, {name: str(value) for name, value in settings.items()})
 
@@ -227,19 +247,3 @@ class RedetectAndLink(pl.Callback):
             pairs = [(data.read_frames(record), cache.frames(contents[record])) for record in shown]
             write_atomically(self.picture, draw_before_and_after(pairs).save)
             log_picture(trainer, "redetect/before_and_after", self.picture)
-
-
-def _require_relinking(trainer: pl.Trainer, data: TrackletData) -> None:
-    _clip_length(data)
-    # loaders that live on would go on serving the old tracklets
-    setattr(trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010  (the attribute is set dynamically)
-
-
-def _clip_length(data: TrackletData) -> int:
-    length = getattr(data, "clip_length", None)
-    if not isinstance(length, int):
-        raise ValueError(
-            f"the module under training embeds clips, and {type(data).__name__} does not say their length: it needs the attribute "
-            f"clip_length, got {length!r}. Leave every_n_epochs=None to link with the extractor alone"
-        )
-    return length

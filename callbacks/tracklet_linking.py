@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import DIGEST_BYTES, LinkedTrackletCache
-from lightning_reid.detection import PersonDetector
-from lightning_reid.detection.padding import detect_in_padded
-from lightning_reid.linking import AlignedTracklet, align_tracklet
-from lightning_reid.linking.alignment import EmbedCrops
+from lightning_reid.linking import AlignedTracklet
 from lightning_reid.packed_tracklets.format import Encoding
 from lightning_reid.packed_tracklets.store import content_digest
 from lightning_reid.protocols import TrackletData
@@ -36,6 +31,21 @@ def tracklet_data(trainer: pl.Trainer) -> TrackletData:
     return data
 
 
+def clip_length(data: TrackletData) -> int:
+    """How many frames the clips have that the module under training embeds.
+
+    Raises:
+        ValueError: The datamodule does not say it.
+    """
+    length = getattr(data, "clip_length", None)
+    if not isinstance(length, int):
+        raise ValueError(
+            f"the module under training embeds clips, and {type(data).__name__} does not say their length: it needs the attribute "
+            f"clip_length, got {length!r}. Leave every_n_epochs=None to link with the extractor alone"
+        )
+    return length
+
+
 def tracklet_contents(trainer: pl.Trainer, data: TrackletData) -> Contents:
     """Read the files of all tracklets, each rank its share; the result is the same on every rank."""
     records = data.tracklet_records()
@@ -54,74 +64,33 @@ def tracklet_contents(trainer: pl.Trainer, data: TrackletData) -> Contents:
     return {record: contents[record] for record in records}
 
 
-@dataclass(frozen=True)
-class LinkingWork:
-    """How tracklets are processed that a cache does not hold yet; see ``detect_in_padded`` and ``align_tracklet``.
+def fill_cache(
+    trainer: pl.Trainer,
+    data: TrackletData,
+    cache: LinkedTrackletCache,
+    contents: Mapping[TrackletRecord, str],
+    align: Callable[[TrackletRecord], AlignedTracklet],
+    encoding: Encoding,
+) -> None:
+    """Process what is missing, each rank its share; each file is there when it is whole, so a killed run loses one tracklet."""
+    records = {content: record for record, content in contents.items()}  # equal tracklets share a file
+    missing = once_for_all_ranks(trainer, lambda: cache.missing(records))
+    if not missing:
+        return
+    num_frames = sum(len(records[content].paths) for content in missing)
+    once_for_all_ranks(trainer, lambda: cache.require_room_for(num_frames, data.image_size, encoding))
 
-    Attributes:
-        detector: Finds people.
-        alpha: Share of the old running embedding.
-        padding: Border around frames as a share of their height.
-        encoding: Of the files.
-        batch_size: Frames and crops at a time.
-
-    Raises:
-        ValueError: A setting is out of range.
-    """
-
-    detector: PersonDetector
-    alpha: float = 0.9
-    padding: float = 0.5
-    encoding: Encoding = "raw"
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.padding < 0 or self.batch_size < 1:
-            raise ValueError(
-                f"need alpha in [0, 1], padding >= 0 and batch_size >= 1, got {self.alpha}, {self.padding} and {self.batch_size}"
-            )
-        if self.encoding not in get_args(Encoding):
-            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {self.encoding!r}")
-
-    def fill(
-        self,
-        trainer: pl.Trainer,
-        data: TrackletData,
-        cache: LinkedTrackletCache,
-        contents: Mapping[TrackletRecord, str],
-        embed: EmbedCrops,
-    ) -> None:
-        """Process what is missing, each rank its share; each file is there when it is whole, so a killed run loses one tracklet."""
-        records = {content: record for record, content in contents.items()}  # equal tracklets share a file
-        missing = once_for_all_ranks(trainer, lambda: cache.missing(records))
-        if not missing:
-            return
-        num_frames = sum(len(records[content].paths) for content in missing)
-        once_for_all_ranks(trainer, lambda: cache.require_room_for(num_frames, data.image_size, self.encoding))
-        mine = {content: records[content] for content in missing[trainer.global_rank :: trainer.world_size]}
-        from_all_ranks(trainer, lambda: self._process(trainer, data, cache, mine, embed))
-
-    def _process(
-        self,
-        trainer: pl.Trainer,
-        data: TrackletData,
-        cache: LinkedTrackletCache,
-        share: Mapping[str, TrackletRecord],
-        embed: EmbedCrops,
-    ) -> None:
+    def process() -> None:
+        share = missing[trainer.global_rank :: trainer.world_size]
         if trainer.is_global_zero:
             cache.describe()
         with _progress(trainer, "frames") as progress:
-            task = progress.add_task("re-detecting and linking", total=sum(len(record.paths) for record in share.values()))
-            for content, record in share.items():
-                cache.write(content, self._aligned(data, record, embed), self.encoding)
-                progress.advance(task, len(record.paths))
+            task = progress.add_task("re-detecting and linking", total=sum(len(records[content].paths) for content in share))
+            for content in share:
+                cache.write(content, align(records[content]), encoding)
+                progress.advance(task, len(records[content].paths))
 
-    def _aligned(self, data: TrackletData, record: TrackletRecord, embed: EmbedCrops) -> AlignedTracklet:
-        frames, size = data.read_frames(record), self.batch_size
-        found = detect_in_padded(self.detector, frames, padding=self.padding, batch_size=size, frame_names=record.paths)
-        boxes = [people.boxes for people in found]
-        return align_tracklet(frames, boxes, embed, image_size=data.image_size, alpha=self.alpha, batch_size=size)
+    from_all_ranks(trainer, process)
 
 
 def _progress(trainer: pl.Trainer, unit: str) -> Progress:

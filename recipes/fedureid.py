@@ -21,17 +21,7 @@ from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, Unlab
 from lightning_reid.federation import Client, LocalTraining, Personalization, fedureid_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.recipes.fedureid_tables import (
-    ALL,
-    BASELINE,
-    ROWS,
-    STANDALONE,
-    START,
-    RowName,
-    personalization,
-    print_methods,
-    print_rows,
-)
+from lightning_reid.recipes.fedureid_tables import ALL, BASELINE, ROWS, START, RowName, print_methods, print_rows
 from lightning_reid.recipes.workshop.options import FederationOptions, network_arguments
 from lightning_reid.recipes.workshop.round_scores import RoundScores, draw_rounds, print_rounds
 from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
@@ -84,6 +74,10 @@ class Experiment:
         options = network_arguments(self.cfg.model) | {"lr": 1e-3, "milestones": [epochs // 2, epochs * 3 // 4]}
         return stage.train(lambda: SupervisedReID(**options), data, epochs)[0].network.state_dict()
 
+    def personalization(self, row: str) -> Personalization:
+        """Which of the personal optimizations are on in a row, and their numbers."""
+        return Personalization(**(self.cfg.personalization.as_dict() | ROWS[row]))
+
     def clients(self, personal: Personalization) -> list[Client]:
         """All of them, as if nothing had been run."""
         cfg, found = self.cfg, []
@@ -99,7 +93,7 @@ class Experiment:
 
     def before(self) -> dict[str, Any]:
         """Scores of the network that all clients start from."""
-        personal, folder = personalization(self.cfg, BASELINE), Path(self.cfg.output)
+        personal, folder = self.personalization(BASELINE), Path(self.cfg.output)
         trainings = [
             LocalTraining(one, personal.strategy(), folder / f"{one.id}.ckpt", self.cfg.accelerator) for one in self.clients(personal)
         ]
@@ -107,7 +101,7 @@ class Experiment:
 
     def federate(self, row: str) -> dict[str, Any]:
         """One federation: every client's scores with its personal model, and what the rounds cost."""
-        personal = personalization(self.cfg, row)
+        personal = self.personalization(row)
         members = self.clients(personal)
         federation = self.run.federation(row, personal.strategy(), members)
         scores = RoundScores(federation, self.cfg.test_every_n_rounds)
@@ -132,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         data = experiment.data
         data.print()
         data.save(Path(cfg.output) / "clients.json")
-        rows = [STANDALONE, *ROWS] if cfg.ablation else cfg.rows
+        rows = [*ROWS] if cfg.ablation else cfg.rows
         found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
         write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
         curves = {row: found[row]["mAP by round"] for row in rows}

@@ -7,37 +7,27 @@ from statistics import mean
 from types import MappingProxyType
 from typing import Any, Literal
 
-from jsonargparse import Namespace
-
-from lightning_reid.federation import Personalization
 from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
 RowName = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all"]
 START, STANDALONE, BASELINE, ALL = "first network", "standalone", "baseline", "all"
-ROWS: Mapping[str, tuple[bool, bool, bool]] = MappingProxyType(
+ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        BASELINE: (False, False, False),
-        "PC": (True, False, False),
-        "PE": (False, True, False),
-        "PC and PE": (True, True, False),
-        "PU": (False, False, True),
-        ALL: (True, True, True),
+        STANDALONE: {"clustering": False, "epoch": False, "update": True, "local_share": 1.0},
+        BASELINE: {"clustering": False, "epoch": False, "update": False},
+        "PC": {"clustering": True, "epoch": False, "update": False},
+        "PE": {"clustering": False, "epoch": True, "update": False},
+        "PC and PE": {"clustering": True, "epoch": True, "update": False},
+        "PU": {"clustering": False, "epoch": False, "update": True},
+        ALL: {"clustering": True, "epoch": True, "update": True},
     }
 )
-"""Of the poster's ablation: personalized clustering, epoch, update."""
+"""What each row tells ``Personalization``; clients that go on with their own models alone are in no federation."""
 FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 Found = Mapping[str, Mapping[str, Any]]
 """Rows by their names, as ``results.json`` has them."""
-
-
-def personalization(cfg: Namespace, row: str) -> Personalization:
-    """The switches of a row; a client that goes on with its own model alone is not in a federation."""
-    precision = cfg.personalization.precision
-    if row == STANDALONE:
-        return Personalization(clustering=False, epoch=False, update=True, local_share=1.0)
-    return Personalization(*ROWS[row], precision=precision, local_share=cfg.personalization.local_share)
 
 
 def print_rows(found: Found, title: str) -> None:

@@ -17,7 +17,8 @@ from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, Part
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
 from lightning_reid.recipes.workshop.curves import CLUSTERS, SCORE, draw_curves
-from lightning_reid.recipes.workshop.options import RunOptions, network_arguments
+from lightning_reid.recipes.workshop.domains import NAMED, SHORT, add_short_domains, apply_short_domains
+from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments, network_arguments
 from lightning_reid.recipes.workshop.report import ResultRow, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
@@ -29,7 +30,6 @@ SMALL_RUN = {
     **{"model.lr": 0.01, "model.milestones": [4], "clustering.every_n_epochs": 3, "clustering.k1": 20, "epochs": 6},
     **{"source_epochs": 25, "source_lr": 1e-3},
 }
-NAMED = ("data.root", "source", "target", "data.source", "data.target")
 ROWS = {"DBSCAN baseline": (False, False), "baseline + PBH": (True, False), "baseline + ICM": (False, True), "HSR": (True, True)}
 PARTS = ("part-based homogeneity", "inter-camera mining")
 """What the rows of Table 4.2 have or lack."""
@@ -38,9 +38,7 @@ PARTS = ("part-based homogeneity", "inter-camera mining")
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="hsr_duke2market.py")
     RunOptions.add_to(parser, output="runs/hsr")
-    parser.add_argument("--source", type=str | None, help="short for --data.source: labeled folder in the Market naming, or a name")
-    parser.add_argument("--target", type=str | None, help="short for --data.target: folder to adapt to and to score on, or a name")
-    parser.add_argument("--reverse", action="store_true", help="swap the domains: Market to Duke")
+    add_short_domains(parser)
     parser.add_argument("--ablation", action="store_true", help="all five rows of Table 4.2")
     parser.add_argument("--epochs", type=PositiveInt, default=300, help="epochs on the target's pseudo-labels")
     parser.add_argument("--source_epochs", type=PositiveInt, default=60, help="epochs on the labeled source")
@@ -57,17 +55,12 @@ def build_parser() -> ArgumentParser:
 
 def parse(argv: list[str] | None) -> Namespace:
     small = "two small domains and training a small network on them"
-    cfg = parse_or_small_run(build_parser(), argv, SMALL_RUN, named=NAMED, generating=small)
-    cfg.data.source, cfg.data.target = cfg.source or cfg.data.source, cfg.target or cfg.data.target
-    if cfg.reverse:
-        cfg.data.source, cfg.data.target = cfg.data.target, cfg.data.source
-    return cfg
+    return apply_short_domains(parse_or_small_run(build_parser(), argv, SMALL_RUN, named=NAMED, generating=small))
 
 
 def train_source_model(stage: Stage, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
     """Pre-train on the labeled source; its score on the target is the row "direct transfer"."""
-    milestones = [cfg.source_epochs * 6 // 10, cfg.source_epochs * 85 // 100]
-    options = network_arguments(cfg.model) | {"optimizer": "adam", "lr": cfg.source_lr, "milestones": milestones}
+    options = network_arguments(cfg.model) | adam_arguments(cfg.source_lr, cfg.source_epochs)
     pictures = [RankListLogger(stage.folder / "rank_list.png")]
     return stage.train_and_score(lambda: SupervisedReID(**options), data.source, cfg.source_epochs, pictures, tested_on=data)
 
@@ -87,7 +80,7 @@ def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source_mode
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg, began = parse(argv), time.monotonic()
     run, output = RunOptions.of(cfg), Path(cfg.output)
-    with RunFolder(cfg, ignored=("ablation", "source", "target", "reverse")) as folder:
+    with RunFolder(cfg, ignored=("ablation", *SHORT)) as folder:
         data = CrossDomainDataModule(**cfg.data, seed=cfg.seed)
         folder.read(data, data.source)
         source_model, direct_transfer = train_source_model(Stage(run, "direct transfer"), cfg, data)

@@ -27,7 +27,7 @@ from lightning_reid.modules import SGCDPL
 from lightning_reid.recipes import sgcdpl_tables as tables
 from lightning_reid.recipes.sgcdpl_tables import INITIALIZATION, LABELED, METHODS, SEEDED_AS, Method
 from lightning_reid.recipes.workshop.curves import CLUSTERS, RANK1, SCORE, draw_curves
-from lightning_reid.recipes.workshop.options import RunOptions
+from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments
 from lightning_reid.recipes.workshop.report import ResultRow, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
@@ -70,11 +70,11 @@ class Rows:
     """Trains the rows of the tables, each a stage of its own; those already trained by an interrupted run are read back."""
 
     def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
-        self.cfg, self.run, epochs = cfg, RunOptions.of(cfg), cfg.initial_epochs
+        self.cfg, self.run = cfg, RunOptions.of(cfg)
         self.data = SemiSupervisedDataModule(**cfg.data, seed=cfg.seed)
         self.labeled_data = SemiSupervisedDataModule(**(cfg.data.as_dict() | {"unlabeled_per_batch": 0}), seed=cfg.seed)
         folder.read(self.data)  # of the other, whose labeled people are the same, nothing else can be wrong
-        self.adam = {"optimizer": "adam", "lr": cfg.initial_lr, "milestones": [epochs * 6 // 10, epochs * 85 // 100]}
+        self.adam = adam_arguments(cfg.initial_lr, cfg.initial_epochs)
 
     def initial(self, name: str) -> tuple[SGCDPL, ResultRow]:
         """Training on labeled images, with the augmented triplet loss on unlabeled ones or without."""

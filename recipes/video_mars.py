@@ -105,8 +105,9 @@ class Rows:
             return finished, stage
         callbacks: list[pl.Callback] = [RankListLogger(stage.folder / "rank_list.png")]
         if extractor is not None:
-            detector, picture = self.redetect.build_detector(data.folder), stage.folder / "redetected.png"
-            callbacks.insert(0, self.redetect.build_callback(detector, extractor, Path(cfg.output), picture))
+            cache, picture = self.redetect.cache or Path(cfg.output) / "redetected", stage.folder / "redetected.png"
+            detector, linking = self.redetect.build_detector(data.folder), self.redetect.linking()
+            callbacks.insert(0, RedetectAndLink(detector, extractor, cache, **linking, picture=picture))
 
         def costs(model: VideoReID, trainer: pl.Trainer) -> dict[str, float]:
             if is_first_process() and isinstance(callbacks[0], RedetectAndLink):

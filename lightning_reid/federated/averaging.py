@@ -68,28 +68,6 @@ class WeightedAverage:
         }
 
 
-def interpolate(local: NamedTensors, server: NamedTensors, local_share: float) -> dict[str, Tensor]:
-    """``mu theta_k + (1 - mu) theta``: what a client goes on with after a personalized update.
-
-    Integers and booleans are the local ones. Source: FedUReID, "personalized update".
-
-    Args:
-        local: theta_k, as the client ended its last round.
-        server: theta, the new average, of the same names and shapes.
-        local_share: mu, in [0, 1].
-
-    Raises:
-        ValueError: ``local_share`` is out of range, or names or shapes differ.
-    """
-    if not 0 <= local_share <= 1:
-        raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
-    check_alike(local, server)
-    return {
-        name: torch.lerp(server[name].to(tensor), tensor, local_share) if tensor.is_floating_point() else tensor.clone()
-        for name, tensor in local.items()
-    }
-
-
 def check_alike(tensors: NamedTensors, expected: NamedTensors) -> None:
     """Refuse tensors of other names or shapes.
 

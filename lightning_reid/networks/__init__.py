@@ -9,7 +9,8 @@ from lightning_reid.networks.multiply_adds import count_multiply_adds
 from lightning_reid.networks.released_weights import load_released_weights
 from lightning_reid.networks.teacher import load_teacher
 from lightning_reid.networks.video.cfaan import CFAAN
-from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.video.network import VideoResNet50
+from lightning_reid.networks.video.non_local import NVAN, STENVAN
 
 __all__ = [
     "CFAAN",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torchvision.models import detection
 
-from lightning_reid.callbacks import RedetectAndLink
 from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector
 
@@ -65,19 +64,9 @@ class RedetectOptions:
                 return GeneratedBoxDetector(data_folder)
         return TorchvisionDetector(_faster_rcnn(self.detector_file), min_score=self.min_score)
 
-    def build_callback(self, detector: PersonDetector, extractor: str | Path, output: Path, picture: Path) -> RedetectAndLink:
-        """The callback, with the checkpoint ``extractor`` to tell candidates apart and the cache below ``output``."""
-        return RedetectAndLink(
-            detector,
-            extractor,
-            self.cache or output / "redetected",
-            every_n_epochs=self.every_n_epochs,
-            alpha=self.alpha,
-            padding=self.padding,
-            encoding=self.encoding,
-            batch_size=self.batch_size,
-            picture=picture,
-        )
+    def linking(self) -> dict[str, Any]:
+        """What ``RedetectAndLink`` is told of the linking."""
+        return {name: getattr(self, name) for name in ("every_n_epochs", "alpha", "padding", "encoding", "batch_size")}
 
 
 def _faster_rcnn(file: str | None) -> torch.nn.Module:

@@ -15,7 +15,7 @@ from torch import nn
 from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50, build_backbone
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.multiply_adds import count_multiply_adds
-from lightning_reid.networks.video.coarse_to_fine import CoarseToFineAxialAttention
+from lightning_reid.networks.video.cfaan import CoarseToFineAxialAttention
 from lightning_reid.networks.video.non_local import NonLocalBlock
 
 EIGHT, SIX = (1, 8, 3, 256, 128), (1, 6, 3, 256, 128)

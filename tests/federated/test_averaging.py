@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_reid.federated.averaging import WeightedAverage, interpolate
+from lightning_reid.federated import FedUReID
+from lightning_reid.federated.averaging import WeightedAverage
 
 
 def model(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -78,12 +79,12 @@ def test_what_was_added_is_not_changed_by_what_comes_later():
 @settings(max_examples=20, deadline=None)
 def test_interpolation_is_mu_local_and_the_rest_global(share):
     local, server = model(1), model(2)
-    found = interpolate(local, server, share)
+    found = FedUReID(share).receive(local, server)
     for name in ("0.weight", "1.running_var"):
         torch.testing.assert_close(found[name], share * local[name] + (1 - share) * server[name])
     assert found["1.num_batches_tracked"].item() == 2
     for mu, source in ((1, local), (0, server)):
-        assert torch.equal(interpolate(local, server, mu)["0.bias"], source["0.bias"])
+        assert torch.equal(FedUReID(mu).receive(local, server)["0.bias"], source["0.bias"])
 
 
 def test_models_of_other_networks_and_weights_that_are_none_are_refused():
@@ -101,4 +102,4 @@ def test_models_of_other_networks_and_weights_that_are_none_are_refused():
         with pytest.raises(ValueError, match="a client's weight is its number of images"):
             average.add({"weight": torch.zeros(2)}, weight)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 1\.5"):
-        interpolate({}, {}, 1.5)
+        FedUReID(1.5)

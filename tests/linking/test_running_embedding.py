@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_reid.linking.running_embedding import candidates_to_embed, largest_box, link_candidates
+from lightning_reid.linking.alignment import candidates_to_embed, largest_box, link_candidates
 
 
 def box(width: float, height: float = 10.0) -> list[float]:

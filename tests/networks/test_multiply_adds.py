@@ -6,8 +6,8 @@ from torch import nn
 
 from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.multiply_adds import MultiplyAdds, count_multiply_adds
-from lightning_reid.networks.video.non_local import NonLocalBlock
-from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.video.network import VideoResNet50
+from lightning_reid.networks.video.non_local import NVAN, STENVAN, NonLocalBlock
 
 CLIP = (1, 8, 3, 256, 128)
 

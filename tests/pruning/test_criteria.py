@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
 from lightning_reid.pruning.channel_selection import least_important, protected_channels
+from lightning_reid.pruning.cpo_search import performance_sensitivity
 from lightning_reid.pruning.filter_criteria import channel_norms, filter_sparsity, ranks_in_group, removal_order
 from lightning_reid.pruning.loss_impact import RunningImpact, filter_score, layer_score
 from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
-from lightning_reid.pruning.sensitivity import performance_sensitivity
 
 
 def draw(seed: int, *shape: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""Networks of clips: non-local and axial attention, coarse to fine, temporal reduction, and the ResNets that carry them."""
+"""Networks of clips: non-local networks, CF-AAN with its axial attention, and the baseline that carries them all."""

@@ -1,19 +1,18 @@
-"""The network every video method trains: a frame network with attention between frames, pooling over space and time, BNNeck."""
+"""The network every video method trains: a frame network, attention between frames, pooling, BNNeck; and the baseline without attention."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
 from lightning_reid.networks.stages import stages_of
-from lightning_reid.networks.video.temporal_reduction import either_of_neighboring_frames, max_of_neighboring_frames, require_halvings
 
 ClipPoolingName = Literal["avg", "max"]
 
@@ -134,6 +133,69 @@ class VideoNetwork(EmbeddingNetwork):
         for name in names:  # by name: whoever replaces a layer of the trunk (grouped BatchNorm, pruning) has it called
             frames = self.backbone.trunk.get_submodule(name)(frames)
         return frames
+
+
+class VideoResNet50(VideoNetwork):
+    """The baseline: ResNet-50 with last stride 1 on each frame, 3-D pooling, BNNeck. Clips ``[B, T, 3, H, W]`` to ``[B, 2048]``.
+
+    Source: NVAN, section 2.3.2 and table 2.1.
+
+    Args:
+        backbone: timm's name of a ResNet or ConvNeXt, or one built already.
+        pooling: ``"avg"`` (FPL in the text) or ``"max"`` (max-FPL).
+        stem_relu: ``False`` for the released networks, which have no ReLU after the first BatchNorm.
+        **backbone_options: Of ``build_backbone`` for a name: ``pretrained``, ``weights`` (neither: random), ``last_stride``, timm's own.
+
+    Raises:
+        ValueError: See ``build_backbone`` and ``VideoNetwork``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.networks import VideoResNet50
+        >>> network = VideoResNet50("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]).eval()
+        >>> network(torch.rand(2, 4, 3, 64, 32)).embedding.shape  # two clips of four frames
+        torch.Size([2, 16])
+    """
+
+    def __init__(
+        self, backbone: str | Backbone = "resnet50", *, pooling: ClipPoolingName = "avg", stem_relu: bool = True, **backbone_options: Any
+    ) -> None:
+        super().__init__(built_backbone(backbone, **backbone_options), pooling=pooling, stem_relu=stem_relu)
+
+
+def max_of_neighboring_frames(clips: Tensor) -> Tensor:
+    """Maximum of frames 1 and 2, 3 and 4...: ``[B, T, C, h, w]`` to ``[B, T/2, C, h, w]``.
+
+    Source: STE-NVAN, section 2.2.2, figure 2.4.
+
+    Raises:
+        ValueError: T is odd.
+    """
+    if clips.shape[1] % 2:
+        raise ValueError(f"{clips.shape[1]} frames cannot be halved: sample an even number, see require_halvings for several halvings")
+    # no slices of the clip, which a tracer of channels would take for slices of its channels
+    first, second = clips.unflatten(1, (-1, 2)).unbind(2)
+    return torch.maximum(first, second)
+
+
+def either_of_neighboring_frames(masks: Tensor) -> Tensor:
+    """Where frames 1 or 2, 3 or 4... are true: ``[B, T, h, w]`` bool to ``[B, T/2, h, w]``, the masks of frames joined by their maximum."""
+    either: Tensor = masks.unflatten(1, (-1, 2)).any(2)
+    return either
+
+
+def require_halvings(length: int, halvings: int) -> None:
+    """Check that T = ``length`` frames can be halved so many times.
+
+    Raises:
+        ValueError: They cannot; the message names the clip lengths that could.
+    """
+    multiple = 2**halvings
+    if length % multiple:
+        raise ValueError(
+            f"clips of {length} frames cannot be halved {halvings} times: sample a multiple of {multiple} frames, "
+            "or leave the temporal reduction out"
+        )
 
 
 def _remove_stem_activation(backbone: Backbone) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_reid.networks.video.coarse_to_fine import CoarseToFineAxialAttention
+from lightning_reid.networks.video.cfaan import CoarseToFineAxialAttention
 from lightning_reid.networks.video.released_cfaan import rename_released_cfaan
 
 GOLDENS = Path(__file__).parents[2] / "goldens"

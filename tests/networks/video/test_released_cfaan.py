@@ -7,9 +7,9 @@ import torch
 from lightning_reid.networks import build_backbone
 from lightning_reid.networks.released_weights import load_released_weights
 from lightning_reid.networks.video.cfaan import CFAAN
-from lightning_reid.networks.video.network import VideoNetwork
+from lightning_reid.networks.video.network import VideoNetwork, VideoResNet50
+from lightning_reid.networks.video.non_local import NVAN
 from lightning_reid.networks.video.released_cfaan import rename_released_cfaan
-from lightning_reid.networks.video.resnet import NVAN, VideoResNet50
 
 LAYER = {"qkv": "qkv_transform", "qkv_norm": "bn_qkv", "similarity_norm": "bn_similarity", "output_norm": "bn_output"}
 

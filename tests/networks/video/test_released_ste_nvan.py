@@ -11,8 +11,9 @@ from torch import Tensor
 from lightning_reid.networks import build_backbone
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.released_weights import load_released_weights
+from lightning_reid.networks.video.network import VideoResNet50
+from lightning_reid.networks.video.non_local import NVAN, STENVAN
 from lightning_reid.networks.video.released_ste_nvan import released_ste_nvan_name, renamed_ste_nvan
-from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50
 
 
 @cache

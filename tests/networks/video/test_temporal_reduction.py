@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_reid.networks.video.temporal_reduction import max_of_neighboring_frames, require_halvings
+from lightning_reid.networks.video.network import max_of_neighboring_frames, require_halvings
 
 
 def test_the_stronger_of_two_neighboring_frames_stays():

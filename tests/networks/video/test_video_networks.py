@@ -13,8 +13,8 @@ from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batc
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import part_pooling
 from lightning_reid.networks.released_weights import load_released_weights
-from lightning_reid.networks.video.network import VideoNetwork
-from lightning_reid.networks.video.resnet import NVAN, STENVAN, VideoResNet50
+from lightning_reid.networks.video.network import VideoNetwork, VideoResNet50
+from lightning_reid.networks.video.non_local import NVAN, STENVAN
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 NARROW = {"channels": [4, 8, 16, 32]}  # of a resnet50: 16, 32, 64 and 128 channels
