@@ -142,7 +142,7 @@ def seeded(*key: int) -> Iterator[None]:
     torchvision's random transforms take no generator of their own.
     """
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+    torch.default_generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
     try:
         yield
     finally:

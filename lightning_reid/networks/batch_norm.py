@@ -95,7 +95,7 @@ class GroupedBatchNorm(_BatchNorm):
             dist.all_reduce(statistics)
             statistics = statistics / dist.get_world_size()
         self.num_batches_tracked.add_(1)
-        factor = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        factor = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(statistics[0], factor)
         self.running_var.lerp_(statistics[1], factor)
 
