@@ -18,7 +18,8 @@ from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedUReID
 from lightning_reid.federation import Client, Federation, LocalTraining
-from lightning_reid.federation.flower import CLIENT, MODEL, FlowerFederation, client_app
+from lightning_reid.federation.flower import FlowerFederation, client_app
+from lightning_reid.federation.messages import CLIENT, MODEL
 from lightning_reid.modules import BottomUpReID
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
@@ -177,7 +178,7 @@ def test_clients_that_are_late_lost_leaking_or_somebody_else_are_left_out_by_nam
     assert federation.rounds[-1].report.used == ["client2"]
     left_out = federation.rounds[-1].report.left_out
     assert left_out["client0"] == "the node is gone"
-    assert "network.image, torch.float32 of shape [3, 64, 32], is not on the list" in left_out["client1"]
+    assert "'network.image', 'float32' of shape (3, 64, 32), is not on the list" in left_out["client1"]
 
     def broken(node, asked, reply):
         if node == 1:

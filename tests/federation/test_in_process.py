@@ -18,7 +18,7 @@ from lightning_reid.federated.strategies import ServerState
 from lightning_reid.federation import Client, Federation
 from lightning_reid.federation.client import LocalRound
 from lightning_reid.federation.local_training import LocalTraining
-from lightning_reid.federation.server import read_server_state, write_server_state
+from lightning_reid.federation.server_state import read_server_state, write_server_state
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.recipes.workshop.round_scores import RoundScores, print_rounds
 
