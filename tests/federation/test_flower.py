@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
-from typing_extensions import override
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message
+from one_process_grid import OneProcessGrid, as_a_run
 
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import FederatedData
@@ -25,56 +22,9 @@ from lightning_reid.modules import BottomUpReID
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}, "optimizer": "sgd", "lr": 0.01}
 
 
-class OneProcessGrid(Grid):
-    """Flower's messages without a network: a node answers when it is asked; ``tamper`` changes what a node sends, or loses it."""
-
-    def __init__(self, app, names, tamper=None) -> None:
-        self.app, self.nodes, self.tamper = app, dict(enumerate(names, start=1)), tamper or (lambda node, asked, reply: reply)
-        self.answers: dict[str, Message] = {}
-
-    @override
-    def set_run(self, run) -> None:
-        raise NotImplementedError
-
-    @property
-    @override
-    def run(self):
-        raise NotImplementedError
-
-    @override
-    def create_message(self, *args, **kwargs):
-        raise NotImplementedError
-
-    @override
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError
-
-    @override
-    def get_node_ids(self):
-        return list(self.nodes)
-
-    @override
-    def push_messages(self, messages):
-        ids = []
-        for message in messages:
-            node = message.metadata.dst_node_id
-            context = Context(1, node, {"client": self.nodes[node]}, RecordDict(), {})
-            asked = Message(copy.deepcopy(message.content), node, message.metadata.message_type)
-            reply = self.tamper(node, asked, self.app(asked, context))
-            ids.append(f"{node}-{len(self.answers)}")
-            self.answers[ids[-1]] = reply
-        return ids
-
-    @override
-    def pull_messages(self, message_ids):
-        return [self.answers[one] for one in message_ids if self.answers[one] is not None]
-
-
 @pytest.fixture(autouse=True)
 def a_run(monkeypatch):
-    """What the processes that Flower starts are told."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+    as_a_run(monkeypatch)
 
 
 @pytest.fixture
