@@ -12,10 +12,9 @@ import reprlib
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 from flwr.app import Context, Message, MessageType, RecordDict
@@ -40,6 +39,7 @@ REPLIES = "replies-"
 """Begins the name of the folder that a round's replies are kept in."""
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
 """What Flower raises of replies that it cannot put together."""
+_Said = TypeVar("_Said")
 
 
 def client_app(build: Callable[[Context], LocalTraining]) -> ClientApp:
@@ -81,7 +81,7 @@ class FlowerFederation(FederationServer):
 
     Replies are kept on disk as they come and averaged one after another, in the order of the clients' ids. A client that does not answer
     before the deadline, or whose node is lost, or that sends what it must not, is left out of the round; it takes part again when it is
-    back. Two nodes that say they are one client are both left out.
+    back. Nodes that say they are one client are left out, but for the one that was it before.
 
     Args:
         grid: Flower's, of the run.
@@ -128,52 +128,34 @@ class FlowerFederation(FederationServer):
         asked, sent = self.local_round(attempt), self.strategy.download(self.state)
         allowed = self.strategy.allow_list(sent)
         nodes = self._connected(self.strategy.enough(self.state))
-        fits: dict[str, LocalFit] = {}
-        images: dict[str, int] = {}
-        absent: dict[str, str] = {}
-        said: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:
-            for node, message in self._answers(messages.fit_request(asked, sent), MessageType.TRAIN, nodes, absent):
+
+            def read(node: int, message: Message) -> tuple[str, tuple[LocalFit, Path, int]]:
                 self.heard()
-                try:
-                    fit, reply = messages.read_fit_reply(message, asked, allowed, self.state.clients)
-                except ValueError as error:  # what a stranger sends is told, and must not stop the others
-                    self._lost(node, f"its reply cannot be read: {error}", absent)
-                    continue
-                client = reply.client
-                said[client] += 1
-                self._client_of[node], fits[client], absent[client] = client, fit, fit.problem
+                fit, reply = messages.read_fit_reply(message, asked, allowed, self.state.clients)
+                file = Path(folder) / f"{node}.safetensors"
                 if not fit.problem:
-                    save_file(dict(reply.tensors), Path(folder) / f"{self.state.clients.index(client)}.safetensors")
-                    images[client] = reply.num_images
-            for client in _said_twice(said, absent):
-                images.pop(client, None)
-            for number, client in enumerate(self.state.clients):
-                if client in images:
-                    yield Answer(client, fits[client], Reply(client, load_file(Path(folder) / f"{number}.safetensors"), images[client]))
-                elif client in absent:
-                    yield Answer(client, fits.get(client), problem=absent[client])
-            yield from (Answer(node, problem=reason) for node, reason in absent.items() if node not in self.state.clients)
+                    save_file(dict(reply.tensors), file)
+                return reply.client, (fit, file, reply.num_images)
+
+            heard, absent = self._believed(messages.fit_request(asked, sent), MessageType.TRAIN, nodes, read)
+            for client in self.state.clients:
+                if client in heard:
+                    fit, file, images = heard[client]
+                    yield Answer(client, fit, None if fit.problem else Reply(client, load_file(file), images), fit.problem)
+            yield from (Answer(name, problem=reason) for name, reason in absent.items())
 
     def test_clients(self) -> dict[str, dict[str, float]]:
         """The scores of the personal models of all clients that answer, on their own test sets, fractions in [0, 1].
 
         Those that do not, or send what are no scores, are left out, and a warning says why.
         """
-        found: dict[str, dict[str, float]] = {}
-        absent: dict[str, str] = {}
-        said: Counter[str] = Counter()
+
+        def read(node: int, message: Message) -> tuple[str, dict[str, float]]:
+            return messages.read_scores_reply(message, self.state.round, self.state.clients)
+
         asked = messages.scores_request(self.state.federation, self.state.round)
-        for node, message in self._answers(asked, MessageType.EVALUATE, self._connected(1), absent):
-            try:
-                client, scores = messages.read_scores_reply(message, self.state.round, self.state.clients)
-            except ValueError as error:
-                self._lost(node, f"its scores cannot be read: {error}", absent)
-                continue
-            said[client] += 1
-            self._client_of[node], found[client] = client, scores
-        for client in _said_twice(said, absent):
-            del found[client]
+        found, absent = self._believed(asked, MessageType.EVALUATE, self._connected(1), read)
         silent = {client: "no reply" for client in self.state.clients if client not in found}
         for client, reason in (silent | absent).items():
             logger.warning("after round %d: the scores of client %s are left out: %s", self.state.round, client, reason)
@@ -193,8 +175,42 @@ class FlowerFederation(FederationServer):
                 return nodes
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def _answers(self, content: RecordDict, kind: str, nodes: Iterable[int], absent: dict[str, str]) -> Iterator[tuple[int, Message]]:
-        """Send to all nodes; their answers as they come, with who was asked, without those that are errors."""
+    def _believed(
+        self, content: RecordDict, kind: str, nodes: Iterable[int], read: Callable[[int, Message], tuple[str, _Said]]
+    ) -> tuple[dict[str, _Said], dict[str, str]]:
+        """What each client says; and by client, or by node where nobody knows whose it is, why others are not believed.
+
+        A node stays the client that it was when it first answered, and of several nodes that say they are one client that one is
+        believed which was it before; where none was, nobody is.
+        """
+        lost: dict[int, str] = {}
+        said: dict[str, dict[int, _Said]] = {}
+        for node, message in self._answers(content, kind, nodes, lost):
+            try:
+                client, found = read(node, message)
+                before = self._client_of.get(node, client)
+                if client != before:
+                    raise ValueError(f"it says that it is {client}, and was {before}: resume the server, if nodes have been set up anew")
+            except ValueError as error:  # what a stranger sends is told, and must not stop the others
+                lost[node] = f"its reply cannot be read: {error}"
+                continue
+            said.setdefault(client, {})[node] = found
+        believed: dict[str, _Said] = {}
+        absent: dict[str, str] = {}
+        for client, by_node in said.items():
+            of_client = [node for node in by_node if len(by_node) == 1 or node in self._client_of]
+            if len(of_client) != 1:
+                absent[client] = f"{len(by_node)} nodes say that they are it"
+                continue
+            self._client_of[of_client[0]], believed[client] = client, by_node[of_client[0]]
+            lost |= {node: f"it says that it is {client}, who is node {of_client[0]}" for node in by_node if node != of_client[0]}
+        for node, reason in lost.items():
+            known = self._client_of.get(node)
+            absent[f"node {node}" if known is None or known in believed else known] = reason
+        return believed, absent
+
+    def _answers(self, content: RecordDict, kind: str, nodes: Iterable[int], lost: dict[int, str]) -> Iterator[tuple[int, Message]]:
+        """Send to all nodes; their answers as they come, with who was asked; ``lost`` tells of those that are errors, or do not come."""
         until = None if self.deadline is None else time.monotonic() + self.deadline
         waiting: dict[str, int] = {}
         for node in nodes:
@@ -203,35 +219,24 @@ class FlowerFederation(FederationServer):
         while waiting and (until is None or time.monotonic() < until):
             for sent in list(waiting):
                 try:
-                    messages_of_node = [*self.grid.pull_messages([sent])]
+                    arrived = [*self.grid.pull_messages([sent])]
                 except _MALFORMED as error:  # one id is asked at a time, so that it is this node's
-                    self._lost(waiting.pop(sent), f"its reply cannot be put together: {reprlib.repr(error)}", absent)
+                    lost[waiting.pop(sent)] = f"its reply cannot be put together: {reprlib.repr(error)}"
                     continue
-                if not messages_of_node:
+                if not arrived:
                     continue
-                node, message = waiting.pop(sent), messages_of_node[0]
-                if message.has_error():
-                    self._lost(node, _line(message.error.reason or "an error without a reason"), absent)
+                node = waiting.pop(sent)
+                if arrived[0].has_error():
+                    lost[node] = _line(arrived[0].error.reason or "an error without a reason")
                 else:
-                    yield node, message
+                    yield node, arrived[0]
             time.sleep(SECONDS_BETWEEN_LOOKS)
         for node in waiting.values():
-            self._lost(node, f"no reply after {self.deadline:g} s", absent)
-
-    def _lost(self, node: int, reason: str, absent: dict[str, str]) -> None:
-        """A node is known by its client's name once it has answered."""
-        absent[self._client_of.get(node, f"node {node}")] = reason
+            lost[node] = f"no reply after {self.deadline:g} s"
 
 
 def _line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_TEXT])
-
-
-def _said_twice(said: Counter[str], absent: dict[str, str]) -> list[str]:
-    """The clients that several nodes say that they are; it is told of them."""
-    twice = [client for client, times in said.items() if times > 1]
-    absent |= {client: f"{said[client]} nodes say that they are it" for client in twice}
-    return twice
 
 
 def _alone(training: LocalTraining) -> FileLock:

@@ -92,7 +92,7 @@ def scores_request(federation: str, number: int) -> RecordDict:
 
 
 def read_scores_request(message: Message) -> tuple[str, int]:
-    """Of which federation, and after how many rounds.
+    """The federation that asks for scores, and the rounds that it has done.
 
     Raises:
         ValueError: It is not a message of :func:`scores_request`.

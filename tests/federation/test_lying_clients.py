@@ -112,6 +112,7 @@ LIES = {
     "a problem as long as a book": (told(messages.FIT, "problem", "x" * 10**6), "problem must be a line of at most 1000 characters"),
     "a problem, and a model with it": (told(messages.FIT, "problem", "tired"), "holds a model of a fit that cannot be used (tired)"),
     "a stranger": (told(messages.CLIENT, "id", "d"), "it says that it is 'd', who is none of ['a', 'b', 'c']"),
+    "another client": (told(messages.CLIENT, "id", "b"), "it says that it is b, and was c: resume the server, if nodes have"),
     "an id that is a number": (told(messages.CLIENT, "id", 3), "it says that it is 3, who is none of"),
     "something more about itself": (
         told(messages.CLIENT, "rank", 1),
@@ -196,6 +197,26 @@ def test_a_node_that_nobody_knows_is_told_by_its_number_and_a_client_signs_up_wi
     assert again.state.signed_up == {"a": 30}
 
 
+def test_of_nodes_that_say_they_are_one_client_the_one_that_was_it_before_is_believed(federation):
+    def lies(node, asked, reply):
+        if node in (3, 4):
+            reply.content[messages.CLIENT]["id"] = "b"
+        return reply
+
+    federation.strategy.quorum, federation.grid.tamper = 0.3, lies
+    federation.fit(1)
+    assert federation.rounds[0].report.left_out == {"b": "2 nodes say that they are it", "c": "no reply"}
+    federation.grid.tamper = lambda node, asked, reply: reply
+    federation.fit(2)
+    assert federation.rounds[1].report.used == CLIENTS
+    federation.grid.nodes[4], federation.grid.tamper = "c", lies
+    federation.fit(3)
+    report = federation.rounds[2].report
+    assert report.used == ["a", "b"]
+    assert report.left_out.keys() == {"c", "node 4"}
+    assert report.left_out["node 4"] == "it says that it is b, who is node 2"
+
+
 def test_a_reply_that_flower_cannot_put_together_and_one_that_tells_a_story_are_left_out(federation):
     federation.fit(1)
     pull = federation.grid.pull_messages
@@ -230,7 +251,7 @@ SCORE_LIES = {
     "half a query": (told(messages.SCORES, "unmatched_queries", 0.5), "its unmatched_queries must be a whole number, 0 or more, got 0.5"),
     "infinitely many queries": (told(messages.SCORES, "unmatched_queries", math.inf), "must be a whole number, 0 or more, got inf"),
     "scores of a client that was not asked": (told(messages.CLIENT, "id", "d"), "it says that it is 'd', who is none of"),
-    "scores of another client": (told(messages.CLIENT, "id", "b"), "no reply"),
+    "scores of another client": (told(messages.CLIENT, "id", "b"), "it says that it is b, and was c: resume the server, if nodes have"),
     "scores of another round": (told(messages.CLIENT, "round", 2), "it is of round 2, asked was 1"),
     "scores of the round True": (told(messages.CLIENT, "round", True), "it is of round True, asked was 1"),
     "a model beside the scores": (instead(messages.MODEL, ArrayRecord()), "has too many or too few: ['model']"),
@@ -248,9 +269,7 @@ def test_scores_that_are_none_are_left_out_by_name_and_the_others_are_told(feder
         return reply
 
     federation.grid.tamper = lies
-    found = federation.test_clients()
-    honest = ["a"] if reason == "no reply" else ["a", "b"]
-    assert found == dict.fromkeys(honest, SCORES)
+    assert federation.test_clients() == dict.fromkeys(["a", "b"], SCORES)
     assert any("the scores of client c are left out: " in line and reason in line for line in caplog.messages)
 
 
