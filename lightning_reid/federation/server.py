@@ -28,7 +28,7 @@ class Answer:
     """What a server hears from a client in a round, or of it.
 
     Attributes:
-        client: Its id.
+        client: Its id; ``node <number>`` of one that nobody knows by a client's name.
         fit: How it trained; ``None`` where nothing is known of it.
         reply: What it sends; ``None`` where it sends nothing that can be used.
         problem: Why it does not; empty where it does.
@@ -142,8 +142,11 @@ class FederationServer(ABC):
         if self.rounds_file.is_file():
             way_on = "remove it, and the federation goes on without what it tells of earlier rounds"
             content = read_json(self.rounds_file, {"rounds": list}, way_on=way_on)
-            self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
-            self._told = min(state.round, content.get("told", 0))
+            try:
+                self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
+                self._told = min(state.round, content.get("told", 0))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{self.rounds_file} was edited, or is not of this library ({error!r}): {way_on}") from error
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
@@ -221,7 +224,8 @@ class FederationServer(ABC):
     def answers(self, attempt: int) -> Iterator[Answer]:
         """What the clients answer in the round that ``state`` is at, one at a time, replies in the order of their ids.
 
-        At most one answer a client, and none of one that nothing is known of. Calls ``heard`` when a client is done with.
+        At most one answer a client, and none of one that nothing is known of; then those of nodes that are no client's.
+        Calls ``heard`` when a client is done with.
 
         Args:
             attempt: How often the round was begun before.

@@ -290,7 +290,7 @@ def test_a_damaged_state_of_the_server_is_named_with_the_way_on(tmp_path, conten
 
 
 @pytest.mark.parametrize(("name", "way_on"), [("scores.json", "tested anew"), ("rounds.json", "without what it tells")])
-@pytest.mark.parametrize("content", ['{"rou', "{}", '{"rounds": 3}'])
+@pytest.mark.parametrize("content", ['{"rou', "{}", '{"rounds": 3}', '{"rounds": [{"report": {"round": -1}, "fits": {}}]}'])
 def test_damaged_accounts_of_a_federation_are_named_with_the_way_on(market_folder, tmp_path, name, way_on, content):
     members = clients(market_folder)
     run = federation(members, tmp_path)
