@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "processes": set(),
     "drafts": {"processes"},
     "files": {"drafts"},
-    "packed_tracklets": {"files", "packed_tracklets"},
+    "checksums": set(),
+    "packed_tracklets": {"files", "checksums", "packed_tracklets"},
     "detection": {"detection"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "inference": CORE | {"inference", "networks", "files", "datamodules"},
     "federation": CORE
     | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}
-    | {"inference", "lightning_messages"},
+    | {"inference", "lightning_messages", "checksums"},
 }
 
 

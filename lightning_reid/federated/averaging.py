@@ -58,14 +58,20 @@ class WeightedAverage:
         """The average of all models that were added, by name.
 
         Raises:
-            ValueError: The weights sum to zero.
+            ValueError: The weights sum to zero, or an average is not finite.
         """
         if not self.total > 0:
             raise ValueError("the clients' weights sum to zero: there is nothing to average")
-        return {
+        found = {
             name: (total / self.total).to(self._dtypes[name]) if total.is_floating_point() else total.clone()
             for name, total in self._sums.items()
         }
+        for name, tensor in found.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(
+                    f"the average of {name} is NaN or infinite: one of the models is broken, or its numbers overflow in the sum"
+                )
+        return found
 
 
 def check_alike(tensors: NamedTensors, expected: NamedTensors) -> None:

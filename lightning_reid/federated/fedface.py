@@ -11,8 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.federated.averaging import NamedTensors
+from lightning_reid.federated.plausibility import implausible
 from lightning_reid.federated.sharing import AllowList, payload_bytes
-from lightning_reid.federated.strategies import NETWORK, FedPav, Reply, RoundReport, ServerState
+from lightning_reid.federated.strategies import MAX_IMAGES, NETWORK, FedPav, Reply, RoundReport, ServerState
 from lightning_reid.losses.spread_out import spread_out_loss
 
 
@@ -27,6 +28,7 @@ class FedFace(FedPav):
         rate: Of the one step that the proxies take along its negative gradient each round, above 0. The text gives neither number.
         prefixes: See :class:`FedPav`.
         quorum: See :class:`FedPav`.
+        max_images: See :class:`FedPav`.
 
     Source: Aggarwal et al. 2021 (arXiv:2104.03008); thesis, section 7.4.3.
 
@@ -48,8 +50,15 @@ class FedFace(FedPav):
     name: ClassVar[str] = "FedFace"
     proxies: ClassVar[str] = "local_proxies"
 
-    def __init__(self, margin: float = 0.7, rate: float = 0.1, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
-        super().__init__(prefixes, quorum)
+    def __init__(
+        self,
+        margin: float = 0.7,
+        rate: float = 0.1,
+        prefixes: tuple[str, ...] = (NETWORK,),
+        quorum: float = 0.5,
+        max_images: int = MAX_IMAGES,
+    ) -> None:
+        super().__init__(prefixes, quorum, max_images)
         if not 0 < margin < 2 or not rate > 0:
             raise ValueError(f"need a margin in (0, 2) and a rate above 0, got {margin} and {rate}")
         self.margin, self.rate = margin, rate
@@ -72,6 +81,10 @@ class FedFace(FedPav):
             raise ValueError("FedFace sends every client its own proxies, and must know whom it asks: run it in one process")
         own = state.tensors.get(f"{self.proxies}/{client}")
         return self._shared(state) if own is None else self._shared(state) | {self.proxies: own}
+
+    @override
+    def check_download(self, own: NamedTensors, message: NamedTensors) -> None:
+        super().check_download(own if self.proxies in message else self._without_proxies(own), message)
 
     @override
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
@@ -117,7 +130,7 @@ class FedFace(FedPav):
 
 
 def _is_matrix(value: object, like: Sequence[Tensor]) -> TypeGuard[Tensor]:
-    """Whether it is a matrix of finite numbers, as wide as others."""
-    if not isinstance(value, Tensor) or value.ndim != 2 or not value.is_floating_point() or not bool(value.isfinite().all()):
+    """Whether it is a matrix of numbers that training leaves behind, as wide as others."""
+    if not isinstance(value, Tensor) or value.ndim != 2 or not value.is_floating_point():
         return False
-    return all(value.shape[1] == other.shape[1] for other in like)
+    return implausible({"": value}, {"": value}) is None and all(value.shape[1] == other.shape[1] for other in like)

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.federated.averaging import NamedTensors
-from lightning_reid.federated.strategies import NETWORK, FedPav
+from lightning_reid.federated.strategies import MAX_IMAGES, NETWORK, FedPav
 
 
 class FedUReID(FedPav):
@@ -22,6 +22,7 @@ class FedUReID(FedPav):
         local_share: mu, in [0, 1]; 0 is FedPav. The text gives none.
         prefixes: See :class:`FedPav`.
         quorum: See :class:`FedPav`.
+        max_images: See :class:`FedPav`.
 
     Source: FedUReID, "personalized update".
 
@@ -35,8 +36,14 @@ class FedUReID(FedPav):
 
     name: ClassVar[str] = "FedUReID"
 
-    def __init__(self, local_share: float = 0.5, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
-        super().__init__(prefixes, quorum)
+    def __init__(
+        self,
+        local_share: float = 0.5,
+        prefixes: tuple[str, ...] = (NETWORK,),
+        quorum: float = 0.5,
+        max_images: int = MAX_IMAGES,
+    ) -> None:
+        super().__init__(prefixes, quorum, max_images)
         if not 0 <= local_share <= 1:
             raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
         self.local_share = local_share

@@ -10,10 +10,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike
-from lightning_reid.federated.sharing import AllowList, not_finite, payload_bytes
+from lightning_reid.federated.plausibility import implausible
+from lightning_reid.federated.sharing import AllowList, payload_bytes
 
 NETWORK = "network."
 """Under which a ``ReIDModule`` keeps its embedding network."""
+MAX_IMAGES = 10_000_000
+"""Of a client that signs up, unless a strategy is told otherwise: more than there are in any public data set."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class ServerState:
         tensors: The shared model.
         clients: Ids of the clients, sorted.
         federation: Tells it from any other; a client that has learned in another one has a state that does not belong here.
+        signed_up: Client to the images of its first reply that was averaged: it may say fewer later, and never more.
     """
 
     strategy: str
@@ -48,6 +52,7 @@ class ServerState:
     tensors: dict[str, Tensor]
     clients: list[str]
     federation: str = ""
+    signed_up: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class RoundReport:
     Attributes:
         round: Its number, from 0.
         used: Clients whose replies were averaged, sorted.
-        left_out: Client to the reason why its reply was not.
+        left_out: Client to the reason why its reply was not; ``node <number>`` where nobody knows whose node it is.
         bytes_up: Client to the bytes of its reply.
         repeat: Whether too few were used: the model is as before, and the round is to be run again.
     """
@@ -84,9 +89,10 @@ class FedPav:
         prefixes: Of the names that are shared. The default is the embedding network: identities differ from client to client, and so do
             classifiers.
         quorum: Replies that a round needs, a share of the clients in (0, 1].
+        max_images: Most that a client may say in its first reply, at least 1; later it may say no more than then.
 
     Raises:
-        ValueError: No prefix, or a quorum out of range.
+        ValueError: No prefix, or a number out of range.
 
     Example:
         >>> import torch
@@ -102,10 +108,12 @@ class FedPav:
 
     name: ClassVar[str] = "FedPav"
 
-    def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
-        if not prefixes or not 0 < quorum <= 1:
-            raise ValueError(f"need a prefix to share and a quorum in (0, 1], got {prefixes} and {quorum}")
-        self.prefixes, self.quorum = tuple(prefixes), quorum
+    def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5, max_images: int = MAX_IMAGES) -> None:
+        if not prefixes or not 0 < quorum <= 1 or max_images < 1:
+            raise ValueError(
+                f"need a prefix to share, a quorum in (0, 1] and max_images of at least 1, got {prefixes}, {quorum} and {max_images}"
+            )
+        self.prefixes, self.quorum, self.max_images = tuple(prefixes), quorum, max_images
 
     def allow_list(self, tensors: NamedTensors) -> AllowList:
         """What crosses the boundary, of a module's tensors."""
@@ -141,6 +149,24 @@ class FedPav:
         """What the server sends to a client; ``None`` where it does not know whom it asks."""
         return dict(state.tensors)
 
+    def check_download(self, own: NamedTensors, message: NamedTensors) -> None:
+        """Whether a server's message is one that a client can go on with.
+
+        Args:
+            own: All tensors of the client's module.
+            message: What the server sent.
+
+        Raises:
+            ValueError: A name, shape or dtype is not that of the client's, one is missing, or numbers are such as no training leaves.
+        """
+        try:
+            self.allow_list(own).check(message)
+        except ValueError as error:
+            raise ValueError(f"the server's message is not of this client's network: {error}") from error
+        problem = implausible(message, own)
+        if problem is not None:
+            raise ValueError(f"the server sent what no training leaves behind: {problem}. Look at the server's state, or begin it anew")
+
     def receive(self, local: NamedTensors, message: NamedTensors) -> dict[str, Tensor]:
         """The tensors that a client goes on with when the server's message has come.
 
@@ -159,64 +185,51 @@ class FedPav:
         """Average the replies into ``state``; replies are read one at a time, in the order in which they come.
 
         Whoever calls gives them in the order of their clients' ids, for the sum to round alike each time. A reply with a tensor that is
-        not to be shared, of another shape, missing, or not finite is left out and named.
+        not to be shared, of another shape, missing, or such as no training leaves behind (see ``implausible``), or with a number of
+        images out of range, is left out and named.
 
         Args:
             state: Is changed where enough replies can be used, and else left as it is.
             replies: At most one of each client.
-            absent: Client to the reason why it sent none, where that is known when the replies are through.
+            absent: Client, or node, to the reason why it sent none, where that is known when the replies are through.
 
         Raises:
-            ValueError: A client answers that is not one of the server's, or twice; or all weights are 0.
+            ValueError: A client answers that is not one of the server's, or twice.
         """
         allowed = self.allow_list(state.tensors)
-        average, used, left_out, received = WeightedAverage(), [], {}, {}
+        average, left_out, received = WeightedAverage(), {}, {}
+        used: dict[str, int] = {}
         for reply in replies:
             if reply.client not in state.clients or reply.client in received:
                 raise ValueError(f"{reply.client!r} answered twice or is no client of this server, they are {state.clients}")
             received[reply.client] = payload_bytes({name: t for name, t in reply.tensors.items() if isinstance(t, Tensor)})
-            problem = _problem(allowed, reply)
+            problem = _problem(allowed, reply, state, self.max_images)
             if problem is None:
                 average.add({name: reply.tensors[name] for name in allowed.kinds}, reply.num_images)
-                used.append(reply.client)
+                used[reply.client] = reply.num_images
             else:
                 left_out[reply.client] = problem
         reasons = absent or {}
         left_out |= {client: reasons.get(client, "no reply") for client in state.clients if client not in received}
+        left_out |= {node: reason for node, reason in reasons.items() if node not in state.clients}
         repeat = len(used) < self.enough(state)
         report = RoundReport(state.round, sorted(used), left_out, received, repeat)
         if not repeat:
             state.tensors = average.result()
+            state.signed_up.update({client: images for client, images in used.items() if client not in state.signed_up})
             state.round += 1
         return report
 
 
-class FedFR(FedPav):
-    """FedPav of the backbone and of the public identities' proxies; those of local people stay with the clients.
-
-    Source: thesis, section 7.3.3, eq. 7.2 and 7.4, algorithm 4. The public code never sends the averaged proxies back; here eq. 7.4 is
-    what it says.
-
-    Example:
-        >>> import torch
-        >>> from lightning_reid.federated import FedFR
-        >>> module = {name: torch.zeros(1) for name in ("network.weight", "public_proxies", "local_proxies", "heads")}
-        >>> sorted(FedFR().begin(module, clients=["office", "station"]).tensors)  # what the server holds
-        ['network.weight', 'public_proxies']
-    """
-
-    name: ClassVar[str] = "FedFR"
-
-    def __init__(self, prefixes: tuple[str, ...] = (NETWORK, "public_proxies"), quorum: float = 0.5) -> None:
-        super().__init__(prefixes, quorum)
-
-
-def _problem(allowed: AllowList, reply: Reply) -> str | None:
+def _problem(allowed: AllowList, reply: Reply, state: ServerState, max_images: int) -> str | None:
     try:
         allowed.check(reply.tensors)
     except ValueError as error:  # a client's mistake is told to the operator, and costs that client its round
         return str(error)
-    if reply.num_images < 0:
-        return f"it says it trained on {reply.num_images} images"
-    broken = not_finite(reply.tensors)
-    return None if broken is None else f"{broken} is NaN or infinite"
+    images, signed_up = reply.num_images, state.signed_up.get(reply.client)
+    if type(images) is not int or images < 1:  # True is an int to isinstance
+        return f"it says it trained on {images!r} images, expected a whole number of at least 1"
+    if images > (signed_up or max_images):
+        most = f"it signed up with {signed_up}" if signed_up else f"at most {max_images} may be (max_images of the strategy)"
+        return f"it says it trained on {images} images, {most}"
+    return implausible(reply.tensors, state.tensors)

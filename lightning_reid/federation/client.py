@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,9 +12,13 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.federated.plausibility import LARGEST_COUNT
 from lightning_reid.files import write_atomically
 from lightning_reid.modules import ReIDModule
 from lightning_reid.networks.archives import write_archive
+
+LONGEST_TEXT = 1000
+"""Characters of what a client or server may say in words."""
 
 
 @dataclass
@@ -61,6 +66,9 @@ class LocalRound:
         epochs: Of the fit, at least 1.
         seed: Of the federation.
         deadline: Seconds of a fit, checked at batch ends; 0 for none.
+
+    Raises:
+        ValueError: A value is of another type or out of range; it may have come from elsewhere.
     """
 
     federation: str
@@ -70,6 +78,14 @@ class LocalRound:
     epochs: int = 1
     seed: int = 0
     deadline: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_text("federation", self.federation)
+        for name, lowest in {"round": 0, "attempt": 0, "attempts": 1, "epochs": 1, "seed": -LARGEST_COUNT}.items():
+            _check_whole(name, getattr(self, name), lowest)
+        if self.attempt >= self.attempts:
+            raise ValueError(f"attempt must be below the number of attempts, got {self.attempt} of {self.attempts}")
+        _check_seconds("deadline", self.deadline)
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,9 @@ class LocalFit:
         bytes_down: Of the server's message.
         seconds: It took.
         steps: Training steps.
+
+    Raises:
+        ValueError: A value is of another type or out of range; it may have come from elsewhere.
     """
 
     round: int
@@ -91,6 +110,12 @@ class LocalFit:
     bytes_down: int
     seconds: float
     steps: int
+
+    def __post_init__(self) -> None:
+        _check_text("problem", self.problem)
+        for name in ("round", "attempt", "bytes_down", "steps"):
+            _check_whole(name, getattr(self, name), 0)
+        _check_seconds("seconds", self.seconds)
 
 
 def write_client(path: Path, client: Client, fit: LocalFit, federation: str) -> None:
@@ -110,3 +135,18 @@ def restore_client(client: Client, content: dict[str, Any]) -> LocalFit:
         if callback.state_key in content["callbacks"]:
             callback.load_state_dict(content["callbacks"][callback.state_key])
     return LocalFit(**content["fit"])
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not value.isprintable():
+        raise ValueError(f"{name} must be a line of at most {LONGEST_TEXT} characters, got {reprlib.repr(value)}")
+
+
+def _check_whole(name: str, value: object, lowest: int) -> None:
+    if type(value) is not int or not lowest <= value <= LARGEST_COUNT:  # True is an int to isinstance
+        raise ValueError(f"{name} must be a whole number in {lowest} to {LARGEST_COUNT}, got {reprlib.repr(value)}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of seconds, 0 or more, got {reprlib.repr(value)}")

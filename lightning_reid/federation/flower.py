@@ -1,43 +1,45 @@
 """A federation over Flower: the same strategies and clients, with a network between them (extra ``federated``).
 
 The server's part runs in a ``ServerApp``, a client's in a ``ClientApp``; which machines those are, how they find each other, and who may
-join is Flower's affair. Nothing but what the strategy shares, a few numbers and the client's id is in a reply.
+join is Flower's affair.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import reprlib
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 from safetensors.torch import load_file, save_file
 from typing_extensions import override
 
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply
-from lightning_reid.federation.client import LocalFit, LocalRound
+from lightning_reid.federation import messages
+from lightning_reid.federation.client import LONGEST_TEXT, LocalFit
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.federation.server import Answer, FederationServer
 
 logger = logging.getLogger(__name__)
 
-MODEL, ASKED, FIT, CLIENT, SCORES = "model", "asked", "fit", "client", "scores"
-"""Names of the records in a message."""
 SECONDS_BETWEEN_LOOKS = 0.2
 REPLIES = "replies-"
 """Begins the name of the folder that a round's replies are kept in."""
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
+"""What Flower raises of replies that it cannot put together."""
+_Said = TypeVar("_Said")
 
 
 def client_app(build: Callable[[Context], LocalTraining]) -> ClientApp:
@@ -56,22 +58,20 @@ def client_app(build: Callable[[Context], LocalTraining]) -> ClientApp:
         training = build(context)
         with _alone(training):
             training.restore()
-            arrays, asked = message.content.array_records[MODEL], message.content.config_records[ASKED]
-            fit = training.fit(_round_from(asked), arrays.to_torch_state_dict(keep_input=False))
-        content = RecordDict({FIT: ConfigRecord(asdict(fit))})
+            allowed = training.strategy.allow_list(training.client.module.state_dict())
+            asked, tensors = messages.read_fit_request(message, allowed)
+            fit = training.fit(asked, tensors)
         reply = training.reply() if not fit.problem else Reply(training.client.id, {}, training.client.num_images)
-        content[CLIENT] = ConfigRecord({"id": reply.client, "num_images": reply.num_images})
-        if not fit.problem:
-            content[MODEL] = ArrayRecord(dict(reply.tensors))
-        return Message(content, reply_to=message)
+        return Message(messages.fit_reply(fit, reply), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         training = build(context)
         with _alone(training):
             training.restore()
-        content = RecordDict({SCORES: MetricRecord({**training.test()}), CLIENT: ConfigRecord({"id": training.client.id})})
-        return Message(content, reply_to=message)
+        federation, number = messages.read_scores_request(message)
+        training.check_asked(federation, number)
+        return Message(messages.scores_reply(training.client.id, number, training.test()), reply_to=message)
 
     return app
 
@@ -81,7 +81,7 @@ class FlowerFederation(FederationServer):
 
     Replies are kept on disk as they come and averaged one after another, in the order of the clients' ids. A client that does not answer
     before the deadline, or whose node is lost, or that sends what it must not, is left out of the round; it takes part again when it is
-    back. Two nodes that say they are one client are both left out.
+    back. Nodes that say they are one client are left out, but for the one that was it before.
 
     Args:
         grid: Flower's, of the run.
@@ -121,55 +121,45 @@ class FlowerFederation(FederationServer):
 
     @override
     def answers(self, attempt: int) -> Iterator[Answer]:
-        """Ask every node for a fit, and give what has come when all have answered or the deadline has passed."""
-        asked = self.local_round(attempt)
-        content = RecordDict({MODEL: ArrayRecord(self.strategy.download(self.state)), ASKED: ConfigRecord(asdict(asked))})
+        """Ask every node for a fit, and give what has come when all have answered or the deadline has passed.
+
+        Of a node that nobody knows by a client's name, and that sent what cannot be read, the answer is of ``node <number>``.
+        """
+        asked, sent = self.local_round(attempt), self.strategy.download(self.state)
+        allowed = self.strategy.allow_list(sent)
         nodes = self._connected(self.strategy.enough(self.state))
-        fits: dict[str, LocalFit] = {}
-        images: dict[str, int] = {}
-        absent: dict[str, str] = {}
-        said: Counter[str] = Counter()
         with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:
-            for message in self._answers(content, MessageType.TRAIN, nodes, absent):
+
+            def read(node: int, message: Message) -> tuple[str, tuple[LocalFit, Path, int]]:
                 self.heard()
-                node = message.metadata.src_node_id
-                try:
-                    client, num_images, fit = self._read(message)
-                    if not fit.problem:
-                        tensors = message.content.array_records[MODEL].to_torch_state_dict(keep_input=False)
-                        save_file(dict(tensors), Path(folder) / f"{self.state.clients.index(client)}.safetensors")
-                except (KeyError, TypeError, ValueError) as error:  # what a stranger sends is told, and must not stop the others
-                    self._lost(node, f"its reply cannot be read: {error!r}", absent)
-                    continue
-                said[client] += 1
-                self._client_of[node], fits[client], absent[client] = client, fit, fit.problem
+                fit, reply = messages.read_fit_reply(message, asked, allowed, self.state.clients)
+                file = Path(folder) / f"{node}.safetensors"
                 if not fit.problem:
-                    images[client] = num_images
-            for client in [client for client, times in said.items() if times > 1]:
-                absent[client] = f"{said[client]} nodes say that they are it"
-                images.pop(client, None)
-            for number, client in enumerate(self.state.clients):
-                if client in images:
-                    yield Answer(client, fits[client], Reply(client, load_file(Path(folder) / f"{number}.safetensors"), images[client]))
-                elif client in absent:
-                    yield Answer(client, fits.get(client), problem=absent[client])
+                    save_file(dict(reply.tensors), file)
+                return reply.client, (fit, file, reply.num_images)
+
+            heard, absent = self._believed(messages.fit_request(asked, sent), MessageType.TRAIN, nodes, read)
+            for client in self.state.clients:
+                if client in heard:
+                    fit, file, images = heard[client]
+                    yield Answer(client, fit, None if fit.problem else Reply(client, load_file(file), images), fit.problem)
+            yield from (Answer(name, problem=reason) for name, reason in absent.items())
 
     def test_clients(self) -> dict[str, dict[str, float]]:
-        """The scores of the personal models of all clients that answer, on their own test sets, fractions in [0, 1]."""
-        found = {}
-        for message in self._answers(RecordDict(), MessageType.EVALUATE, self._connected(1), {}):
-            client = str(message.content.config_records[CLIENT]["id"])
-            found[client] = {name: _real(value) for name, value in message.content.metric_records[SCORES].items()}
-        return dict(sorted(found.items()))
+        """The scores of the personal models of all clients that answer, on their own test sets, fractions in [0, 1].
 
-    def _read(self, message: Message) -> tuple[str, int, LocalFit]:
-        told, fit = message.content.config_records[CLIENT], _fit_from(message.content.config_records[FIT])
-        client = told["id"]
-        if not isinstance(client, str) or client not in self.state.clients:
-            raise ValueError(f"it says that it is {client!r}, who is none of {self.state.clients}")
-        if not fit.problem and MODEL not in message.content.array_records:
-            raise ValueError("it holds no model")
-        return client, _whole(told["num_images"]), fit
+        Those that do not, or send what are no scores, are left out, and a warning says why.
+        """
+
+        def read(node: int, message: Message) -> tuple[str, dict[str, float]]:
+            return messages.read_scores_reply(message, self.state.round, self.state.clients)
+
+        asked = messages.scores_request(self.state.federation, self.state.round)
+        found, absent = self._believed(asked, MessageType.EVALUATE, self._connected(1), read)
+        silent = {client: "no reply" for client in self.state.clients if client not in found}
+        for client, reason in (silent | absent).items():
+            logger.warning("after round %d: the scores of client %s are left out: %s", self.state.round, client, reason)
+        return dict(sorted(found.items()))
 
     def _connected(self, enough: int) -> list[int]:
         """Nodes, as soon as there are enough, or when patience has ended; a sitting that knows nobody yet waits for all first."""
@@ -185,8 +175,42 @@ class FlowerFederation(FederationServer):
                 return nodes
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def _answers(self, content: RecordDict, kind: str, nodes: Iterable[int], absent: dict[str, str]) -> Iterator[Message]:
-        """Send to all nodes; their answers as they come, without those that are errors."""
+    def _believed(
+        self, content: RecordDict, kind: str, nodes: Iterable[int], read: Callable[[int, Message], tuple[str, _Said]]
+    ) -> tuple[dict[str, _Said], dict[str, str]]:
+        """What each client says; and by client, or by node where nobody knows whose it is, why others are not believed.
+
+        A node stays the client that it was when it first answered, and of several nodes that say they are one client that one is
+        believed which was it before; where none was, nobody is.
+        """
+        lost: dict[int, str] = {}
+        said: dict[str, dict[int, _Said]] = {}
+        for node, message in self._answers(content, kind, nodes, lost):
+            try:
+                client, found = read(node, message)
+                before = self._client_of.get(node, client)
+                if client != before:
+                    raise ValueError(f"it says that it is {client}, and was {before}: resume the server, if nodes have been set up anew")
+            except ValueError as error:  # what a stranger sends is told, and must not stop the others
+                lost[node] = f"its reply cannot be read: {error}"
+                continue
+            said.setdefault(client, {})[node] = found
+        believed: dict[str, _Said] = {}
+        absent: dict[str, str] = {}
+        for client, by_node in said.items():
+            of_client = [node for node in by_node if len(by_node) == 1 or node in self._client_of]
+            if len(of_client) != 1:
+                absent[client] = f"{len(by_node)} nodes say that they are it"
+                continue
+            self._client_of[of_client[0]], believed[client] = client, by_node[of_client[0]]
+            lost |= {node: f"it says that it is {client}, who is node {of_client[0]}" for node in by_node if node != of_client[0]}
+        for node, reason in lost.items():
+            known = self._client_of.get(node)
+            absent[f"node {node}" if known is None or known in believed else known] = reason
+        return believed, absent
+
+    def _answers(self, content: RecordDict, kind: str, nodes: Iterable[int], lost: dict[int, str]) -> Iterator[tuple[int, Message]]:
+        """Send to all nodes; their answers as they come, with who was asked; ``lost`` tells of those that are errors, or do not come."""
         until = None if self.deadline is None else time.monotonic() + self.deadline
         waiting: dict[str, int] = {}
         for node in nodes:
@@ -194,46 +218,27 @@ class FlowerFederation(FederationServer):
             waiting |= dict.fromkeys(self.grid.push_messages([message]), node)
         while waiting and (until is None or time.monotonic() < until):
             for sent in list(waiting):
-                for message in self.grid.pull_messages([sent]):
-                    node = waiting.pop(sent)
-                    if message.has_error():
-                        self._lost(node, message.error.reason or "an error without a reason", absent)
-                    else:
-                        yield message
+                try:
+                    arrived = [*self.grid.pull_messages([sent])]
+                except _MALFORMED as error:  # one id is asked at a time, so that it is this node's
+                    lost[waiting.pop(sent)] = f"its reply cannot be put together: {reprlib.repr(error)}"
+                    continue
+                if not arrived:
+                    continue
+                node = waiting.pop(sent)
+                if arrived[0].has_error():
+                    lost[node] = _line(arrived[0].error.reason or "an error without a reason")
+                else:
+                    yield node, arrived[0]
             time.sleep(SECONDS_BETWEEN_LOOKS)
         for node in waiting.values():
-            self._lost(node, f"no reply after {self.deadline:g} s", absent)
+            lost[node] = f"no reply after {self.deadline:g} s"
 
-    def _lost(self, node: int, reason: str, absent: dict[str, str]) -> None:
-        """A node is known by its client's name once it has answered."""
-        if node in self._client_of:
-            absent[self._client_of[node]] = reason
-        else:
-            logger.warning("round %d: node %d, whose client is not known yet: %s", self.state.round, node, reason)
+
+def _line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text[:LONGEST_TEXT])
 
 
 def _alone(training: LocalTraining) -> FileLock:
     training.file.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(training.file.with_suffix(".lock"))
-
-
-def _round_from(record: ConfigRecord) -> LocalRound:
-    whole = {name: _whole(record[name]) for name in ("round", "attempt", "attempts", "epochs", "seed")}
-    return LocalRound(str(record["federation"]), **whole, deadline=_real(record["deadline"]))
-
-
-def _fit_from(record: ConfigRecord) -> LocalFit:
-    whole = {name: _whole(record[name]) for name in ("round", "attempt", "bytes_down", "steps")}
-    return LocalFit(**whole, problem=str(record["problem"]), seconds=_real(record["seconds"]))
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"a message holds {value!r} where a whole number belongs")
-    return value
-
-
-def _real(value: object) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"a message holds {value!r} where a number belongs")
-    return float(value)

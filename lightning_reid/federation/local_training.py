@@ -110,12 +110,11 @@ class LocalTraining:
         One that was done before, for a server that was killed since, is not done again; a round's next attempt begins where its first did.
 
         Raises:
-            ValueError: The client's file is of another federation.
+            ValueError: The client's file is of another federation or of a later round, or the message is of another network or such as
+                no training leaves behind.
         """
-        if self.federation not in ("", asked.federation):
-            raise ValueError(
-                f"{self.file} holds what client {self.client.id} learned in another federation: remove it, or give another place for states"
-            )
+        self.check_asked(asked.federation, asked.round)
+        self.strategy.check_download(self.client.module.state_dict(), message)
         self.federation, latest = asked.federation, self.latest
         if latest is not None and (latest.round, latest.attempt) == (asked.round, asked.attempt):
             return latest
@@ -135,6 +134,22 @@ class LocalTraining:
             write_client(self.file, self.client, fit, self.federation)
         self.latest = fit
         return fit
+
+    def check_asked(self, federation: str, number: int) -> None:
+        """Whether a server that has done so many rounds may ask this client.
+
+        Raises:
+            ValueError: The client's file is of another federation or of a later round.
+        """
+        if self.federation not in ("", federation):
+            raise ValueError(
+                f"{self.file} holds what client {self.client.id} learned in another federation: remove it, or give another place for states"
+            )
+        if self.latest is not None and self.latest.round > number:
+            raise ValueError(
+                f"client {self.client.id} is asked in round {number} and has done round {self.latest.round}: the message is late, or the "
+                f"server's state is an older one; then restore the {self.file} of its time too, or begin a new federation"
+            )
 
     def _keep_untouched(self) -> None:
         """A client that never trained has no file to go back to: modules have no state to save before their first fit."""

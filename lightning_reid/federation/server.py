@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,14 +12,13 @@ from typing import Any
 from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
 from lightning_reid.federation.client import LocalFit, LocalRound
-from lightning_reid.files import read_json, write_atomically, write_json
+from lightning_reid.federation.server_state import read_server_state, write_server_state
+from lightning_reid.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class Answer:
     """What a server hears from a client in a round, or of it.
 
     Attributes:
-        client: Its id.
+        client: Its id; ``node <number>`` of one that nobody knows by a client's name.
         fit: How it trained; ``None`` where nothing is known of it.
         reply: What it sends; ``None`` where it sends nothing that can be used.
         problem: Why it does not; empty where it does.
@@ -144,8 +142,11 @@ class FederationServer(ABC):
         if self.rounds_file.is_file():
             way_on = "remove it, and the federation goes on without what it tells of earlier rounds"
             content = read_json(self.rounds_file, {"rounds": list}, way_on=way_on)
-            self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
-            self._told = min(state.round, content.get("told", 0))
+            try:
+                self.rounds = [FederationRound.from_json(one) for one in content["rounds"] if one["report"]["round"] < state.round]
+                self._told = min(state.round, content.get("told", 0))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{self.rounds_file} was edited, or is not of this library ({error!r}): {way_on}") from error
         logger.info("%s: goes on after round %d", self.output, state.round)
         return state
 
@@ -223,37 +224,9 @@ class FederationServer(ABC):
     def answers(self, attempt: int) -> Iterator[Answer]:
         """What the clients answer in the round that ``state`` is at, one at a time, replies in the order of their ids.
 
-        At most one answer a client, and none of one that nothing is known of. Calls ``heard`` when a client is done with.
+        At most one answer a client, and none of one that nothing is known of; then those of nodes that are no client's.
+        Calls ``heard`` when a client is done with.
 
         Args:
             attempt: How often the round was begun before.
         """
-
-
-def write_server_state(path: Path, state: ServerState) -> None:
-    """Write a server's state as safetensors, atomically."""
-    about = {
-        "strategy": state.strategy,
-        "round": str(state.round),
-        "clients": json.dumps(state.clients),
-        "federation": state.federation,
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-    content = save(tensors, metadata=about)  # not save_file: on a full disk that raises no OSError
-    write_atomically(path, lambda file: file.write_bytes(content))
-
-
-def read_server_state(path: Path) -> ServerState:
-    """Read a server's state that ``write_server_state`` wrote.
-
-    Raises:
-        ValueError: The file is damaged, or holds something else; the message names it.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
-        return ServerState(about["strategy"], int(about["round"]), tensors, json.loads(about["clients"]), about["federation"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        told = f"{path} is damaged, or no state of a federation's server ({error!r})"
-        raise ValueError(f"{told}: restore it, or begin anew in another folder") from error

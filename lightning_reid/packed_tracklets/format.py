@@ -3,12 +3,15 @@
 Tensors of a file: ``pictures [F, 4]`` int32, and the frames; with the encoding ``raw`` as ``frames [F, 3, H, W]`` uint8 RGB, with ``jpeg``
 as ``jpeg`` uint8, the JPEG files one after another, and ``offsets [F + 1]`` int64, where each begins. Its metadata tell ``encoding``,
 ``height``, ``width`` and whatever the writer added.
+
+Damage to what is read is an error: ``checksums [F]`` uint32 are the CRC-32 of each frame as it is stored and of its picture, and ``crc32``
+among the metadata is that of the others. So a read looks at the frames that it is asked for alone. Files of version 0.1 have neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,10 +19,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from lightning_reid.checksums import CHECKSUM, checksum
 from lightning_reid.files import write_atomically
 
 Encoding = Literal["raw", "jpeg"]
@@ -28,8 +31,10 @@ Encoding = Literal["raw", "jpeg"]
 JPEG_QUALITY = 95
 """Of the encoding ``jpeg``: a second compression at this quality changes a photograph by about a gray level."""
 
-_OWN_METADATA = ("encoding", "height", "width")
-_WAY_ON = "Delete the file, it is made again"
+OWN_METADATA = ("encoding", "height", "width")
+"""Metadata of every file, the checksum of later versions apart."""
+SUMS = "checksums"
+"""Name of the tensor of the frames' checksums."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,7 +55,7 @@ def write_packed_tracklet(
         pictures: ``[F, 4]`` int32 ``x0, y0, x1, y1``, ends excluded: which pixels are picture, the others are padding; ``None`` where
             all are.
         encoding: ``"raw"`` or ``"jpeg"``.
-        metadata: Kept with the file, e.g. what it was made from; the names ``encoding``, ``height`` and ``width`` are taken.
+        metadata: Kept with the file, e.g. what it was made from; the names ``encoding``, ``height``, ``width`` and ``crc32`` are taken.
 
     Raises:
         ValueError: A shape, dtype, picture box, name or the encoding is not as described.
@@ -69,122 +74,24 @@ def write_packed_tracklet(
         raise ValueError(f"{path}: need frames [F, 3, H, W] uint8 with at least one frame, got {tuple(frames.shape)} {frames.dtype}")
     if encoding not in get_args(Encoding):
         raise ValueError(f"{path}: encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
-    taken = [name for name in metadata or () if name in _OWN_METADATA]
+    taken = [name for name in metadata or () if name in (*OWN_METADATA, CHECKSUM)]
     if taken:
         raise ValueError(f"{path}: the metadata {', '.join(taken)} are written by the format itself, choose other names")
     height, width = frames.shape[2:]
     tensors: dict[str, npt.NDArray[Any]] = {"pictures": _checked_pictures(path, pictures, len(frames), height, width)}
     pixels: Pixels = frames.cpu().contiguous().numpy()
+    stored = [frame if encoding == "raw" else encoded_jpeg(frame) for frame in pixels]
     if encoding == "raw":
         tensors["frames"] = pixels
     else:
-        files = [encoded_jpeg(frame) for frame in pixels]
-        tensors["jpeg"] = np.concatenate(files)
-        tensors["offsets"] = np.cumsum([0, *map(len, files)], dtype=np.int64)
+        tensors["jpeg"] = np.concatenate(stored)
+        tensors["offsets"] = np.cumsum([0, *map(len, stored)], dtype=np.int64)
+    tensors[SUMS] = np.array(
+        [frame_checksum(frame, picture) for frame, picture in zip(stored, tensors["pictures"], strict=True)], dtype=np.uint32
+    )
     told = {"encoding": encoding, "height": str(height), "width": str(width), **(metadata or {})}
-    content = save(tensors, told)  # not save_file: on a full disk that raises no OSError
+    content = save(tensors, told | {CHECKSUM: checksum(told)})  # not save_file: on a full disk that raises no OSError
     write_atomically(path, lambda draft: draft.write_bytes(content))
-
-
-class PackedTracklet:
-    """A packed tracklet on disk. The file is opened when something is asked of it, so an object may be sent to worker processes.
-
-    Args:
-        path: As given to ``write_packed_tracklet``.
-
-    All attributes and methods raise ``FileNotFoundError`` when the file is not there and ``ValueError`` when it is no packed tracklet, or
-    not all of one; the message names it.
-
-    Example:
-        >>> import torch
-        >>> from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
-        >>> frames = torch.arange(4, dtype=torch.uint8).reshape(4, 1, 1, 1).expand(4, 3, 64, 32)  # frame f holds the number f
-        >>> write_packed_tracklet(folder / "walk", frames)
-        >>> tracklet = PackedTracklet(folder / "walk")
-        >>> tracklet.num_frames, tracklet.image_size
-        (4, (64, 32))
-        >>> tracklet.read([3, 1])[0][:, 0, 0, 0].tolist()
-        [3, 1]
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @cached_property
-    def num_frames(self) -> int:
-        """F, the number of frames of the tracklet."""
-        return int(self._open().get_slice("pictures").get_shape()[0])
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of every frame, in pixels."""
-        return int(self._told["height"]), int(self._told["width"])
-
-    @property
-    def encoding(self) -> str:
-        """How frames are stored: ``"raw"`` or ``"jpeg"``."""
-        return self._told["encoding"]
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The metadata that the writer added, by name."""
-        return {name: value for name, value in self._told.items() if name not in _OWN_METADATA}
-
-    def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Read chosen frames, and nothing else of the file; a frame that is asked for several times is read once.
-
-        Args:
-            indices: T frames in ``0..F-1``, any order, repetitions allowed.
-
-        Returns:
-            ``frames [T, 3, H, W]`` uint8 RGB, contiguous, and ``pictures [T, 4]`` int32 (see ``write_packed_tracklet``).
-
-        Raises:
-            IndexError: An index is out of range.
-        """
-        file = self._open()
-        distinct, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-        if len(distinct) and not 0 <= distinct[0] <= distinct[-1] < self.num_frames:
-            raise IndexError(f"{self.path} has frames 0 to {self.num_frames - 1}, asked for {distinct[0]} to {distinct[-1]}")
-        frames = self._raw_frames(file, distinct) if self.encoding == "raw" else self._decoded_frames(file, distinct)
-        pictures = file.get_slice("pictures")[:]
-        if len(places) == len(distinct) and (places[1:] > places[:-1]).all():
-            return torch.from_numpy(frames), torch.from_numpy(pictures[distinct])
-        return torch.from_numpy(frames[places]), torch.from_numpy(pictures[distinct[places]])
-
-    def _raw_frames(self, file: Any, indices: npt.NDArray[np.int64]) -> Pixels:
-        stored = file.get_slice("frames")
-        frames = np.empty((len(indices), 3, *self.image_size), dtype=np.uint8)
-        for place, index in enumerate(indices.tolist()):
-            frames[place] = stored[index : index + 1][0]
-        return frames
-
-    def _decoded_frames(self, file: Any, indices: npt.NDArray[np.int64]) -> Pixels:
-        stored, offsets = file.get_slice("jpeg"), file.get_slice("offsets")[:]
-        frames = np.empty((len(indices), 3, *self.image_size), dtype=np.uint8)
-        for place, index in enumerate(indices.tolist()):
-            image = cv2.imdecode(stored[int(offsets[index]) : int(offsets[index + 1])], cv2.IMREAD_COLOR_RGB)
-            if image is None or image.shape[:2] != self.image_size:
-                raise ValueError(f"{self.path}: frame {index} is no JPEG of {self.image_size} pixels. {_WAY_ON}")
-            frames[place] = image.transpose(2, 0, 1)
-        return frames
-
-    @cached_property
-    def _told(self) -> dict[str, str]:
-        told: dict[str, str] = self._open().metadata() or {}
-        missing = [name for name in _OWN_METADATA if name not in told]
-        if missing:
-            raise ValueError(f"{self.path} is no packed tracklet: its metadata lack {', '.join(missing)}. {_WAY_ON}")
-        return told
-
-    def _open(self) -> Any:
-        # opened anew each time: a handle held by each of MARS' 20,000 tracklets is more than a process may have, and none can be pickled
-        if not self.path.is_file():
-            raise FileNotFoundError(f"there is no packed tracklet {self.path}; make it again, or serve the original frames")
-        try:
-            return safe_open(self.path, "numpy")
-        except SafetensorError as error:
-            raise ValueError(f"{self.path} is no whole packed tracklet: {error}. {_WAY_ON}") from error
 
 
 def picture_masks(pictures: Tensor, height: int, width: int) -> Tensor:
@@ -224,3 +131,8 @@ def _checked_pictures(path: Path, pictures: Tensor | None, num_frames: int, heig
         )
     boxes: npt.NDArray[np.int32] = pictures.cpu().numpy()
     return boxes
+
+
+def frame_checksum(frame: Pixels, picture: npt.NDArray[np.int32]) -> int:
+    """CRC-32 of a frame as it is stored, contiguous, and of its picture box."""
+    return zlib.crc32(picture.tobytes(), zlib.crc32(frame.data))

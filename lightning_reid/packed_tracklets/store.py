@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lightning_reid.files import remove_partial_files
-from lightning_reid.packed_tracklets.format import PackedTracklet
+from lightning_reid.packed_tracklets.reading import PackedTracklet
 
 
 class TrackletStore:

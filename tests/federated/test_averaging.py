@@ -98,6 +98,11 @@ def test_models_of_other_networks_and_weights_that_are_none_are_refused():
         average.add({"weight": torch.zeros(3)}, 1)
     with pytest.raises(ValueError, match="bias is in one model and not in the other"):
         average.add({"weight": torch.zeros(2), "bias": torch.zeros(1)}, 1)
+    overflowing = WeightedAverage()
+    for _ in range(2):
+        overflowing.add({"weight": torch.full((2,), 1e308, dtype=torch.float64)}, 10)
+    with pytest.raises(ValueError, match="the average of weight is NaN or infinite"):
+        overflowing.result()
     for weight in (-1, math.nan, math.inf):
         with pytest.raises(ValueError, match="a client's weight is its number of images"):
             average.add({"weight": torch.zeros(2)}, weight)

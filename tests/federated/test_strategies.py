@@ -119,13 +119,14 @@ def test_replies_nobody_asked_for_weights_that_are_none_and_other_networks_are_r
         strategy.aggregate(state, [reply(strategy, "c", 1.0, 1)])
     with pytest.raises(ValueError, match="'a' answered twice"):
         strategy.aggregate(state, [reply(strategy, "a", 1.0, 1)] * 2)
-    with pytest.raises(ValueError, match="the clients' weights sum to zero"):
-        strategy.aggregate(state, [reply(strategy, "a", 1.0, 0), reply(strategy, "b", 1.0, 0)])
-    assert state.round == 0
-    assert strategy.aggregate(state, [reply(strategy, "a", 1.0, -5), reply(strategy, "b", 1.0, 1)]).left_out == {
-        "a": "it says it trained on -5 images"
+    nothing = strategy.aggregate(state, [reply(strategy, "a", 1.0, 0), reply(strategy, "b", 1.0, True)])
+    assert nothing.repeat
+    assert nothing.left_out == {
+        "a": "it says it trained on 0 images, expected a whole number of at least 1",
+        "b": "it says it trained on True images, expected a whole number of at least 1",
     }
-    with pytest.raises(ValueError, match="need a prefix to share and a quorum"):
+    assert state.round == 0
+    with pytest.raises(ValueError, match="need a prefix to share, a quorum"):
         FedPav(quorum=0)
     with pytest.raises(ValueError, match="no tensor's name begins with 'backbone'"):
         AllowList.of(client_module(0.0, 1), ["backbone"])
@@ -183,3 +184,41 @@ def test_fedface_refuses_proxies_that_are_none_and_does_not_answer_strangers():
         strategy.download(state)
     with pytest.raises(ValueError, match=r"a margin in \(0, 2\) and a rate above 0"):
         FedFace(rate=0.0)
+
+
+def test_a_client_may_say_fewer_images_than_when_it_signed_up_and_never_more():
+    strategy = FedPav(max_images=20)
+    state = strategy.begin(client_module(0.0, 2), ["a", "b"])
+    assert strategy.aggregate(state, [reply(strategy, "a", 1.0, 21), reply(strategy, "b", 1.0, 20)]).left_out == {
+        "a": "it says it trained on 21 images, at most 20 may be (max_images of the strategy)"
+    }
+    assert strategy.aggregate(state, [reply(strategy, "a", 1.0, 5), reply(strategy, "b", 1.0, 3)]).used == ["a", "b"]
+    assert state.signed_up == {"a": 5, "b": 20}
+    assert strategy.aggregate(state, [reply(strategy, "a", 1.0, 6), reply(strategy, "b", 1.0, 20)]).left_out == {
+        "a": "it says it trained on 6 images, it signed up with 5"
+    }
+    with pytest.raises(ValueError, match=r"max_images of at least 1, got .* 0$"):
+        FedPav(max_images=0)
+
+
+def test_proxies_that_overflow_are_refused_like_weights_that_do():
+    strategy = FedFace()
+    state = strategy.begin(client_module(0.0, 2), ["a", "b"])
+    replies = [Reply(client, strategy.allow_list(client_module(1.0, 2)).pick(client_module(1.0, 2)), 1) for client in ("a", "b")]
+    replies[1].tensors["local_proxies"][0, 0] = 3e38
+    report = strategy.aggregate(state, replies)
+    assert report.used == ["a"]
+    assert "local_proxies" in report.left_out["b"]
+
+
+@pytest.mark.parametrize("strategy", [FedPav(), FedUReID(), FedFR(), FedFace()])
+def test_a_client_takes_what_its_server_sends_and_neither_another_networks_nor_what_no_training_leaves(strategy):
+    own = client_module(1.0, 2)
+    sent = strategy.download(strategy.begin(own, ["a"]), "a")
+    strategy.check_download(own, sent)
+    with pytest.raises(ValueError, match=r"the server's message is not of this client's network: network\.conv\.weight"):
+        strategy.check_download(own, {**sent, "network.conv.weight": torch.zeros(4, 3, dtype=torch.float64)})
+    with pytest.raises(ValueError, match=r"the server's message is not of this client's network: .* the first is network\.conv\.weight"):
+        strategy.check_download(own, {name: tensor for name, tensor in sent.items() if name != "network.conv.weight"})
+    with pytest.raises(ValueError, match=r"no training leaves behind: network\.bn\.running_mean is NaN or infinite"):
+        strategy.check_download(own, {**sent, "network.bn.running_mean": torch.full((4,), torch.nan)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
@@ -16,9 +17,9 @@ from lightning_reid.datamodules import FederatedData
 from lightning_reid.federated import FedPav, FedUReID
 from lightning_reid.federated.strategies import ServerState
 from lightning_reid.federation import Client, Federation
-from lightning_reid.federation.client import LocalRound
+from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.federation.local_training import LocalTraining
-from lightning_reid.federation.server import read_server_state, write_server_state
+from lightning_reid.federation.server_state import read_server_state, write_server_state
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.recipes.workshop.round_scores import RoundScores, print_rounds
 
@@ -225,6 +226,62 @@ def test_a_full_disk_names_the_servers_file_and_leaves_it_as_it_was(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+STATE = ServerState(
+    "FedPav",
+    3,
+    {
+        "weight": torch.arange(6.0).reshape(2, 3),
+        "half": torch.ones(2, dtype=torch.bfloat16),
+        "empty": torch.ones(0),
+        "count": torch.tensor(7),
+    },
+    ["a", "b"],
+    "f",
+    {"a": 30},
+)
+
+
+def alike(one: ServerState, other: ServerState) -> bool:
+    tensors = one.tensors.keys() == other.tensors.keys() and all(torch.equal(t, other.tensors[name]) for name, t in one.tensors.items())
+    return tensors and replace(one, tensors={}) == replace(other, tensors={})
+
+
+def test_a_servers_state_comes_back_as_it_was_and_a_bit_of_it_that_flips_is_an_error(tmp_path, caplog):
+    path = tmp_path / "server.safetensors"
+    write_server_state(path, STATE)
+    assert alike(read_server_state(path), STATE)
+    assert caplog.text == ""
+    content = path.read_bytes()
+    for place in (len(content) - 1, len(content) - 12, content.index(b"FedPav") + 2, content.index(b"30}") + 1, content.index(b"crc32")):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ValueError, match=r"server\.safetensors is damaged.*: restore it, or begin anew in another folder"):
+            read_server_state(path)
+
+
+def test_a_servers_state_of_an_earlier_version_is_read_and_told_to_have_no_checksum(tmp_path, caplog):
+    path = tmp_path / "server.safetensors"
+    about = {"strategy": "FedPav", "round": "3", "clients": '["a", "b"]', "federation": "f"}
+    path.write_bytes(save(STATE.tensors, metadata=about))
+    assert alike(read_server_state(path), replace(STATE, signed_up={}))
+    assert [line.split(", ")[0] for line in caplog.messages] == [f"{path} has no checksum"]
+    path.write_bytes(save(STATE.tensors, metadata=about | {"round": "-1"}))
+    with pytest.raises(ValueError, match=r"server\.safetensors is damaged.*it tells of -1 rounds"):
+        read_server_state(path)
+
+
+def test_a_client_does_not_go_back_to_an_earlier_round_nor_on_from_what_no_training_leaves(market_folder, tmp_path):
+    training = LocalTraining(clients(market_folder)[0], FedPav(), tmp_path / "client.ckpt", "cpu")
+    message = FedPav().begin(training.client.module.state_dict(), ["client0"]).tensors
+    training.latest = LocalFit(4, 0, "", 1, 1.0, 1)
+    with pytest.raises(ValueError, match=r"client client0 is asked in round 3 and has done round 4: the message is late, or the server's"):
+        training.fit(LocalRound("a", 3), message)
+    before = {name: tensor.clone() for name, tensor in training.client.module.state_dict().items()}
+    with pytest.raises(ValueError, match=r"no training leaves behind: .*running_var is a variance of -1"):
+        training.fit(LocalRound("a", 5), message | {"network.neck.running_var": -torch.ones_like(message["network.neck.running_var"])})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in training.client.module.state_dict().items())
+    assert not training.file.exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"half", save({"weight": torch.ones(2)}), save({"weight": torch.ones(9)})[:-3]])
 def test_a_damaged_state_of_the_server_is_named_with_the_way_on(tmp_path, content):
     (tmp_path / "server.safetensors").write_bytes(content)
@@ -233,7 +290,7 @@ def test_a_damaged_state_of_the_server_is_named_with_the_way_on(tmp_path, conten
 
 
 @pytest.mark.parametrize(("name", "way_on"), [("scores.json", "tested anew"), ("rounds.json", "without what it tells")])
-@pytest.mark.parametrize("content", ['{"rou', "{}", '{"rounds": 3}'])
+@pytest.mark.parametrize("content", ['{"rou', "{}", '{"rounds": 3}', '{"rounds": [{"report": {"round": -1}, "fits": {}}]}'])
 def test_damaged_accounts_of_a_federation_are_named_with_the_way_on(market_folder, tmp_path, name, way_on, content):
     members = clients(market_folder)
     run = federation(members, tmp_path)
