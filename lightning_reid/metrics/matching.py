@@ -193,8 +193,8 @@ def require_matches(matching: Matching) -> None:
             return
     raise ValueError(
         f"not one of {num_queries} queries has a match among {len(matching.gallery_pids)} gallery images under the protocol"
-        f" {matching.protocol!r}: compare the pids of both (junk is -1), and whether the matches share the query's camera: images of one"
-        " camera alone take the protocol 'no-camera'"
+        f" {matching.protocol!r}: compare the pids of both (junk is -1), and whether the matches share the query's camera. Where all come"
+        " from one camera, the protocol 'no-camera' scores them"
     )
 
 

@@ -64,6 +64,7 @@ class IdentityClassifier(ReIDModule):
             told = (len(before.pids), before.data, len(now.pids), now.data)
             logger.warning("the classifier knew %d people of %s: a new one is made for %d of %s", *told)
             self.classifier = None
+            self.hparams["num_classes"] = None  # of the people before: a checkpoint would be loaded into their classifier
         if self.classifier is None:
             require_built_before_copied(self.trainer, f"{type(self).__name__} num_classes={num_classes}")
             self.classifier = new_classifier(self.network.num_features, num_classes)

@@ -47,12 +47,11 @@ def require_scorable(trainer: pl.Trainer, stage: str, retrieval: RetrievalMetric
     data, part = getattr(trainer, "datamodule", None), "test" if stage == "test" else "val"
     if not isinstance(data, EvaluatedData) or stage == "predict" or (stage == "fit" and not trainer.limit_val_batches):
         return
-    query, gallery = data.evaluation_records("test" if part == "test" else "val")
     try:
-        retrieval.require_scorable(query, gallery)
+        retrieval.require_scorable(*data.evaluation_records("test" if stage == "test" else "val"))
     except ValueError as error:
-        way_on = ", or Trainer(limit_val_batches=0) to train without scores" if stage == "fit" else ""
-        raise ValueError(f"{part}/ scores of {query[0].domain} cannot be taken: {error}{way_on}") from error
+        way_on = ". Or give Trainer(limit_val_batches=0), to train without scores" if stage == "fit" else ""
+        raise ValueError(f"{part}/ scores cannot be taken: {error}{way_on}") from error
 
 
 def require_built_before_copied(trainer: pl.Trainer, remedy: str) -> None:
