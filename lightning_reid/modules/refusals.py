@@ -26,15 +26,15 @@ def is_being_fitted(module: pl.LightningModule) -> bool:
 
 
 def require_trainable_precision(trainer: pl.Trainer) -> None:
-    """Refuse to train weights of half precision: a step smaller than a 256th of a weight leaves it as it is, and losses are sums in it.
+    """Refuse to train weights of half precision: a step that is small beside its weight, below a 500th in bfloat16, is rounded away.
 
     Raises:
         ValueError: The Trainer would.
     """
     if trainer.precision in HALF_WEIGHTS:
         raise ValueError(
-            f"Trainer(precision='{trainer.precision}') keeps weights and losses in half precision, where most steps of a learning rate as"
-            " here change nothing: give precision='bf16-mixed'; to validate, test or predict it is all right"
+            f"Trainer(precision='{trainer.precision}') keeps weights in half precision, where the small steps of training are rounded away:"
+            " give precision='bf16-mixed'; to validate, test or predict it is all right"
         )
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.modules import SupervisedReID
+from lightning_reid.modules import FedUReIDClient, SupervisedReID
 from lightning_reid.records import JUNK_PID
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}}
@@ -58,6 +58,14 @@ def test_half_precision_weights_are_scored_and_their_training_is_refused(subject
         trainer, _ = one.trainer(tmp_path, precision=setting)
         scores.append(trainer.validate(module, one.data(0), verbose=False)[0]["val/mAP"])
     assert scores[1] == pytest.approx(scores[0], abs=0.1)
+
+
+def test_a_client_that_stops_at_what_is_logged_wants_it_logged(subject, tmp_path):
+    one = subject("BUC")
+    with pytest.raises(ValueError, match=r"Trainer\(barebones=True\) logs nothing, and stop_at_precision goes by what is logged"):
+        fit(one, tmp_path, FedUReIDClient(**TINY), barebones=True)
+    _, trainer, _ = fit(one, tmp_path, FedUReIDClient(stop_at_precision=None, **TINY), barebones=True)
+    assert trainer.global_step == 1
 
 
 def test_a_batch_of_one_is_told_before_it_is_normalized(subject, tmp_path):
