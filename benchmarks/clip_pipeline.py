@@ -32,7 +32,7 @@ from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.images import Draw
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.datamodules.readers import read_mars_folder
-from lightning_reid.datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_images
+from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize_images
 from lightning_reid.records import TrackletRecord
 
 MakeBatch = Callable[[Sequence[int]], Tensor]

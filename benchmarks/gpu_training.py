@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
-from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.modules import HSR
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, TargetState
 
 SIDES = {"cuda": 8192, "cpu": 256}

@@ -30,7 +30,8 @@ from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedPedestrians
 from lightning_reid.datamodules.images import Draw, ResizedCrops, TrainImages, collate_images
 from lightning_reid.datamodules.readers import read_market_folder
-from lightning_reid.datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, EvaluationTransform, TrainTransform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform
+from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize_images
 from lightning_reid.records import ImageRecord
 
 SIZES = ((256, 128), (128, 64), (64, 32))

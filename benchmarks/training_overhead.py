@@ -34,9 +34,9 @@ from typing_extensions import override
 from lightning_reid.clustering import inter_camera_pairs
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.datamodules.generated import GeneratedPedestrians
-from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.losses import masked_weighted_triplet_loss, weighted_triplet_loss
 from lightning_reid.modules import HSR
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import TargetState
 
 LOOPS = ("bare", "trainer", "trainer, nothing logged")

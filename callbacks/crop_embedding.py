@@ -15,8 +15,8 @@ from lightning_reid.linking.alignment import EmbedCrops
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.embedding_pass import Precision, embedding_pass
-from lightning_reid.networks.foreign import IMAGENET_MEAN, IMAGENET_STD
 from lightning_reid.networks.video.network import VideoNetwork
+from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 
 def crop_embedder(

@@ -72,16 +72,18 @@ class EvaluationRows(pl.Callback, ABC):
         if not isinstance(data, EvaluatedData):
             raise ValueError(f"{type(self).__name__} wants a datamodule with queries and a gallery, got {type(data).__name__}")
         query, gallery = data.evaluation_records("test" if stage == "test" else "val")
-        sides = ((True, query), (False, gallery))
-        if any(len(rows["indices"][rows["is_query"] == is_query].unique()) < len(part) for is_query, part in sides):
+        of_query, of_gallery = _by_index(rows, True, len(query)), _by_index(rows, False, len(gallery))
+        if of_query is None or of_gallery is None:
             logger.warning("%s is left out: it is for a whole evaluation, and this was of a part of the records", type(self).__name__)
             return
-        parts = [EmbeddedRecords(part, _by_index(rows, is_query, len(part))) for is_query, part in sides]
-        self.use(trainer, pl_module, stage, *parts)
+        self.use(trainer, pl_module, stage, EmbeddedRecords(query, of_query), EmbeddedRecords(gallery, of_gallery))
 
 
-def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor:
+def _by_index(rows: dict[str, Tensor], is_query: bool, count: int) -> Tensor | None:
+    """``[count, D]`` of one side; ``None`` where some of its rows were never embedded."""
     chosen = rows["is_query"] == is_query
+    if len(rows["indices"][chosen].unique()) < count:
+        return None
     ordered = torch.empty(count, rows["embeddings"].shape[1], dtype=rows["embeddings"].dtype)
     ordered[rows["indices"][chosen]] = rows["embeddings"][chosen]
     return ordered

@@ -17,7 +17,7 @@ from lightning_reid.datamodules.images import collate_parts
 from lightning_reid.datamodules.loaders import Collate
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, inter_camera_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
-from lightning_reid.datamodules.transforms import normalize_images
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, InterCameraPairs
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,9 @@ from lightning_reid.datamodules.images import (
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import Collate, PlannedLoader, fixed_loader
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches, shard_rows
-from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform
 from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, ReIDDataset, Splits
 
 

@@ -17,8 +17,8 @@ from lightning_reid.datamodules.identity_split import identity_split, labeled_sh
 from lightning_reid.datamodules.loaders import Collate
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
-from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.datamodules.unlabeled_views import add_soft_labels, collate_with_views, view_batches
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import JUNK_PID, ImageRecord, ReIDDataset, TargetState
 
 logger = logging.getLogger(__name__)

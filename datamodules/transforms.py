@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from lightning_reid.normalization import IMAGENET_MEAN
+
 ImageTransform = Callable[[Tensor], Tensor]
 """``[3, h, w]`` uint8 of any size to ``[3, H, W]`` uint8 of the network's size."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 ERASED_AREA = (0.02, 0.4)
 """Smallest and largest share of the image that random erasing covers."""
@@ -122,17 +120,6 @@ def erase_rectangle(image: Tensor) -> None:
             fill = torch.tensor([round(255 * channel) for channel in IMAGENET_MEAN], dtype=image.dtype).view(3, 1, 1)
             image[:, top : top + erased_height, left : left + erased_width] = fill
             return
-
-
-def normalize_images(images: Tensor) -> Tensor:
-    """Turn uint8 ``[B, 3, H, W]`` into float32 with ImageNet mean and standard deviation, on the images' device.
-
-    Runs on whole batches where the network is: a quarter of the bytes travel.
-    """
-    scale = 1 / (255 * torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1))
-    shift = torch.tensor([-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)], device=images.device).view(3, 1, 1)
-    # converted first: arithmetic between uint8 and float tensors takes a path ten times slower on a CPU
-    return images.float().mul_(scale).add_(shift)
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from lightning_reid.datamodules.readers.corrections import corrected, read_corre
 from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches
 from lightning_reid.datamodules.sparse_tracklets import one_tracklet_per_person
 from lightning_reid.datamodules.tracklet_check import require_readable_frames, without_unreadable_frames
-from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.metrics import ProtocolStamp
+from lightning_reid.normalization import normalize_images
 from lightning_reid.packed_tracklets.format import Encoding, picture_masks
 from lightning_reid.records import Splits, TrackletDataset, TrackletRecord
 

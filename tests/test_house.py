@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from house import FOLDERS, ROOT
 
-CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records"}
+CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records", "normalization"}
 MAY_IMPORT = {
     "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     **dict.fromkeys(CORE, CORE),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -53,6 +54,13 @@ def run_block(data_root, tmp_path, monkeypatch):
         return names
 
     return run
+
+
+def test_a_trainer_takes_modules_of_its_own_distribution_alone_and_says_what_the_readme_quotes(tmp_path):
+    (quoted,) = re.findall(r'"(`model` must be a .*?)"', README)
+    of_the_other = type("SupervisedReID", (torch.nn.Module,), {})  # which is no LightningModule of this Trainer's either
+    with pytest.raises(TypeError, match=f"^{re.escape(quoted)}$"):
+        pl.Trainer(default_root_dir=tmp_path, **QUIET).fit(of_the_other())
 
 
 def test_every_block_is_run_below():

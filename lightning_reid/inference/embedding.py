@@ -20,11 +20,12 @@ from typing_extensions import override
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
-from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
 from lightning_reid.files import write_atomically
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.embedding_pass import embedding_pass
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import JUNK_PID, ImageRecord
 
 logger = logging.getLogger(__name__)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from lightning_reid.records import DISTRACTOR_PID, JUNK_PID
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, AnyRecord
 
 ProtocolName = Literal["market", "mars", "mars-excluding-queries", "mars-corrected", "no-camera", "leave-one-out"]
 
 CAMERA_PROTOCOLS = ("market", "mars", "mars-excluding-queries", "mars-corrected")
 """Those that take the query's own camera out, and hence need camids."""
+
+
+_QUERIES_AT_ONCE = 256
 
 
 class Matching:
@@ -87,6 +91,20 @@ class Matching:
         self._distractors = (self.gallery_pids == DISTRACTOR_PID).nonzero().flatten()
         self._sorted_pids, self._columns = self._columns_by_pid()
 
+    @classmethod
+    def of_records(cls, query: Sequence[AnyRecord], gallery: Sequence[AnyRecord], protocol: ProtocolName) -> Matching:
+        """The matching of the records that are to be embedded, by their labels."""
+        pids, camids, second = (
+            [torch.tensor([getattr(record, name, JUNK_PID) for record in side]) for side in (query, gallery)]
+            for name in ("pid", "camid", "second_pid")
+        )
+        corrected = protocol == "mars-corrected"
+        return cls(
+            *(pids[0], pids[1], camids[0], camids[1], protocol),
+            query_second_pids=second[0] if corrected else None,
+            gallery_second_pids=second[1] if corrected else None,
+        )
+
     def _columns_by_pid(self) -> tuple[Tensor, Tensor]:
         """Ascending pids, and the gallery position of each; positions with a second identity stand there twice."""
         sorted_pids, columns = self.gallery_pids.sort(stable=True)
@@ -160,6 +178,24 @@ class Matching:
         if self.protocol == "leave-one-out":
             return queries == columns
         return torch.zeros_like(columns, dtype=torch.bool)
+
+
+def require_matches(matching: Matching) -> None:
+    """Refuse to score queries of which not one has a match: the metric does, and whoever trains for its scores, before that.
+
+    Raises:
+        ValueError: Not one has.
+    """
+    num_queries = len(matching.query_pids)
+    for start in range(0, num_queries, _QUERIES_AT_ONCE):
+        _, _, ignored = matching.pairs(start, min(start + _QUERIES_AT_ONCE, num_queries))
+        if not ignored.all():
+            return
+    raise ValueError(
+        f"not one of {num_queries} queries has a match among {len(matching.gallery_pids)} gallery images under the protocol"
+        f" {matching.protocol!r}: compare the pids of both (junk is -1), and whether the matches share the query's camera. Where all come"
+        " from one camera, the protocol 'no-camera' scores them"
+    )
 
 
 def _check_camids(camids: Tensor | None, name: str, pids: Tensor, protocol: str) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.metrics.matching import Matching, ProtocolName
+from lightning_reid.metrics.matching import Matching, ProtocolName, require_matches
 from lightning_reid.metrics.ranks import ranks_in_chunk
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores, scores_from_ranks
@@ -175,12 +175,8 @@ def _checked_chunks(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _score(chunks: Iterable[Tensor], matching: Matching, ap: AveragePrecisionRule, max_rank: int) -> RetrievalScores:
+    require_matches(matching)
     queries, ranks = _ranks_of_matches(chunks, matching)
-    if not len(queries):
-        raise ValueError(
-            f"not one of {len(matching.query_pids)} queries has a match among {len(matching.gallery_pids)} gallery images under the "
-            f"protocol {matching.protocol!r}: compare the pids of both (junk is -1), and whether the matches share the query's camera"
-        )
     return scores_from_ranks(queries, ranks, matching.query_pids.cpu(), ap, max_rank)
 
 

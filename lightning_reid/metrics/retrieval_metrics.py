@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,12 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
-from lightning_reid.metrics.matching import ProtocolName
+from lightning_reid.metrics.matching import Matching, ProtocolName, require_matches
 from lightning_reid.metrics.retrieval import check_options, retrieval_scores
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores
 from lightning_reid.metrics.similarity import MetricName
 from lightning_reid.metrics.stamp import ProtocolStamp
-from lightning_reid.records import JUNK_PID
+from lightning_reid.records import JUNK_PID, AnyRecord
 
 
 class RetrievalMetrics(Metric):
@@ -109,6 +110,14 @@ class RetrievalMetrics(Metric):
             raise ValueError(f"need embeddings [B, D] and [B] of everything else, got {shapes}")
         for name, rows in batch.items():
             getattr(self, name).append(rows.detach())
+
+    def require_scorable(self, query: Sequence[AnyRecord], gallery: Sequence[AnyRecord]) -> None:
+        """Refuse what ``compute`` would refuse by the labels alone: before anything is embedded, or trained.
+
+        Raises:
+            ValueError: As ``Matching``, or no query has a match.
+        """
+        require_matches(Matching.of_records(query, gallery, self.protocol))
 
     @override
     def compute(self) -> dict[str, Tensor]:

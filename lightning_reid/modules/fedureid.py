@@ -39,6 +39,12 @@ class FedUReIDClient(BottomUpReID):
             raise ValueError(f"the precision that ends a fit lies in (0, 1], got {stop_at_precision}")
 
     @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.trainer.barebones and self.hparams["stop_at_precision"] is not None:
+            raise ValueError("Trainer(barebones=True) logs nothing, and stop_at_precision goes by what is logged: leave one of them out")
+
+    @override
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         enough = self.hparams["stop_at_precision"]

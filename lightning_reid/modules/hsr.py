@@ -12,6 +12,7 @@ from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
+from lightning_reid.modules.refusals import is_being_fitted, require_built_before_copied
 from lightning_reid.protocols import PartlyLabeledData
 
 
@@ -62,15 +63,17 @@ class HSR(PseudoIdentityLearning):
             self.classifier = new_classifier(self.network.num_features, max_clusters)
 
     @override
-    def setup(self, stage: str) -> None:
-        if stage != "fit":
+    def configure_model(self) -> None:
+        """Build the classifier, with as many rows as there can be clusters."""
+        if not is_being_fitted(self):
             return
         data = self.target_data()
         if isinstance(data, PartlyLabeledData):
             raise ValueError(f"HSR knows no labeled identities, which {type(data).__name__} has: fit SGCDPL on it")
         if self.classifier is None:
-            num_images = len(data.target_records)
-            self.classifier = new_classifier(self.network.num_features, max(2, num_images // self.hparams["min_samples"]))
+            capacity = max(2, len(data.target_records) // self.hparams["min_samples"])
+            require_built_before_copied(self.trainer, f"HSR max_clusters={capacity}")
+            self.classifier = new_classifier(self.network.num_features, capacity)
 
     def start_from(self, source_model: ImageReIDModule) -> Self:
         """Take over the network of a module that was trained on the labeled source; the same architecture."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.modules.classifier import built, classifier_like, new_classifier
+from lightning_reid.modules.refusals import is_being_fitted, require_built_before_copied
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.protocols import LabeledData, NamedPeople
@@ -39,7 +40,12 @@ class IdentityClassifier(ReIDModule):
     @override
     def setup(self, stage: str) -> None:
         self._fitted_on = None
-        if stage != "fit":
+        super().setup(stage)
+
+    @override
+    def configure_model(self) -> None:
+        """Build the classifier of the people that are to be fitted; callbacks that average weights ask for it before ``setup``."""
+        if not is_being_fitted(self):
             return
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, NamedPeople):
@@ -58,7 +64,9 @@ class IdentityClassifier(ReIDModule):
             told = (len(before.pids), before.data, len(now.pids), now.data)
             logger.warning("the classifier knew %d people of %s: a new one is made for %d of %s", *told)
             self.classifier = None
+            self.hparams["num_classes"] = None  # of the people before: a checkpoint would be loaded into their classifier
         if self.classifier is None:
+            require_built_before_copied(self.trainer, f"{type(self).__name__} num_classes={num_classes}")
             self.classifier = new_classifier(self.network.num_features, num_classes)
         if self.classifier.out_features != num_classes:
             raise ValueError(

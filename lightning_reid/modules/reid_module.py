@@ -13,15 +13,17 @@ from lightning_fabric.utilities.data import sized_len
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
+from lightning_reid.modules.refusals import require_normalized_first, require_scorable, require_several, require_trainable_precision
+from lightning_reid.modules.schedule import EpochFactor
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
 from lightning_reid.networks.archives import require_whole
+from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.told_architecture import check_told_checkpoint
@@ -97,6 +99,26 @@ class ReIDModule(pl.LightningModule, ABC):
         self.channel_plan: ChannelPlan | None = None
         self._draws, self._seed = StepDraws(), 0
 
+    @property
+    def backbone(self) -> Backbone:
+        """The network up to its feature map: what Lightning's ``BackboneFinetuning`` freezes at first."""
+        return self.network.backbone
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Refuse what could not be right, and build what the data decide.
+
+        It is built here already, and ``configure_model``, which Lightning calls next, finds it done: there tensors are made on the device
+        and in the precision of the Trainer, and the same seed would give other weights on each.
+
+        Raises:
+            ValueError: The Trainer's precision, or the labels that scores are taken by.
+        """
+        if stage == "fit":
+            require_trainable_precision(self.trainer)
+        require_scorable(self.trainer, stage, self.retrieval)
+        self.configure_model()
+
     def materialize(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
 
@@ -171,6 +193,8 @@ class ReIDModule(pl.LightningModule, ABC):
 
     @override
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        require_several(batch)
+        require_normalized_first(batch, batch_idx)
         self._draws.begin(self.device, self._seed, self.current_epoch, batch_idx, self.global_rank)
 
     @override
@@ -180,10 +204,12 @@ class ReIDModule(pl.LightningModule, ABC):
     @override
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """``embeddings [B, D]`` of a batch, not L2-normalized, with the ``indices`` and ``is_query`` ``[B]`` that say whose they are."""
+        require_normalized_first(batch, batch_idx)
         return {"embeddings": self.embed_batch(batch).embedding, "indices": batch["indices"], "is_query": batch["is_query"]}
 
     @override
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        require_normalized_first(batch, batch_idx)
         embeddings = self.embed_batch(batch).embedding
         rows = (batch["pids"], batch["camids"], batch["indices"], batch["is_query"], batch.get("second_pids"))
         self.retrieval.update(embeddings, *rows)
@@ -227,7 +253,7 @@ class ReIDModule(pl.LightningModule, ABC):
         optimizer: torch.optim.Optimizer = (
             torch.optim.SGD(parameters, momentum=0.9, **options) if sgd else torch.optim.Adam(parameters, **options)
         )
-        return {"optimizer": optimizer, "lr_scheduler": LambdaLR(optimizer, self._lr_factor)}
+        return {"optimizer": optimizer, "lr_scheduler": EpochFactor(optimizer, self._lr_factor)}
 
     def _lr_factor(self, epoch: int) -> float:
         warmup = self.hparams["warmup_epochs"]

@@ -13,6 +13,7 @@ from lightning_reid.losses import augmented_triplet_loss, batch_hard_triplet_los
 from lightning_reid.losses.augmented_triplet import NegativeChoice
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
+from lightning_reid.modules.refusals import is_being_fitted, require_built_before_copied
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.protocols import PartlyLabeledData
 
@@ -68,8 +69,9 @@ class SGCDPL(PseudoIdentityLearning):
             raise ValueError(f"max_clusters and iteration_epochs must be None or at least 1, got {max_clusters} and {iteration_epochs}")
 
     @override
-    def setup(self, stage: str) -> None:
-        if stage != "fit":
+    def configure_model(self) -> None:
+        """Build the classifier, of the labeled identities and as many clusters as there can be."""
+        if not is_being_fitted(self):
             return
         data = self.target_data()
         if not isinstance(data, PartlyLabeledData):
@@ -77,6 +79,7 @@ class SGCDPL(PseudoIdentityLearning):
                 f"SGCDPL wants labeled identities beside unlabeled images: fit it on a SemiSupervisedDataModule, got {type(data).__name__}"
             )
         if self.classifier is None:
+            require_built_before_copied(self.trainer, "SGCDPL the classifier of a module that was fitted (start_from)")
             self.num_fixed = data.num_classes
             capacity = self.hparams["max_clusters"] or len(data.target_records)
             # of the run's seed alone: how much the global generator has given by now depends on the number of processes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.normalization import as_network_input
 
 PoolingName = Literal["avg", "gem"]
 NeckName = Literal["bnneck", "none"]
@@ -72,10 +74,15 @@ class EmbeddingNetwork(nn.Module):
         """D, the length of an embedding."""
         return self.backbone.num_features
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights, and of what it computes with outside of autocast."""
+        return next(self.parameters()).dtype
+
     @override
     def forward(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
-        """Embed normalized images ``[B, 3, H, W]``; ``with_parts`` also pools the upper and the lower half."""
-        feature_map = self.backbone(images)
+        """Embed images ``[B, 3, H, W]``, uint8 or normalized; ``with_parts`` also pools the upper and the lower half."""
+        feature_map = self.backbone(as_network_input(images, self.dtype))
         pooled = self.pooling(feature_map)
         return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map) if with_parts else None)
 

@@ -15,6 +15,7 @@ from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.told_architecture import check_told_module, check_told_options, check_told_size
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
+from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {
     (True, (3, 8, 36, 3)): "resnet152",
 }
 """By bottleneck blocks or not, and blocks per stage."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 FAST_REID_NAMES = {
     "backbone.": "backbone.trunk.",

@@ -15,6 +15,7 @@ from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network, trained_image_size
 from lightning_reid.networks.weights import read_checkpoint, read_state_dict
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import TrainedPeople
 
 CHECKPOINT_SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".safetensors")
@@ -77,7 +78,9 @@ class Teacher(nn.Module):
     @override
     @torch.no_grad()
     def forward(self, images: Tensor) -> TeacherOutput:
-        """Normalized images ``[B, 3, H, W]`` of any size to embeddings and logits."""
+        """Images ``[B, 3, H, W]`` of any size, uint8 or normalized, to embeddings and logits."""
+        if images.dtype == torch.uint8:  # before they are resized: floats of half precision are not, on a CPU
+            images = normalize_images(images)
         if self.image_size is not None and tuple(images.shape[2:]) != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
         embedding: Tensor = self.network(images).embedding

@@ -21,7 +21,8 @@ from lightning_reid.datamodules.images import (
     require_readable,
     without_unreadable,
 )
-from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, normalize_images, resized, seeded, shifted
+from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, resized, seeded, shifted
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord
 
 

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
-from lightning_reid.datamodules.transforms import EvaluationTransform, normalize_images
+from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.normalization import normalize_images
 
 
 @pytest.fixture(scope="module")

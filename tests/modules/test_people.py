@@ -62,6 +62,16 @@ def test_on_other_people_a_loaded_module_gets_a_new_classifier_and_it_is_said(tr
     assert module.people == data_people(duke_folder, val_identities=0)
 
 
+def test_a_new_classifier_is_saved_and_loaded_though_the_one_before_was_of_num_classes(trained, duke_folder, tmp_path):
+    module = SupervisedReID.load_from_checkpoint(trained(val_identities=0), num_classes=10)
+    fitting = trainer(tmp_path)
+    fitting.fit(module, data(duke_folder, val_identities=0))
+    fitting.save_checkpoint(tmp_path / "of_duke.ckpt")
+    loaded = load(str(tmp_path / "of_duke.ckpt"))
+    assert torch.equal(loaded.classifier.weight, module.classifier.weight)
+    assert loaded.people == data_people(duke_folder, val_identities=0)
+
+
 def data_people(folder, **options):
     one = data(folder, **options)
     one.setup()

@@ -25,6 +25,9 @@ class Drawing(ReIDModule):
         self.weight = nn.Parameter(torch.zeros(4))
         self.masks: list[torch.Tensor] = []
 
+    def setup(self, stage):
+        pass
+
     def embed_batch(self, batch):
         raise NotImplementedError
 

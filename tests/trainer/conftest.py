@@ -28,8 +28,9 @@ from lightning_reid.datamodules.clip_sampling import rrs_train_frames
 from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.samplers import identity_batches, inter_camera_batches, shuffled_batches
-from lightning_reid.datamodules.transforms import TrainTransform, normalize_images, resized, seeded
+from lightning_reid.datamodules.transforms import TrainTransform, resized, seeded
 from lightning_reid.modules import HSR, SGCDPL, BottomUpReID, SupervisedReID, VideoReID
+from lightning_reid.normalization import normalize_images
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}}
 SIZE = (16, 8)

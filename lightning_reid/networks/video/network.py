@@ -13,6 +13,7 @@ from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
 from lightning_reid.networks.stages import stages_of
+from lightning_reid.normalization import as_network_input
 
 ClipPoolingName = Literal["avg", "max"]
 
@@ -82,7 +83,7 @@ class VideoNetwork(EmbeddingNetwork):
             )
         batch, length = clips.shape[:2]
         require_halvings(length, len(self.halved_after))
-        frames = self._through(self.stages.stem, clips.flatten(0, 1))
+        frames = self._through(self.stages.stem, as_network_input(clips, self.dtype).flatten(0, 1))
         for number, stage in enumerate(self.stages.stages, start=1):
             frames = self._through(stage.entry, frames)
             attention = self.attention_after(number)
@@ -100,7 +101,7 @@ class VideoNetwork(EmbeddingNetwork):
     def forward(  # type: ignore[override]  # masks come second, as clips come with them; an image network has none
         self, clips: Tensor, masks: Tensor | None = None, *, with_parts: bool = False
     ) -> EmbeddingOutput:
-        """Embed normalized clips: ``[B, D]`` before and after the neck.
+        """Embed clips, uint8 or normalized: ``[B, D]`` before and after the neck.
 
         Args:
             clips: ``[B, T, 3, H, W]``.

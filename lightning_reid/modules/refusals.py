@@ -1,0 +1,95 @@
+"""What a Trainer, its callbacks or its data would do wrong, told before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from lightning_reid.metrics import RetrievalMetrics
+from lightning_reid.normalization import require_normalized
+from lightning_reid.protocols import EvaluatedData
+
+HALF_WEIGHTS = ("16-true", "bf16-true")
+
+
+def is_being_fitted(module: pl.LightningModule) -> bool:
+    """Whether a module is in the hands of a Trainer that fits it, not of one that scores it, nor of nobody."""
+    try:
+        return module.trainer.state.fn == TrainerFn.FITTING
+    except RuntimeError:  # how Lightning says that there is no Trainer: a checkpoint is loaded by hand
+        return False
+
+
+def require_trainable_precision(trainer: pl.Trainer) -> None:
+    """Refuse to train weights of half precision: a step that is small beside its weight, below a 500th in bfloat16, is rounded away.
+
+    Raises:
+        ValueError: The Trainer would.
+    """
+    if trainer.precision in HALF_WEIGHTS:
+        raise ValueError(
+            f"Trainer(precision='{trainer.precision}') keeps weights in half precision, where the small steps of training are rounded away:"
+            " give precision='bf16-mixed'; to validate, test or predict it is all right"
+        )
+
+
+def require_scorable(trainer: pl.Trainer, stage: str, retrieval: RetrievalMetrics) -> None:
+    """Refuse what a validation or a test could not score by its labels alone, before hours of training.
+
+    Raises:
+        ValueError: There is no query or no gallery, or no query has a match under the protocol.
+    """
+    data, part = getattr(trainer, "datamodule", None), "test" if stage == "test" else "val"
+    if not isinstance(data, EvaluatedData) or stage == "predict" or (stage == "fit" and not trainer.limit_val_batches):
+        return
+    try:
+        retrieval.require_scorable(*data.evaluation_records("test" if stage == "test" else "val"))
+    except ValueError as error:
+        way_on = ". Or give Trainer(limit_val_batches=0), to train without scores" if stage == "fit" else ""
+        raise ValueError(f"{part}/ scores cannot be taken: {error}{way_on}") from error
+
+
+def require_built_before_copied(trainer: pl.Trainer, remedy: str) -> None:
+    """Refuse a callback that has copied a module before its classifier was built: it would average everything else.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if any(isinstance(callback, StochasticWeightAveraging) for callback in getattr(trainer, "callbacks")):  # noqa: B009
+        raise ValueError(
+            "StochasticWeightAveraging copies a module before its classifier is built, and would not average the classifier:"
+            f" give {remedy}, or take EMAWeightAveraging"
+        )
+
+
+def require_several(batch: Any) -> None:
+    """Refuse a training batch of one, which has no variance to be normalized by, and no pair.
+
+    Raises:
+        ValueError: It is of one.
+    """
+    if any(len(pictures) == 1 for pictures in _pictures(batch)):
+        raise ValueError(
+            "a training batch holds 1 image or tracklet, and BatchNorm needs at least 2 to normalize over: raise the batch size"
+            " (p, k or batch_size of the datamodule), and give a DataLoader of your own drop_last=True"
+        )
+
+
+def require_normalized_first(batch: Any, batch_idx: int) -> None:
+    """``require_normalized`` of the first batch of an epoch: looking at each would hold up the device.
+
+    Raises:
+        ValueError: As there.
+    """
+    if batch_idx == 0:
+        for pictures in _pictures(batch):
+            require_normalized(pictures)
+
+
+def _pictures(batch: Any) -> list[Tensor]:
+    return [batch[name] for name in ("images", "clips") if name in batch] if isinstance(batch, Mapping) else []
