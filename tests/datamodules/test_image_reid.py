@@ -105,7 +105,7 @@ def test_data_without_a_test_part_can_be_trained_on_but_not_scored(market_folder
         lambda table, **options: SemiSupervisedDataModule(table, labeled=2, **options).read(),
         lambda table, **options: CrossDomainDataModule(source=table, target=table, **options).read(),
         lambda table, **options: CrossDomainDataModule(source=table, target=table, **options).source.read(),
-        lambda table, **options: FederatedData([table], **options).setup(),
+        lambda table, **options: FederatedData([table], split="identity", num_clients=2, p=2, **options).setup(),
     ],
     ids=["image", "unlabeled", "semi-supervised", "target", "source", "federated"],
 )
