@@ -205,7 +205,8 @@ def require_files(paths: Iterable[str], listed_in: str) -> None:
             if name not in present or not holds_file(present[name]):
                 missing.append(os.path.join(folder, name))  # noqa: PTH118
     if missing:
-        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others")
+        hint = ": write / between folders" if "\\" in missing[0] and os.sep == "/" else ""
+        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others{hint}")
 
 
 def require_identified(query: Iterable[ImageRecord | TrackletRecord]) -> None:

@@ -154,6 +154,9 @@ def test_a_missing_image_and_a_missing_table_are_named(table):
     write(table, HEADING + ROWS + "gone/d.jpg,1,1,train,,\nc2.jpg,1,1,train,,\n")
     with pytest.raises(FileNotFoundError, match=r"gone/d.jpg is listed in .*office.csv but not there, nor are 1 others"):
         read_table(table)
+    write(table, HEADING + ROWS.replace("a/", "a\\"))
+    with pytest.raises(FileNotFoundError, match=r"nor are 1 others: write / between folders"):
+        read_table(table)
     with pytest.raises(FileNotFoundError, match=r"there is no table .*none.csv; expected a CSV or Parquet file with the columns path"):
         read_table(table.with_name("none.csv"))
 
