@@ -34,7 +34,7 @@ def load_image(path: str) -> Tensor:
     What is damaged within a JPEG, and not cut short, cannot be noticed: a wrong byte gives other or gray pixels, which are data like any.
     Of 300 JPEGs with a changed bit, a changed byte or up to 64 zeros among the pixels 298 came out with other pixels; Pillow raised for
     3 of them, torchvision for 4, and libjpeg warned of 109, on standard error alone, which threads share. Where copies may be damaged,
-    compare their checksums with those of the originals. Of a PNG every part has a checksum, of WebP and BMP none.
+    compare their checksums with those of the originals. Of a PNG every part has a checksum, of other formats none has.
 
     Args:
         path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.
