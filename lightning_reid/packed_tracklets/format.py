@@ -2,8 +2,7 @@
 
 Tensors of a file: ``pictures [F, 4]`` int32, and the frames; with the encoding ``raw`` as ``frames [F, 3, H, W]`` uint8 RGB, with ``jpeg``
 as ``jpeg`` uint8, the JPEG files one after another, and ``offsets [F + 1]`` int64, where each begins. Its metadata tell ``encoding``,
-``height``, ``width`` and whatever the writer added. ``sums [F]`` uint64 has a checksum of each frame, and ``checksum`` of the metadata one
-of these, the offsets and the other metadata: damage to what is read is noticed, and what is not read costs nothing.
+``height``, ``width`` and whatever the writer added.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -22,7 +21,6 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from lightning_reid.files import write_atomically
-from lightning_reid.packed_tracklets.checksums import NO_OFFSETS, frame_sum, head_sum
 
 Encoding = Literal["raw", "jpeg"]
 """``raw``: the pixels themselves, read without decoding; ``jpeg``: some ten times smaller, a decoder's time and loss."""
@@ -30,7 +28,7 @@ Encoding = Literal["raw", "jpeg"]
 JPEG_QUALITY = 95
 """Of the encoding ``jpeg``: a second compression at this quality changes a photograph by about a gray level."""
 
-_OWN_METADATA = ("encoding", "height", "width", "checksum")
+_OWN_METADATA = ("encoding", "height", "width")
 _WAY_ON = "Delete the file, it is made again"
 
 Pixels = npt.NDArray[np.uint8]
@@ -83,20 +81,9 @@ def write_packed_tracklet(
         files = [encoded_jpeg(frame) for frame in pixels]
         tensors["jpeg"] = np.concatenate(files)
         tensors["offsets"] = np.cumsum([0, *map(len, files)], dtype=np.int64)
-    stored = pixels if encoding == "raw" else files
-    tensors["sums"] = np.array([frame_sum(frame, box) for frame, box in zip(stored, tensors["pictures"])], dtype=np.uint64)
     told = {"encoding": encoding, "height": str(height), "width": str(width), **(metadata or {})}
-    told["checksum"] = head_sum(told, tensors["sums"], tensors.get("offsets", NO_OFFSETS))
     content = save(tensors, told)  # not save_file: on a full disk that raises no OSError
     write_atomically(path, lambda draft: draft.write_bytes(content))
-
-
-class _Head(NamedTuple):
-    """What is read of a file before its frames: its metadata, the checksums of its frames, and where each begins."""
-
-    told: Mapping[str, str]
-    sums: npt.NDArray[Any]
-    offsets: npt.NDArray[Any]
 
 
 class PackedTracklet:
@@ -123,25 +110,25 @@ class PackedTracklet:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @property
+    @cached_property
     def num_frames(self) -> int:
         """F, the number of frames of the tracklet."""
-        return len(self._head.sums)
+        return int(self._open().get_slice("pictures").get_shape()[0])
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of every frame, in pixels."""
-        return int(self._head.told["height"]), int(self._head.told["width"])
+        return int(self._told["height"]), int(self._told["width"])
 
     @property
     def encoding(self) -> str:
         """How frames are stored: ``"raw"`` or ``"jpeg"``."""
-        return self._head.told["encoding"]
+        return self._told["encoding"]
 
     @property
     def metadata(self) -> dict[str, str]:
         """The metadata that the writer added, by name."""
-        return {name: value for name, value in self._head.told.items() if name not in _OWN_METADATA}
+        return {name: value for name, value in self._told.items() if name not in _OWN_METADATA}
 
     def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Read chosen frames, and nothing else of the file; a frame that is asked for several times is read once.
@@ -159,51 +146,36 @@ class PackedTracklet:
         distinct, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if len(distinct) and not 0 <= distinct[0] <= distinct[-1] < self.num_frames:
             raise IndexError(f"{self.path} has frames 0 to {self.num_frames - 1}, asked for {distinct[0]} to {distinct[-1]}")
+        frames = self._raw_frames(file, distinct) if self.encoding == "raw" else self._decoded_frames(file, distinct)
         pictures = file.get_slice("pictures")[:]
-        frames = np.empty((len(distinct), 3, *self.image_size), dtype=np.uint8)
-        for place, index in enumerate(distinct.tolist()):
-            try:
-                stored = self._stored(file, index)
-            except (SafetensorError, TypeError, ValueError) as error:  # what it raises of frames that are not there
-                raise ValueError(f"{self.path} is no whole packed tracklet: {error}. {_WAY_ON}") from error
-            if frame_sum(stored, pictures[index]) != self._head.sums[index]:
-                raise ValueError(f"{self.path}: frame {index} is damaged, its checksum is wrong. {_WAY_ON}")
-            frames[place] = stored if self.encoding == "raw" else self._decoded(index, stored)
         if len(places) == len(distinct) and (places[1:] > places[:-1]).all():
             return torch.from_numpy(frames), torch.from_numpy(pictures[distinct])
         return torch.from_numpy(frames[places]), torch.from_numpy(pictures[distinct[places]])
 
-    def _stored(self, file: Any, index: int) -> Pixels:
-        if self.encoding == "raw":
-            frame: Pixels = file.get_slice("frames")[index : index + 1][0]
-            return frame
-        begin, end = self._head.offsets[index : index + 2].tolist()
-        content: Pixels = file.get_slice("jpeg")[begin:end]
-        return content
+    def _raw_frames(self, file: Any, indices: npt.NDArray[np.int64]) -> Pixels:
+        stored = file.get_slice("frames")
+        frames = np.empty((len(indices), 3, *self.image_size), dtype=np.uint8)
+        for place, index in enumerate(indices.tolist()):
+            frames[place] = stored[index : index + 1][0]
+        return frames
 
-    def _decoded(self, index: int, content: Pixels) -> Pixels:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-        if image is None or image.shape[:2] != self.image_size:
-            raise ValueError(f"{self.path}: frame {index} is no JPEG of {self.image_size} pixels. {_WAY_ON}")
-        return np.asarray(image.transpose(2, 0, 1), dtype=np.uint8)
+    def _decoded_frames(self, file: Any, indices: npt.NDArray[np.int64]) -> Pixels:
+        stored, offsets = file.get_slice("jpeg"), file.get_slice("offsets")[:]
+        frames = np.empty((len(indices), 3, *self.image_size), dtype=np.uint8)
+        for place, index in enumerate(indices.tolist()):
+            image = cv2.imdecode(stored[int(offsets[index]) : int(offsets[index + 1])], cv2.IMREAD_COLOR_RGB)
+            if image is None or image.shape[:2] != self.image_size:
+                raise ValueError(f"{self.path}: frame {index} is no JPEG of {self.image_size} pixels. {_WAY_ON}")
+            frames[place] = image.transpose(2, 0, 1)
+        return frames
 
     @cached_property
-    def _head(self) -> _Head:
-        file = self._open()
-        told: dict[str, str] = file.metadata() or {}
+    def _told(self) -> dict[str, str]:
+        told: dict[str, str] = self._open().metadata() or {}
         missing = [name for name in _OWN_METADATA if name not in told]
         if missing:
-            raise ValueError(
-                f"{self.path} is no packed tracklet, or of an earlier version: its metadata lack {', '.join(missing)}. {_WAY_ON}"
-            )
-        names = set(file.keys())
-        needed = {"pictures", "sums", *(("frames",) if told["encoding"] == "raw" else ("jpeg", "offsets"))}
-        if not needed <= names:
-            raise ValueError(f"{self.path} is no whole packed tracklet: it lacks {', '.join(sorted(needed - names))}. {_WAY_ON}")
-        head = _Head(told, file.get_tensor("sums"), file.get_tensor("offsets") if "offsets" in names else NO_OFFSETS)
-        if head_sum(*head) != told["checksum"]:
-            raise ValueError(f"{self.path} is damaged, the checksum of its head is wrong. {_WAY_ON}")
-        return head
+            raise ValueError(f"{self.path} is no packed tracklet: its metadata lack {', '.join(missing)}. {_WAY_ON}")
+        return told
 
     def _open(self) -> Any:
         # opened anew each time: a handle held by each of MARS' 20,000 tracklets is more than a process may have, and none can be pickled

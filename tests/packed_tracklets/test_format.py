@@ -69,30 +69,8 @@ def test_only_the_frames_that_are_asked_for_are_looked_at(tmp_path):
     assert content.count(fourth) == 1
     path.write_bytes(content.replace(fourth, bytes(len(fourth))))
     PackedTracklet(path).read([0, 1, 2, 4, 5, 6])
-    with pytest.raises(ValueError, match=r"a\.safetensors: frame 3 is damaged, its checksum is wrong\. Delete the file"):
+    with pytest.raises(ValueError, match=r"a\.safetensors: frame 3 is no JPEG of \(16, 8\) pixels"):
         PackedTracklet(path).read([2, 3])
-
-
-@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_a_flipped_bit_anywhere_is_an_error_or_changes_nothing(tmp_path, encoding):
-    path = tmp_path / "a.safetensors"
-    write_packed_tracklet(path, FRAMES[:, :, :5, :3], encoding=encoding, metadata={"content": "abc"})
-    content, whole = path.read_bytes(), PackedTracklet(path).read(range(7))
-    generator = np.random.default_rng(0)
-    errors = 0
-    for place, bit in zip(generator.integers(0, len(content), 200), generator.integers(0, 8, 200)):
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << bit
-        path.write_bytes(damaged)
-        try:
-            read, metadata = PackedTracklet(path).read(range(7)), PackedTracklet(path).metadata
-        except ValueError as error:
-            assert "a.safetensors" in str(error)  # noqa: PT017
-            errors += 1
-            continue
-        assert all(torch.equal(one, other) for one, other in zip(read, whole))
-        assert metadata == {"content": "abc"}
-    assert errors > 150
 
 
 def test_picture_boxes_come_back_with_their_frames(tmp_path):
@@ -154,10 +132,7 @@ def test_missing_cut_short_and_foreign_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"b\.safetensors is no whole packed tracklet: .*Delete the file"):
         PackedTracklet(tmp_path / "b.safetensors").read([0])
     save_file({"pictures": np.zeros((1, 4), dtype=np.int32)}, tmp_path / "c.safetensors")
-    with pytest.raises(
-        ValueError,
-        match=r"c\.safetensors is no packed tracklet, or of an earlier version: its metadata lack encoding, height, width, checksum",
-    ):
+    with pytest.raises(ValueError, match=r"c\.safetensors is no packed tracklet: its metadata lack encoding, height, width"):
         PackedTracklet(tmp_path / "c.safetensors").read([0])
 
 
