@@ -99,7 +99,9 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
         GENERATED[dataset].write(folder)
 
 
-def read_prepared(dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True) -> ReIDDataset:
+def read_prepared(
+    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+) -> ReIDDataset:
     """Read a data set's records.
 
     Args:
@@ -107,6 +109,7 @@ def read_prepared(dataset: str, root: str | None, *, split: int = 0, needs_test:
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own folder must have queries and a gallery.
+        allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -120,7 +123,7 @@ def read_prepared(dataset: str, root: str | None, *, split: int = 0, needs_test:
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
     if folder.is_file():
-        return read_table(folder, needs_test=needs_test)
+        return read_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
     return read_market_folder(folder, needs_test=needs_test)
 
 
@@ -136,7 +139,9 @@ def prepare_video_dataset(dataset: str, root: str | None) -> None:
         GeneratedTracklets(dataset).write(folder)
 
 
-def read_prepared_video(dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True) -> TrackletDataset:
+def read_prepared_video(
+    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+) -> TrackletDataset:
     """Read a video data set's records.
 
     Args:
@@ -144,6 +149,7 @@ def read_prepared_video(dataset: str, root: str | None, *, split: int = 0, needs
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own table must have queries and a gallery.
+        allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -155,5 +161,5 @@ def read_prepared_video(dataset: str, root: str | None, *, split: int = 0, needs
     if split != 0:
         raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")
     if folder.is_file():
-        return read_tracklet_table(folder, needs_test=needs_test)
+        return read_tracklet_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
     return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None)

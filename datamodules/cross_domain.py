@@ -48,6 +48,7 @@ class CrossDomainDataModule(TargetImagesDataModule):
         seed: Seed of draws and augmentations.
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         split: Which of the target's ten splits, where it has so many.
+        allow_paths_outside: As in :class:`ImageReIDDataModule`.
 
     Example:
         >>> from lightning_reid.datamodules import CrossDomainDataModule
@@ -74,11 +75,13 @@ class CrossDomainDataModule(TargetImagesDataModule):
         seed: int = 0,
         unreadable: Literal["error", "skip"] = "error",
         split: int = 0,
+        allow_paths_outside: bool = False,
     ) -> None:
         shared: dict[str, Any] = dict(
             root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
         )
         shared |= dict(num_workers=num_workers, eval_batch_size=eval_batch_size, seed=seed, unreadable=unreadable)
+        shared |= dict(allow_paths_outside=allow_paths_outside)
         super().__init__(dataset=target, p=p, split=split, **shared)
         # nothing is selected on the source: its model is its last one
         self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, val_identities=0, **shared)

@@ -80,8 +80,8 @@ class FederatedData:
 
     def setup(self) -> None:
         """Read, split, and make the clients' DataModules."""
-        unreadable = self.options.get("unreadable", "error")
-        asked = {"root": self.root, "needs_test": self.held_out is None, "unreadable": unreadable, "val_identities": 0}
+        asked: dict[str, Any] = {name: self.options[name] for name in ("unreadable", "allow_paths_outside") if name in self.options}
+        asked |= {"root": self.root, "needs_test": self.held_out is None, "val_identities": 0}
         read = [ImageReIDDataModule(dataset, **asked).read() for dataset in self.datasets]
         records = [record for dataset in read for record in dataset.train]
         members = split_clients(records, self.split, num_clients=self.num_clients, concentration=self.concentration, seed=self.seed)

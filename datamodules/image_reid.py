@@ -53,6 +53,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         split: Which of the ten splits of CUHK01, VIPeR, PRID-2011, GRID, i-LIDS and 3DPeS; 0 for other sets.
         val_identities: People held out of training to validate on: a share of the training identities or their number, drawn by seed
             among those that two cameras have seen; 0 trains on all and validates on the test part, as papers do.
+        allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
         ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P, too few people to hold out,
@@ -88,6 +89,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         needs_test: bool = True,
         split: int = 0,
         val_identities: int | float = 0.1,
+        allow_paths_outside: bool = False,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -108,6 +110,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
             )
         self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
         self.unreadable, self.needs_test, self.split = unreadable, needs_test, split
+        self.allow_paths_outside = allow_paths_outside
 
     @property
     def repeats_images(self) -> bool:
@@ -121,7 +124,9 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @override
     def read(self) -> ReIDDataset:
-        dataset = read_prepared(self.dataset_name, self.root, split=self.split, needs_test=self.needs_test)
+        dataset = read_prepared(
+            self.dataset_name, self.root, split=self.split, needs_test=self.needs_test, allow_paths_outside=self.allow_paths_outside
+        )
         if self.unreadable == "error":
             require_readable([*dataset.train, *dataset.query, *dataset.gallery])
             return dataset

@@ -57,6 +57,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         needs_test: Whether a user's own folder must have queries and a gallery.
         split: Which of ten splits, as in :class:`ImageReIDDataModule`.
+        allow_paths_outside: As in :class:`ImageReIDDataModule`.
 
     Raises:
         ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, or no
@@ -88,6 +89,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
         split: int = 0,
+        allow_paths_outside: bool = False,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -103,6 +105,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
             unreadable=unreadable,
             needs_test=needs_test,
             split=split,
+            allow_paths_outside=allow_paths_outside,
         )
         labeled_share(labeled)
         if unlabeled_per_batch < 0:

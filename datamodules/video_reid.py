@@ -80,6 +80,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         unreadable: ``"error"``, or ``"skip"`` to decode every frame once beforehand and leave out those that fail, with a count.
         needs_test: Whether a user's own table must have queries and a gallery.
         val_identities: People held out of training to validate on, as in :class:`ImageReIDDataModule`.
+        allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
         ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets, too few
@@ -118,6 +119,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         unreadable: Literal["error", "skip"] = "error",
         needs_test: bool = True,
         val_identities: int | float = 0.1,
+        allow_paths_outside: bool = False,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -139,7 +141,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
         self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
         self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)
-        self.unreadable, self.needs_test = unreadable, needs_test
+        self.unreadable, self.needs_test, self.allow_paths_outside = unreadable, needs_test, allow_paths_outside
         self._packed: Mapping[tuple[str, ...], Path] = {}
         self._processed: Mapping[tuple[str, ...], Path] | None = None
 
@@ -169,7 +171,9 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         return dataset
 
     def _records(self) -> TrackletDataset:
-        dataset = read_prepared_video(self.dataset_name, self.root, split=self.split, needs_test=self.needs_test)
+        dataset = read_prepared_video(
+            self.dataset_name, self.root, split=self.split, needs_test=self.needs_test, allow_paths_outside=self.allow_paths_outside
+        )
         if self.corrections is not None:
             dataset = corrected(dataset, read_corrections(self.corrections), Path(self.corrections).name)
         if self.sparse_tracklets:

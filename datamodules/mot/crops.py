@@ -171,7 +171,7 @@ def _crops_of_frame(
 ) -> list[Crop]:
     limits = np.array([size[0], size[1], size[0], size[1]])
     edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes])
-    corners = np.rint(edges).astype(np.int64).clip(0, limits)
+    corners = np.rint(edges).clip(0, limits).astype(np.int64)
     shares = visible_shares(corners)
     crops: dict[int, Crop] = {}
     for box, (x0, y0, x1, y1), share in zip(boxes, corners.tolist(), shares.tolist()):

@@ -13,13 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_reid.datamodules.decoding import CorruptImageError, decoded
 from lightning_reid.datamodules.readers.folders import StrPath, image_names
-from lightning_reid.datamodules.readers.ids import LARGEST
+from lightning_reid.datamodules.readers.ids import whole_number
 from lightning_reid.datamodules.readers.text import read_cells, read_text
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg")
 PEDESTRIAN = 1
 """Class number of walking people since MOT16."""
+
+_COLUMNS = (7, 9, 10)
+_NUMBER = re.compile(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?")
 
 Image = NDArray[np.uint8]
 """``[H, W, 3]`` blue, green, red, as OpenCV decodes."""
@@ -109,19 +113,25 @@ def read_annotation(path: Path) -> list[MotBox]:
     The two are told apart by the number of columns: nine since MOT16, ten in MOT15, whose last three are world coordinates.
 
     Raises:
-        ValueError: A row does not parse (its line is named), a track has two boxes in one frame, or there is no row.
+        ValueError: A row does not parse or has another number of columns than the first (its line is named), a track has two boxes in
+            one frame, or there is no row.
     """
     boxes: dict[tuple[int, int], MotBox] = {}
+    columns = 0
     for line, row in read_cells(path, ","):
         where = f"{path}, line {line}"
-        try:
-            numbers = [float(cell) for cell in row]
-            frame, mot_id, flag = int(numbers[0]), int(numbers[1]), numbers[6]
-            category, visible = (int(numbers[7]), numbers[8]) if len(row) == 9 else (PEDESTRIAN, None)
-        except (ValueError, IndexError, OverflowError) as error:
-            raise ValueError(f"{where}: expected frame,id,x,y,width,height,flag,... as numbers, got {','.join(row)!r}") from error
-        if not all(map(math.isfinite, numbers)) or max(frame, mot_id) > LARGEST:
-            raise ValueError(f"{where}: expected finite numbers, ids and frames of at most 63 bits, got {','.join(row)!r}")
+        columns = columns or len(row)
+        if len(row) not in _COLUMNS or len(row) != columns or not all(map(_NUMBER.fullmatch, row)):
+            raise ValueError(
+                f"{where}: expected frame,id,x,y,width,height,flag[,class,visibility | ,X,Y,Z] as numbers,"
+                f" as many in every row, got {','.join(row)!r}"
+            )
+        numbers = [float(cell) for cell in row]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{where}: expected finite numbers, got {','.join(row)!r}")
+        frame, mot_id = (_whole(where, name, cell) for name, cell in zip(("frame", "id"), row))
+        flag = numbers[6]
+        category, visible = (_whole(where, "class", row[7]), numbers[8]) if len(row) == 9 else (PEDESTRIAN, None)
         if frame < 1:
             raise ValueError(f"{where}: frames count from 1, got {frame}")
         if (frame, mot_id) in boxes:
@@ -152,10 +162,10 @@ def _stream_folder(folder: Path, wanted: list[int]) -> Iterator[tuple[int, Image
     for number in wanted:
         if number not in by_number:
             raise FileNotFoundError(f"{folder} lacks frame {number} ({number:06d}.jpg); it holds {len(by_number)} numbered pictures")
-        picture = cv2.imread(str(by_number[number]), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ValueError(f"{by_number[number]} does not decode as a picture")
-        yield number, np.asarray(picture, dtype=np.uint8)
+        try:
+            yield number, decoded(str(by_number[number]), cv2.IMREAD_COLOR, "Restore it")
+        except CorruptImageError as error:
+            raise ValueError(f"{by_number[number]} does not decode as a picture: {error}") from error
 
 
 def _stream_video(path: Path, wanted: frozenset[int]) -> Iterator[tuple[int, Image]]:
@@ -175,6 +185,12 @@ def _stream_video(path: Path, wanted: frozenset[int]) -> Iterator[tuple[int, Ima
                 yield number, np.asarray(picture, dtype=np.uint8)
     finally:
         video.release()
+
+
+def _whole(where: str, column: str, cell: str) -> int:
+    """A whole number; some tools write 12 as 12.0."""
+    digits, _, fraction = cell.partition(".")
+    return whole_number(column, where, digits if not fraction.strip("0") else cell)
 
 
 def _find_frames(folder: Path, image_folder: str) -> Path:

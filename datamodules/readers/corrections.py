@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import StrPath, require_identified
 from lightning_reid.datamodules.readers.ids import whole_number
-from lightning_reid.datamodules.readers.text import read_lines
+from lightning_reid.datamodules.readers.text import read_cells
 from lightning_reid.records import JUNK_PID, TrackletDataset, TrackletRecord
 
 COLUMNS = ("tracklet", "pid", "second_pid")
@@ -37,14 +36,14 @@ def read_corrections(path: StrPath) -> dict[str, Correction]:
     """Read a CSV file of corrections, by the file name of the tracklet's first image.
 
     Args:
-        path: Columns ``tracklet``, ``pid`` and ``second_pid``, UTF-8, comma-separated; lines that begin with ``#`` are left out.
+        path: Columns ``tracklet``, ``pid`` and ``second_pid``, as tables are read; lines that begin with ``#`` are left out.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A column is missing or unknown, a cell is not what it should be, or a tracklet comes twice; the line is named.
     """
     table = Path(path).expanduser()
-    if not table.is_file():
+    if not table.exists():
         raise FileNotFoundError(f"there is no file of corrections {table}; {SAMPLE} shows what one looks like")
     corrections: dict[str, Correction] = {}
     first_line: dict[str, int] = {}
@@ -99,15 +98,15 @@ def corrected(dataset: TrackletDataset, corrections: Mapping[str, Correction], s
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Number of a line, from 1, and its cells by column."""
-    told = [(number, line) for number, line in read_lines(table) if not line.startswith("#")]
-    numbers, rows = [number for number, _ in told], list(csv.reader((line for _, line in told), skipinitialspace=True))
-    if not rows or sorted(rows[0]) != sorted(COLUMNS):
-        found = ", ".join(map(repr, rows[0])) if rows else "nothing"
+    rows = read_cells(table, comment="#")
+    _, heading = next(rows, (0, []))
+    if sorted(heading) != sorted(COLUMNS):
+        found = ", ".join(map(repr, heading)) or "nothing"
         raise ValueError(f"{table}: expected the heading {','.join(COLUMNS)} before the corrections, found {found}; see {SAMPLE}")
-    for number, cells in zip(numbers[1:], rows[1:], strict=True):
+    for number, cells in rows:
         if len(cells) != len(COLUMNS):
             raise ValueError(f"{table}, line {number}: expected {len(COLUMNS)} cells as in the heading, got {len(cells)}")
-        yield number, {column: cell.strip() for column, cell in zip(rows[0], cells)}
+        yield number, dict(zip(heading, cells))
 
 
 def _correction(where: str, row: Mapping[str, str]) -> Correction:

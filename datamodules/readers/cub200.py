@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files
+from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, path_below, require_files
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.text import read_lines
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -38,7 +37,8 @@ def read_cub200(root: StrPath) -> ReIDDataset:
     if images.keys() != classes.keys():
         odd = sorted(images.keys() ^ classes.keys())
         raise ValueError(f"{top}: images.txt and image_class_labels.txt number different images, first {odd[0]}, {len(odd)} in all")
-    paths = {number: os.path.join(top, "images", image) for number, image in images.items()}  # noqa: PTH118
+    where = f"{top / 'images.txt'}, image"
+    paths = {number: path_below(top / "images", image, f"{where} {number}") for number, image in images.items()}
     require_files(paths.values(), str(top / "images.txt"))
     train, test = [], []
     for number, path in paths.items():

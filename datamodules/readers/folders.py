@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from typing_extensions import override
 
 from lightning_reid.datamodules.readers.ids import LARGEST
-from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files, is_image
+from lightning_reid.datamodules.readers.image_files import (
+    IMAGE_SUFFIXES,
+    holds_file,
+    image_files,
+    is_image,
+    list_entries,
+    tell_passed_over,
+)
 from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, TrackletRecord
 
 StrPath = str | os.PathLike[str]
@@ -63,7 +71,7 @@ def find_root(root: StrPath, layout: Layout) -> Path:
     base = Path(root).expanduser()
     if not base.is_dir():
         raise FileNotFoundError(f"{layout.name}: there is no folder {base}; expected {layout}")
-    inside = _entry_names(base)
+    inside = [entry.name for entry in list_entries(base, Counter())]
     candidates = [base, *(base / name for name in inside if name.lower() in layout.archive_names)]
     found = [folder for folder in candidates if any((folder / entry).exists() for entry in layout.entries)]
     if not found:
@@ -80,12 +88,19 @@ def find_root(root: StrPath, layout: Layout) -> Path:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Sorted names of the images right in ``folder``.
+    """Sorted names of the images right in ``folder``; hidden ones are passed over, and told.
 
     Raises:
+        NotADirectoryError: ``folder`` is a file.
         PermissionError: The folder may not be listed.
+        NoRegularFileError: A pipe, socket or device has the name of an image.
     """
-    return [name for name in _entry_names(folder) if is_image(name)]
+    passed_over: Counter[str] = Counter()
+    images = [entry for entry in list_entries(folder, passed_over) if is_image(entry.name)]
+    for entry in images:
+        holds_file(entry)  # a link to nothing is an image that cannot be read
+    tell_passed_over(folder, passed_over, f"{len(images)} images")
+    return [entry.name for entry in images]
 
 
 def parse_names(folder: Path, names: Sequence[str], naming: Naming) -> list[re.Match[str]]:
@@ -146,11 +161,37 @@ def read_folder(
     return tuple(records)
 
 
-def require_files(paths: Iterable[str], listed_in: str) -> None:
-    """Check that listed images exist, with one listing a folder rather than one look-up an image.
+def path_below(folder: StrPath, name: str, where: str, *, outside: bool = False, remedy: str = "") -> str:
+    """The path of a listed file, which lies in a folder or below it: a list from elsewhere must not choose among all files of a machine.
+
+    Links within the folder are followed, as they are everywhere: whoever owns the folder made them.
+
+    Args:
+        folder: Where a relative ``name`` starts.
+        name: As it is listed.
+        where: The place of the name in its list, for the message.
+        outside: Whether it may lie elsewhere.
+        remedy: Besides that of moving or linking the files, for the message.
 
     Raises:
-        FileNotFoundError: Some do not; the first is named, the others are counted.
+        ValueError: It leads out of the folder, by ``..`` or as it is absolute.
+    """
+    path = os.path.join(folder, name)  # noqa: PTH118  (MARS has 1.2 million frames, too many for Path objects)
+    if outside:
+        return path
+    base = Path(folder)
+    leaves = Path(name).is_absolute() and not (Path(name).is_relative_to(base.absolute()) or Path(name).is_relative_to(base.resolve()))
+    if leaves or ".." in name.replace(os.sep, "/").split("/"):
+        raise ValueError(f"{where}: {name!r} leads out of {folder}: put the files below it, or links to them{remedy}")
+    return path
+
+
+def require_files(paths: Iterable[str], listed_in: str) -> None:
+    """Check that listed images are files, with one listing a folder rather than one look-up an image.
+
+    Raises:
+        FileNotFoundError: Some are not there; the first is named, the others are counted.
+        NoRegularFileError: There is a folder, pipe, socket or device under the name of one.
     """
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in paths:
@@ -158,10 +199,14 @@ def require_files(paths: Iterable[str], listed_in: str) -> None:
         by_folder[folder].append(name)
     missing = []
     for folder, names in by_folder.items():
-        present = set(os.listdir(folder)) if os.path.isdir(folder) else set()  # noqa: PTH112, PTH208
-        missing += [os.path.join(folder, name) for name in names if name not in present]  # noqa: PTH118
+        with os.scandir(folder or ".") if os.path.isdir(folder or ".") else nullcontext(()) as scanned:  # noqa: PTH112
+            present = {entry.name: entry for entry in scanned}
+        for name in names:
+            if name not in present or not holds_file(present[name]):
+                missing.append(os.path.join(folder, name))  # noqa: PTH118
     if missing:
-        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others")
+        hint = ": write / between folders" if "\\" in missing[0] and os.sep == "/" else ""
+        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others{hint}")
 
 
 def require_identified(query: Iterable[ImageRecord | TrackletRecord]) -> None:
@@ -187,13 +232,3 @@ def unlabeled_notes(train: Sequence[ImageRecord | TrackletRecord]) -> tuple[str,
         return ()
     told = f"{zero + junk} of {len(train)} training records show nobody (pid 0 or -1) and train no identity"
     return (told + (": if people are numbered from 0, number them from 1" if zero else ""),)
-
-
-def _entry_names(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    except PermissionError as error:
-        raise PermissionError(f"{folder} may not be listed by this user; grant read and execute permission on it") from error
-    except NotADirectoryError as error:
-        raise NotADirectoryError(f"{folder} is a file where a folder of images was expected") from error

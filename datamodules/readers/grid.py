@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from scipy.io import loadmat
-
 from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, read_folder
+from lightning_reid.datamodules.readers.matlab_file import read_variable
+from lightning_reid.datamodules.readers.matlab_variable import whole_numbers
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.random_splits import random_note, shuffled
 from lightning_reid.records import DISTRACTOR_PID, ReIDDataset
@@ -43,7 +44,10 @@ def read_grid(root: StrPath, split: int = 0, seed: int = 0) -> ReIDDataset:
     probe = read_folder(top / "probe", GRID_NAMING, "grid")
     gallery = read_folder(top / "gallery", GRID_NAMING, "grid")
     if (top / PARTITIONS).is_file():
-        train_pids, note = _published_train_pids(top / PARTITIONS, split), f"published split {split} of {PARTITIONS}"
+        train_pids, note = (
+            _published_train_pids(top / PARTITIONS, split, {record.pid for record in probe}),
+            f"published split {split} of {PARTITIONS}",
+        )
     else:
         people = shuffled((record.pid for record in probe), seed=seed, split=split)
         train_pids, note = frozenset(people[: len(people) // 2]), random_note(seed=seed, split=split)
@@ -59,14 +63,19 @@ def read_grid(root: StrPath, split: int = 0, seed: int = 0) -> ReIDDataset:
     )
 
 
-def _published_train_pids(path: Path, split: int) -> frozenset[int]:
+def _published_train_pids(path: Path, split: int, people: Collection[int]) -> frozenset[int]:
     """Third field of the split's cell of ``trainIdxAll``: the numbers of the people to train on."""
-    cells: Any = loadmat(path, variable_names=["trainIdxAll"]).get("trainIdxAll")
+    away = "move the file away to use a random split"
     try:
-        numbers = cells.ravel()[split].ravel()[0][2].ravel()
-        return frozenset(int(number) for number in numbers)
+        cells: Any = read_variable(path, "trainIdxAll")
+        value = [*cells[split][0].values()][2]
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected ten cells trainIdxAll, each a structure whose third field lists the people to train on; "
-            "move the file away to use a random split"
+            f"{path}: expected ten cells trainIdxAll, each a structure whose third field lists the people to train on ({error}); {away}"
         ) from error
+    pids = whole_numbers(value, f"{path}: the people of trainIdxAll, split {split},").ravel().tolist()
+    if not pids or len(set(pids)) < len(pids) or not set(pids) <= set(people):
+        strange = sorted(set(pids) - set(people))
+        told = f"{strange[0]}, who is not in probe" if strange else "somebody twice" if pids else "nobody"
+        raise ValueError(f"{path}: split {split} of trainIdxAll trains on {told}; {away}")
+    return frozenset(pids)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]+")
-DECIMAL = re.compile(r"-?[0-9]+[.]0*")
+DECIMAL = re.compile(r"-?[0-9]+[.,]0*")
 """As a table program writes whole numbers of a column with gaps; taken for text, -1.0 and 0.0 would be people."""
+ROUNDED = re.compile(r"-?[0-9]([.,][0-9]+)?E[+][0-9]+")
+"""As Excel writes large numbers: 2,02411E+18 stands for all clocks of a day."""
 LONGEST = 1000
 """Characters of an id."""
 LARGEST = 2**63 - 1
@@ -48,7 +50,14 @@ def number_ids(column: str, cells: Sequence[Cell], *, reserved: Iterable[int] = 
     texts = [id_text(column, where, value) for where, value in cells]
     for (where, _), text in zip(cells, texts, strict=True):
         if DECIMAL.fullmatch(text):
-            raise ValueError(f"{where}: the column {column!r} has {text!r}, a whole number as a fraction: write {text.split('.')[0]}")
+            raise ValueError(
+                f"{where}: the column {column!r} has {text!r}, a whole number as a fraction: write {re.split('[.,]', text)[0]}"
+            )
+        if ROUNDED.fullmatch(text):
+            raise ValueError(
+                f"{where}: the column {column!r} has {text!r}, of which the last digits are lost: give the column the"
+                " format 'text' before saving"
+            )
         if len(text) > LONGEST:
             raise ValueError(f"{where}: the column {column!r} has an id of {len(text):,} characters, {LONGEST} are taken")
     kept = {str(number): number for number in reserved}

@@ -13,6 +13,7 @@ from PIL import Image
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.records import ImageRecord
+from lightning_reid.regular_files import open_regular
 
 _FILES_A_TASK = 256
 
@@ -83,7 +84,8 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
             return str(error)
         return ""
     try:
-        Image.open(path).close()
+        with open_regular(path) as file, Image.open(file):
+            pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damaged headers
         return f"{type(error).__name__}: {error}"
     return ""

@@ -83,7 +83,7 @@ def read_mars_folder(root: StrPath, name: str | None = None) -> TrackletDataset:
 
 
 def _read(top: Path, name: str) -> TrackletDataset:
-    missing = [entry for entry in INFO if not (top / "info" / entry).is_file()]
+    missing = [entry for entry in INFO if not (top / "info" / entry).exists()]
     if missing:
         raise FileNotFoundError(
             f"{name}: {top / 'info'} lacks {', '.join(missing)}; the lists come apart from the images, as folder info of the "
@@ -100,6 +100,11 @@ def _read(top: Path, name: str) -> TrackletDataset:
 
 def _read_tracklets(top: Path, folder: str, names: str, tracks: str, variable: str, domain: str) -> Iterator[TrackletRecord]:
     images = read_text(top / "info" / names).split()
+    strange = next((image for image in images if "/" in image), None)
+    if strange is not None:
+        raise ValueError(
+            f"{top / 'info' / names} names {strange}, which leads into another folder; expected names like 0001C1T0001F001.jpg"
+        )
     rows = _track_rows(top / "info" / tracks, variable, len(images), names)
     # joined as text: MARS has 1.2 million frames, too many for Path objects
     paths = [f"{top}/{folder}/{image[:4]}/{image}" for image in images]

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat, whosmat
-from scipy.io.matlab import MatReadError
+
+from lightning_reid.datamodules.readers.ids import LARGEST
+from lightning_reid.datamodules.readers.matlab_file import Unread, Value, read_variable
+
+_LARGEST_EXACT = 2**53
+"""From here on floats take neighboring numbers for one."""
 
 
 def read_integers(path: Path, variable: str) -> npt.NDArray[np.int64]:
-    """The matrix ``variable`` of a ``.mat`` file (up to version 7.2), as int64, of at least two dimensions as MATLAB keeps it.
+    """The matrix ``variable`` of a ``.mat`` file (version 5 to 7.2), as int64, of at least two dimensions as MATLAB keeps it.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged or of version 7.3, has no such variable, or the variable is no matrix of whole numbers.
+        OSError: The file cannot be read; ``FileNotFoundError`` where there is none.
+        ValueError: The file is damaged or of another version, has no such variable, or the variable is no matrix of whole numbers.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; it should hold the matrix {variable}")
-    path.open("rb").close()  # a file that may not be read says so here: below, an OSError is SciPy's word for one cut short
-    try:
-        names = [name for name, _, _ in whosmat(path)]
-        matrix: Any = loadmat(path, variable_names=[variable]).get(variable)
-    except (ValueError, TypeError, IndexError, OSError, NotImplementedError, MatReadError, zlib.error) as error:
-        raise ValueError(f"{path} is no MATLAB file of version 4 to 7.2 ({error}); fetch it again, or save it with -v7") from error
-    if matrix is None:
-        raise ValueError(f"{path} has no variable {variable}, only {', '.join(names) or 'none'}")
-    if not np.issubdtype(matrix.dtype, np.number) or not np.array_equal(matrix, np.trunc(matrix.real)):
-        raise ValueError(f"{path}: {variable} must be a matrix of whole numbers, got {matrix.dtype} of shape {matrix.shape}")
-    return np.asarray(matrix.real, dtype=np.int64)
+    return whole_numbers(read_variable(path, variable), f"{path}: {variable}")
+
+
+def whole_numbers(value: Value, where: str) -> npt.NDArray[np.int64]:
+    """The numbers of a value as int64, none of them rounded or cut to fit.
+
+    Raises:
+        ValueError: It is no matrix of numbers, or one of them is a fraction, not finite or too large; the message begins with ``where``.
+    """
+    if not isinstance(value, np.ndarray):
+        told = value.kind if isinstance(value, Unread) else "cells or structures"
+        raise ValueError(f"{where} must be a matrix of whole numbers, got {told}")
+    exact = np.abs(value) < _LARGEST_EXACT if value.dtype.kind == "f" else value <= LARGEST  # of NaN neither this nor the next is true
+    wrong = ~(exact & (value == np.trunc(value)))
+    if wrong.any():
+        place = tuple(int(axis[0]) for axis in np.nonzero(wrong))
+        told = ", ".join(str(index + 1) for index in place)
+        raise ValueError(f"{where} must be a matrix of whole numbers, got {value[place]} at ({told}) and {wrong.sum() - 1} more such")
+    return value.astype(np.int64)

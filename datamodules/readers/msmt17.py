@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal
 
-from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, parse_names, require_files
+from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, parse_names, path_below, require_files
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.text import read_lines
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -38,7 +37,7 @@ def read_msmt17(root: StrPath, version: Literal["v1", "v2"] = "v1") -> ReIDDatas
 
     Raises:
         FileNotFoundError: The folder, a part of it, or a listed image is missing.
-        ValueError: A list line or a file name does not parse, a list is empty, or ``root`` is ambiguous.
+        ValueError: A list line or a file name does not parse, a list is empty or leads out of the set, or ``root`` is ambiguous.
 
     Warns:
         DatasetCountWarning: The figures differ from the official ones.
@@ -62,12 +61,11 @@ def _read_list(path: Path, folder: Path, domain: str) -> tuple[ImageRecord, ...]
         image, _, pid = line.strip().rpartition(" ")
         if not image or not re.fullmatch("[0-9]{1,9}", pid):
             raise ValueError(f"{path}, line {number}: expected '0000/{MSMT17_NAMING.example} 0' (image, identity), got {line!r}")
-        images.append(image)
+        images.append(path_below(folder, image, f"{path}, line {number}"))
         pids.append(int(pid) + MSMT17_NAMING.pid_offset)
     if not images:
         raise ValueError(f"{path} names no image; was the archive extracted to its end?")
     matches = parse_names(folder, [image.rpartition("/")[2] for image in images], MSMT17_NAMING)
     return tuple(
-        ImageRecord(os.path.join(folder, image), pid, int(match["camid"]), domain, int(match["frame"]))  # noqa: PTH118
-        for image, pid, match in zip(images, pids, matches)
+        ImageRecord(image, pid, int(match["camid"]), domain, int(match["frame"])) for image, pid, match in zip(images, pids, matches)
     )

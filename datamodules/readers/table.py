@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
-from lightning_reid.datamodules.readers.ids import number_ids, whole_number
+from lightning_reid.datamodules.readers.folders import StrPath, path_below, require_files, require_identified, unlabeled_notes
+from lightning_reid.datamodules.readers.ids import id_text, number_ids, whole_number
 from lightning_reid.datamodules.readers.text import heading_of, read_cells
 from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, ReIDDataset
+from lightning_reid.regular_files import require_regular
 
 logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
 OPTIONAL_COLUMNS = ("frame", "domain")
+_IF_MEANT = "; if they are meant to lie elsewhere, say allow_paths_outside=True"
 SPLITS = ("train", "query", "gallery")
 
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands, for error messages, and its cells by column."""
 
 
-def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True) -> ReIDDataset:
+def read_table(
+    path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True, allow_paths_outside: bool = False
+) -> ReIDDataset:
     """Read a table with one row an image; the order of the rows is kept.
 
     Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query`` or ``gallery``),
@@ -36,12 +39,13 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
         name: Name of the data set, and domain of rows that tell none; the file's name without suffix when ``None``.
         needs_train: Whether there must be training rows.
         needs_test: Whether there must be query and gallery rows.
+        allow_paths_outside: Whether paths may lead out of the table's folder, absolute ones or by ``..``.
 
     Raises:
         FileNotFoundError: The table or a listed image is missing.
         ImportError: Parquet is asked for without pyarrow.
-        ValueError: A column is missing, a cell is not what it should be (the line is named), an image is listed twice in one split, a
-            needed split is empty, or a query shows nobody.
+        ValueError: A column is missing, a cell is not what it should be (the line is named), an image leads out of the table's
+            folder or is listed twice in one split, a needed split is empty, or a query shows nobody.
 
     Example:
         >>> from PIL import Image
@@ -55,11 +59,10 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
         (7, 2, 'crops')
     """
     table = Path(path).expanduser()
-    if not table.is_file():
-        raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {', '.join(REQUIRED_COLUMNS)}")
+    require_table(table)
     domain = name or table.stem
     splits: dict[str, dict[str, ImageRecord]] = {split: {} for split in SPLITS}
-    images, notes = image_records(table, list(table_rows(table)), domain)
+    images, notes = image_records(table, list(table_rows(table)), domain, outside=allow_paths_outside)
     for where, split, record in images:
         if record.path in splits[split]:
             raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
@@ -73,13 +76,29 @@ def read_table(path: StrPath, name: str | None = None, *, needs_train: bool = Tr
     return ReIDDataset(domain, train, query, gallery, (*notes, *unlabeled_notes(train)))
 
 
-def image_records(table: Path, rows: Sequence[Row], domain: str) -> tuple[list[tuple[str, str, ImageRecord]], tuple[str, ...]]:
+def require_table(table: Path, *more_columns: str) -> None:
+    """Check that there is a file.
+
+    Raises:
+        FileNotFoundError: There is none; the message says what columns it should have.
+        NoRegularFileError: It is a folder, pipe, socket or device.
+    """
+    if not table.exists():
+        columns = ", ".join((*REQUIRED_COLUMNS, *more_columns))
+        raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {columns}")
+    require_regular(table, table.stat().st_mode)
+
+
+def image_records(
+    table: Path, rows: Sequence[Row], domain: str, *, outside: bool = False
+) -> tuple[list[tuple[str, str, ImageRecord]], tuple[str, ...]]:
     """Where each row stands, its split and its record; and how ids were numbered, where they are no numbers.
 
     Args:
         table: Relative paths start at its folder.
         rows: Of the table.
         domain: Of rows that tell none.
+        outside: Whether paths may lead out of that folder.
 
     Raises:
         ValueError: A cell is not what it should be; the message begins with where it stands.
@@ -97,8 +116,9 @@ def image_records(table: Path, rows: Sequence[Row], domain: str) -> tuple[list[t
         if split not in SPLITS:
             raise ValueError(f"{where}: the column 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
         frame = -1 if row.get("frame") in (None, "") else whole_number("frame", where, row["frame"])
-        place = os.path.join(table.parent, image)  # noqa: PTH118
-        records.append((where, split, ImageRecord(place, pid, camid, row.get("domain") or domain, frame)))
+        place = path_below(table.parent, image, where, outside=outside, remedy=_IF_MEANT)
+        told = domain if row.get("domain") in (None, "") else id_text("domain", where, row["domain"])
+        records.append((where, split, ImageRecord(place, pid, camid, told, frame)))
     return records, notes
 
 
@@ -128,7 +148,7 @@ def _csv_rows(table: Path) -> Iterator[Row]:
 
 def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, parquet, types
     except ImportError as error:
         raise ImportError(f"{table} needs pyarrow: pip install 'lightning-reid[parquet]', or write the table as CSV") from error
     try:
@@ -137,8 +157,12 @@ def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
     except (ArrowException, OSError) as error:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
     heading_of(table, names, (*REQUIRED_COLUMNS,), (*OPTIONAL_COLUMNS, *more_columns))
+    columns = [name for name in names if name.strip().lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
+    for column in columns:
+        kind = file.schema_arrow.field(column).type
+        if types.is_temporal(kind.value_type if types.is_dictionary(kind) else kind):
+            raise ValueError(f"{table}: the column {column!r} must hold text or whole numbers, got times ({kind}): store them as text")
     try:
-        columns = [name for name in names if name.strip().lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
         rows = [row for batch in file.iter_batches(columns=columns) for row in batch.to_pylist()]
     except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error

@@ -5,12 +5,22 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lightning_reid.regular_files import read_regular
+
 SEPARATORS = ",;\t"
 """Of cells: a comma, or what Excel writes instead, where the comma is the decimal sign or as "text"."""
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHERS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16, as Excel's 'Unicode text' is",
+    codecs.BOM_UTF16_BE: "UTF-16, as Excel's 'Unicode text' is",
+}
+"""Encodings by the marks of their beginnings; that of UTF-32 begins as that of UTF-16 does."""
+_EXCELS_LINE = re.compile(r'"?sep=([^"\w\s]|\t)"?[,;\s]*', re.IGNORECASE)
 _SAVE = "save it as UTF-8 (in Excel: 'CSV UTF-8')"
 
 
@@ -21,9 +31,10 @@ def read_text(path: Path) -> str:
         OSError: It cannot be read.
         ValueError: It is text in another encoding, or no text; the message names the file, the first byte that is wrong, and the remedy.
     """
-    content = path.read_bytes()
-    if content.startswith(_UTF_16):
-        raise ValueError(f"{path} is text in UTF-16, as Excel's 'Unicode text' is, and UTF-8 was expected: {_SAVE}")
+    content = read_regular(path)
+    other = next((encoding for mark, encoding in _OTHERS.items() if content.startswith(mark)), None)
+    if other is not None:
+        raise ValueError(f"{path} is text in {other}, and UTF-8 was expected: {_SAVE}")
     if b"\0" in content:
         raise ValueError(f"{path} is no text: there is a zero at byte {content.index(0)}. Give a text file, or {_SAVE}")
     try:
@@ -45,32 +56,35 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
 
 
-def read_cells(path: Path, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+def read_cells(path: Path, separator: str | None = None, comment: str | None = None) -> Iterator[tuple[int, list[str]]]:
     """Number of the line, from 1, and the cells, without spaces around them, of every row of a CSV file; blank lines are passed over.
 
     Args:
         path: The file.
         separator: Of cells; ``None`` takes the one of ``SEPARATORS`` that the first line holds most often. A first line ``sep=;``, as
             Excel has it, tells it too, and is no row.
+        comment: Lines that begin so are passed over as blank ones are; ``None``: there are none.
 
     Raises:
         OSError: See ``read_text``.
         ValueError: See ``read_text``; or a row is no CSV, with a quote that never ends, say. The message names the line.
     """
     lines = read_text(path).splitlines(keepends=True)
-    skipped = 0
-    if lines and lines[0].strip().startswith("sep=") and len(lines[0].strip()) == len("sep=?"):
-        separator, lines, skipped = separator or lines[0].strip()[-1], lines[1:], 1
+    told = _EXCELS_LINE.fullmatch(lines[0].rstrip("\r\n")) if lines else None
+    if told:
+        separator, lines[0] = separator or told[1], "\n"
+    if comment is not None:
+        lines = ["\n" if line.startswith(comment) else line for line in lines]
     if separator is None:
-        separator = max(SEPARATORS, key=(lines[0] if lines else "").count)
+        separator = max(SEPARATORS, key=next((line for line in lines if line.strip()), "").count)
     rows = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for row in rows:
             if any(cell.strip() for cell in row):
-                yield rows.line_num + skipped, [cell.strip() for cell in row]
+                yield rows.line_num, [cell.strip() for cell in row]
     except csv.Error as error:
         raise ValueError(
-            f"{path}, line {rows.line_num + skipped}: this is no row of cells ({error}); is a quote missing, or one too many?"
+            f"{path}, line {rows.line_num}: this is no row of cells ({error}); is a quote missing, or one too many?"
         ) from error
 
 

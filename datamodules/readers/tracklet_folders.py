@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import Naming, image_names, parse_names
-from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES
+from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, list_entries, tell_passed_over
 from lightning_reid.records import TrackletRecord
 
 
@@ -18,8 +19,9 @@ def folder_names(parent: Path) -> list[str]:
         NotADirectoryError: ``parent`` is a file.
         PermissionError: ``parent`` may not be listed.
     """
-    with os.scandir(parent) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    passed_over: Counter[str] = Counter()
+    names = [entry.name for entry in list_entries(parent, passed_over) if entry.is_dir()]
+    tell_passed_over(parent, passed_over, f"{len(names)} folders")
     if not names:
         raise FileNotFoundError(f"{parent} holds no folder; was the archive extracted to its end?")
     return names

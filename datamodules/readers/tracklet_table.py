@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.ids import id_text
-from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, SPLITS, image_records, table_rows
+from lightning_reid.datamodules.readers.table import SPLITS, image_records, require_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
 from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
 
@@ -14,7 +14,9 @@ Tracklets = dict[str, list[ImageRecord]]
 """Frames by the name of their tracklet, of one split."""
 
 
-def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True) -> TrackletDataset:
+def read_tracklet_table(
+    path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True, allow_paths_outside: bool = False
+) -> TrackletDataset:
     """Read a table with one row a frame; tracklets come in the order of their first rows.
 
     Columns: ``path`` (relative ones start at the table's folder), ``pid`` and ``camid`` (numbers or text, as in ``read_table``),
@@ -28,13 +30,14 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
         name: Name of the data set, and domain of rows that tell none; the file's name without suffix when ``None``.
         needs_train: Whether there must be training tracklets.
         needs_test: Whether there must be query and gallery tracklets.
+        allow_paths_outside: Whether paths may lead out of the table's folder, absolute ones or by ``..``.
 
     Raises:
         FileNotFoundError: The table or a listed image is missing.
         ImportError: Parquet is asked for without pyarrow.
-        ValueError: A column is missing, a cell is not what it should be (the line is named), an image is listed twice in one split, a
-            tracklet has several people, cameras or domains, tells ``frame`` in some of its rows only or one frame twice, a needed split
-            is empty, or a query shows nobody.
+        ValueError: A column is missing, a cell is not what it should be (the line is named), an image leads out of the table's
+            folder or is listed twice in one split, a tracklet has several people, cameras or domains, tells ``frame`` in some of its rows
+            only or one frame twice, a needed split is empty, or a query shows nobody.
 
     Example:
         >>> from PIL import Image
@@ -49,11 +52,9 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
         (7, 2, 2)
     """
     table = Path(path).expanduser()
-    if not table.is_file():
-        columns = ", ".join((*REQUIRED_COLUMNS, "tracklet"))
-        raise FileNotFoundError(f"there is no table {table}; expected a CSV or Parquet file with the columns {columns}")
+    require_table(table, "tracklet")
     domain = name or table.stem
-    splits, notes = _tracklets_of_splits(table, domain)
+    splits, notes = _tracklets_of_splits(table, domain, outside=allow_paths_outside)
     train, query, gallery = (
         tuple(_tracklet(f"{table}: tracklet {tracklet!r} of split {split!r}", images) for tracklet, images in splits[split].items())
         for split in SPLITS
@@ -67,11 +68,11 @@ def read_tracklet_table(path: StrPath, name: str | None = None, *, needs_train: 
     return TrackletDataset(domain, train, query, gallery, notes)
 
 
-def _tracklets_of_splits(table: Path, domain: str) -> tuple[dict[str, Tracklets], tuple[str, ...]]:
+def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[dict[str, Tracklets], tuple[str, ...]]:
     splits: dict[str, Tracklets] = {split: {} for split in SPLITS}
     listed: set[tuple[str, str]] = set()
     rows = list(table_rows(table, "tracklet"))
-    records, notes = image_records(table, rows, domain)
+    records, notes = image_records(table, rows, domain, outside=outside)
     for (_, row), (where, split, image) in zip(rows, records, strict=True):
         if (split, image.path) in listed:
             raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}")

@@ -133,10 +133,11 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
         (torch.Size([2, 16]), False, None)
     """
     path = Path(source)
-    if path.suffix in CHECKPOINT_SUFFIXES or path.exists() or not timm.is_model(str(source)):
+    named_as_file = path.suffix.lower() in CHECKPOINT_SUFFIXES
+    if named_as_file or path.exists() or not timm.is_model(str(source)):
         if backbone_options:
             raise ValueError(f"the checkpoint {source} says how its network is built: options are for a network named by timm's name")
-        if path.suffix not in CHECKPOINT_SUFFIXES and not path.exists():
+        if not named_as_file and not path.exists():
             raise ValueError(f"the teacher {str(source)!r} is neither a file nor a network that timm knows")
         return Teacher(load_embedding_network(path), _classifier_of(path), trained_image_size(path), _people_of(path))
     options = {"pretrained": "weights" not in backbone_options, **backbone_options}
@@ -155,4 +156,4 @@ def _classifier_of(path: Path) -> nn.Linear | None:
 
 
 def _people_of(path: Path) -> TrainedPeople | None:
-    return None if path.suffix == ".safetensors" else TrainedPeople.of_checkpoint(read_checkpoint(path))
+    return None if path.suffix.lower() == ".safetensors" else TrainedPeople.of_checkpoint(read_checkpoint(path))

@@ -30,7 +30,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+        content = load_file(path) if path.suffix.lower() == ".safetensors" else _load_pickled(path)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is no torch file, or holds more than tensors and plain values, which is not loaded as it could run code: "

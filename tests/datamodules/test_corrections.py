@@ -21,6 +21,14 @@ def written(folder, text: str):
     return folder / "fixes.csv"
 
 
+def test_corrections_are_read_with_the_separators_of_tables_and_a_quote_that_never_ends_is_named(tmp_path):
+    table = written(tmp_path, "# why, say\ntracklet;pid;second_pid\na.jpg;3;\n")
+    assert read_corrections(table) == {"a.jpg": Correction(3)}
+    written(tmp_path, 'tracklet,pid,second_pid\n"a.jpg,3,\n')
+    with pytest.raises(ValueError, match=r"line 2: this is no row of cells"):
+        read_corrections(table)
+
+
 def test_labels_and_second_identities_apply_to_query_and_gallery_alike():
     fixes = {"b.jpg": Correction(3), "a.jpg": Correction(None, 2), "c.jpg": Correction(-1)}
     result = corrected(DATA, fixes, "fixes.csv")

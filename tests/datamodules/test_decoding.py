@@ -110,3 +110,5 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     for name in ("pipe.jpg", "folder.jpg", "a\0b.jpg"):
         with pytest.raises(CorruptImageError, match="cannot read"):
             load_image(str(tmp_path / name))
+        (unreadable,) = find_unreadable_images([ImageRecord(str(tmp_path / name), 1, 1)])
+        assert unreadable.reason

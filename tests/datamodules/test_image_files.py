@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from lightning_reid.datamodules.readers import read_market_folder
+from lightning_reid.datamodules.readers.folders import image_names
 from lightning_reid.datamodules.readers.image_files import image_files
+from lightning_reid.datamodules.readers.tracklet_folders import folder_names
 from lightning_reid.inference import find_crops
 
 
@@ -32,6 +35,30 @@ def test_what_is_passed_over_is_counted_and_a_hidden_folder_is_warned_of(tmp_pat
     assert record.levelno == logging.WARNING
     told = "*.db, 2 x *.txt, hidden file, hidden folder .thumbs, hidden folder @eaDir"
     assert record.getMessage() == f"{tmp_path}: 1 images; passed over {told}"
+
+
+def test_what_a_zip_of_macos_leaves_is_passed_over_and_told(tmp_path, caplog):
+    make(tmp_path, "bounding_box_train/0001_c1s1_000001_00.jpg", "bounding_box_train/._0001_c1s1_000001_00.jpg")
+    make(tmp_path, "bounding_box_train/__MACOSX/0001_c1s1_000001_00.jpg")
+    with caplog.at_level(logging.INFO):
+        assert len(read_market_folder(tmp_path, needs_test=False).train) == 1
+    assert "1 images; passed over hidden file, hidden folder __MACOSX" in caplog.text
+
+
+def test_folders_of_tracklets_pass_over_what_is_hidden_and_tell(tmp_path, caplog):
+    make(tmp_path, "0001/a.jpg", "@eaDir/a.jpg", "__MACOSX/0001/a.jpg", ".thumbs/a.jpg", "0001/._a.jpg")
+    with caplog.at_level(logging.INFO):
+        assert folder_names(tmp_path) == ["0001"]
+        assert image_names(tmp_path / "0001") == ["a.jpg"]
+    assert "1 folders; passed over hidden folder .thumbs, hidden folder @eaDir, hidden folder __MACOSX" in caplog.text
+    assert "1 images; passed over hidden file" in caplog.text
+
+
+@pytest.mark.parametrize("read", [image_files, image_names])
+def test_a_pipe_under_the_name_of_an_image_is_named(tmp_path, read):
+    os.mkfifo(make(tmp_path, "1.jpg") / "2.jpg")
+    with pytest.raises(OSError, match=r"2.jpg is a pipe where a file was expected"):
+        read(tmp_path)
 
 
 def test_links_are_followed_and_a_circle_of_them_ends(tmp_path):

@@ -6,7 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.datamodules import (
+    CrossDomainDataModule,
+    FederatedData,
+    ImageReIDDataModule,
+    SemiSupervisedDataModule,
+    UnlabeledDataModule,
+)
 from lightning_reid.datamodules.readers.official_counts import DatasetCountWarning
 
 SMALL = {"image_size": (64, 32), "p": 4, "k": 4, "num_workers": 0, "val_identities": 0}
@@ -89,6 +95,29 @@ def test_data_without_a_test_part_can_be_trained_on_but_not_scored(market_folder
         data.val_dataloader()
     with pytest.raises(FileNotFoundError, match="query"):
         data_on(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda table, **options: ImageReIDDataModule(table, **options).read(),
+        lambda table, **options: UnlabeledDataModule(dataset=table, **options).read(),
+        lambda table, **options: SemiSupervisedDataModule(table, labeled=2, **options).read(),
+        lambda table, **options: CrossDomainDataModule(source=table, target=table, **options).read(),
+        lambda table, **options: CrossDomainDataModule(source=table, target=table, **options).source.read(),
+        lambda table, **options: FederatedData([table], split="identity", num_clients=2, p=2, **options).setup(),
+    ],
+    ids=["image", "unlabeled", "semi-supervised", "target", "source", "federated"],
+)
+def test_a_table_that_leads_out_of_its_folder_is_read_where_that_is_allowed(market_folder, tmp_path, read):
+    lines = ["path,pid,camid,split"]
+    for record in data_on(market_folder).dataset.query:
+        lines += [f"{record.path},{record.pid},{record.camid},{split}" for split in ("train", "query", "gallery")]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"mine.csv, line 2: .* leads out of .* say allow_paths_outside=True"):
+        read(str(tmp_path / "mine.csv"))
+    dataset = read(str(tmp_path / "mine.csv"), allow_paths_outside=True)
+    assert dataset is None or len(dataset.query) == len(lines) // 3
 
 
 @pytest.mark.parametrize("wrong", [{"p": 0}, {"k": 0}, {"image_size": (0, 64)}, {"erasing_probability": 1.5}, {"crop_padding": -1}])

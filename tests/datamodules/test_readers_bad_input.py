@@ -137,6 +137,7 @@ def msmt17(root: Path, line: str) -> Path:
     [
         ("0000/0000_000_01_0303morning_0015_0.jpg\n", ValueError, r"list_val.txt, line 2: expected .* \(image, identity\), got"),
         ("0000/0000_c01.jpg 0\n", ValueError, "0000_c01.jpg does not parse, nor do 0 other names there"),
+        ("../0000_000_01_0303morning_0015_0.jpg 0\n", ValueError, r"list_val.txt, line 2: '../0000_.*' leads out of .*train: put the files"),
         ("0001/0001_000_01_0303morning_0015_0.jpg 1\n", FileNotFoundError, "is listed in the lists of .* but not there, nor are 0 others"),
     ],
 )
@@ -156,6 +157,9 @@ def test_cub200_lists_that_number_different_images_are_an_error(tmp_path):
     (tmp_path / "images.txt").write_text("1 001.A/A.jpg\n")
     (tmp_path / "image_class_labels.txt").write_text("1 1\n2 101\n")
     with pytest.raises(ValueError, match="number different images, first 2, 1 in all"):
+        read_cub200(tmp_path)
+    (tmp_path / "images.txt").write_text("1 /etc/passwd\n2 001.A/A.jpg\n")
+    with pytest.raises(ValueError, match=r"images.txt, image 1: '/etc/passwd' leads out of .*images: put the files below it"):
         read_cub200(tmp_path)
     (tmp_path / "image_class_labels.txt").write_text("one 1\n")
     with pytest.raises(ValueError, match=r"image_class_labels.txt, line 1: .* got 'one 1'"):

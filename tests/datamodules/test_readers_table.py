@@ -1,5 +1,6 @@
 """The user's own table: what is read, and which line is named when a cell is wrong."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -41,6 +42,51 @@ def test_a_csv_table_is_read_with_paths_that_start_at_its_folder(table):
 def test_an_absolute_path_stays_and_the_columns_may_stand_in_any_order(table, tmp_path):
     other = write(tmp_path / "other.csv", f"\ufeffsplit,extra,camid,path,pid\ntrain,x,4,{table.parent / 'b.jpg'},9\n")
     assert read_table(other, "mine", needs_test=False).train == (ImageRecord(str(table.parent / "b.jpg"), 9, 4, "mine", -1),)
+
+
+@pytest.mark.parametrize("path", ["../b.jpg", "a/../../b.jpg", "a/../b.jpg", "{outside}"])
+def test_a_path_that_leads_out_of_the_folder_of_the_table_is_refused_unless_that_is_meant(table, tmp_path_factory, path):
+    path = path.format(outside=tmp_path_factory.mktemp("elsewhere") / "b.jpg")
+    if "/../" not in path:
+        (table.parent / path).touch()
+    write(table, f"path,pid,camid,split\na/1.jpg,1,1,train\n{path},1,2,train\n")
+    message = rf"office.csv, line 3: '{path}' leads out of .*: put the files below it, or links to them; .* say allow_paths_outside=True"
+    with pytest.raises(ValueError, match=message):
+        read_table(table, needs_test=False)
+    _, record = read_table(table, needs_test=False, allow_paths_outside=True).train
+    assert record.path == str(table.parent / path)
+
+
+def test_a_link_below_the_table_may_lead_anywhere_as_its_owner_made_it(table, tmp_path_factory):
+    elsewhere = write(tmp_path_factory.mktemp("elsewhere") / "d.jpg", "")
+    (table.parent / "linked").symlink_to(elsewhere.parent)
+    write(table, "path,pid,camid,split\nlinked/d.jpg,1,1,train\n")
+    assert read_table(table, needs_test=False).train[0].path == str(table.parent / "linked" / "d.jpg")
+
+
+def test_an_absolute_path_below_a_table_that_is_reached_by_a_link_or_a_relative_path_stays(table, tmp_path_factory, monkeypatch):
+    linked = tmp_path_factory.mktemp("elsewhere") / "set"
+    linked.symlink_to(table.parent)
+    write(table, f"path,pid,camid,split\n{table.parent / 'b.jpg'},1,1,train\n")
+    monkeypatch.chdir(table.parent)
+    for place in (linked / table.name, table.name):
+        assert read_table(place, needs_test=False).train[0].path == str(table.parent / "b.jpg")
+
+
+@pytest.mark.parametrize("make_other", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("name", ["office.csv", "b.jpg", "office.parquet"])
+def test_a_pipe_or_folder_under_the_name_of_a_file_is_named_and_not_waited_for(table, name, make_other):
+    (table.parent / name).unlink(missing_ok=True)
+    make_other(table.parent / name)
+    with pytest.raises(OSError, match=rf"{name} is a (pipe|folder) where a file was expected: give a file"):
+        read_table(table.with_suffix(".parquet") if name.endswith("parquet") else table)
+
+
+def test_a_link_to_nothing_is_a_missing_image(table):
+    (table.parent / "b.jpg").unlink()
+    (table.parent / "b.jpg").symlink_to("gone.jpg")
+    with pytest.raises(FileNotFoundError, match=r"b.jpg is listed in .*office.csv but not there"):
+        read_table(table)
 
 
 def test_a_parquet_table_gives_what_the_same_csv_gives(table):
@@ -108,6 +154,9 @@ def test_a_missing_image_and_a_missing_table_are_named(table):
     write(table, HEADING + ROWS + "gone/d.jpg,1,1,train,,\nc2.jpg,1,1,train,,\n")
     with pytest.raises(FileNotFoundError, match=r"gone/d.jpg is listed in .*office.csv but not there, nor are 1 others"):
         read_table(table)
+    write(table, HEADING + ROWS.replace("a/", "a\\"))
+    with pytest.raises(FileNotFoundError, match=r"nor are 1 others: write / between folders"):
+        read_table(table)
     with pytest.raises(FileNotFoundError, match=r"there is no table .*none.csv; expected a CSV or Parquet file with the columns path"):
         read_table(table.with_name("none.csv"))
 
@@ -157,3 +206,60 @@ def test_a_damaged_parquet_file_is_named(table):
     table.with_suffix(".parquet").write_bytes(b"PAR1 garbage PAR1")
     with pytest.raises(ValueError, match=r"office.parquet is damaged, or no Parquet file"):
         read_table(table.with_suffix(".parquet"))
+
+
+def write_parquet(table: Path, **columns) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    plain = {"path": ["b.jpg", "c.jpg"], "pid": [1, 2], "camid": [1, 1], "split": ["train", "train"]}
+    parquet.write_table(pyarrow.table(plain | columns), table.with_suffix(".parquet"))
+    return table.with_suffix(".parquet")
+
+
+def arrow(values: list, kind: str):
+    import pyarrow
+
+    words = pyarrow.dictionary(pyarrow.int8(), pyarrow.string())
+    return pyarrow.array(values, words if kind == "words" else pyarrow.type_for_alias(kind))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "domains"),
+    [
+        (["night", "day"], "string", ["night", "day"]),
+        (["night", "day"], "large_string", ["night", "day"]),
+        (["night", None], "words", ["night", "office"]),
+        ([0, 5], "int8", ["0", "5"]),
+        ([7.0, None], "float64", ["7", "office"]),
+        ([None, None], "null", ["office", "office"]),
+        (["", "caf\u0065\u0301"], "string", ["office", "caf\u00e9"]),
+    ],
+)
+def test_a_domain_is_text_whatever_its_column_is(table, values, kind, domains):
+    dataset = read_table(write_parquet(table, domain=arrow(values, kind)), needs_test=False)
+    assert [record.domain for record in dataset.train] == domains
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"domain": [True, False]}, "row 1: the column 'domain' must hold text or a whole number, got True, a bool"),
+        ({"domain": [1.5, 1.0]}, "row 1: the column 'domain' .*1.5, a fraction"),
+        ({"domain": [["a"], ["b"]]}, r"row 1: the column 'domain' .* got \['a'\], a list"),
+        ({"pid": [["a"], ["b"]]}, r"row 1: the column 'pid' .* got \['a'\], a list"),
+        ({"path": [1, 2]}, "row 1: the column 'path' must name a file, got 1"),
+        ({"split": [1, 2]}, "row 1: the column 'split' must be one of train, query, gallery, got 1"),
+        ({"pid": [None, None]}, "row 1: the column 'pid' must hold text or a whole number, got nothing"),
+    ],
+)
+def test_a_parquet_cell_of_another_kind_is_named_by_its_row_and_column(table, column, message):
+    with pytest.raises(ValueError, match=rf"office.parquet, {message}"):
+        read_table(write_parquet(table, **column), needs_test=False)
+
+
+@pytest.mark.parametrize("column", ["pid", "camid", "frame", "domain"])
+@pytest.mark.parametrize("kind", ["date32", "date64", "timestamp[ns]", "timestamp[s]", "time64[us]", "duration[ms]"])
+def test_a_time_is_no_id_and_its_column_is_named(table, column, kind):
+    with pytest.raises(ValueError, match=rf"office.parquet: the column '{column}' must hold text or whole numbers, got times"):
+        read_table(write_parquet(table, **{column: arrow([2**31 - 1, None], kind)}), needs_test=False)

@@ -17,6 +17,8 @@ def test_utf_8_is_read_with_and_without_a_mark(tmp_path, encoding):
     ("content", "message"),
     [
         (TEXT.encode("latin-1"), r"t.csv, line 2: the byte 0xdf is no UTF-8, .* save it as UTF-8 \(in Excel: 'CSV UTF-8'\)"),
+        (b"\xff\xfe\0\0" + TEXT.encode("utf-32-le"), r"t.csv is text in UTF-32, and UTF-8 was expected: save it as UTF-8"),
+        (b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"), r"t.csv is text in UTF-32, and UTF-8 was expected: save it as UTF-8"),
         (TEXT.encode("utf-16"), r"t.csv is text in UTF-16, as Excel's 'Unicode text' is"),
         (TEXT.encode("utf-16-le"), r"t.csv is no text: there is a zero at byte 1"),
         (b"PK\x03\x04\x00", r"t.csv is no text: there is a zero at byte 4"),
@@ -37,9 +39,20 @@ def test_cells_are_told_apart_by_what_excel_writes_and_told_by_their_lines(tmp_p
     assert list(read_cells(tmp_path / "t.csv")) == [(1, rows[0]), (3, rows[1]), (5, rows[2])]
 
 
-def test_excels_own_line_tells_the_separator_and_is_no_row(tmp_path):
-    (tmp_path / "t.csv").write_text("sep=;\na;b,c,d\n")
+@pytest.mark.parametrize("told", ["sep=;", "SEP=;\r", '"sep=;"', "\ufeffsep=;", "sep=;;;"])
+def test_excels_own_line_tells_the_separator_and_is_no_row(tmp_path, told):
+    (tmp_path / "t.csv").write_text(told + "\na;b,c,d\n")
     assert list(read_cells(tmp_path / "t.csv")) == [(2, ["a", "b,c,d"])]
+
+
+def test_excels_own_line_may_tell_a_tab(tmp_path):
+    (tmp_path / "t.csv").write_text("sep=\t\na,b,c\td\n")
+    assert list(read_cells(tmp_path / "t.csv")) == [(2, ["a,b,c", "d"])]
+
+
+def test_the_separator_is_looked_for_where_the_first_cells_are(tmp_path):
+    (tmp_path / "t.csv").write_text("# a, b\n\na;b\n# x;y\n1;2\n")
+    assert list(read_cells(tmp_path / "t.csv", comment="#")) == [(3, ["a", "b"]), (5, ["1", "2"])]
 
 
 @pytest.mark.parametrize(

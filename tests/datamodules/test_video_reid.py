@@ -302,12 +302,14 @@ def test_a_table_of_tracklets_without_a_test_part_can_be_trained_on_but_not_scor
     for number, record in enumerate(data_on(mars).dataset.train):
         lines += [f"{path},{record.pid},{record.camid},{number},train" for path in record.paths]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
-    data = data_on(tmp_path / "mine.csv", needs_test=False)
+    data = data_on(tmp_path / "mine.csv", needs_test=False, allow_paths_outside=True)
     assert len(batches_of(data)) == 2
     with pytest.raises(ValueError, match="0 queries and 0 gallery tracklets: nothing to score"):
         data.val_dataloader()
     with pytest.raises(ValueError, match="no row of split 'query'"):
-        data_on(tmp_path / "mine.csv")
+        data_on(tmp_path / "mine.csv", allow_paths_outside=True)
+    with pytest.raises(ValueError, match=r"mine.csv, line 2: .* leads out of .* say allow_paths_outside=True"):
+        data_on(tmp_path / "mine.csv", needs_test=False)
 
 
 class Recorder(pl.LightningModule):

@@ -7,6 +7,7 @@ from torch import nn
 
 from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_teacher
 from lightning_reid.networks.teacher import RememberedTeacher, Teacher
+from lightning_reid.networks.weights import read_state_dict
 
 TINY = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
 
@@ -57,6 +58,17 @@ def test_a_remembered_teacher_sees_each_image_once_and_repeats_what_it_said(teac
     for name in ("embedding", "logits"):
         torch.testing.assert_close(getattr(first, name), getattr(one_by_one, name))
         assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.parametrize("name", ["A.SAFETENSORS", "A.PTH", "A.Ckpt"])
+def test_the_ending_of_a_file_of_weights_may_be_in_capitals(tmp_path, name):
+    state = tiny_network().state_dict()
+    save_file(state, tmp_path / name) if "SAFE" in name else torch.save(state, tmp_path / name)
+    assert {key: tensor.tolist() for key, tensor in read_state_dict(tmp_path / name).items()} == {
+        key: tensor.tolist() for key, tensor in state.items()
+    }
+    with pytest.raises(FileNotFoundError, match=f"no weights at .*GONE{name}"):  # a file, and no name of timm's
+        load_teacher(tmp_path / f"GONE{name}")
 
 
 def test_a_network_of_timm_brings_embeddings_from_a_file_of_weights_and_no_classifier(tmp_path, images):

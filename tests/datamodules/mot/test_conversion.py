@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
+from lightning_reid.datamodules.decoding import decoded
+from lightning_reid.datamodules.mot import sequence as sequence_file
 from lightning_reid.datamodules.mot.conversion import convert_mot, main
 from lightning_reid.datamodules.mot.crops import Crop, CropRules, Zone, column_zones, require_disjoint, visible_shares
 from lightning_reid.datamodules.mot.people import PeopleRules, choose_queries
@@ -217,8 +219,7 @@ def test_column_zones_are_disjoint_and_cover_the_picture_but_for_the_strips(widt
 
 def test_frames_are_read_one_at_a_time_and_only_the_wanted_ones(sequence, monkeypatch):
     read = []
-    imread = cv2.imread
-    monkeypatch.setattr(cv2, "imread", lambda path, flags: read.append(Path(path).stem) or imread(path, flags))
+    monkeypatch.setattr(sequence_file, "decoded", lambda path, *how: read.append(Path(path).stem) or decoded(path, *how))
     frames = stream_frames(sequence / "img1", {3, 20, 7})
     assert next(frames)[0] == 3
     assert read == ["000003"]
@@ -292,10 +293,19 @@ def test_an_option_out_of_range_is_an_error_that_names_it(sequence, tmp_path, op
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("1,9,0,0\n", r"gt.txt, line 73: expected frame,id,x,y,width,height,flag,... as numbers, got '1,9,0,0'"),
-        ("1,9,x,0,1,1,1\n", "line 73: expected frame,id"),
-        ("0,9,0,0,1,1,1\n", "line 73: frames count from 1, got 0"),
-        ("1,1,0,0,1,1,1\n", "line 73: track 1 has a second box in frame 1"),
+        (
+            "1,9,0,0\n",
+            r"gt.txt, line 73: expected frame,id,x,y,width,height,flag\[,class.* as numbers, as many in every row, got '1,9,0,0'",
+        ),
+        ("1,9,x,0,1,1,1,-1,-1,-1\n", "line 73: expected frame,id"),
+        ("1,9,0,0,1,1,1\n", "line 73: expected frame,id"),
+        ("0,9,0,0,1,1,1,-1,-1,-1\n", "line 73: frames count from 1, got 0"),
+        ("1.5,9,0,0,1,1,1,-1,-1,-1\n", "line 73: the column 'frame' must be a whole number, got '1.5'"),
+        ("1,9.7,0,0,1,1,1,-1,-1,-1\n", "line 73: the column 'id' must be a whole number, got '9.7'"),
+        ("1,1e30,0,0,1,1,1,-1,-1,-1\n", "line 73: the column 'id' must be a whole number, got '1e30'"),
+        ("1,9,0,0,1,1e400,1,-1,-1,-1\n", "line 73: expected finite numbers"),
+        ("1,1_0,0,0,1,1,1,-1,-1,-1\n", "line 73: expected frame,id"),
+        ("1,1,0,0,1,1,1,-1,-1,-1\n", "line 73: track 1 has a second box in frame 1"),
     ],
 )
 def test_an_annotation_row_that_does_not_parse_is_named_by_its_line(sequence, row, message):
