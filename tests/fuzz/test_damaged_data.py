@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fuzzing import TIMES
 from scipy.io import savemat
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
@@ -140,7 +141,7 @@ def table(tmp_path_factory) -> Path:
     return touched(tmp_path_factory.mktemp("table"), *(f"a/{number}.jpg" for number in range(10)))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(40 * TIMES))
 def test_a_damaged_table_is_refused_by_name_or_read_as_it_is(table, seed):
     draw = np.random.default_rng(seed)
     content = TEXT_DAMAGES[seed % len(TEXT_DAMAGES)](TABLE.replace(",", ",;\t"[seed % 3]).encode(), draw)
@@ -150,7 +151,7 @@ def test_a_damaged_table_is_refused_by_name_or_read_as_it_is(table, seed):
         assert records(read) == plain_table(content, table)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10 * TIMES))
 def test_a_damaged_table_of_tracklets_is_refused_by_name_or_read_as_it_is(table, seed):
     draw = np.random.default_rng(seed)
     rows = "".join(f"a/{number}.jpg,{1 + number // 4},{number // 4},{number // 2},train\n" for number in range(10))
@@ -197,7 +198,7 @@ def plain_mars(root: Path) -> list[tuple]:
     return [(split, *one) for split, held in (("train", found["train"]), ("query", query), ("gallery", found["test"])) for one in held]
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(30 * TIMES))
 def test_damaged_lists_of_mars_are_refused_by_name_or_read_as_they_are(whole_mars, tmp_path, seed):
     draw = np.random.default_rng(seed)
     root = tmp_path / "mars"
@@ -215,7 +216,7 @@ def test_damaged_lists_of_mars_are_refused_by_name_or_read_as_they_are(whole_mar
         assert records(read) == plain_mars(root)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(20 * TIMES))
 def test_a_damaged_annotation_of_mot_is_refused_by_name_or_read_as_it_is(tmp_path, seed):
     draw = np.random.default_rng(seed)
     rows = [f"{frame},{track},{10 * track},{frame},20,60.5,1,1,0.{frame}\n" for track in (1, 2) for frame in range(1, 6)]
@@ -229,7 +230,7 @@ def test_a_damaged_annotation_of_mot_is_refused_by_name_or_read_as_it_is(tmp_pat
         ] == [(*row[:6], row[6] != 0, *(row[7:] or (1, None))) for row in told]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10 * TIMES))
 def test_damaged_lists_of_msmt17_are_refused_by_name_or_read_as_they_are(tmp_path, seed):
     draw = np.random.default_rng(seed)
     images = {
@@ -299,7 +300,7 @@ def test_a_name_gives_who_where_and_when_or_is_refused(tmp_path, reader, name):
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 16, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("seed", range(18))
+@pytest.mark.parametrize("seed", range(18 * TIMES))
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_a_damaged_image_is_refused_by_name_or_has_its_pixels(tmp_path, suffix, seed):
     whole = cv2.imencode(suffix, PIXELS)[1].tobytes()
@@ -315,7 +316,7 @@ def test_a_damaged_image_is_refused_by_name_or_has_its_pixels(tmp_path, suffix, 
     np.testing.assert_array_equal(read.permute(1, 2, 0).numpy(), expected)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(10 * TIMES))
 def test_a_damaged_packed_tracklet_is_refused_by_name_or_has_its_frames(tmp_path, seed):
     frames = torch.from_numpy(PIXELS).permute(2, 0, 1).repeat(4, 1, 1, 1).contiguous()
     write_packed_tracklet(tmp_path / "a.safetensors", frames, encoding="raw" if seed % 2 else "jpeg")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from flwr.app import Array, ConfigRecord, Message, MetricRecord, RecordDict
+from fuzzing import TIMES
 from one_process_grid import CLIENTS, IMAGES, SCORES, START, OneProcessGrid, as_a_run, honest_client, trained
 
 from lightning_reid.federated import FedPav
@@ -118,7 +119,7 @@ def averaged(models: dict[str, Tensors], images: dict[str, int]) -> Tensors:
 
 def test_damaged_replies_are_left_out_by_name_or_averaged_as_they_are(federation):
     taken = 0
-    for seed in range(150):
+    for seed in range(150 * TIMES):
         draw = random.Random(seed)
         sent = lie_to(federation, draw.choice((damage_array, damage_numbers, damage_told, damage_records)), draw)
         answers = list(federation.answers(0))
@@ -145,7 +146,7 @@ def test_damaged_replies_are_left_out_by_name_or_averaged_as_they_are(federation
 
 def test_damaged_scores_are_left_out_by_name_or_told_as_they_are(federation, caplog):
     taken = 0
-    for seed in range(60):
+    for seed in range(60 * TIMES):
         draw = random.Random(seed)
         caplog.clear()
         sent = lie_to(federation, draw.choice((damage_score, damage_told, damage_records)), draw)
@@ -176,7 +177,7 @@ def test_damaged_packed_tracklets_are_named_or_read_as_they_were(tmp_path, encod
     content = path.read_bytes()
     expected, metadata = PackedTracklet(path).read([0, 1, 2]), PackedTracklet(path).metadata
     named = 0
-    for seed in range(75):
+    for seed in range(75 * TIMES):
         path.write_bytes(damaged_bytes(content, random.Random(seed)))
         found, told = read_or_told(lambda: (*PackedTracklet(path).read([0, 1, 2]), PackedTracklet(path).metadata))
         if told:
@@ -194,7 +195,7 @@ def test_damaged_states_of_a_server_are_named_or_read_as_they_were(tmp_path):
     write_server_state(path, state)
     content = path.read_bytes()
     named = 0
-    for seed in range(100):
+    for seed in range(100 * TIMES):
         path.write_bytes(damaged_bytes(content, random.Random(seed)))
         found, told = read_or_told(lambda: read_server_state(path))
         if told:
