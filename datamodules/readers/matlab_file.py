@@ -26,6 +26,7 @@ _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f
 _CELL, _STRUCT = 1, 2
 _OTHERS = {3: "object", 4: "text", 5: "sparse matrix"}
 _NUMERIC = range(6, 16)
+_FLOATS, _LONG_INTEGERS = (6, 7), (14, 15)
 _COMPLEX = 0x0800
 
 Element = tuple[int, memoryview]
@@ -132,7 +133,7 @@ def _value(parts: list[Element], order: str) -> Value:
         raise ValueError(f"a variable has the sizes {shape}")
     kind, held = flags & 0xFF, parts[3:]
     if kind in _NUMERIC:
-        return Unread("complex matrix") if flags & _COMPLEX else _numbers(held, shape, order)
+        return Unread("complex matrix") if flags & _COMPLEX else _numbers(kind, held, shape, order)
     if kind == _CELL:
         return _values(held, math.prod(shape), order)
     if kind == _STRUCT:
@@ -142,10 +143,12 @@ def _value(parts: list[Element], order: str) -> Value:
     return Unread(_OTHERS[kind])
 
 
-def _numbers(held: list[Element], shape: list[int], order: str) -> npt.NDArray[Any]:
+def _numbers(kind: int, held: list[Element], shape: list[int], order: str) -> npt.NDArray[Any]:
     if len(held) != 1 or held[0][0] not in _NUMBERS:
         raise ValueError("a matrix of numbers holds none")
     dtype = np.dtype(order + _NUMBERS[held[0][0]])
+    if (dtype.kind == "f" and kind not in _FLOATS) or (dtype.kind != "f" and dtype.itemsize == 8 and kind not in _LONG_INTEGERS):
+        raise ValueError(f"a matrix of kind {kind} is stored as {dtype.name}")  # smaller integers stand for any kind that holds them
     if len(held[0][1]) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"a matrix of {' x '.join(map(str, shape))} numbers has {len(held[0][1]):,} bytes of {dtype.name}")
     return np.frombuffer(held[0][1], dtype).reshape(shape, order="F")

@@ -89,12 +89,22 @@ def element(order: str, kind: int, content: bytes) -> bytes:
     return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8)
 
 
+def stored_as(rows: np.ndarray, kind: int, other: int) -> bytes:
+    """With one bit flipped in the type of the stored numbers."""
+    tag = struct.pack("<II", kind, rows.nbytes)
+    content = matlab(rows)
+    assert content.count(tag) == 1
+    return content.replace(tag, struct.pack("<II", other, rows.nbytes))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (matlab(ROWS, format="4"), "its header is none"),
         (b"", "its header is none"),
         (matlab(ROWS)[:-9], "does not fit in"),
+        (stored_as(ROWS.astype(np.float64), 9, 13), "a matrix of kind 6 is stored as uint64"),
+        (stored_as(ROWS.astype(np.int32), 5, 7), "a matrix of kind 12 is stored as float32"),
         (matlab(ROWS, do_compression=True)[:-3], "does not fit in"),
         (matlab(ROWS) + b"\1\2\3", "it is cut short"),
         (matlab(ROWS)[:128] + struct.pack("<II", 14, 8) * 900, "does not"),

@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from fuzzing import TIMES
 from scipy.io import savemat
 
@@ -22,7 +21,6 @@ from lightning_reid.datamodules.mot.sequence import read_annotation
 from lightning_reid.datamodules.readers import read_market_folder, read_mars_folder, read_table, read_tracklet_table
 from lightning_reid.datamodules.readers.market_naming import read_cuhk03_np, read_duke, read_market1501
 from lightning_reid.datamodules.readers.msmt17 import read_msmt17
-from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_reid.datamodules.readers.official_counts.DatasetCountWarning")
 
@@ -314,14 +312,3 @@ def test_a_damaged_image_is_refused_by_name_or_has_its_pixels(tmp_path, suffix, 
         return
     expected = cv2.imdecode(np.frombuffer(whole, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(read.permute(1, 2, 0).numpy(), expected)
-
-
-@pytest.mark.parametrize("seed", range(10 * TIMES))
-def test_a_damaged_packed_tracklet_is_refused_by_name_or_has_its_frames(tmp_path, seed):
-    frames = torch.from_numpy(PIXELS).permute(2, 0, 1).repeat(4, 1, 1, 1).contiguous()
-    write_packed_tracklet(tmp_path / "a.safetensors", frames, encoding="raw" if seed % 2 else "jpeg")
-    whole = PackedTracklet(tmp_path / "a.safetensors").read(range(4))
-    content = BYTE_DAMAGES[seed % 3]((tmp_path / "a.safetensors").read_bytes(), np.random.default_rng(seed))
-    (tmp_path / "a.safetensors").write_bytes(content)
-    read = outcome(lambda: PackedTracklet(tmp_path / "a.safetensors").read(range(4)), tmp_path)
-    assert read is None or all(torch.equal(one, other) for one, other in zip(read, whole))
