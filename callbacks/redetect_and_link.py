@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
@@ -96,8 +97,7 @@ class RedetectAndLink(pl.Callback):
         batch_size: int = 32,
         picture: str | Path | None = None,
     ) -> None:
-        if every_n_epochs is not None and every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs must be at least 1, or None to link once, got {every_n_epochs}")
+        require_count("every_n_epochs", every_n_epochs, optional=True)
         self.cache, self.every_n_epochs, self.picture = Path(cache), every_n_epochs, None if picture is None else Path(picture)
         self.work = LinkingWork(detector, alpha, padding, encoding, batch_size)
         if isinstance(extractor, EmbeddingNetwork):

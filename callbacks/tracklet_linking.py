@@ -9,10 +9,11 @@ from typing import get_args
 import pytorch_lightning as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.linked_tracklet_cache import DIGEST_BYTES, LinkedTrackletCache
 from lightning_reid.detection import PersonDetector
-from lightning_reid.detection.padding import detect_in_padded
+from lightning_reid.detection.padding import MOST_PADDING, detect_in_padded
 from lightning_reid.linking import AlignedTracklet, align_tracklet
 from lightning_reid.linking.alignment import EmbedCrops
 from lightning_reid.packed_tracklets.format import Encoding
@@ -76,12 +77,10 @@ class LinkingWork:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.padding < 0 or self.batch_size < 1:
-            raise ValueError(
-                f"need alpha in [0, 1], padding >= 0 and batch_size >= 1, got {self.alpha}, {self.padding} and {self.batch_size}"
-            )
-        if self.encoding not in get_args(Encoding):
-            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {self.encoding!r}")
+        require_number("alpha", self.alpha, low=0, high=1)
+        require_number("padding", self.padding, low=0, high=MOST_PADDING)
+        require_count("batch_size", self.batch_size)
+        require_choice("encoding", self.encoding, get_args(Encoding))
 
     def fill(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.sharing import AllowList, payload_bytes
 from lightning_reid.federated.strategies import NETWORK, FedPav, Reply, RoundReport, ServerState
@@ -50,8 +51,8 @@ class FedFace(FedPav):
 
     def __init__(self, margin: float = 0.7, rate: float = 0.1, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
         super().__init__(prefixes, quorum)
-        if not 0 < margin < 2 or not rate > 0:
-            raise ValueError(f"need a margin in (0, 2) and a rate above 0, got {margin} and {rate}")
+        require_number("margin", margin, above=0, below=2)
+        require_number("rate", rate, above=0)
         self.margin, self.rate = margin, rate
 
     @override

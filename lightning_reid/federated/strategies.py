@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike, interpolate
 from lightning_reid.federated.sharing import AllowList, not_finite, payload_bytes
 
@@ -104,8 +105,9 @@ class FedPav:
     name: ClassVar[str] = "FedPav"
 
     def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
-        if not prefixes or not 0 < quorum <= 1:
-            raise ValueError(f"need a prefix to share and a quorum in (0, 1], got {prefixes} and {quorum}")
+        if not prefixes:
+            raise ValueError("prefixes name what is shared: need one at least")
+        require_number("quorum", quorum, above=0, high=1)
         self.prefixes, self.quorum = tuple(prefixes), quorum
 
     def allow_list(self, tensors: NamedTensors) -> AllowList:
@@ -217,8 +219,7 @@ class FedUReID(FedPav):
 
     def __init__(self, local_share: float = 0.5, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5) -> None:
         super().__init__(prefixes, quorum)
-        if not 0 <= local_share <= 1:
-            raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
+        require_number("local_share", local_share, low=0, high=1)
         self.local_share = local_share
 
     @override

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice
+
 DistanceName = Literal["euclidean", "cosine"]
 
 
@@ -25,8 +27,7 @@ def pairwise_distances(rows: Tensor, columns: Tensor, distance: DistanceName = "
     """
     if rows.ndim != 2 or columns.ndim != 2 or rows.shape[1] != columns.shape[1]:
         raise ValueError(f"embeddings must be [N, D] of one D, got {tuple(rows.shape)} and {tuple(columns.shape)}")
-    if distance not in get_args(DistanceName):
-        raise ValueError(f"distance must be one of {get_args(DistanceName)}, got {distance!r}")
+    require_choice("distance", distance, get_args(DistanceName))
     dtype = torch.promote_types(rows.dtype, torch.float32)
     rows, columns = rows.to(dtype), columns.to(dtype)
     with torch.autocast(rows.device.type, enabled=False):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.losses import repelled_loss
 from lightning_reid.losses.repelled import updated_table
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -46,11 +47,10 @@ class BottomUpReID(ImageReIDModule):
     """
 
     def __init__(self, temperature: float = 0.1, momentum: float = 0.5, dropout: float = 0.5, **options: Any) -> None:
+        require_number("temperature", temperature, above=0)
+        require_number("momentum", momentum, low=0, below=1)
+        require_number("dropout", dropout, low=0, below=1)
         super().__init__(**options)
-        if not temperature > 0 or not 0 <= momentum < 1 or not 0 <= dropout < 1:
-            raise ValueError(
-                f"need temperature > 0 and momentum and dropout in [0, 1), got {temperature}, {momentum} and {dropout}",
-            )
         self.table = torch.empty(0, 0)  # no buffer: its length changes, and DDP would send it with every batch
         self.table_iteration = -1
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.clustering.centroids import cluster_centroids, cluster_means
 from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -38,9 +39,8 @@ class PseudoIdentityLearning(ImageReIDModule):
     """
 
     def __init__(self, classifier_init: ClassifierInit = "centroid", **options: Any) -> None:
+        require_choice("classifier_init", classifier_init, get_args(ClassifierInit))
         super().__init__(**options)
-        if classifier_init not in get_args(ClassifierInit):
-            raise ValueError(f"classifier_init must be one of {get_args(ClassifierInit)}, got {classifier_init!r}")
         self.classifier: nn.Linear | None = None
         self.num_fixed, self.num_clusters, self.filled_iteration = 0, 0, -1
         self._refilled = False

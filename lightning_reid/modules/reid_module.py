@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
@@ -27,6 +28,8 @@ from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.told_architecture import check_told_checkpoint
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
+
+OptimizerName = Literal["sgd", "adam"]
 
 
 class ReIDModule(pl.LightningModule, ABC):
@@ -58,6 +61,9 @@ class ReIDModule(pl.LightningModule, ABC):
         protocol: Which gallery entries count: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: Average precision by ``"step"``, or by ``"trapezoid"`` as in older papers, which gives one to two points less.
 
+    Raises:
+        ValueError: An argument is of another kind or out of range; it is named.
+
     Example:
         >>> import torch
         >>> from lightning_reid.modules import ReIDModule, SupervisedReID
@@ -76,7 +82,7 @@ class ReIDModule(pl.LightningModule, ABC):
         self,
         network: EmbeddingNetwork,
         *,
-        optimizer: Literal["sgd", "adam"] = "adam",
+        optimizer: OptimizerName = "adam",
         lr: float = 3.5e-4,
         weight_decay: float = 5e-4,
         milestones: list[int] | None = None,
@@ -87,8 +93,12 @@ class ReIDModule(pl.LightningModule, ABC):
         ap: AveragePrecisionRule = "step",
     ) -> None:
         super().__init__()
-        if lr <= 0 or weight_decay < 0 or warmup_epochs < 0:
-            raise ValueError(f"need lr > 0, weight_decay >= 0 and warmup_epochs >= 0, got {lr}, {weight_decay} and {warmup_epochs}")
+        require_choice("optimizer", optimizer, get_args(OptimizerName))
+        require_number("lr", lr, above=0)
+        require_number("weight_decay", weight_decay, low=0)
+        require_count("warmup_epochs", warmup_epochs, low=0)
+        for milestone in milestones or ():
+            require_count("milestones", milestone, low=0)
         # where the first weights came from must not be looked up again when a checkpoint is loaded
         self.save_hyperparameters(ignore=self.unsaved_arguments)
         self.network = in_fast_layout(network)

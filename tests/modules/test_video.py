@@ -191,9 +191,9 @@ def test_every_network_trains_in_half_precision(network, tmp_path):
 
 
 def test_wrong_arguments_die_in_the_constructor():
-    with pytest.raises(ValueError, match="there is no video network 'lstm'; known are baseline, nvan, stenvan, cfaan"):
+    with pytest.raises(ValueError, match="network must be one of 'baseline', 'nvan', 'stenvan', 'cfaan', got 'lstm'"):
         VideoReID("lstm")
     with pytest.raises(ValueError, match="are for a network that is named"):
         VideoReID(NVAN(**TINY), {"stem_relu": False})
-    with pytest.raises(ValueError, match="clips_per_pass must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="clips_per_pass must be a whole number of at least 1, got 0"):
         VideoReID("baseline", TINY, clips_per_pass=0)

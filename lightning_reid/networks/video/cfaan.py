@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import checked_image_size, require_count
 from lightning_reid.networks.backbones import PERSON_SIZE, Backbone, built_backbone
 from lightning_reid.networks.dry_run import dry_run
 from lightning_reid.networks.pooling import mask_pooling
@@ -65,10 +66,10 @@ class CFAAN(VideoNetwork):
         sinusoid_base: float = 1000.0,
         **backbone_options: Any,
     ) -> None:
-        if clip_length < 1:
-            raise ValueError(f"clip_length must be at least 1, got {clip_length}")
+        require_count("clip_length", clip_length)
+        require_count("channel_reduction", channel_reduction)
+        image_size = checked_image_size("image_size", image_size)
         built = built_backbone(backbone, **backbone_options)
-        image_size = (image_size[0], image_size[1])
         options: dict[str, Any] = {
             "heads": heads,
             "scales": scales,

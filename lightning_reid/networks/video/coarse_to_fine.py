@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.networks.video.axial_attention import AxialAttention, Position
 
 
@@ -130,8 +131,8 @@ def _squeeze(channels: int, inner_channels: int) -> nn.Sequential:
 
 
 def _check(channels: int, heads: int, scales: int, channel_reduction: int) -> None:
-    if min(heads, scales, channel_reduction) < 1:
-        raise ValueError(f"heads, scales and channel_reduction must be at least 1, got {heads}, {scales} and {channel_reduction}")
+    for name, count in (("heads", heads), ("scales", scales), ("channel_reduction", channel_reduction)):
+        require_count(name, count)
     if heads % scales:
         raise ValueError(f"heads are counted over all scales: {heads} heads cannot be shared among {scales} scales")
     unit = 2 * heads * channel_reduction
