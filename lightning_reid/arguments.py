@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from typing_extensions import override
+
 MOST = 2**31 - 1
 """Of anything that is counted, and of seeds."""
 LARGEST = 1e9
@@ -14,15 +16,24 @@ LARGEST = 1e9
 LARGEST_SIDE = 4096
 """Of an image, in pixels."""
 
-_brief = reprlib.Repr()
+_DIGITS = 40
+
+
+class _Brief(reprlib.Repr):
+    """Python refuses to write a whole number of more than 4300 digits."""
+
+    @override
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return repr(x) if bits <= 3 * _DIGITS else f"a whole number of {bits:,} bits"
+
+
+_brief = _Brief()
 _brief.maxstring = _brief.maxother = 80
-_DIGITS = 4000  # Python writes no more of a whole number
 
 
 def shown(value: object) -> str:
     """A value as a message shows it: in a line, whatever it is and however large."""
-    if isinstance(value, int) and value.bit_length() > 3 * _DIGITS:
-        return f"a whole number of {value.bit_length():,} bits"
     return " ".join(_brief.repr(value).split())[:120]
 
 

@@ -198,5 +198,5 @@ def test_a_message_is_short_whatever_the_value_is():
     nested: list[Any] = []
     for _ in range(10_000):
         nested = [nested]
-    for value in (10**100_000, nested, "x" * 10**6, {"a": [1] * 10**6}, torch.zeros(1000)):
+    for value in (10**100_000, [10**100_000], nested, "x" * 10**6, {"a": [1] * 10**6}, torch.zeros(1000)):
         assert len(shown(value)) <= 120

@@ -22,6 +22,7 @@ from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
 from lightning_reid.federation.client import LocalFit, LocalRound
 from lightning_reid.files import read_json, write_atomically, write_json
+from lightning_reid.networks.archives import require_file
 
 logger = logging.getLogger(__name__)
 
@@ -252,6 +253,7 @@ def read_server_state(path: Path) -> ServerState:
     Raises:
         ValueError: The file is damaged, or holds something else; the message names it.
     """
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}

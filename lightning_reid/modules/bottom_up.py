@@ -14,6 +14,7 @@ from lightning_reid.losses import repelled_loss
 from lightning_reid.losses.repelled import updated_table
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import fitted_target_data
+from lightning_reid.modules.saved_parts import saved_part
 
 
 class BottomUpReID(ImageReIDModule):
@@ -56,6 +57,7 @@ class BottomUpReID(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self.table_iteration = -1  # iterations may be counted anew
         self.adopt_latest_state()
@@ -101,4 +103,5 @@ class BottomUpReID(ImageReIDModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.table, self.table_iteration = checkpoint["cluster_table"]["rows"], checkpoint["cluster_table"]["iteration"]
+        saved = saved_part(checkpoint, "cluster_table", {"rows": Tensor, "iteration": int})
+        self.table, self.table_iteration = saved["rows"], saved["iteration"]

@@ -140,6 +140,7 @@ class DistilledReID(SupervisedReID):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.asks_teacher and self.teacher is not None:
             self.teacher.to(self.device)
 

@@ -14,6 +14,7 @@ from lightning_reid.arguments import require_choice, require_count, require_numb
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.losses.distillation import softened_divergence
 from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.modules.saved_parts import WAY_ON
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 
@@ -134,6 +135,7 @@ class FedFRClient(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if not self._global:  # else the fit goes on from a checkpoint within it
             self._global = (_frozen(self.network),)
             self._global_proxies = (self._proxies().detach().clone(),)
@@ -208,8 +210,11 @@ class FedFRClient(ImageReIDModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in checkpoint["other_networks"])
-        self._global_proxies = tuple(checkpoint["global_proxies"])
+        networks, proxies = checkpoint.get("other_networks"), checkpoint.get("global_proxies")
+        if not isinstance(networks, list) or [type(some) for some in networks] != [list, list] or not isinstance(proxies, list):
+            raise ValueError(f"the checkpoint holds no 'other_networks' and 'global_proxies' of a FedFRClient: {WAY_ON}")
+        self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in networks)
+        self._global_proxies = tuple(proxies)
 
     def _copy(self, tensors: dict[str, Tensor]) -> EmbeddingNetwork:
         network: EmbeddingNetwork = _frozen(self.network)

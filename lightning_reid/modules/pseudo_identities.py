@@ -14,6 +14,7 @@ from lightning_reid.arguments import require_choice
 from lightning_reid.clustering.centroids import cluster_centroids, cluster_means
 from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.modules.saved_parts import saved_part
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
@@ -61,8 +62,8 @@ class PseudoIdentityLearning(ImageReIDModule):
         super().on_load_checkpoint(checkpoint)
         if self.classifier is None:
             self.classifier = classifier_like(checkpoint)
-        for name, value in checkpoint["pseudo_classifier"].items():
-            setattr(self, name, value)
+        saved = saved_part(checkpoint, "pseudo_classifier", dict.fromkeys(("num_fixed", "num_clusters", "filled_iteration"), int))
+        self.num_fixed, self.num_clusters, self.filled_iteration = saved["num_fixed"], saved["num_clusters"], saved["filled_iteration"]
 
     def target_data(self) -> TargetData:
         """The datamodule, which holds what is believed of the target images.
@@ -74,6 +75,7 @@ class PseudoIdentityLearning(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self.filled_iteration = -1  # iterations may be counted anew
         before = self.filled_iteration

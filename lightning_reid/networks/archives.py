@@ -90,7 +90,12 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
     protocol = pickle_protocol(file)
     of_old_torch = protocol is not None
     try:
-        return torch.load(file, map_location=map_location, weights_only=weights_only)
+        content = torch.load(file, map_location=map_location, weights_only=weights_only)
+        if of_old_torch and file.read(1):
+            raise DamagedArchiveError("bytes were written into it: it is longer than its weights")
+        return content
+    except DamagedArchiveError:
+        raise
     except EOFError as error:
         raise DamagedArchiveError("it is cut short") from error
     except RuntimeError as error:
@@ -110,13 +115,29 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
         raise DamagedArchiveError(told) if of_old_torch else ForeignArchiveError(told) from error
 
 
+def require_file(path: Path) -> None:
+    """Check that a path is a file to read: opening a pipe waits for ever.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: There is something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: expected a file of weights")
+
+
 def require_whole(path: str | Path) -> None:
     """Check a file that something else will read, as ``load_from_checkpoint``.
 
     Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a folder or a pipe.
         DamagedArchiveError: It is not as it was written; the message names it.
         ForeignArchiveError: ``torch.save`` did not write it; the message names it.
     """
+    require_file(Path(path))
     with Path(path).open("rb") as file:
         damage = damage_of(file)
         kind = foreign_kind(file) if damage is None else None

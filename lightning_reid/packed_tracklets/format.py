@@ -146,8 +146,13 @@ class PackedTracklet:
         distinct, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if len(distinct) and not 0 <= distinct[0] <= distinct[-1] < self.num_frames:
             raise IndexError(f"{self.path} has frames 0 to {self.num_frames - 1}, asked for {distinct[0]} to {distinct[-1]}")
-        frames = self._raw_frames(file, distinct) if self.encoding == "raw" else self._decoded_frames(file, distinct)
-        pictures = file.get_slice("pictures")[:]
+        try:
+            frames = self._raw_frames(file, distinct) if self.encoding == "raw" else self._decoded_frames(file, distinct)
+            pictures = file.get_slice("pictures")[:]
+        except (SafetensorError, LookupError, TypeError, ValueError, cv2.error) as error:  # the file says what its tensors do not hold
+            if str(self.path) in str(error):
+                raise
+            raise ValueError(f"{self.path} is no whole packed tracklet: {error}. {_WAY_ON}") from error
         if len(places) == len(distinct) and (places[1:] > places[:-1]).all():
             return torch.from_numpy(frames), torch.from_numpy(pictures[distinct])
         return torch.from_numpy(frames[places]), torch.from_numpy(pictures[distinct[places]])
