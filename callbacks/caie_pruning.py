@@ -60,7 +60,7 @@ class CAIEPruning(FilterPruning):
         >>> CAIEPruning({"flops": 50})
         Traceback (most recent call last):
             ...
-        ValueError: constraints are shares in (0, 1] of flops, params, latency, got {'flops': 50}
+        ValueError: constraints['flops'] must be a number in (0, 1], got 50
     """
 
     def __init__(

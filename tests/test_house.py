@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from house import FOLDERS, ROOT
 
-CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records"}
+CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records", "arguments"}
 MAY_IMPORT = {
     "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     **dict.fromkeys(CORE, CORE),
@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "drafts": {"processes"},
     "files": {"drafts"},
     "packed_tracklets": {"files", "packed_tracklets"},
-    "detection": {"detection"},
+    "detection": {"detection", "arguments"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "detection", "packed_tracklets"},

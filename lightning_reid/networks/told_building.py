@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
+from lightning_reid.networks.told_tensors import stored_numbers
+
 SPARE_NUMBERS = 10_000_000
 """That a network may have beside its weights: tables of positions, what an initialization draws."""
 MOST_NUMBERS = 1_000_000_000
@@ -49,7 +51,9 @@ def built_from(path: str | Path, content: Mapping[str, Any], *, told_alone: bool
             tensors that do not fit. The message names the file, and tells what was wrong.
     """
     tensors = content.get("state_dict", content.get("model", content))
-    weights = sum(tensor.numel() for tensor in tensors.values() if isinstance(tensor, Tensor)) if isinstance(tensors, Mapping) else 0
+    weights = (
+        sum(stored_numbers(tensor) for tensor in tensors.values() if isinstance(tensor, Tensor)) if isinstance(tensors, Mapping) else 0
+    )
     grows = "channel_plan" in content or not told_alone
     try:
         with _Room(MOST_NUMBERS if grows else 2 * weights + SPARE_NUMBERS):

@@ -14,6 +14,8 @@ from lightning_reid.arguments import shown
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64)
 """Of counters and tables of positions."""
+LARGEST_VIEW = 100_000_000
+"""Numbers of a tensor that repeats fewer: a file of a few bytes may claim any number of them."""
 
 
 def check_told_tensors(tensors: Mapping[Any, Any], path: str | Path) -> None:
@@ -34,6 +36,13 @@ def check_told_tensors(tensors: Mapping[Any, Any], path: str | Path) -> None:
             raise ValueError(f"{path} holds {name!r} as {fault}, which is no weight: save model.state_dict() of the trained network itself")
 
 
+def stored_numbers(tensor: Tensor) -> int:
+    """How many numbers a tensor really holds: an expanded one repeats them."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        return 0
+    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
+
+
 def fault_of(tensor: Tensor) -> str | None:
     """Why a tensor cannot be a weight, as the end of a sentence; ``None`` of one that can."""
     if tensor.layout != torch.strided or tensor.is_quantized:
@@ -42,7 +51,7 @@ def fault_of(tensor: Tensor) -> str | None:
         return "a tensor without values (of the device meta)"
     if tensor.dtype not in (*FLOATS, *WHOLE):
         return f"{tensor.dtype}".replace("torch.", "numbers of the kind ")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    if tensor.numel() > max(LARGEST_VIEW, stored_numbers(tensor)):
         return f"a tensor {list(tensor.shape)} over the storage of {tensor.untyped_storage().nbytes():,} bytes"
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         return "a tensor with NaN or infinite numbers, of a training that diverged"
