@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.search_picture import draw_search
@@ -82,19 +83,19 @@ class AffinityPseudoLabels(TargetClustering):
         picture: str | None = None,
     ) -> None:
         super().__init__(every_n_epochs, IN_TRIPLET_LOSSES)
-        if isinstance(preference, str) and preference not in get_args(Preference):
-            raise ValueError(f"preference must be one of {get_args(Preference)} or a number, got {preference!r}")
-        if labels not in ("soft", "hard") or soft_distance not in get_args(SoftLabelDistance) or unconverged not in ("keep", "refuse"):
-            raise ValueError(
-                "labels must be 'soft' or 'hard', soft_distance 'squared' or 'euclidean', unconverged 'keep' or 'refuse',"
-                f" got {labels!r}, {soft_distance!r} and {unconverged!r}"
-            )
-        if not 0.5 <= damping < 1 or max_iter < 1 or temperature <= 0:
-            raise ValueError(f"need damping in [0.5, 1), max_iter >= 1 and temperature > 0, got {damping}, {max_iter} and {temperature}")
+        if isinstance(preference, str):
+            require_choice("preference", preference, get_args(Preference))
+        else:
+            require_number("preference", preference)
+        require_choice("labels", labels, ("soft", "hard"))
+        require_choice("soft_distance", soft_distance, get_args(SoftLabelDistance))
+        require_choice("unconverged", unconverged, ("keep", "refuse"))
+        require_number("damping", damping, low=0.5, below=1)
+        require_count("max_iter", max_iter)
+        require_number("temperature", temperature, above=0)
+        require_count("neighbors", neighbors, optional=True)
         self.preference, self.labels, self.soft_distance, self.temperature = preference, labels, soft_distance, temperature
         self.damping, self.max_iter, self.unconverged = damping, max_iter, unconverged
-        if neighbors is not None and neighbors < 1:
-            raise ValueError(f"neighbors must be None or at least 1, got {neighbors}")
         self.neighbors, self.picture = neighbors, None if picture is None else Path(picture)
         self.needs_labeled = preference == "guided"
         self._probes: list[tuple[Probe, AffinityPropagation]] = []

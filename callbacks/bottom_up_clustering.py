@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
 from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters
 from lightning_reid.clustering.bottom_up import merges_to_reach
+from lightning_reid.clustering.jaccard import require_neighborhood
 from lightning_reid.records import LabeledEmbeddings, TargetState
 
 logger = logging.getLogger(__name__)
@@ -69,18 +71,16 @@ class BottomUpClustering(TargetClustering):
         merge_at_start: bool = False,
     ) -> None:
         super().__init__(every_n_epochs)
-        if not 0 < eps < 1 or min_samples < 1 or (profile_steps is not None and (profile_steps < 1 or num_merges is not None)):
-            raise ValueError(
-                "need eps in (0, 1), min_samples of at least 1, and profile_steps of at least 1 and without num_merges, got"
-                f" {eps}, {min_samples}, {profile_steps} and {num_merges}"
-            )
-        if not 1 <= k2 <= k1:
-            raise ValueError(f"query expansion averages the first k2 of k1 neighbors, got k1={k1} and k2={k2}")
-        if initial_epochs < 0 or not 0 < merge_share < 1 or size_penalty < 0 or (num_merges is not None and num_merges < 1):
-            raise ValueError(
-                "need initial_epochs and size_penalty of at least 0, merge_share in (0, 1) and num_merges of at least 1, got"
-                f" {initial_epochs}, {size_penalty}, {merge_share} and {num_merges}"
-            )
+        require_count("initial_epochs", initial_epochs, low=0)
+        require_number("merge_share", merge_share, above=0, below=1)
+        require_count("num_merges", num_merges, optional=True)
+        require_count("profile_steps", profile_steps, optional=True)
+        if profile_steps is not None and num_merges is not None:
+            raise ValueError(f"give profile_steps or num_merges, got {profile_steps} and {num_merges}: the profile says how many to merge")
+        require_number("size_penalty", size_penalty, low=0)
+        require_number("eps", eps, above=0, below=1)
+        require_count("min_samples", min_samples)
+        require_neighborhood(k1, k2)
         self.initial_epochs, self.merge_share, self.num_merges = initial_epochs, merge_share, num_merges
         self.size_penalty, self.merge_at_start = size_penalty, merge_at_start
         self.profile_steps, self.eps, self.min_samples, self.k1, self.k2 = profile_steps, eps, min_samples, k1, k2

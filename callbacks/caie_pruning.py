@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number, shown
 from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
 from lightning_reid.networks.channels.groups import ChannelGroup
 from lightning_reid.networks.channels.latency import measure_latencies, network_latency
@@ -59,7 +60,7 @@ class CAIEPruning(FilterPruning):
         >>> CAIEPruning({"flops": 50})
         Traceback (most recent call last):
             ...
-        ValueError: constraints are shares in (0, 1] of flops, params, latency, got {'flops': 50}
+        ValueError: constraints['flops'] must be a number in (0, 1], got 50
     """
 
     def __init__(
@@ -75,16 +76,15 @@ class CAIEPruning(FilterPruning):
         network: str = "network",
     ) -> None:
         super().__init__(stop=stop, network=network)
-        wrong = {name: share for name, share in constraints.items() if name not in RESOURCES or not 0 < share <= 1}
-        if wrong or not constraints:
-            raise ValueError(f"constraints are shares in (0, 1] of {', '.join(RESOURCES)}, got {wrong or constraints}")
-        if min(filters_per_step, batches_per_step) < 1 or not 0 < min_channel_ratio < 1:
-            raise ValueError(
-                "need filters_per_step and batches_per_step of at least 1 and min_channel_ratio in (0, 1),"
-                f" got {filters_per_step}, {batches_per_step} and {min_channel_ratio}"
-            )
-        if importance not in get_args(Importance):
-            raise ValueError(f"importance must be one of {get_args(Importance)}, got {importance!r}")
+        if not isinstance(constraints, Mapping) or not constraints or not set(constraints) <= set(RESOURCES):
+            raise ValueError(f"constraints are shares in (0, 1] of {', '.join(RESOURCES)}, got {shown(constraints)}")
+        for resource, share in constraints.items():
+            require_number(f"constraints[{resource!r}]", share, above=0, high=1)
+        require_count("filters_per_step", filters_per_step)
+        require_count("batches_per_step", batches_per_step)
+        require_number("min_channel_ratio", min_channel_ratio, above=0, below=1)
+        require_choice("importance", importance, get_args(Importance))
+        require_choice("coupled", coupled, get_args(CoupledImpact))
         self.constraints = dict(constraints)
         self.filters_per_step, self.batches_per_step, self.min_channel_ratio = filters_per_step, batches_per_step, min_channel_ratio
         self.importance, self.coupled = importance, coupled

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_seed
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
@@ -49,8 +50,9 @@ class ClusterStripLogger(pl.Callback):
     """
 
     def __init__(self, path: str | Path = "strips.png", num_clusters: int = 2, max_images: int = 14, seed: int = 0) -> None:
-        if num_clusters < 1 or max_images < 2:
-            raise ValueError(f"need num_clusters >= 1 and max_images >= 2, got {num_clusters} and {max_images}")
+        require_count("num_clusters", num_clusters)
+        require_count("max_images", max_images, low=2)
+        require_seed("seed", seed)
         self.path, self.num_clusters, self.max_images, self.seed = Path(path), num_clusters, max_images, seed
         self.strips: list[dict[str, Any]] = []
         self._seen_iteration = -1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.networks.channels.prunable import prunable_layer
@@ -65,10 +66,10 @@ class CPOPruning(FilterPruning):
         network: str = "network",
     ) -> None:
         super().__init__(network=network)
-        if search not in get_args(SearchName):
-            raise ValueError(f"search must be one of {get_args(SearchName)}, got {search!r}")
-        if not expected_drop >= 0 or retrain_epochs < 1:
-            raise ValueError(f"need expected_drop >= 0 and retrain_epochs >= 1, got {expected_drop} and {retrain_epochs}")
+        require_choice("search", search, get_args(SearchName))
+        require_number("expected_drop", expected_drop, low=0)
+        require_count("retrain_epochs", retrain_epochs)
+        require_number("reference", reference, optional=True)
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
         self.reference, self.ignored = reference, tuple(ignored)
         self.search_name: SearchName = search

@@ -14,6 +14,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_seed
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import StateRefinement
@@ -50,10 +51,10 @@ class EmbeddingProjector(pl.Callback):
     def __init__(
         self, path: str | Path = "clusters.png", every_n_iterations: int = 10, num_clusters: int = 12, max_points: int = 400, seed: int = 0
     ) -> None:
-        if min(every_n_iterations, num_clusters) < 1 or max_points < 3:
-            raise ValueError(
-                f"need every_n_iterations, num_clusters >= 1 and max_points >= 3, got {every_n_iterations}, {num_clusters}, {max_points}"
-            )
+        require_count("every_n_iterations", every_n_iterations)
+        require_count("num_clusters", num_clusters)
+        require_count("max_points", max_points, low=3)
+        require_seed("seed", seed)
         self.path, self.every_n_iterations, self.num_clusters, self.max_points, self.seed = (
             Path(path),
             every_n_iterations,

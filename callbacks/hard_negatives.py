@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_images
 from lightning_reid.clustering.centroids import cluster_means
@@ -46,8 +47,7 @@ class HardNegativeSampling(pl.Callback):
     """
 
     def __init__(self, threshold: float | None = 0.4) -> None:
-        if threshold is not None and not -1 <= threshold <= 1:
-            raise ValueError(f"the threshold of hard negatives is a cosine in [-1, 1], got {threshold}")
+        require_number("threshold", threshold, low=-1, high=1, optional=True)
         self.threshold, self.share, self.begun = threshold, 0.0, False
 
     @override

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from typing_extensions import override
 
+from lightning_reid.arguments import require_seed
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.metrics import clustering_nmi
@@ -34,6 +35,7 @@ class NMILogger(EvaluationRows):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        require_seed("seed", seed)
         self.seed = seed
 
     @override

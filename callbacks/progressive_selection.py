@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.callbacks.embedding_pass import require_before
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity, StateRefinement
@@ -63,8 +64,8 @@ class ProgressiveSelection(StateRefinement):
 
     def __init__(self, step: float = 1.0, num_bins: int = 1000, picture: str | None = None) -> None:
         super().__init__()
-        if not step >= 0 or num_bins < 2:
-            raise ValueError(f"need step >= 0 and num_bins >= 2, got {step} and {num_bins}")
+        require_number("step", step, low=0)
+        require_count("num_bins", num_bins, low=2)
         self.step, self.num_bins, self.picture = step, num_bins, None if picture is None else Path(picture)
         self.threshold: DistanceThreshold | None = None
 

@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
 from lightning_reid.clustering import dbscan, jaccard_distance
 from lightning_reid.clustering.density import eps_from_share
+from lightning_reid.clustering.jaccard import require_neighborhood
 from lightning_reid.records import LabeledEmbeddings, TargetState
 
 
@@ -48,12 +50,10 @@ class PseudoLabelClustering(TargetClustering):
         self, every_n_epochs: int = 10, eps: float | None = 0.6, rho: float = 1.6e-3, min_samples: int = 4, k1: int = 30, k2: int = 6
     ) -> None:
         super().__init__(every_n_epochs)
-        if min_samples < 1 or k1 < 1 or k2 < 1:
-            raise ValueError(f"min_samples, k1 and k2 must be at least 1, got {min_samples}, {k1} and {k2}")
-        if k2 > k1:
-            raise ValueError(f"query expansion averages the first k2 of k1 neighbors, got k1={k1} and k2={k2}")
-        if (eps is not None and not 0 < eps < 1) or not 0 < rho < 1:
-            raise ValueError(f"eps (or None) and rho must lie between 0 and 1, got {eps} and {rho}")
+        require_number("eps", eps, above=0, below=1, optional=True)
+        require_number("rho", rho, above=0, below=1)
+        require_count("min_samples", min_samples)
+        require_neighborhood(k1, k2)
         self.eps, self.rho, self.min_samples, self.k1, self.k2 = eps, rho, min_samples, k1, k2
 
     @override

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
@@ -50,8 +51,8 @@ class RankListLogger(EvaluationRows):
     """
 
     def __init__(self, path: str | Path = "rank_list.png", num_queries: int = 8, top: int = 10) -> None:
-        if num_queries < 1 or top < 1:
-            raise ValueError(f"num_queries and top must be at least 1, got {num_queries} and {top}")
+        require_count("num_queries", num_queries)
+        require_count("top", top)
         super().__init__()
         self.path, self.num_queries, self.top = Path(path), num_queries, top
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytorch_lightning as pl
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
@@ -18,7 +19,7 @@ from lightning_reid.callbacks.redetection_picture import draw_before_and_after
 from lightning_reid.callbacks.tracklet_linking import Contents, clip_length, fill_cache, tracklet_contents, tracklet_data
 from lightning_reid.detection import PersonDetector
 from lightning_reid.detection.digests import module_digest
-from lightning_reid.detection.padding import detect_in_padded
+from lightning_reid.detection.padding import MOST_PADDING, detect_in_padded
 from lightning_reid.files import write_atomically
 from lightning_reid.linking.alignment import AlignedTracklet, EmbedCrops, align_tracklet
 from lightning_reid.linking.placing import MIDDLE, SLIM_SHARE
@@ -99,12 +100,11 @@ class RedetectAndLink(pl.Callback):
         batch_size: int = 32,
         picture: str | Path | None = None,
     ) -> None:
-        if every_n_epochs is not None and every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs must be at least 1, or None to link once, got {every_n_epochs}")
-        if not 0 <= alpha <= 1 or padding < 0 or batch_size < 1:
-            raise ValueError(f"need alpha in [0, 1], padding >= 0 and batch_size >= 1, got {alpha}, {padding} and {batch_size}")
-        if encoding not in get_args(Encoding):
-            raise ValueError(f"encoding must be one of {get_args(Encoding)}, got {encoding!r}")
+        require_count("every_n_epochs", every_n_epochs, optional=True)
+        require_number("alpha", alpha, low=0, high=1)
+        require_number("padding", padding, low=0, high=MOST_PADDING)
+        require_count("batch_size", batch_size)
+        require_choice("encoding", encoding, get_args(Encoding))
         self.cache, self.every_n_epochs, self.picture = Path(cache), every_n_epochs, None if picture is None else Path(picture)
         self.detector, self.alpha, self.padding, self.encoding, self.batch_size = detector, alpha, padding, encoding, batch_size
         if isinstance(extractor, EmbeddingNetwork):

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_number, require_seed
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.target_clustering import TargetClustering
@@ -123,8 +124,8 @@ class PartBasedHomogeneity(StateRefinement):
 
     def __init__(self, num_std: float = 3.0, seed: int = 0) -> None:
         super().__init__()
-        if num_std < 0:
-            raise ValueError(f"num_std must not be negative, got {num_std}")
+        require_number("num_std", num_std, low=0)
+        require_seed("seed", seed)
         self.num_std, self.seed = num_std, seed
 
     @override
@@ -171,8 +172,7 @@ class InterCameraMining(StateRefinement):
 
     def __init__(self, k: int = 10, with_noise: bool = False) -> None:
         super().__init__()
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        require_count("k", k)
         self.k, self.with_noise = k, with_noise
 
     @override

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
@@ -51,8 +52,7 @@ class TargetClustering(pl.Callback, ABC):
     needs_labeled = False
 
     def __init__(self, every_n_epochs: int, space: EmbeddingSpace = AT_TEST_TIME) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+        require_count("every_n_epochs", every_n_epochs)
         self.every_n_epochs, self.space = every_n_epochs, space
         self.metrics: dict[str, float] = {}
         self.finished_epochs: int | None = None

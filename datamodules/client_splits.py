@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from lightning_reid.arguments import require_number
 from lightning_reid.records import ImageRecord
 
 ClientSplit = Literal["dataset", "camera", "identity", "dirichlet"]
@@ -106,8 +107,7 @@ def hold_out(records: Sequence[ImageRecord], share: float) -> tuple[list[int], l
     Raises:
         ValueError: ``share`` is out of range.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"the share that is held out must lie in (0, 1), got {share}")
+    require_number("held_out", share, above=0, below=1)
     totals = Counter((record.pid, record.camid) for record in records)
     seen: Counter[tuple[int, int]] = Counter()
     train: list[int] = []

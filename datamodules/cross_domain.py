@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.images import collate_parts
@@ -77,6 +78,7 @@ class CrossDomainDataModule(TargetImagesDataModule):
         split: int = 0,
         allow_paths_outside: bool = False,
     ) -> None:
+        require_count("source_p", source_p)
         shared: dict[str, Any] = dict(
             root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
         )

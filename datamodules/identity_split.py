@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from lightning_reid.arguments import require_count, shown
 from lightning_reid.records import AnyRecord
 
 
@@ -82,10 +83,15 @@ def labeled_share(labeled: int | str) -> int | Fraction:
     Raises:
         ValueError: It is neither.
     """
+    if isinstance(labeled, int):
+        require_count("labeled", labeled)
+        return labeled
     try:
-        wanted = labeled if isinstance(labeled, int) else Fraction(labeled)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"labeled must be a number of identities such as 50 or a share such as '1/6', got {labeled!r}") from error
-    if isinstance(wanted, Fraction) and not 0 < wanted < 1:
-        raise ValueError(f"labeled, as a share, must lie between 0 and 1, got {labeled!r}; write a number of identities as a number")
+        wanted = Fraction(labeled)
+    except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
+        raise ValueError(f"labeled must be a number of identities such as 50 or a share such as '1/6', got {shown(labeled)}") from error
+    if not 0 < wanted < 1:
+        raise ValueError(
+            f"labeled must lie between 0 and 1 where it is a share, got {shown(labeled)}; write a number of identities as a number"
+        )
     return wanted

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.images import (
     EvaluationImages,
@@ -102,12 +103,11 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
             seed=seed,
             val_identities=val_identities,
         )
-        chances = (erasing_probability, flip_probability)
-        if crop_padding < 0 or not all(0 <= chance <= 1 for chance in chances):
-            raise ValueError(
-                "need crop_padding >= 0, and erasing_probability and flip_probability in [0, 1],"
-                f" got {crop_padding}, {erasing_probability} and {flip_probability}"
-            )
+        require_count("crop_padding", crop_padding, low=0)
+        require_number("erasing_probability", erasing_probability, low=0, high=1)
+        require_number("flip_probability", flip_probability, low=0, high=1)
+        require_choice("unreadable", unreadable, ("error", "skip"))
+        require_count("split", split, low=0)
         self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
         self.unreadable, self.needs_test, self.split = unreadable, needs_test, split
         self.allow_paths_outside = allow_paths_outside

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.arguments import checked_image_size, require_count, require_seed
 from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
@@ -23,6 +24,8 @@ from lightning_reid.records import JUNK_PID, Record, Splits, TrainedPeople
 logger = logging.getLogger(__name__)
 
 Part = Literal["val", "test"]
+MOST_WORKERS = 1024
+"""Processes a loader; more are a slip of the pen that takes the machine down."""
 
 
 class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
@@ -76,14 +79,12 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     ) -> None:
         super().__init__()
         check_val_identities(val_identities)
-        if p < 1 or k < 1 or min(image_size) < 1 or eval_batch_size < 1:
-            raise ValueError(
-                f"need p, k, image_size and eval_batch_size of at least 1, got p={p}, k={k}, image_size={image_size}, {eval_batch_size}"
-            )
-        if num_workers < 0:
-            raise ValueError(f"need num_workers >= 0, got {num_workers}")
+        for name, count in (("p", p), ("k", k), ("eval_batch_size", eval_batch_size)):
+            require_count(name, count)
+        require_count("num_workers", num_workers, low=0, high=MOST_WORKERS)
+        require_seed("seed", seed)
         self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
-        self.image_size = (image_size[0], image_size[1])
+        self.image_size = checked_image_size("image_size", image_size)
         self.num_workers, self.eval_batch_size, self.seed = num_workers, eval_batch_size, seed
         self.epochs_before, self.val_identities = 0, val_identities
         self._dataset: Splits[Record] | None = None

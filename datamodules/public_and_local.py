@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.labeled_data import training_labels
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
@@ -45,6 +46,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
     """
 
     def __init__(self, local: Splits[ImageRecord], public: Splits[ImageRecord], batch_size: int = 64, **options: Any) -> None:
+        require_count("batch_size", batch_size)
         super().__init__(local.name, p=batch_size, k=1, **({"val_identities": 0} | options))
         self.batch_size = batch_size
         self.num_local = len({record.pid for record in local.train if record.pid > 0})

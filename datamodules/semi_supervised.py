@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_seed
 from lightning_reid.datamodules.identity_split import identity_split, labeled_share
 from lightning_reid.datamodules.loaders import Collate
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches
@@ -108,8 +109,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
             allow_paths_outside=allow_paths_outside,
         )
         labeled_share(labeled)
-        if unlabeled_per_batch < 0:
-            raise ValueError(f"need unlabeled_per_batch >= 0, got {unlabeled_per_batch}")
+        require_count("unlabeled_per_batch", unlabeled_per_batch, low=0)
+        require_seed("split_seed", split_seed, optional=True)
         self.labeled, self.unlabeled_per_batch = labeled, unlabeled_per_batch
         self.split_seed = seed if split_seed is None else split_seed
         self._num_labeled = 0

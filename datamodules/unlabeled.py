@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
 from lightning_reid.records import ImageRecord
@@ -34,6 +35,7 @@ class UnlabeledDataModule(TargetImagesDataModule):
     """
 
     def __init__(self, dataset: str = "market1501", *, batch_size: int = 16, erasing_probability: float = 0.0, **options: Any) -> None:
+        require_count("batch_size", batch_size)
         super().__init__(dataset=dataset, p=batch_size, k=1, erasing_probability=erasing_probability, **options)
         self.batch_size = batch_size
 

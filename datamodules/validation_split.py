@@ -9,6 +9,7 @@ from typing import Generic
 
 import numpy as np
 
+from lightning_reid.arguments import MOST, is_number, shown
 from lightning_reid.records import Record, Splits
 
 LEAST_PEOPLE = 2
@@ -38,10 +39,10 @@ def check_val_identities(val_identities: int | float) -> None:
     Raises:
         ValueError: It is negative, a fraction of 1 or more that is no whole number, or NaN.
     """
-    share = isinstance(val_identities, float) and not val_identities.is_integer()
-    if isinstance(val_identities, bool) or not val_identities >= 0 or (share and val_identities >= 1):
+    if not is_number(val_identities) or not 0 <= val_identities <= MOST or (val_identities > 1 and val_identities % 1):
         raise ValueError(
-            f"val_identities must be a share of the training identities in [0, 1), such as 0.1, or their number, got {val_identities}"
+            "val_identities must be a share of the training identities in [0, 1), such as 0.1, or their number,"
+            f" got {shown(val_identities)}"
         )
 
 

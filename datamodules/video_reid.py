@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.datamodules.catalog import SETS_WITH_SPLITS, prepare_video_dataset, read_prepared_video, video_folder
 from lightning_reid.datamodules.clips import (
     ClipChoice,
@@ -132,12 +133,13 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
             seed=seed,
             val_identities=val_identities,
         )
-        if clip_length < 1 or not 0 <= erasing_probability <= 1:
-            raise ValueError(f"need clip_length >= 1 and 0 <= erasing_probability <= 1, got {clip_length} and {erasing_probability}")
-        if test_clips not in get_args(ClipChoice) or epoch not in ("identities", "tracklets"):
-            raise ValueError(
-                f"need test_clips of {', '.join(get_args(ClipChoice))} and epoch of identities, tracklets, got {test_clips!r} and {epoch!r}"
-            )
+        require_count("clip_length", clip_length)
+        require_number("erasing_probability", erasing_probability, low=0, high=1)
+        require_choice("test_clips", test_clips, get_args(ClipChoice))
+        require_choice("epoch", epoch, ("identities", "tracklets"))
+        require_choice("packed_encoding", packed_encoding, get_args(Encoding))
+        require_choice("unreadable", unreadable, ("error", "skip"))
+        require_count("split", split, low=0)
         self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
         self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
         self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)

@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from lightning_reid.arguments import shown
+
 JUNK_PID = -1
 """Identity of boxes to be ignored in scoring (Market-1501's ``-1``)."""
 
@@ -124,9 +126,20 @@ class TrainedPeople:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> TrainedPeople | None:
-        """Whom a checkpoint tells of; ``None`` in one of a version that did not."""
+        """Whom a checkpoint tells of; ``None`` in one of a version that did not.
+
+        Raises:
+            ValueError: It tells of something else than people.
+        """
         told = checkpoint.get("people")
-        return None if told is None else cls(told["data"], tuple(told["pids"]), tuple(told["held_out"]))
+        if told is None:
+            return None
+        if not isinstance(told, Mapping) or not isinstance(told.get("data"), str):
+            raise ValueError(f"the checkpoint tells its people as {shown(told)}: expected their data, pids and held_out")
+        for name in ("pids", "held_out"):
+            if not isinstance(told.get(name), (list, tuple)) or not all(isinstance(pid, int) for pid in told[name]):
+                raise ValueError(f"the checkpoint tells {name} of its people as {shown(told.get(name))}: expected whole numbers")
+        return cls(told["data"], tuple(told["pids"]), tuple(told["held_out"]))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ from torch import Tensor
 from lightning_reid.metrics.matching import Matching
 
 PACKAGES = ("metrics", "clustering", "losses", "linking", "selection")
-OF_NO_TENSOR = {"check_bounds", "check_distillation", "check_options", "default_chunk_size", "merges_to_reach", "whole_picture"}
+OF_NO_TENSOR = {
+    "check_bounds",
+    "check_distillation",
+    "check_options",
+    "default_chunk_size",
+    "merges_to_reach",
+    "require_neighborhood",
+    "whole_picture",
+}
 WITHIN_OTHERS = {
     *("break_ties", "checked_embeddings", "clusters_around", "distance_of_weights", "expanded_sets", "in_full_precision"),
     *("largest_similarity", "membership_weights", "neighbor_matrix", "preferences_of", "ranks_in_chunk", "reciprocal_sets"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from house import FOLDERS, ROOT
 
-CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records", "normalization"}
+CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "selection", "records", "normalization", "arguments"}
 MAY_IMPORT = {
     "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     **dict.fromkeys(CORE, CORE),
@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "files": {"drafts"},
     "checksums": set(),
     "packed_tracklets": {"files", "checksums", "packed_tracklets"},
-    "detection": {"detection"},
+    "detection": {"detection", "arguments"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"},

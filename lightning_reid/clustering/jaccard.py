@@ -22,9 +22,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.clustering.distances import in_full_precision, squared_norms
 from lightning_reid.clustering.neighbors import nearest_neighbors
 from lightning_reid.clustering.weight_overlap import distance_of_weights
+
+
+def require_neighborhood(k1: int, k2: int) -> None:
+    """Check the sizes of ``jaccard_distance``, whose query expansion averages the first k2 of k1 neighbors.
+
+    Raises:
+        ValueError: Not ``1 <= k2 <= k1``, or no whole numbers.
+    """
+    require_count("k1", k1)
+    require_count("k2", k2, high=k1)
 
 
 def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_distance: float = 1.0) -> sparse.csr_matrix:
@@ -60,10 +71,8 @@ def jaccard_distance(embeddings: Tensor, k1: int = 30, k2: int = 6, *, max_dista
         >>> bool(distance[0, 1] < 0.1), distance.shape
         (True, (4, 4))
     """
-    if not 1 <= k2 <= k1:
-        raise ValueError(f"need 1 <= k2 <= k1, got k1={k1} and k2={k2}")
-    if not 0 <= max_distance <= 1:
-        raise ValueError(f"max_distance must be in [0, 1], got {max_distance}")
+    require_neighborhood(k1, k2)
+    require_number("max_distance", max_distance, low=0, high=1)
     points = in_full_precision(embeddings)
     total = len(points)
     if total == 0:

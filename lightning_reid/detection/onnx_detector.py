@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.detection.detections import Detections, no_detections
 from lightning_reid.detection.digests import file_digest
 
@@ -62,8 +63,10 @@ class OnnxDetector:
         min_score: float = 0.3,
         num_threads: int | None = None,
     ) -> None:
-        if not 0 < min_score <= 1 or box_order not in get_args(BoxOrder):
-            raise ValueError(f"need min_score in (0, 1] and box_order of {get_args(BoxOrder)}, got {min_score} and {box_order!r}")
+        require_choice("box_order", box_order, get_args(BoxOrder))
+        require_count("person_class", person_class, low=0)
+        require_number("min_score", min_score, above=0, high=1)
+        require_count("num_threads", num_threads, optional=True)
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no detector at {path}: expected an .onnx file")
         self.input_name, self.output_names, self.box_order = input_name, output_names, box_order

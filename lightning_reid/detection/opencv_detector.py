@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from lightning_reid.arguments import LARGEST_SIDE, require_count, require_number
 from lightning_reid.detection.detections import Detections, no_detections
 
 _WINDOW = (64, 128)
@@ -47,8 +48,10 @@ class OpenCVPeopleDetector:
     """
 
     def __init__(self, *, min_height: int = 320, border: int = 32, min_margin: float = 0.0, overlap: float = 0.5) -> None:
-        if min_height < 1 or border < 0 or not 0 < overlap <= 1:
-            raise ValueError(f"need min_height >= 1, border >= 0 and overlap in (0, 1], got {min_height}, {border} and {overlap}")
+        require_count("min_height", min_height, high=LARGEST_SIDE)
+        require_count("border", border, low=0, high=LARGEST_SIDE)
+        require_number("min_margin", min_margin)
+        require_number("overlap", overlap, above=0, high=1)
         self.min_height, self.border, self.min_margin, self.overlap = min_height, border, min_margin, overlap
         settings = f"height>={min_height} border={border} margin>={min_margin:g} overlap={overlap:g}"
         self.name = f"opencv-hog {cv2.__version__} {settings}"

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.detection.detections import Detections, PersonDetector, checked_detections
 
 BORDER_GRAY = 127
 """Of the border: black makes an edge around the crop that detectors by gradients take for an outline."""
+MOST_PADDING = 10.0
+"""Width of the border, as a share of a frame's height."""
 
 
 def detect_in_padded(
@@ -38,8 +41,8 @@ def detect_in_padded(
     Raises:
         ValueError: ``padding`` is negative or ``batch_size`` not positive, or an answer is wrong (see ``checked_detections``).
     """
-    if padding < 0 or batch_size < 1:
-        raise ValueError(f"need padding >= 0 and batch_size >= 1, got {padding} and {batch_size}")
+    require_number("padding", padding, low=0, high=MOST_PADDING)
+    require_count("batch_size", batch_size)
     found: list[Detections] = []
     for start in range(0, len(frames), batch_size):
         batch = frames[start : start + batch_size]

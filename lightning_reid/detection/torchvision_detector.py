@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.detection.detections import Detections
 from lightning_reid.detection.digests import module_digest
 
@@ -39,8 +40,8 @@ class TorchvisionDetector:
     """
 
     def __init__(self, model: nn.Module, *, person_label: int = 1, min_score: float = 0.5) -> None:
-        if not 0 <= min_score <= 1:
-            raise ValueError(f"min_score must lie in [0, 1], got {min_score}")
+        require_count("person_label", person_label, low=0)
+        require_number("min_score", min_score, low=0, high=1)
         self.model, self.person_label, self.min_score = model.eval(), person_label, min_score
         self.name = f"torchvision {type(model).__name__} {module_digest(model)} label={person_label} score>={min_score:g}"
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.plausibility import implausible
 from lightning_reid.federated.sharing import AllowList, payload_bytes
@@ -59,8 +60,8 @@ class FedFace(FedPav):
         max_images: int = MAX_IMAGES,
     ) -> None:
         super().__init__(prefixes, quorum, max_images)
-        if not 0 < margin < 2 or not rate > 0:
-            raise ValueError(f"need a margin in (0, 2) and a rate above 0, got {margin} and {rate}")
+        require_number("margin", margin, above=0, below=2)
+        require_number("rate", rate, above=0)
         self.margin, self.rate = margin, rate
 
     @override

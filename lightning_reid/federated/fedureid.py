@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import MAX_IMAGES, NETWORK, FedPav
 
@@ -44,8 +45,7 @@ class FedUReID(FedPav):
         max_images: int = MAX_IMAGES,
     ) -> None:
         super().__init__(prefixes, quorum, max_images)
-        if not 0 <= local_share <= 1:
-            raise ValueError(f"the local share of a personalized update must lie in [0, 1], got {local_share}")
+        require_number("local_share", local_share, low=0, high=1)
         self.local_share = local_share
 
     @override

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike
 from lightning_reid.federated.plausibility import implausible
 from lightning_reid.federated.sharing import AllowList, payload_bytes
@@ -109,10 +110,10 @@ class FedPav:
     name: ClassVar[str] = "FedPav"
 
     def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5, max_images: int = MAX_IMAGES) -> None:
-        if not prefixes or not 0 < quorum <= 1 or max_images < 1:
-            raise ValueError(
-                f"need a prefix to share, a quorum in (0, 1] and max_images of at least 1, got {prefixes}, {quorum} and {max_images}"
-            )
+        if not prefixes:
+            raise ValueError("prefixes name what is shared: need one at least")
+        require_number("quorum", quorum, above=0, high=1)
+        require_count("max_images", max_images)
         self.prefixes, self.quorum, self.max_images = tuple(prefixes), quorum, max_images
 
     def allow_list(self, tensors: NamedTensors) -> AllowList:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lightning_reid.arguments import require_number
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
@@ -36,6 +37,10 @@ class Personalization:
     update: bool = True
     precision: float = 0.95
     local_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_number("precision", self.precision, above=0, high=1)
+        require_number("local_share", self.local_share, low=0, high=1)
 
     def strategy(self, quorum: float = 0.5) -> FedPav:
         """The server's part; ``quorum`` is the share of the clients that a round needs, in (0, 1]."""

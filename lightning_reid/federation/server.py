@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lightning_reid.arguments import require_count, require_number, require_seed
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
@@ -111,8 +112,10 @@ class FederationServer(ABC):
         resume: bool = False,
         quiet: bool = False,
     ) -> None:
-        if epochs < 1 or attempts < 1 or (deadline is not None and not deadline > 0):
-            raise ValueError(f"need epochs and attempts of at least 1 and a deadline above 0, got {epochs}, {attempts} and {deadline}")
+        require_count("epochs", epochs)
+        require_count("attempts", attempts)
+        require_number("deadline", deadline, above=0, optional=True)
+        require_seed("seed", seed)
         self.epochs, self.deadline, self.seed = epochs, deadline, seed
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []

@@ -17,6 +17,7 @@ from lightning_reid.checksums import CHECKSUM, checksum
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import ServerState
 from lightning_reid.files import write_atomically
+from lightning_reid.networks.archives import require_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,10 @@ def read_server_state(path: Path) -> ServerState:
     """Read a server's state that ``write_server_state`` wrote; files of earlier versions have no checksum, which is told.
 
     Raises:
+        OSError: There is no such file, or something else under its name.
         ValueError: The file is damaged, or holds something else; the message names it.
     """
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}

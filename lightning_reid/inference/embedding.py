@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
+from lightning_reid.arguments import checked_image_size, require_choice, require_count
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
@@ -114,11 +115,12 @@ class EmbeddingPass:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 1 or self.batch_size < 1 or self.num_workers < 0:
-            raise ValueError(
-                "need image_size and batch_size of at least 1 and num_workers of at least 0, "
-                f"got {self.image_size}, {self.batch_size} and {self.num_workers}"
-            )
+        checked_image_size("image_size", self.image_size)
+        require_count("batch_size", self.batch_size)
+        require_count("num_workers", self.num_workers, low=0)
+        require_choice("device", self.device, ("auto", "cpu", "cuda"))
+        require_choice("precision", self.precision, AUTOCAST)
+        require_choice("unreadable", self.unreadable, ("error", "skip"))
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice, require_count
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 from lightning_reid.losses.triplet import masked_weighted_triplet_loss
 
@@ -55,8 +56,8 @@ def augmented_triplet_loss(
         >>> augmented_triplet_loss(embeddings, rows, margin=0.5)  # 0.5 + 2 - 1, of either view
         tensor(1.5000)
     """
-    if negatives not in NEGATIVE_CHOICES:
-        raise ValueError(f"negatives must be one of {NEGATIVE_CHOICES}, got {negatives!r}")
+    require_choice("negatives", negatives, NEGATIVE_CHOICES)
+    require_count("group_size", group_size, optional=True)
     if rows.shape != embeddings.shape[:1]:
         raise ValueError(f"expected one row number per embedding, got rows {tuple(rows.shape)} for embeddings {tuple(embeddings.shape)}")
     same_image, labeled = _augmented_pairs(rows, group_size)

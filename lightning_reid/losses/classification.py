@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_number
+
 
 def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.1) -> Tensor:
     """``-mean_i sum_c q_ic log softmax(logits_i)_c`` with ``q_i = (1 - smoothing) onehot(y_i) + smoothing / C``, in nats.
@@ -28,6 +30,5 @@ def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: floa
         >>> label_smoothed_cross_entropy(logits, torch.tensor([0]), smoothing=0.2)  # -(0.9 log 0.75 + 0.1 log 0.25)
         tensor(0.3975)
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
+    require_number("smoothing", smoothing, low=0, below=1)
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice
+
 DistanceName = Literal["euclidean", "cosine"]
 DISTANCES = get_args(DistanceName)  # here, as torch 2.6 does not compile the call
 
@@ -26,8 +28,7 @@ def pairwise_distances(rows: Tensor, columns: Tensor, distance: DistanceName = "
     """
     if rows.ndim != 2 or columns.ndim != 2 or rows.shape[1] != columns.shape[1]:
         raise ValueError(f"embeddings must be [N, D] of one D, got {tuple(rows.shape)} and {tuple(columns.shape)}")
-    if distance not in DISTANCES:
-        raise ValueError(f"distance must be one of {DISTANCES}, got {distance!r}")
+    require_choice("distance", distance, DISTANCES)
     dtype = torch.promote_types(rows.dtype, torch.float32)
     rows, columns = rows.to(dtype), columns.to(dtype)
     with torch.autocast(rows.device.type, enabled=False):

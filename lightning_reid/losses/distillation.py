@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.losses.classification import label_smoothed_cross_entropy
 from lightning_reid.losses.distances import pairwise_distances
 
@@ -154,8 +154,9 @@ def relational_distance_loss(student: Tensor, teacher: Tensor, group_size: int |
         tensor(0.1875)
     """
     if group_size is not None:
-        if group_size < 2 or len(student) % group_size:
-            raise ValueError(f"group_size must be at least 2 and divide the batch of {len(student)} images, got {group_size}")
+        require_count("group_size", group_size, low=2)
+        if len(student) % group_size:
+            raise ValueError(f"group_size must divide the batch of {len(student)} images, got {group_size}")
         groups = zip(student.split(group_size), teacher.split(group_size), strict=True)
         return torch.stack([relational_distance_loss(mine, theirs) for mine, theirs in groups]).mean()
     if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
@@ -179,7 +180,5 @@ def check_distillation(temperature: float, alpha: float = 0.0) -> None:
     Raises:
         ValueError: The temperature is not positive and finite, or ``alpha`` lies outside [0, 1].
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"the temperature must be a positive number, got {temperature}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha, the teacher's share of the loss, must lie in [0, 1], got {alpha}")
+    require_number("temperature", temperature, above=0)
+    require_number("alpha", alpha, low=0, high=1)

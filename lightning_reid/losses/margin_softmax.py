@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lightning_reid.arguments import require_number
 
 
 def cosface_loss(cosines: Tensor, labels: Tensor, *, scale: float = 30.0, margin: float = 0.4) -> Tensor:
@@ -79,8 +79,8 @@ def one_vs_all_loss(
         tensor(0.6931)
     """
     _check_scale(scale, margin)
-    if not 0 < share < 1 or not 1 <= exponent < math.inf:
-        raise ValueError(f"need share in (0, 1) and exponent of at least 1, got {share} and {exponent}")
+    require_number("share", share, above=0, below=1)
+    require_number("exponent", exponent, low=1)
     if cosines.ndim != 2 or labels.shape != cosines.shape[:1] or bias.shape != cosines.shape[1:]:
         raise ValueError(
             f"need cosines [B, K], bias [K] and labels [B], got {tuple(cosines.shape)}, {tuple(bias.shape)} and {tuple(labels.shape)}"
@@ -97,5 +97,5 @@ def one_vs_all_loss(
 
 
 def _check_scale(scale: float, margin: float) -> None:
-    if not 0 < scale < math.inf or not 0 <= margin < math.inf:
-        raise ValueError(f"need scale > 0 and margin >= 0, got {scale} and {margin}")
+    require_number("scale", scale, above=0)
+    require_number("margin", margin, low=0)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_number
+
 
 def model_contrastive_loss(embeddings: Tensor, of_global: Tensor, of_previous: Tensor, temperature: float = 0.5) -> Tensor:
     """``-mean_i log(e^{cos(f, f_glob) / tau} / (e^{cos(f, f_glob) / tau} + e^{cos(f, f_prev) / tau}))``, in nats.
@@ -31,8 +33,7 @@ def model_contrastive_loss(embeddings: Tensor, of_global: Tensor, of_previous: T
         >>> model_contrastive_loss(embeddings, of_global=embeddings, of_previous=of_previous, temperature=1.0)  # log(1 + exp(-1))
         tensor(0.3133)
     """
-    if not temperature > 0:
-        raise ValueError(f"the temperature must be positive, got {temperature}")
+    require_number("temperature", temperature, above=0)
     if embeddings.ndim != 2 or not embeddings.shape == of_global.shape == of_previous.shape:
         shapes = [tuple(tensor.shape) for tensor in (embeddings, of_global, of_previous)]
         raise ValueError(f"the three models must embed the same images to one width, got {shapes}")

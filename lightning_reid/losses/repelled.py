@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_number
+
 
 def repelled_loss(embeddings: Tensor, labels: Tensor, table: Tensor, temperature: float = 0.1) -> Tensor:
     """``-mean_i log softmax(V v_i / tau)_{y_i}``, in nats: images near their cluster's row, clusters away from each other.
@@ -32,8 +34,7 @@ def repelled_loss(embeddings: Tensor, labels: Tensor, table: Tensor, temperature
         tensor(0.3133)
     """
     _check(embeddings, labels, table)
-    if not temperature > 0:
-        raise ValueError(f"the temperature must be positive, got {temperature}")
+    require_number("temperature", temperature, above=0)
     with torch.autocast(embeddings.device.type, enabled=False):
         mine = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         logits = mine @ table.detach().to(mine.dtype).T / temperature
@@ -56,8 +57,7 @@ def updated_table(table: Tensor, embeddings: Tensor, labels: Tensor, momentum: f
         ValueError: The shapes do not fit, or the momentum is out of range.
     """
     _check(embeddings, labels, table)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+    require_number("momentum", momentum, low=0, below=1)
     updated = table.clone()
     turns = _turns(labels)
     for turn in range(int(turns.max()) + 1 if len(turns) else 0):  # images of different clusters do not meet

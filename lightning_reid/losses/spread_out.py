@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_number
+
 
 def spread_out_loss(proxies: Tensor, margin: float = 0.7) -> Tensor:
     """``sum_{c != c'} max(0, margin - |w_c - w_c'|)^2`` of proxies of length 1.
@@ -22,7 +24,6 @@ def spread_out_loss(proxies: Tensor, margin: float = 0.7) -> Tensor:
     Raises:
         ValueError: The margin is out of range.
     """
-    if not 0 < margin < 2:
-        raise ValueError(f"proxies of length 1 are between 0 and 2 apart, got a margin of {margin}")
+    require_number("margin", margin, above=0, below=2)  # proxies of length 1 are between 0 and 2 apart
     distances = F.pdist(F.normalize(proxies, dim=1))
     return 2 * (margin - distances).clamp(min=0).square().sum()

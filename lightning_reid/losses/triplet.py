@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 
 TripletForm = Literal["anchor", "triple"]
@@ -163,8 +164,7 @@ def masked_weighted_triplet_loss(
         >>> masked_weighted_triplet_loss(embeddings, positives, negatives, anchors=torch.tensor([0]), margin=0.5)  # 0.5 + 2 - 1
         tensor(1.5000)
     """
-    if form not in TRIPLET_FORMS:
-        raise ValueError(f"form must be one of {TRIPLET_FORMS}, got {form!r}")
+    require_choice("form", form, TRIPLET_FORMS)
     rows = embeddings if anchors is None else embeddings[anchors]
     _check_masks(positives, negatives, (len(rows), len(embeddings)))
     positives, negatives, groups = _within_groups(positives, negatives, anchors, group_size)
@@ -193,8 +193,7 @@ def _penalty(difference: Tensor, margin: float | None) -> Tensor:
     """F of eq. 4.2: ``log(1 + exp(x))``, or the hinge ``max(0, margin + x)``."""
     if margin is None:
         return F.softplus(difference)
-    if not 0 <= margin < float("inf"):
-        raise ValueError(f"margin must be None (soft margin) or a number of at least 0, got {margin}")
+    require_number("margin", margin, low=0)
     return (difference + margin).relu()
 
 
@@ -221,7 +220,8 @@ def _within_groups(
     size = positives.shape[1]
     if group_size is None or group_size == size:
         return positives, negatives, None
-    if group_size < 1 or size % group_size:
+    require_count("group_size", group_size)
+    if size % group_size:
         raise ValueError(f"a batch of {size} cannot be cut into groups of {group_size}: make the batch size a multiple of group_size")
     columns = torch.arange(size, device=positives.device) // group_size
     rows = columns if anchors is None else columns[anchors]

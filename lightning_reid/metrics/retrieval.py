@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_reid.arguments import require_choice, require_count
 from lightning_reid.metrics.matching import Matching, ProtocolName, require_matches
 from lightning_reid.metrics.ranks import ranks_in_chunk
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
@@ -149,10 +150,8 @@ def check_options(metric: str, protocol: str, ap: str, max_rank: int, rerank: bo
         ValueError: Which option it is, what it may be, and what came.
     """
     for name, value, known in (("metric", metric, MetricName), ("protocol", protocol, ProtocolName), ("ap", ap, AveragePrecisionRule)):
-        if value not in get_args(known):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(known)))}, got {value!r}")
-    if max_rank < 1:
-        raise ValueError(f"max_rank must be at least 1, got {max_rank}")
+        require_choice(name, value, get_args(known))
+    require_count("max_rank", max_rank)
     if rerank and metric != "cosine":
         raise ValueError(f"rerank=True compares L2-normalized embeddings: leave metric at 'cosine', got {metric!r}")
 

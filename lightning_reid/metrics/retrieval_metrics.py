@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.metrics.matching import Matching, ProtocolName, require_matches
 from lightning_reid.metrics.retrieval import check_options, retrieval_scores
 from lightning_reid.metrics.scores import AveragePrecisionRule, RetrievalScores
@@ -68,9 +69,8 @@ class RetrievalMetrics(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        require_count("max_rank", max_rank, low=10)  # R10 is reported
         check_options(metric, protocol, ap, max_rank, rerank)
-        if max_rank < 10:
-            raise ValueError(f"R10 is reported, so max_rank must be at least 10, got {max_rank}")
         self.protocol, self.metric, self.ap, self.max_rank, self.rerank = protocol, metric, ap, max_rank, rerank
         self._scores: RetrievalScores | None = None
         self._counts = (0, 0, 0)

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.losses import repelled_loss
 from lightning_reid.losses.repelled import updated_table
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import fitted_target_data
+from lightning_reid.modules.saved_parts import saved_part
 
 
 class BottomUpReID(ImageReIDModule):
@@ -46,16 +48,16 @@ class BottomUpReID(ImageReIDModule):
     """
 
     def __init__(self, temperature: float = 0.1, momentum: float = 0.5, dropout: float = 0.5, **options: Any) -> None:
+        require_number("temperature", temperature, above=0)
+        require_number("momentum", momentum, low=0, below=1)
+        require_number("dropout", dropout, low=0, below=1)
         super().__init__(**options)
-        if not temperature > 0 or not 0 <= momentum < 1 or not 0 <= dropout < 1:
-            raise ValueError(
-                f"need temperature > 0 and momentum and dropout in [0, 1), got {temperature}, {momentum} and {dropout}",
-            )
         self.table = torch.empty(0, 0)  # no buffer: its length changes, and DDP would send it with every batch
         self.table_iteration = -1
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self.table_iteration = -1  # iterations may be counted anew
         self.adopt_latest_state()
@@ -101,4 +103,5 @@ class BottomUpReID(ImageReIDModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.table, self.table_iteration = checkpoint["cluster_table"]["rows"], checkpoint["cluster_table"]["iteration"]
+        saved = saved_part(checkpoint, "cluster_table", {"rows": Tensor, "iteration": int})
+        self.table, self.table_iteration = saved["rows"], saved["iteration"]

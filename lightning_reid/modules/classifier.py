@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from lightning_reid.arguments import shown
 
 
 def new_classifier(num_features: int, num_classes: int, generator: torch.Generator | None = None) -> nn.Linear:
@@ -27,6 +29,15 @@ def built(classifier: nn.Linear | None, asker: object) -> nn.Linear:
 
 
 def classifier_like(checkpoint: dict[str, Any]) -> nn.Linear | None:
-    """A classifier of the shape a checkpoint holds; ``None`` if it holds none."""
+    """A classifier of the shape a checkpoint holds; ``None`` if it holds none.
+
+    Raises:
+        ValueError: What it holds is no such weight.
+    """
     weight = checkpoint["state_dict"].get("classifier.weight")
-    return None if weight is None else new_classifier(weight.shape[1], weight.shape[0])
+    if weight is None:
+        return None
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.numel():
+        got = list(weight.shape) if isinstance(weight, Tensor) else shown(weight)
+        raise ValueError(f"the checkpoint holds {got} as classifier.weight, expected [num_classes, D], neither of them 0")
+    return new_classifier(weight.shape[1], weight.shape[0])

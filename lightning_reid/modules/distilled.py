@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_number
 from lightning_reid.losses import distillation_loss, embedding_cosine_loss, identity_losses, relational_distance_loss
 from lightning_reid.losses.distillation import check_distillation
 from lightning_reid.modules.classifier import built
@@ -78,9 +79,8 @@ class DistilledReID(SupervisedReID):
         **options: Any,
     ) -> None:
         check_distillation(temperature, alpha)
-        if embeddings not in get_args(EmbeddingDistillation) or not embedding_weight > 0:
-            known = get_args(EmbeddingDistillation)
-            raise ValueError(f"need embeddings of {known} and embedding_weight > 0, got {embeddings!r} and {embedding_weight}")
+        require_choice("embeddings", embeddings, get_args(EmbeddingDistillation))
+        require_number("embedding_weight", embedding_weight, above=0)
         if options.setdefault("backbone", student) != student:  # a checkpoint holds both
             raise ValueError(f"the network that learns is called student here: got student={student!r}, backbone={options['backbone']!r}")
         super().__init__(label_smoothing=label_smoothing, **options)
@@ -140,6 +140,7 @@ class DistilledReID(SupervisedReID):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.asks_teacher and self.teacher is not None:
             self.teacher.to(self.device)
 

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.losses.distillation import softened_divergence
 from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.modules.saved_parts import WAY_ON
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 
@@ -81,17 +83,19 @@ class FedFRClient(ImageReIDModule):
     ) -> None:
         if "weights_of_losses" in options:  # what checkpoints of version 0.1 call them
             cosface_weight, contrastive_weight, branch_weight = options.pop("weights_of_losses")
+        require_count("num_local", num_local)
+        require_count("num_public", num_public, low=0)
+        weights = {"cosface_weight": cosface_weight, "contrastive_weight": contrastive_weight, "branch_weight": branch_weight}
+        for name, weight in (*weights.items(), ("margin", margin), ("distillation", distillation)):
+            require_number(name, weight, low=0)
+        if not any(weights.values()):
+            raise ValueError(f"one of {', '.join(weights)} must be above 0, all are 0")
+        for name, positive in (("scale", scale), ("temperature", temperature)):
+            require_number(name, positive, above=0)
+        require_number("positive_share", positive_share, above=0, below=1)
+        require_number("exponent", exponent, low=1)
+        require_choice("branch", branch, ("one-vs-all", "cosface"))
         super().__init__(**options)
-        weights = (cosface_weight, contrastive_weight, branch_weight)
-        if branch not in ("one-vs-all", "cosface") or not 0 <= distillation < float("inf"):
-            raise ValueError(
-                f"the branch is one-vs-all or cosface, and the weight of distillation at least 0, got {branch!r} and {distillation}"
-            )
-        if num_local < 1 or num_public < 0 or min(weights) < 0 or not any(weights):
-            raise ValueError(
-                "need num_local of at least 1, num_public of at least 0 and three weights of at least 0, not all of them 0, got"
-                f" {num_local}, {num_public} and {weights}"
-            )
         width = self.network.num_features
         self.local_proxies = nn.Parameter(torch.empty(num_local, width).normal_(std=0.01))
         self.public_proxies = nn.Parameter(torch.empty(num_public, width).normal_(std=0.01))
@@ -131,6 +135,7 @@ class FedFRClient(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if not self._global:  # else the fit goes on from a checkpoint within it
             self._global = (_frozen(self.network),)
             self._global_proxies = (self._proxies().detach().clone(),)
@@ -205,8 +210,11 @@ class FedFRClient(ImageReIDModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in checkpoint["other_networks"])
-        self._global_proxies = tuple(checkpoint["global_proxies"])
+        networks, proxies = checkpoint.get("other_networks"), checkpoint.get("global_proxies")
+        if not isinstance(networks, list) or [type(some) for some in networks] != [list, list] or not isinstance(proxies, list):
+            raise ValueError(f"the checkpoint holds no 'other_networks' and 'global_proxies' of a FedFRClient: {WAY_ON}")
+        self._global, self._previous = (tuple(self._copy(tensors) for tensors in some) for some in networks)
+        self._global_proxies = tuple(proxies)
 
     def _copy(self, tensors: dict[str, Tensor]) -> EmbeddingNetwork:
         network: EmbeddingNetwork = _frozen(self.network)

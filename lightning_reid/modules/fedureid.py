@@ -6,6 +6,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
 from lightning_reid.modules.bottom_up import BottomUpReID
 
 
@@ -34,9 +35,8 @@ class FedUReIDClient(BottomUpReID):
     """
 
     def __init__(self, stop_at_precision: float | None = 0.95, **options: Any) -> None:
+        require_number("stop_at_precision", stop_at_precision, above=0, high=1, optional=True)
         super().__init__(**options)
-        if stop_at_precision is not None and not 0 < stop_at_precision <= 1:
-            raise ValueError(f"the precision that ends a fit lies in (0, 1], got {stop_at_precision}")
 
     @override
     def setup(self, stage: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.losses import label_smoothed_cross_entropy, masked_weighted_triplet_loss, weighted_triplet_loss
+from lightning_reid.losses.triplet import TripletForm
 from lightning_reid.modules.classifier import built, new_classifier
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import PseudoIdentityLearning
@@ -52,12 +54,16 @@ class HSR(PseudoIdentityLearning):
         self,
         max_clusters: int | None = None,
         min_samples: int = 4,
-        triplet_form: Literal["anchor", "triple"] = "anchor",
+        triplet_form: TripletForm = "anchor",
         label_smoothing: float = 0.0,
         optimizer: Literal["sgd", "adam"] = "sgd",
         lr: float = 0.005,
         **options: Any,
     ) -> None:
+        require_count("max_clusters", max_clusters, optional=True)
+        require_count("min_samples", min_samples)
+        require_choice("triplet_form", triplet_form, get_args(TripletForm))
+        require_number("label_smoothing", label_smoothing, low=0, below=1)
         super().__init__(optimizer=optimizer, lr=lr, **options)
         if max_clusters is not None:
             self.classifier = new_classifier(self.network.num_features, max_clusters)

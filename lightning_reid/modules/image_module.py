@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batch_norm
 from lightning_reid.networks.embedding_network import EmbeddingOutput
@@ -47,6 +48,7 @@ class ImageReIDModule(ReIDModule):
         bn_group: int | None = None,
         **options: Any,
     ) -> None:
+        require_count("bn_group", bn_group, low=2, optional=True)
         trunk = build_backbone(backbone, pretrained=pretrained, weights=weights, **(backbone_options or {}))
         network = EmbeddingNetwork(trunk, pooling=pooling)
         super().__init__(network if bn_group is None else group_batch_norm(network, bn_group), **options)

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.clustering.centroids import cluster_centroids, cluster_means
 from lightning_reid.modules.classifier import built, classifier_like
 from lightning_reid.modules.image_module import ImageReIDModule
+from lightning_reid.modules.saved_parts import saved_part
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import TargetState
@@ -38,9 +40,8 @@ class PseudoIdentityLearning(ImageReIDModule):
     """
 
     def __init__(self, classifier_init: ClassifierInit = "centroid", **options: Any) -> None:
+        require_choice("classifier_init", classifier_init, get_args(ClassifierInit))
         super().__init__(**options)
-        if classifier_init not in get_args(ClassifierInit):
-            raise ValueError(f"classifier_init must be one of {get_args(ClassifierInit)}, got {classifier_init!r}")
         self.classifier: nn.Linear | None = None
         self.num_fixed, self.num_clusters, self.filled_iteration = 0, 0, -1
         self._refilled = False
@@ -61,8 +62,8 @@ class PseudoIdentityLearning(ImageReIDModule):
         super().on_load_checkpoint(checkpoint)
         if self.classifier is None:
             self.classifier = classifier_like(checkpoint)
-        for name, value in checkpoint["pseudo_classifier"].items():
-            setattr(self, name, value)
+        saved = saved_part(checkpoint, "pseudo_classifier", dict.fromkeys(("num_fixed", "num_clusters", "filled_iteration"), int))
+        self.num_fixed, self.num_clusters, self.filled_iteration = saved["num_fixed"], saved["num_clusters"], saved["filled_iteration"]
 
     def target_data(self) -> TargetData:
         """The datamodule, which holds what is believed of the target images.
@@ -74,6 +75,7 @@ class PseudoIdentityLearning(ImageReIDModule):
 
     @override
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self.filled_iteration = -1  # iterations may be counted anew
         before = self.filled_iteration

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -15,10 +16,12 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.refusals import require_normalized_first, require_scorable, require_several, require_trainable_precision
+from lightning_reid.modules.saved_parts import check_optimizers, saved_groups
 from lightning_reid.modules.schedule import EpochFactor
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
@@ -27,8 +30,14 @@ from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.memory_layout import in_fast_layout
 from lightning_reid.networks.told_architecture import check_told_checkpoint
+from lightning_reid.networks.told_building import built_from
+from lightning_reid.networks.told_tensors import check_fitting
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
+
+OptimizerName = Literal["sgd", "adam"]
+OF_LIGHTNING = {"map_location", "hparams_file", "strict", "weights_only"}
+"""Options of ``load_from_checkpoint`` that say nothing of what is built."""
 
 
 class ReIDModule(pl.LightningModule, ABC):
@@ -42,7 +51,7 @@ class ReIDModule(pl.LightningModule, ABC):
 
     What a training step draws from torch's global generators follows from (seed, epoch, batch, rank), so that a resumed run draws what an
     unbroken one draws; the seed is the latest that torch was given when the fit began, and a resumed fit goes on with that one. A child
-    that overrides ``on_train_start``, ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
+    that overrides ``on_fit_start``, ``on_train_start``, ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
 
     Attributes:
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
@@ -60,6 +69,9 @@ class ReIDModule(pl.LightningModule, ABC):
         protocol: Which gallery entries count: ``"market"``, ``"mars"`` and others, see ``Matching``.
         ap: Average precision by ``"step"``, or by ``"trapezoid"`` as in older papers, which gives one to two points less.
 
+    Raises:
+        ValueError: An argument is of another kind or out of range; it is named.
+
     Example:
         >>> import torch
         >>> from lightning_reid.modules import ReIDModule, SupervisedReID
@@ -73,12 +85,13 @@ class ReIDModule(pl.LightningModule, ABC):
 
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     _seed_before: int | None = None
+    _saved_groups: list[list[dict[str, Any]]] | None = None
 
     def __init__(
         self,
         network: EmbeddingNetwork,
         *,
-        optimizer: Literal["sgd", "adam"] = "adam",
+        optimizer: OptimizerName = "adam",
         lr: float = 3.5e-4,
         weight_decay: float = 5e-4,
         milestones: list[int] | None = None,
@@ -89,8 +102,12 @@ class ReIDModule(pl.LightningModule, ABC):
         ap: AveragePrecisionRule = "step",
     ) -> None:
         super().__init__()
-        if lr <= 0 or weight_decay < 0 or warmup_epochs < 0:
-            raise ValueError(f"need lr > 0, weight_decay >= 0 and warmup_epochs >= 0, got {lr}, {weight_decay} and {warmup_epochs}")
+        require_choice("optimizer", optimizer, get_args(OptimizerName))
+        require_number("lr", lr, above=0)
+        require_number("weight_decay", weight_decay, low=0)
+        require_count("warmup_epochs", warmup_epochs, low=0)
+        for milestone in milestones or ():
+            require_count("milestones", milestone, low=0)
         # where the first weights came from must not be looked up again when a checkpoint is loaded
         self.save_hyperparameters(ignore=self.unsaved_arguments)
         self.network = in_fast_layout(network)
@@ -164,9 +181,23 @@ class ReIDModule(pl.LightningModule, ABC):
         if isinstance(checkpoint_path, (str, Path)) and "://" not in str(checkpoint_path):
             require_whole(checkpoint_path)
             if options["weights_only"]:
-                check_told_checkpoint(read_checkpoint(checkpoint_path), checkpoint_path)
+                content = read_checkpoint(checkpoint_path)
+                check_told_checkpoint(content, checkpoint_path)
+                with built_from(checkpoint_path, content, told_alone=not args and set(options) <= OF_LIGHTNING):
+                    return super().load_from_checkpoint(checkpoint_path, *args, **options)
         module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
         return module
+
+    @override
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors as torch does, none of which is of another shape, or of whole numbers where the module has none.
+
+        Raises:
+            ValueError: One is; it is named, and nothing was loaded.
+            RuntimeError: See torch.
+        """
+        check_fitting(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -181,9 +212,16 @@ class ReIDModule(pl.LightningModule, ABC):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the network as small as the checkpoint's."""
-        self._seed_before = checkpoint.get("step_seed")
+        self._seed_before, self._saved_groups = checkpoint.get("step_seed"), saved_groups(checkpoint)
+        require_count("step_seed of the checkpoint", self._seed_before, low=0, high=2**64 - 1, optional=True)
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
+
+    @override
+    def on_fit_start(self) -> None:
+        saved, self._saved_groups = self._saved_groups, None
+        if saved and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
+            check_optimizers(saved, self.trainer.optimizers)
 
     @override
     def on_train_start(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.losses import augmented_triplet_loss, batch_hard_triplet_loss, label_smoothed_cross_entropy, soft_target_cross_entropy
 from lightning_reid.losses.augmented_triplet import NegativeChoice
 from lightning_reid.modules.classifier import built, new_classifier
@@ -64,9 +65,11 @@ class SGCDPL(PseudoIdentityLearning):
         lr: float = 0.01,
         **options: Any,
     ) -> None:
+        require_count("max_clusters", max_clusters, optional=True)
+        require_number("margin", margin, low=0, optional=True)
+        require_choice("negatives", negatives, get_args(NegativeChoice))
+        require_count("iteration_epochs", iteration_epochs, optional=True)
         super().__init__(optimizer=optimizer, lr=lr, **options)
-        if (max_clusters is not None and max_clusters < 1) or (iteration_epochs is not None and iteration_epochs < 1):
-            raise ValueError(f"max_clusters and iteration_epochs must be None or at least 1, got {max_clusters} and {iteration_epochs}")
 
     @override
     def configure_model(self) -> None:

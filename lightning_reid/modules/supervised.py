@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.losses import identity_losses
 from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_classifier import IdentityClassifier
@@ -36,6 +37,9 @@ class SupervisedReID(IdentityClassifier, ImageReIDModule):
     """
 
     def __init__(self, num_classes: int | None = None, margin: float | None = None, label_smoothing: float = 0.1, **options: Any) -> None:
+        require_count("num_classes", num_classes, optional=True)
+        require_number("margin", margin, low=0, optional=True)
+        require_number("label_smoothing", label_smoothing, low=0, below=1)
         super().__init__(**options)
         self.classifier = None if num_classes is None else new_classifier(self.network.num_features, num_classes)
 

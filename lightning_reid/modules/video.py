@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.losses import identity_losses
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
@@ -88,11 +89,12 @@ class VideoReID(IdentityClassifier):
         protocol: ProtocolName = "mars",
         ap: AveragePrecisionRule = "step",
     ) -> None:
-        if clips_per_pass < 1:
-            raise ValueError(f"clips_per_pass must be at least 1, got {clips_per_pass}")
-        if isinstance(network, str):
-            if network not in VIDEO_NETWORKS:
-                raise ValueError(f"there is no video network {network!r}; known are {', '.join(VIDEO_NETWORKS)}")
+        require_count("num_classes", num_classes, optional=True)
+        require_number("margin", margin, low=0, optional=True)
+        require_number("label_smoothing", label_smoothing, low=0, below=1)
+        require_count("clips_per_pass", clips_per_pass)
+        if not isinstance(network, VideoNetwork):
+            require_choice("network", network, VIDEO_NETWORKS)
             built = VIDEO_NETWORKS[network](**(network_options or {}), pretrained=pretrained, weights=weights)
         elif network_options or pretrained or weights is not None:
             raise ValueError("network_options, pretrained and weights are for a network that is named; this one is built already")

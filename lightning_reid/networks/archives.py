@@ -17,6 +17,7 @@ import torch
 from torch.serialization import MAP_LOCATION
 
 from lightning_reid.networks.archive_kinds import foreign_kind, pickle_protocol, read_through_pickles, told_stranger
+from lightning_reid.regular_files import require_regular
 
 _COMMENT = b"lightning-reid crc32 "
 _COMMENT_SIZE = len(_COMMENT) + 8
@@ -90,7 +91,12 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
     protocol = pickle_protocol(file)
     of_old_torch = protocol is not None
     try:
-        return torch.load(file, map_location=map_location, weights_only=weights_only)
+        content = torch.load(file, map_location=map_location, weights_only=weights_only)
+        if of_old_torch and file.read(1):
+            raise DamagedArchiveError("bytes were written into it: it is longer than its weights")
+        return content
+    except DamagedArchiveError:
+        raise
     except EOFError as error:
         raise DamagedArchiveError("it is cut short") from error
     except RuntimeError as error:
@@ -110,13 +116,28 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
         raise DamagedArchiveError(told) if of_old_torch else ForeignArchiveError(told) from error
 
 
+def require_file(path: Path) -> None:
+    """Check that a path is a file to read: opening a pipe waits for ever.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        NoRegularFileError: There is something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}: expected a file of weights")
+    require_regular(path, path.stat().st_mode)
+
+
 def require_whole(path: str | Path) -> None:
     """Check a file that something else will read, as ``load_from_checkpoint``.
 
     Raises:
+        FileNotFoundError: There is no such file.
+        NoRegularFileError: It is a folder or a pipe.
         DamagedArchiveError: It is not as it was written; the message names it.
         ForeignArchiveError: ``torch.save`` did not write it; the message names it.
     """
+    require_file(Path(path))
     with Path(path).open("rb") as file:
         damage = damage_of(file)
         kind = foreign_kind(file) if damage is None else None

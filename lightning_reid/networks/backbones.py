@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import shown
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
 from lightning_reid.networks.hub import create_pretrained
 from lightning_reid.networks.last_stride import remove_last_stride
@@ -22,6 +24,9 @@ PERSON_SIZE = (256, 128)
 
 CLASSIFIERS = ("fc.", "classifier.", "head.")
 """What timm and torchvision call the layer that is dropped."""
+
+SENSELESS = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
+"""What timm raises of options that make no sense."""
 
 ANY_SIZE_TRANSFORMERS = ("vision_transformer", "eva", "beit")
 """Modules of timm whose networks resample their position embedding to the image when told so."""
@@ -128,12 +133,21 @@ def _with_weights(name: str, pretrained: bool, weights: str | None, timm_kwargs:
         trunk, source = create_pretrained(name, **options)
         logger.info("%s: pretrained weights from %s", name, source)
         return trunk
-    trunk = timm.create_model(name, pretrained=False, **options)
+    trunk = _made(name, options)
     if weights is None:
         logger.info("%s: random weights", name)
     else:
         load_all(trunk, read_state_dict(weights), source=f"{weights} (for {name})", ignored=CLASSIFIERS)
     return trunk
+
+
+def _made(name: str, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        made: nn.Module = timm.create_model(name, pretrained=False, **options)
+    except (*SENSELESS, RuntimeError) as error:
+        told = ", ".join(f"{option}={shown(value)}" for option, value in options.items() if option not in ("num_classes", "global_pool"))
+        raise ValueError(f"timm cannot build {name} with {told or 'its own options'}: {error or type(error).__name__}") from error
+    return made
 
 
 def _image_size(trunk: nn.Module, timm_kwargs: dict[str, Any]) -> tuple[int, int]:

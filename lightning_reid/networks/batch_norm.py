@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
+
 Network = TypeVar("Network", bound=nn.Module)
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)
 
@@ -42,8 +44,7 @@ def group_batch_norm(module: Network, group_size: int) -> Network:
         >>> layer(torch.tensor([[0.0], [2.0], [10.0], [14.0]])).flatten().round(decimals=2).tolist()  # each pair by its own mean
         [-1.0, 1.0, -1.0, 1.0]
     """
-    if group_size < 2:
-        raise ValueError(f"group_size must be at least 2 (one sample has no variance), got {group_size}")
+    require_count("group_size", group_size, low=2)  # one sample has no variance
     replacement = _grouped(module, group_size) if isinstance(module, _BatchNorm) else module
     for name, child in list(replacement.named_children()):
         setattr(replacement, name, group_batch_norm(child, group_size))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
 from lightning_reid.normalization import as_network_input
@@ -62,9 +63,8 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, backbone: Backbone, *, pooling: PoolingName = "avg", neck: NeckName = "bnneck") -> None:
         super().__init__()
-        for name, value, known in (("pooling", pooling, get_args(PoolingName)), ("neck", neck, get_args(NeckName))):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        require_choice("pooling", pooling, get_args(PoolingName))
+        require_choice("neck", neck, get_args(NeckName))
         self.backbone = backbone
         self.pooling = GeneralizedMeanPooling() if pooling == "gem" else GlobalAveragePooling()
         self.neck = _bnneck(backbone.num_features) if neck == "bnneck" else nn.Identity()

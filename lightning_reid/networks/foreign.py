@@ -10,10 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lightning_reid.arguments import shown
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.told_architecture import check_told_module, check_told_options, check_told_size
+from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
 from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD
 
@@ -96,16 +98,17 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     else:
         name, options = _resnet_name(state, path), {"last_stride": 2 if kind == "torchreid" else 1}
     options |= {} if last_stride is None else {"last_stride": last_stride}
-    network = EmbeddingNetwork(
-        build_backbone(name, **options),
-        pooling="gem" if "pooling.p" in state else "avg",
-        neck="bnneck" if "neck.weight" in state else "none",
-    )
-    if kind == "fast-reid":
-        _pool_like_fast_reid(network, content, path)
-    if "channel_plan" in content:
-        network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
-    load_all(network, state, source=f"{path} ({kind})")
+    with built_from(path, content):
+        network = EmbeddingNetwork(
+            build_backbone(name, **options),
+            pooling="gem" if "pooling.p" in state else "avg",
+            neck="bnneck" if "neck.weight" in state else "none",
+        )
+        if kind == "fast-reid":
+            _pool_like_fast_reid(network, content, path)
+        if "channel_plan" in content:
+            network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
+        load_all(network, state, source=f"{path} ({kind})")
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()
 
@@ -208,7 +211,7 @@ def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) ->
         )
     name = options.pop("backbone")
     if not isinstance(name, str):
-        raise ValueError(f"{path} names its backbone {str(name)[:80]}: expected one of timm's names")
+        raise ValueError(f"{path} names its backbone {shown(name)}: expected one of timm's names")
     check_told_options(options, path)
     return name, options
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_number
+
 
 class GlobalAveragePooling(nn.Module):
     """Mean over all positions: ``[B, C, h, w]`` to ``[B, C]``."""
@@ -34,8 +36,8 @@ class GeneralizedMeanPooling(nn.Module):
 
     def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
         super().__init__()
-        if p <= 0 or eps <= 0:
-            raise ValueError(f"need p > 0 and eps > 0, got {p} and {eps}")
+        require_number("p", p, above=0)
+        require_number("eps", eps, above=0)
         self.p = nn.Parameter(torch.full((1,), p))
         self.eps = eps
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network, trained_image_size
+from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.weights import read_checkpoint, read_state_dict
 from lightning_reid.normalization import normalize_images
 from lightning_reid.records import TrainedPeople
@@ -139,17 +140,22 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
             raise ValueError(f"the checkpoint {source} says how its network is built: options are for a network named by timm's name")
         if not named_as_file and not path.exists():
             raise ValueError(f"the teacher {str(source)!r} is neither a file nor a network that timm knows")
-        return Teacher(load_embedding_network(path), _classifier_of(path), trained_image_size(path), _people_of(path))
+        network = load_embedding_network(path)
+        with built_from(path, {}):
+            return Teacher(network, _classifier_of(path, network.num_features), trained_image_size(path), _people_of(path))
     options = {"pretrained": "weights" not in backbone_options, **backbone_options}
     return Teacher(EmbeddingNetwork(build_backbone(str(source), **options), neck="none"))
 
 
-def _classifier_of(path: Path) -> nn.Linear | None:
+def _classifier_of(path: Path, num_features: int) -> nn.Linear | None:
     """The identity classifier of one of our own checkpoints."""
     state = read_state_dict(path)
     weight = state.get("classifier.weight")
     if weight is None or not any(name.startswith("network.backbone.") for name in state):
         return None
+    if not weight.is_floating_point() or weight.ndim != 2 or weight.shape[1] != num_features or not len(weight):
+        told = f"{list(weight.shape)} of {weight.dtype}"
+        raise ValueError(f"{path} holds classifier.weight {told}, expected floats [num_classes, {num_features}]: it was changed")
     classifier = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     classifier.load_state_dict({"weight": weight})
     return classifier

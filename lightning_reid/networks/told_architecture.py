@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-WIDTHS = ("base_width", "block_args", "channels", "cardinality", "depth", "depths", "dims", "embed_dim", "in_chans", "layers", "num_heads")
+from lightning_reid.arguments import checked_image_size, shown
+from lightning_reid.networks.told_tensors import check_told_tensors
+
+DEPTHS = ("depth", "depths", "layers")
+WIDTHS = ("base_width", "block_args", "channels", "cardinality", "dims", "embed_dim", "in_chans", "num_heads")
 OTHERS = (
     *("act_layer", "aa_layer", "attn_drop_rate", "avg_down", "bn_eps", "bn_momentum", "class_token", "drop_block_rate", "drop_path_rate"),
     *("drop_rate", "dynamic_img_size", "img_size", "last_stride", "mlp_ratio", "no_embed_class", "norm_layer", "output_stride"),
     *("patch_size", "pre_norm", "proj_drop_rate", "qkv_bias", "qk_norm", "stem_type", "stem_width"),
 )
-OPTIONS = frozenset((*WIDTHS, *OTHERS))
+OPTIONS = frozenset((*DEPTHS, *WIDTHS, *OTHERS))
 """Of timm's networks, that a checkpoint may tell."""
 NOT_FROM_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """Options of timm that read a file or fetch one: weights are given by ``weights`` or ``pretrained``."""
 LARGEST = 16384
 """Of any number among the options: the widest networks have a few thousand channels."""
-LARGEST_SIDE = 4096
-"""Of the images, in pixels."""
+DEEPEST = 256
+"""Of any number of layers."""
 _MOST_NUMBERS = 64
 _OLD_NAMES = ("hparams", "module_arguments")
 """Under which Lightning looks for arguments, too."""
@@ -41,9 +45,10 @@ def check_told_options(options: Mapping[str, Any], path: str | Path) -> None:
                 f"{path} asks for the option {name!r} of its network, which no file may give: build the network yourself, and load the"
                 " weights into it"
             )
-        if not _is_plain(value):
+        most = DEEPEST if name in DEPTHS else LARGEST
+        if not _is_plain(value, most):
             raise ValueError(
-                f"{path} asks for a network with {name}={str(value)[:80]}: expected plain values, numbers up to {LARGEST:,} and at most"
+                f"{path} asks for a network with {name}={shown(value)}: expected plain values, numbers up to {most:,} and at most"
                 f" {_MOST_NUMBERS} of them"
             )
 
@@ -53,7 +58,7 @@ def check_told_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
 
     Raises:
         ValueError: It tells its arguments under an old name, which Lightning would add to those that are checked; they are no dictionary;
-            or see ``check_told_module``.
+            it has no weights by name, or tensors that are none; or see ``check_told_module``.
     """
     old = [name for name in _OLD_NAMES if name in content]
     if old:
@@ -64,6 +69,9 @@ def check_told_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
     for name in ("state_dict", "pytorch-lightning_version"):
         if name not in content:
             raise ValueError(f"{path} has no {name!r}: expected a checkpoint that Lightning's Trainer saved")
+    if not isinstance(content["state_dict"], Mapping):
+        raise ValueError(f"{path} holds {shown(content['state_dict'])} as 'state_dict': expected tensors by name")
+    check_told_tensors(content["state_dict"], path)
     check_told_module(hyperparameters, path)
 
 
@@ -74,21 +82,21 @@ def check_told_module(hyperparameters: Mapping[str, Any], path: str | Path) -> N
         ValueError: They name files or weights to load, or see ``check_told_options``.
     """
     if not isinstance(hyperparameters.get("backbone", ""), str):
-        raise ValueError(f"{path} names its backbone {str(hyperparameters['backbone'])[:80]}: expected one of timm's names")
+        raise ValueError(f"{path} names its backbone {shown(hyperparameters['backbone'])}: expected one of timm's names")
     for name in ("weights", "pretrained"):
         if hyperparameters.get(name):
-            told = f"{name}={str(hyperparameters[name])[:80]}"
+            told = f"{name}={shown(hyperparameters[name])}"
             raise ValueError(f"{path} asks for {told}: a checkpoint brings its own weights, this one is not to be trusted")
     for name in ("backbone_options", "network_options", "teacher_options"):
         given = hyperparameters.get(name)
         if given is not None and not isinstance(given, Mapping):
-            raise ValueError(f"{path} asks for {name}={str(given)[:80]}: expected options by name")
+            raise ValueError(f"{path} asks for {name}={shown(given)}: expected options by name")
         options = dict(given or {})
         if name == "network_options":  # of a network of clips: what it is made of has options of its own
             reads = [one for one in NOT_FROM_FILES if one in options]
-            wrong = reads or [one for one, value in options.items() if not _is_plain(value)]
+            wrong = reads or [one for one, value in options.items() if not _is_plain(value, DEEPEST if one in DEPTHS else LARGEST)]
             if wrong:
-                raise ValueError(f"{path} asks for a network with {wrong[0]}={str(options[wrong[0]])[:80]}, which no file may give")
+                raise ValueError(f"{path} asks for a network with {wrong[0]}={shown(options[wrong[0]])}, which no file may give")
         else:
             check_told_options(options, path)
 
@@ -97,17 +105,14 @@ def check_told_size(size: Any, path: str | Path) -> tuple[int, int]:
     """The (height, width) in pixels that a file says its network was trained with.
 
     Raises:
-        ValueError: It is no such pair, or larger than ``LARGEST_SIDE``.
+        ValueError: It is no such pair, or larger than any image of a person.
     """
-    sides = tuple(size) if isinstance(size, (list, tuple)) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= LARGEST_SIDE for side in sides):
-        raise ValueError(f"{path} was trained with images of {str(size)[:80]}: expected height and width from 1 to {LARGEST_SIDE:,} pixels")
-    return sides[0], sides[1]
+    return checked_image_size(f"{path} was trained with images of a size that cannot be: image_size", size)
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
+def _is_plain(value: Any, most: float, depth: int = 0) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) <= _MOST_NUMBERS and depth < 2 and all(_is_plain(one, depth + 1) for one in value)
+        return len(value) <= _MOST_NUMBERS and depth < 2 and all(_is_plain(one, most, depth + 1) for one in value)
     if isinstance(value, str):
         return len(value) <= _MOST_NUMBERS and not set(value) & set("/\\:")
-    return value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) <= LARGEST)
+    return value is None or isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) <= most)

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive
+from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive, require_file
+from lightning_reid.networks.told_tensors import check_fitting, check_told_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: The file is cut short or damaged, of another format, needs its author's classes, or holds no dictionary.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file")
+    require_file(path)
     try:
         content = load_file(path) if path.suffix.lower() == ".safetensors" else _load_pickled(path)
     except pickle.UnpicklingError as error:
@@ -38,7 +40,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     except ForeignArchiveError as error:
         raise ValueError(f"{path} is no file of weights, {error}: save model.state_dict() from the code that made it") from error
-    except (SafetensorError, EOFError, RuntimeError, DamagedArchiveError) as error:
+    except (SafetensorError, EOFError, RuntimeError, DamagedArchiveError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} cannot be read as weights, is it complete? {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors or a checkpoint with one")
@@ -63,6 +65,7 @@ def state_dict_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Ten
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
+    check_told_tensors(content, path)
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{path} holds no tensors, only {_first(content)}: expected a state dict, or one under 'state_dict' or 'model'")
@@ -105,6 +108,8 @@ def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ig
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    if not (missing or unexpected or reshaped):
+        check_fitting(own, state)
     if missing or unexpected or reshaped:
         faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
         told = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in faults if names)

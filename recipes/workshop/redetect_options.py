@@ -11,6 +11,7 @@ from torchvision.models import detection
 
 from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector
+from lightning_reid.networks.weights import load_all, read_state_dict
 
 
 @dataclass
@@ -70,10 +71,8 @@ class RedetectOptions:
 
 
 def _faster_rcnn(file: str | None) -> torch.nn.Module:
-    if file is not None and not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}: expected a state dict of torchvision's fasterrcnn_resnet50_fpn_v2")
     weights = {"weights": "DEFAULT"} if file is None else {"weights": None, "weights_backbone": None}
     model: torch.nn.Module = detection.fasterrcnn_resnet50_fpn_v2(**weights)
     if file is not None:
-        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        load_all(model, read_state_dict(file), source=f"{file} (for torchvision's fasterrcnn_resnet50_fpn_v2)")
     return model

@@ -110,7 +110,7 @@ def test_a_profile_spreads_the_mergings_over_the_steps_that_are_left(data, tmp_p
     again = BottomUpClustering(profile_steps=4)
     again.load_state_dict(clustering.state_dict())
     assert again.merges_a_step(images) == merges
-    with pytest.raises(ValueError, match="profile_steps of at least 1 and without num_merges"):
+    with pytest.raises(ValueError, match="give profile_steps or num_merges, got 3 and 2"):
         BottomUpClustering(profile_steps=3, num_merges=2)
 
 
@@ -127,10 +127,10 @@ def test_what_cannot_work_is_said_before_anything_is_trained(data, market_folder
     with pytest.raises(RuntimeError, match="BottomUpReID found no clusters: add BottomUpClustering"):
         trainer_with(tmp_path, []).fit(module(), data)
     for wrong in ({"initial_epochs": -1}, {"merge_share": 1.0}, {"num_merges": 0}, {"size_penalty": -0.1}):
-        with pytest.raises(ValueError, match="need initial_epochs and size_penalty of at least 0"):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
             BottomUpClustering(**wrong)
     for wrong in ({"temperature": 0.0}, {"momentum": 1.0}, {"dropout": 1.0}):
-        with pytest.raises(ValueError, match="need temperature > 0 and momentum and dropout"):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
             module(**wrong)
 
 

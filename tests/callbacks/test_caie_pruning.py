@@ -145,11 +145,11 @@ def test_measured_latency_is_a_resource_like_the_others_and_its_table_survives_a
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"constraints": {"flops": 0.0}}, r"shares in \(0, 1\] of flops, params, latency, got \{'flops': 0\.0\}"),
-        ({"constraints": {"flops": 1.5, "params": 0.5}}, r"got \{'flops': 1\.5\}"),
+        ({"constraints": {"flops": 0.0}}, "constraints.'flops'. must be a number in .*got 0"),
+        ({"constraints": {"flops": 1.5, "params": 0.5}}, "constraints.'flops'. must be a number in .*got 1.5"),
         ({"constraints": {"cycles": 0.5}}, "got {'cycles': 0.5}"),
         ({"constraints": {}}, "got {}"),
-        ({"constraints": {"flops": 0.5}, "filters_per_step": 0}, "at least 1 .* got 0, 30 and 0.1"),
+        ({"constraints": {"flops": 0.5}, "filters_per_step": 0}, "filters_per_step must be a whole number of at least 1, got 0"),
         ({"constraints": {"flops": 0.5}, "importance": "taylor"}, "importance must be one of"),
     ],
 )

@@ -233,5 +233,5 @@ def test_a_state_of_another_data_set_is_refused(data, market_folder, tmp_path, t
 
 @pytest.mark.parametrize("wrong", [{"every_n_epochs": 0}, {"eps": 1.5}, {"rho": 0.0}, {"min_samples": 0}])
 def test_clustering_arguments_out_of_range_die_in_the_constructor(wrong):
-    with pytest.raises(ValueError, match=r"must (be at least 1|lie between 0 and 1)"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
         PseudoLabelClustering(**wrong)

@@ -435,10 +435,10 @@ def test_loggers_are_told_once(data, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every_n_epochs": 0}, "every_n_epochs must be at least 1"),
-        ({"alpha": 1.5}, "alpha in"),
-        ({"padding": -0.1}, "padding >= 0"),
-        ({"batch_size": 0}, "batch_size >= 1"),
+        ({"every_n_epochs": 0}, "every_n_epochs must be a whole number"),
+        ({"alpha": 1.5}, "alpha must be a number in"),
+        ({"padding": -0.1}, "padding must be a number in"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
         ({"encoding": "png"}, "encoding must be one of"),
     ],
 )

@@ -158,11 +158,11 @@ def test_nan_embeddings_are_counted_and_the_first_is_named():
 
 
 def test_a_largest_distance_above_1_is_refused():
-    with pytest.raises(ValueError, match=r"max_distance must be in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"max_distance must be a number in \[0, 1\], got 1.5"):
         jaccard_distance(torch.ones(4, 2), max_distance=1.5)
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(0, 0), (5, 6), (5, 0)])
 def test_list_lengths_out_of_order_are_refused(k1, k2):
-    with pytest.raises(ValueError, match=f"need 1 <= k2 <= k1, got k1={k1} and k2={k2}"):
+    with pytest.raises(ValueError, match=r"k[12] must be a whole number"):
         jaccard_distance(torch.ones(4, 2), k1, k2)

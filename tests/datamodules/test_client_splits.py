@@ -124,7 +124,7 @@ def test_splits_that_make_no_federation_are_refused():
         split_clients([*records(3), ImageRecord("x.jpg", 9, 1, "b")], "dataset")
     with pytest.raises(ValueError, match="clients are split by one of"):
         split_clients(records(7), "city")
-    with pytest.raises(ValueError, match=r"must lie in \(0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"held_out must be a number in \(0, 1\), got 1"):
         hold_out(records(3), 1)
     with pytest.raises(ValueError, match="needs a data set or more"):
         FederatedData([])

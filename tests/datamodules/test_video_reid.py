@@ -279,7 +279,7 @@ def test_k_larger_than_an_identity_has_is_said(mars, caplog):
     ],
 )
 def test_arguments_out_of_range_die_in_the_constructor(wrong):
-    with pytest.raises(ValueError, match=r"need .*got"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .* got"):
         VideoReIDDataModule(**wrong)
 
 

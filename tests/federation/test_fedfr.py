@@ -159,11 +159,11 @@ def test_a_run_that_goes_on_after_a_round_gives_what_an_unbroken_one_does(data, 
 
 
 def test_what_cannot_be_a_client_is_refused(data, market_folder, tmp_path):
-    with pytest.raises(ValueError, match="need num_local of at least 1"):
+    with pytest.raises(ValueError, match="num_local must be a whole number of at least 1, got 0"):
         FedFRClient(0, 3, **TINY)
-    with pytest.raises(ValueError, match="not all of them 0"):
+    with pytest.raises(ValueError, match="one of cosface_weight, contrastive_weight, branch_weight must be above 0"):
         FedFRClient(2, 3, cosface_weight=0, contrastive_weight=0, branch_weight=0, **TINY)
-    with pytest.raises(ValueError, match=r"a cosine in \[-1, 1\], got 2"):
+    with pytest.raises(ValueError, match=r"threshold must be a number in \[-1, 1\], or None, got 2"):
         HardNegativeSampling(2)
     empty = type(data["client0"].dataset)("nobody", ())
     with pytest.raises(ValueError, match="the public data set nobody has no training identities"):

@@ -59,5 +59,5 @@ def test_the_personalized_update_goes_on_between_both_models(market_folder, tmp_
 
 def test_no_switch_is_the_federated_baseline_and_precisions_are_shares():
     assert type(Personalization(update=False).strategy()) is FedPav
-    with pytest.raises(ValueError, match=r"the precision that ends a fit lies in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"stop_at_precision must be a number in \(0, 1\]"):
         FedUReIDClient(1.5, **TINY)

@@ -149,7 +149,7 @@ def test_an_embedding_that_is_not_finite_names_its_image(network, crops):
 
 @pytest.mark.parametrize("wrong", [{"image_size": (0, 128)}, {"batch_size": 0}, {"num_workers": -1}])
 def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="need image_size and batch_size of at least 1 and num_workers of at least 0"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         small(**wrong)
 
 

@@ -23,5 +23,5 @@ def test_label_smoothed_cross_entropy_equals_hand_computed_value():
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_smoothing_out_of_range_is_refused_with_its_value(smoothing):
-    with pytest.raises(ValueError, match=rf"smoothing must lie in \[0, 1\), got {smoothing}"):
+    with pytest.raises(ValueError, match=rf"smoothing must be a number in \[0, 1\), got {smoothing}"):
         label_smoothed_cross_entropy(torch.zeros(1, 2), torch.tensor([0]), smoothing)

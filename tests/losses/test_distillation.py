@@ -111,7 +111,7 @@ def test_groups_compare_within_themselves_only():
     halves = [relational_distance_loss(mine, theirs) for mine, theirs in zip(student.split(3), teacher.split(3))]
     torch.testing.assert_close(relational_distance_loss(student, teacher, group_size=3), torch.stack(halves).mean())
     for wrong in (1, 4):
-        with pytest.raises(ValueError, match=f"divide the batch of 6 images, got {wrong}"):
+        with pytest.raises(ValueError, match=f"group_size must .* got {wrong}"):
             relational_distance_loss(student, teacher, group_size=wrong)
 
 
@@ -147,10 +147,10 @@ def test_half_precision_is_computed_in_float32_also_under_autocast():
 def test_numbers_out_of_range_and_shapes_that_do_not_fit_are_refused_with_their_values():
     logits, labels = draw(18, 2, 3), torch.tensor([0, 1])
     for temperature in (0, -1, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"the temperature must be a positive number, got {temperature}"):
+        with pytest.raises(ValueError, match=rf"temperature must be a number in \(0, 1e\+09\], got {temperature}"):
             distillation_loss(logits, logits, labels, temperature=temperature)
     for alpha in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=rf"alpha, the teacher's share of the loss, must lie in \[0, 1\], got {alpha}"):
+        with pytest.raises(ValueError, match=rf"alpha must be a number in \[0, 1\], got {alpha}"):
             distillation_loss(logits, logits, labels, alpha=alpha)
     with pytest.raises(ValueError, match=r"got \(2, 3\) and \(2, 4\)"):
         softened_divergence(logits, draw(19, 2, 4))

@@ -95,11 +95,11 @@ def test_empty_batches_strangers_and_huge_scales_give_finite_losses():
 def test_what_makes_no_sense_is_refused():
     cosines, labels = torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64)
     for wrong in ({"scale": 0.0}, {"margin": -0.1}):
-        with pytest.raises(ValueError, match="need scale > 0 and margin >= 0"):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a number"):
             cosface_loss(cosines, labels, **wrong)
     with pytest.raises(ValueError, match=r"need cosines \[B, C\] and labels \[B\], got \(2, 3\) and \(3,\)"):
         cosface_loss(cosines, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"got \(2, 3\), \(2,\) and \(2,\)"):
         one_vs_all_loss(cosines, torch.zeros(2), labels)
-    with pytest.raises(ValueError, match=r"share in \(0, 1\) and exponent of at least 1, got 1\.0 and 3\.0"):
+    with pytest.raises(ValueError, match=r"share must be a number in \(0, 1\), got 1\.0"):
         one_vs_all_loss(cosines, torch.zeros(3), labels, share=1.0)

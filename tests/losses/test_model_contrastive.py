@@ -43,5 +43,5 @@ def test_models_that_agree_lose_the_logarithm_of_two_and_no_images_lose_nothing(
 def test_other_shapes_and_temperatures_are_refused():
     with pytest.raises(ValueError, match=r"the same images to one width, got \[\(2, 3\), \(2, 3\), \(2, 4\)\]"):
         model_contrastive_loss(draw(0, 2, 3), draw(1, 2, 3), draw(2, 2, 4))
-    with pytest.raises(ValueError, match="the temperature must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"temperature must be a number in \(0, .* got 0"):
         model_contrastive_loss(draw(0, 2, 3), draw(1, 2, 3), draw(2, 2, 3), 0)

@@ -68,7 +68,7 @@ def test_a_row_whose_sum_overflows_is_not_called_infinite():
         ({"metric": "manhattan"}, "metric must be one of 'cosine', 'euclidean', got 'manhattan'"),
         ({"protocol": "duke"}, "protocol must be one of 'market', 'mars', .*'leave-one-out', got 'duke'"),
         ({"ap": "max"}, "ap must be one of 'step', 'trapezoid', got 'max'"),
-        ({"max_rank": 0}, "max_rank must be at least 1, got 0"),
+        ({"max_rank": 0}, "max_rank must be a whole number of at least 1, got 0"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
         ({"rerank": True, "metric": "euclidean"}, "leave metric at 'cosine', got 'euclidean'"),
         ({"protocol": "leave-one-out", "gallery_pids": torch.arange(1, 5)}, "query_pids and gallery_pids differ"),

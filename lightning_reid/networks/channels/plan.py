@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from lightning_reid.arguments import LARGEST_SIDE, require_count, shown
 from lightning_reid.networks.channels.groups import ChannelGraph, ChannelGroup
+
+LARGEST_INPUT = 10_000_000
+"""Numbers that a network is traced with: of a clip, or a few large images."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,8 +48,22 @@ class ChannelPlan:
 
     @classmethod
     def from_tensors(cls, content: Mapping[str, Any]) -> ChannelPlan:
-        """The plan that ``as_tensors`` turned into tensors and plain values."""
-        return cls(tuple(int(size) for size in content["input_shape"]), {name: mask.bool() for name, mask in content["keep"].items()})
+        """The plan that ``as_tensors`` turned into tensors and plain values.
+
+        Raises:
+            ValueError: It did not: a shape of an input that no network is traced with, or masks that are none.
+        """
+        shape, keep = (content.get(name) if isinstance(content, Mapping) else None for name in ("input_shape", "keep"))
+        if not isinstance(shape, (list, tuple)) or not 3 <= len(shape) <= 5 or not isinstance(keep, Mapping):
+            raise ValueError(f"the channel plan is {shown(content)}: expected an input_shape, and masks by name to keep")
+        for side in shape:
+            require_count("input_shape of the channel plan", side, high=LARGEST_SIDE)
+        if math.prod(shape) > LARGEST_INPUT:
+            raise ValueError(f"the channel plan is traced with an input {shown(shape)}, expected at most {LARGEST_INPUT:,} numbers")
+        for name, mask in keep.items():
+            if not isinstance(name, str) or not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 1:
+                raise ValueError(f"the channel plan keeps {shown(mask)} of {shown(name)}: expected a mask [C] bool by name of a layer")
+        return cls(tuple(shape), dict(keep))
 
 
 def materialize(network: Network, plan: ChannelPlan) -> Network:

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice, require_count, require_number
+
 Axis = Literal["height", "width", "time"]
 Position = Literal["relative", "relative_query", "sinusoidal"]
 
@@ -56,6 +58,7 @@ class AxialAttention(nn.Module):
     ) -> None:
         super().__init__()
         _check(channels, length, axis, heads, position)
+        require_number("sinusoid_base", sinusoid_base, above=0)
         self.axis, self.heads, self.length, self.position, self.sinusoid_base = axis, heads, length, position, sinusoid_base
         self.head_channels = channels // heads
         self.qkv = nn.Conv2d(channels, 2 * channels, 1, bias=False)
@@ -162,13 +165,11 @@ class AxialAttention(nn.Module):
 
 
 def _check(channels: int, length: int, axis: str, heads: int, position: str | None) -> None:
-    if axis not in get_args(Axis):
-        raise ValueError(f"axis must be one of {get_args(Axis)}, got {axis!r}")
-    if position is not None and position not in get_args(Position):
-        raise ValueError(f"position must be one of {get_args(Position)} or None, got {position!r}")
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
-    if heads < 1 or channels < 1 or channels % (2 * heads):
+    require_choice("axis", axis, get_args(Axis))
+    require_choice("position", position, get_args(Position), optional=True)
+    for name, count in (("length", length), ("heads", heads), ("channels", channels)):
+        require_count(name, count)
+    if channels % (2 * heads):
         raise ValueError(
             f"{channels} channels cannot be cut into {heads} heads: need heads >= 1, and channels that are a multiple of 2 heads"
         )

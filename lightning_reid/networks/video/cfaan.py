@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import checked_image_size, require_count
 from lightning_reid.networks.backbones import PERSON_SIZE, Backbone, built_backbone
 from lightning_reid.networks.dry_run import dry_run
 from lightning_reid.networks.pooling import mask_pooling
@@ -66,10 +67,10 @@ class CFAAN(VideoNetwork):
         sinusoid_base: float = 1000.0,
         **backbone_options: Any,
     ) -> None:
-        if clip_length < 1:
-            raise ValueError(f"clip_length must be at least 1, got {clip_length}")
+        require_count("clip_length", clip_length)
+        require_count("channel_reduction", channel_reduction)
+        image_size = checked_image_size("image_size", image_size)
         built = built_backbone(backbone, **backbone_options)
-        image_size = (image_size[0], image_size[1])
         options: dict[str, Any] = {
             "heads": heads,
             "scales": scales,
@@ -234,8 +235,8 @@ def _squeeze(channels: int, inner_channels: int) -> nn.Sequential:
 
 
 def _check(channels: int, heads: int, scales: int, channel_reduction: int) -> None:
-    if min(heads, scales, channel_reduction) < 1:
-        raise ValueError(f"heads, scales and channel_reduction must be at least 1, got {heads}, {scales} and {channel_reduction}")
+    for name, count in (("heads", heads), ("scales", scales), ("channel_reduction", channel_reduction)):
+        require_count(name, count)
     if heads % scales:
         raise ValueError(f"heads are counted over all scales: {heads} heads cannot be shared among {scales} scales")
     unit = 2 * heads * channel_reduction

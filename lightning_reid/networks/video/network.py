@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
@@ -49,8 +50,7 @@ class VideoNetwork(EmbeddingNetwork):
         stem_relu: bool = True,
     ) -> None:
         super().__init__(backbone)
-        if pooling not in get_args(ClipPoolingName):
-            raise ValueError(f"pooling must be one of {get_args(ClipPoolingName)}, got {pooling!r}")
+        require_choice("pooling", pooling, get_args(ClipPoolingName))
         self.pooling_name = pooling
         if pooling == "max":
             self.pooling = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())  # type: ignore[assignment]

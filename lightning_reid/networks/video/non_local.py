@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_count
 from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.stages import stages_of
 from lightning_reid.networks.video.network import VideoNetwork
@@ -46,9 +47,8 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         if channels < 2:
             raise ValueError(f"channels must be at least 2, got {channels}")
-        for name, value in (("stripes", stripes), ("frames_per_group", frames_per_group)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, or None, got {value}")
+        require_count("stripes", stripes, optional=True)
+        require_count("frames_per_group", frames_per_group, optional=True)
         if subsample and stripes is not None:
             raise ValueError(f"subsample=True looks at 2 x 2 positions, which {stripes} stripes do not have: give one of them")
         self.stripes, self.frames_per_group = stripes, frames_per_group

@@ -205,10 +205,10 @@ def test_another_length_than_that_of_the_relative_positions_is_refused(position)
     ("arguments", "message"),
     [
         ({"channels": 12, "heads": 4}, "12 channels cannot be cut into 4 heads"),
-        ({"heads": 0}, "into 0 heads"),
+        ({"heads": 0}, "heads must be a whole number of at least 1, got 0"),
         ({"axis": "depth"}, "axis must be one of .*, got 'depth'"),
         ({"position": "absolute"}, "position must be one of .* or None, got 'absolute'"),
-        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"length": 0}, "length must be a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments, message):

@@ -121,7 +121,7 @@ def test_the_module_compiles_and_keeps_channels_last():
         ({"heads": 6}, "6 heads cannot be shared among 4 scales"),
         ({"channels": 24}, "24 channels cannot be cut into 4 scales with 8 heads in all and channel_reduction 1: need a multiple of 16"),
         ({"channel_reduction": 4}, "channel_reduction 4: need a multiple of 64"),
-        ({"scales": 0}, "must be at least 1, got 8, 0 and 1"),
+        ({"scales": 0}, "scales must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_does_not_divide_is_refused(arguments, message):

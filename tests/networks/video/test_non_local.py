@@ -222,8 +222,8 @@ def test_groups_that_do_not_divide_the_clip_are_refused():
     ("channels", "options", "message"),
     [
         (1, {}, "channels must be at least 2, got 1"),
-        (4, {"stripes": 0}, "stripes must be at least 1, or None, got 0"),
-        (4, {"frames_per_group": -2}, "frames_per_group must be at least 1, or None, got -2"),
+        (4, {"stripes": 0}, "stripes must be a whole number of at least 1, or None, got 0"),
+        (4, {"frames_per_group": -2}, "frames_per_group must be a whole number of at least 1, or None, got -2"),
         (4, {"stripes": 4, "subsample": True}, "subsample=True looks at 2 x 2 positions, which 4 stripes do not have"),
     ],
 )

@@ -1,0 +1,129 @@
+"""Arguments are refused where they are given, by name: not in epoch 40, and not by a wrong number in silence."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from typing_extensions import override
+
+MOST = 2**31 - 1
+"""Of anything that is counted, and of seeds."""
+LARGEST = 1e9
+"""Of any other number: its square is still finite in float32."""
+LARGEST_SIDE = 4096
+"""Of an image, in pixels."""
+
+_DIGITS = 40
+
+
+class _Brief(reprlib.Repr):
+    """Python refuses to write a whole number of more than 4300 digits."""
+
+    @override
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return repr(x) if bits <= 3 * _DIGITS else f"a whole number of {bits:,} bits"
+
+
+_brief = _Brief()
+_brief.maxstring = _brief.maxother = 80
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: in a line, whatever it is and however large."""
+    return " ".join(_brief.repr(value).split())[:120]
+
+
+def is_number(value: object, kind: type = Real) -> bool:
+    """Whether a value is a number, of Python or NumPy, of this kind of ``numbers``; booleans are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def require_number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -LARGEST,
+    high: float = LARGEST,
+    above: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> None:
+    """Check an argument that is a number.
+
+    Args:
+        name: Of the argument, for the message.
+        value: What was given: a whole number or a float, no boolean, no tensor.
+        low: Smallest value.
+        high: Largest value.
+        above: What it must be larger than, in place of ``low``.
+        below: What it must be smaller than, in place of ``high``.
+        optional: Whether it may be ``None``.
+
+    Raises:
+        ValueError: It is no such number; NaN is none.
+    """
+    if optional and value is None:
+        return
+    left, right = f"[{low:g}" if above is None else f"({above:g}", f"{high:g}]" if below is None else f"{below:g})"
+    number = value if is_number(value) else float("nan")
+    if not ((low <= number if above is None else above < number) and (number <= high if below is None else number < below)):
+        raise ValueError(f"{name} must be a number in {left}, {right}{_or_none(optional)}, got {shown(value)}")
+
+
+def require_count(name: str, value: Any, *, low: int = 1, high: int = MOST, optional: bool = False) -> None:
+    """Check an argument that is a whole number.
+
+    Args:
+        name: Of the argument, for the message.
+        value: What was given; ``True`` and ``2.0`` are no whole numbers.
+        low: Smallest value.
+        high: Largest value.
+        optional: Whether it may be ``None``.
+
+    Raises:
+        ValueError: It is no such number.
+    """
+    if optional and value is None:
+        return
+    if not is_number(value, Integral) or not low <= value <= high:
+        allowed = f"of at least {low:,}" if high == MOST else f"in {low:,}..{high:,}"
+        raise ValueError(f"{name} must be a whole number {allowed}{_or_none(optional)}, got {shown(value)}")
+
+
+def require_seed(name: str, value: object, *, optional: bool = False) -> None:
+    """Check an argument that seeds what is drawn: a whole number of at least 0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    require_count(name, value, low=0, high=2**63 - 1, optional=optional)
+
+
+def require_choice(name: str, value: object, known: Collection[Any], *, optional: bool = False) -> None:
+    """Check an argument that is one of a few words.
+
+    Raises:
+        ValueError: It is none of ``known``.
+    """
+    if not (isinstance(value, str) and value in known) and not (optional and value is None):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}{_or_none(optional)}, got {shown(value)}")
+
+
+def checked_image_size(name: str, value: Any) -> tuple[int, int]:
+    """The (height, width) in pixels of an argument that tells a size of images, each from 1 to ``LARGEST_SIDE``.
+
+    Raises:
+        ValueError: It is no such pair.
+    """
+    sides = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(sides) != 2 or not all(is_number(side, Integral) and 0 < side <= LARGEST_SIDE for side in sides):
+        raise ValueError(f"{name} must be height and width from 1 to {LARGEST_SIDE:,} pixels, got {shown(value)}")
+    return int(sides[0]), int(sides[1])
+
+
+def _or_none(optional: bool) -> str:
+    return ", or None" if optional else ""
