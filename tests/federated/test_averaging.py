@@ -106,5 +106,5 @@ def test_models_of_other_networks_and_weights_that_are_none_are_refused():
     for weight in (-1, math.nan, math.inf):
         with pytest.raises(ValueError, match="a client's weight is its number of images"):
             average.add({"weight": torch.zeros(2)}, weight)
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 1\.5"):
+    with pytest.raises(ValueError, match=r"local_share must be a number in \[0, 1\], got 1\.5"):
         FedUReID(1.5)
