@@ -13,16 +13,16 @@ LARGEST_NORMALIZED = 16.0
 
 
 def normalize_images(images: Tensor) -> Tensor:
-    """Turn uint8 ``[..., 3, H, W]`` into float32 with ImageNet mean and standard deviation, on the images' device.
+    """Turn pixels in 0..255 ``[..., 3, H, W]``, uint8 or float, into float32 with ImageNet mean and standard deviation.
 
-    Runs on whole batches where the network is: a quarter of the bytes travel.
+    Runs on whole batches, on the device where the network is: a quarter of the bytes travel.
     """
     shifts = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
     # float32 is said: under a Trainer of another precision it is not the default
     std, shift = (torch.tensor(row, dtype=torch.float32, device=images.device).view(3, 1, 1) for row in (IMAGENET_STD, shifts))
     scale = 1 / (255 * std)
     # converted first: arithmetic between uint8 and float tensors takes a path ten times slower on a CPU
-    return images.float().mul_(scale).add_(shift)
+    return images.to(torch.float32, copy=True).mul_(scale).add_(shift)
 
 
 def as_network_input(images: Tensor, dtype: torch.dtype) -> Tensor:

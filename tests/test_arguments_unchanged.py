@@ -31,7 +31,8 @@ OF_NO_TENSOR = {
 WITHIN_OTHERS = {
     *("break_ties", "checked_embeddings", "clusters_around", "distance_of_weights", "expanded_sets", "in_full_precision"),
     *("largest_similarity", "membership_weights", "neighbor_matrix", "preferences_of", "ranks_in_chunk", "reciprocal_sets"),
-    *("report_convergence", "require_symmetric", "scores_from_ranks", "similarity_chunks", "squared_distances", "squared_norms", "require_matches"),
+    "require_matches",
+    *("report_convergence", "require_symmetric", "scores_from_ranks", "similarity_chunks", "squared_distances", "squared_norms"),
 }
 """Steps of the functions that are tried."""
 

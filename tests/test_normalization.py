@@ -69,3 +69,6 @@ def test_normalized_images_pass_and_floats_in_255_do_not():
     require_normalized(extremes)
     with pytest.raises(ValueError, match="images are floats as large as 255, but ImageNet-normalized pixels lie within"):
         require_normalized(extremes.float())
+    pixels = extremes.float()
+    assert torch.equal(normalize_images(pixels), normalize_images(extremes))
+    assert torch.equal(pixels, extremes.float()), "what is given stays as it is"
