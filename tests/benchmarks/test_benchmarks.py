@@ -53,7 +53,7 @@ def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     assert row["share"] == pytest.approx(row["images_per_second"] * row["gflops_an_image"] / row["product_tflops"] / 1e3)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_every_row_of_the_text_is_counted_and_every_figure_that_differs_from_it_has_a_note(capsys):
     module = import_module("video_costs")
     costs = module.main(["--check"])

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from lightning_reid.drafts import drafts_below
 from lightning_reid.files import write_atomically
 
-MEASURED = ("ms", "min of")
-"""Beginnings of the columns that a clock decides."""
+OF_ONE_RUN = ("ms", "min of", "seconds", "federation")
+"""Beginnings of the names of what no two runs share: what a clock decides, and the number that a federation draws for itself."""
 
 
 def stand_in_export(network: Any, path: Path, inputs: Any) -> float:
@@ -74,7 +74,7 @@ class StoppedRuns:
         self._module: ModuleType = import_module(f"lightning_reid.recipes.{recipe}")
         self.output, self._copies, self.renamed = folder / "output", folder / "copies", []
         self._arguments = [*arguments, f"--output={self.output}", "--quiet", "--accelerator=cpu"]
-        with self._watched():
+        with self._after_each_rename(self._copy):
             self.main()
         self.expected = outcome(self.output)
 
@@ -83,18 +83,21 @@ class StoppedRuns:
         with stand_ins():
             self._module.main([*self._arguments, *more])
 
+    def _copy(self, name: str) -> None:
+        copy = self._copies / str(len(self.renamed))
+        # the lock is of a process that would be gone, as drafts are
+        shutil.copytree(self.output, copy, ignore=shutil.ignore_patterns("run.lock"))
+        for draft in drafts_below(copy):
+            draft.rename(draft.with_name(draft.name.replace(f"_{os.getpid()}_", f"_{NOBODY}_")))
+        self.renamed.append(name)
+
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _after_each_rename(self, then: Callable[[str], None]) -> Iterator[None]:
         def watch(rename: Callable[..., Any]) -> Callable[..., Any]:
             def renaming(source: Any, target: Any, **options: Any) -> None:
                 rename(source, target, **options)
                 if Path(target).is_relative_to(self.output):
-                    # the lock is of a process that would be gone, as drafts are
-                    copy = self._copies / str(len(self.renamed))
-                    shutil.copytree(self.output, copy, ignore=shutil.ignore_patterns("run.lock"))
-                    for draft in drafts_below(copy):
-                        draft.rename(draft.with_name(draft.name.replace(f"_{os.getpid()}_", f"_{NOBODY}_")))
-                    self.renamed.append(str(Path(target).relative_to(self.output)))
+                    then(str(Path(target).relative_to(self.output)))
 
             return renaming
 
@@ -103,30 +106,54 @@ class StoppedRuns:
                 patch.setattr(os, name, watch(getattr(os, name)))
             yield
 
+    @property
+    def ends(self) -> list[int]:
+        """The points at which a stage, or a round of a federation, is done."""
+        return [point for point, name in enumerate(self.renamed) if name.endswith(("scores.json", "server.safetensors"))]
+
     def resumed(self, point: int) -> dict[str, Any]:
         """The outcome of a run that was stopped right after a rename and resumed."""
-        shutil.rmtree(self.output)
-        shutil.copytree(self._copies / str(point), self.output)
+        self._put_back(point)
         self.main("--resume")
         return outcome(self.output)
 
-    def lost(self, points: Sequence[int]) -> list[str]:
-        """Which of these points a run cannot be stopped at, with what comes out otherwise."""
-        found = []
-        for point in points:
-            wrong = differing(self.expected, self.resumed(point))
-            if wrong:
-                found.append(f"{point} of {len(self.renamed)}, after {self.renamed[point]}: {', '.join(wrong)}")
-        return found
+    def lost(self, point: int) -> list[str]:
+        """What comes out otherwise of a run that was stopped at this point and resumed, to its end."""
+        return self._told(point, differing(self.expected, self.resumed(point)))
+
+    def lost_at_the_next_end(self, point: int) -> list[str]:
+        """The same, up to the next point at which a stage or a round is done, from where on it is what a run that was stopped there is."""
+        later = [end for end in self.ends if end > point]
+        if not later:
+            return self.lost(point)
+
+        def leave(name: str) -> None:
+            if name == self.renamed[later[0]]:
+                raise Enough
+
+        self._put_back(point)
+        with self._after_each_rename(leave), pytest.raises(Enough):
+            self.main("--resume")
+        return self._told(point, differing(outcome(self._copies / str(later[0])), outcome(self.output)))
+
+    def _put_back(self, point: int) -> None:
+        shutil.rmtree(self.output)
+        shutil.copytree(self._copies / str(point), self.output)
+
+    def _told(self, point: int, wrong: list[str]) -> list[str]:
+        return [f"{point} of {len(self.renamed)}, after {self.renamed[point]}: {', '.join(wrong)}"] if wrong else []
+
+
+class Enough(BaseException):
+    """A run got where it was to get."""
 
 
 def outcome(output: Path) -> dict[str, Any]:
-    """Rows without what was measured, and all weights that are left, by the names of their files."""
-    rows = json.loads((output / "results.json").read_text())["rows"]
-    for row in rows.values():
-        if "costs" in row:
-            row["costs"] = {name: value for name, value in row["costs"].items() if not name.startswith(MEASURED)}
-    found: dict[str, Any] = {"results.json": rows}
+    """Rows and scores without what no two runs share, and all weights, of those that are there, by the names of their files."""
+    found: dict[str, Any] = {}
+    for file in sorted(output.rglob("*.json")):
+        if file.name in ("results.json", "scores.json"):
+            found[str(file.relative_to(output))] = of_any_run(json.loads(file.read_text()))
     for file in sorted(output.rglob("*.ckpt")):
         if not file.name.endswith(".before.ckpt"):
             found[str(file.relative_to(output))] = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
@@ -135,14 +162,25 @@ def outcome(output: Path) -> dict[str, Any]:
     return found
 
 
+def of_any_run(told: Any) -> Any:
+    """What a file tells, without what no two runs share."""
+    if isinstance(told, dict):
+        return {name: of_any_run(value) for name, value in told.items() if not name.startswith(OF_ONE_RUN)}
+    return told
+
+
 def differing(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """Names of what is not the same, bit for bit."""
-    names = [name for name in expected if name not in found or (name == "results.json" and found[name] != expected[name])]
-    for name in expected.keys() & found.keys() - {"results.json"}:
+    names = sorted(expected.keys() ^ found.keys())
+    for name in sorted(expected.keys() & found.keys()):
         theirs, mine = expected[name], found[name]
-        if theirs.keys() != mine.keys() or not all(torch.equal(theirs[tensor], mine[tensor]) for tensor in theirs):
+        if name.endswith(".json"):
+            same = theirs == mine
+        else:
+            same = theirs.keys() == mine.keys() and all(torch.equal(theirs[tensor], mine[tensor]) for tensor in theirs)
+        if not same:
             names.append(name)
-    return names + [name for name in found if name not in expected]
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-from lightning_reid.federation import server as federation_server
 from lightning_reid.recipes import fedureid
 
 TINY = [
@@ -46,33 +43,3 @@ def test_the_baseline_and_all_optimizations_leave_their_rows_with_what_they_trai
     assert list(found["all"]["mAP by round"]) == [1, 2]
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"
-
-
-def baseline(market_folder, folder, *options: str) -> dict:
-    """The rows of a run of the baseline alone."""
-    arguments = [f'--datasets=["{market_folder}"]', f"--output={folder}", *TINY, "--epochs=1", '--rows=["baseline"]']
-    fedureid.main([*arguments, *options])
-    return json.loads((folder / "results.json").read_text())["rows"]
-
-
-@pytest.fixture(scope="module")
-def whole(market_folder, tmp_path_factory) -> dict:
-    """Those of an unbroken run."""
-    return baseline(market_folder, tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize("death", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_round_that_was_killed_before_its_test_is_tested_when_the_run_goes_on(whole, market_folder, tmp_path, monkeypatch, death):
-    write = federation_server.write_server_state
-
-    def write_and_die(path, state):
-        write(path, state)
-        if state.round == death:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as deadly:
-        deadly.setattr(federation_server, "write_server_state", write_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            baseline(market_folder, tmp_path)
-    assert baseline(market_folder, tmp_path, "--resume") == whole
-    assert list(whole["baseline"]["mAP by round"]) == ["1", "2"]

@@ -24,9 +24,14 @@ def run(one, folder, workers: int, path=None, **settings):
     return [shown for epoch in epochs for shown in epoch], module.state_dict(), [len(epoch) for epoch in epochs]
 
 
+ALL, MIDDLE_EPOCH = "all steps", "the middle epoch, from the end of the one before"
+
+
 def resumed_equals_unbroken(one, folder, workers: int, steps, **settings) -> int:
     whole, weights, lengths = run(one, folder, workers, **settings)
-    chosen = [step for step in range(1, len(whole)) if steps is None or step in steps]
+    if steps == MIDDLE_EPOCH:
+        steps = range(lengths[0], lengths[0] + lengths[1] + 1)
+    chosen = [step for step in range(1, len(whole)) if steps == ALL or step in steps]
     for step in chosen:
         if one.works_between_epochs and step in accumulate(lengths):  # a Trainer leaves that epoch's end out
             with pytest.raises(ValueError, match=r"saved with the last batch of epoch \d.*Resume from a checkpoint of an epoch's end"):
@@ -49,9 +54,13 @@ def test_a_run_resumed_in_mid_epoch_equals_an_unbroken_one(subject, tmp_path, na
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "workers", "settings"),
-    [*((name, 0, settings) for name in NAMES for settings in ({}, {"val_check_interval": 1})), ("supervised", 2, {}), ("HSR", 2, {})],
+    ("name", "workers", "steps", "settings"),
+    [
+        *((name, 0, ALL, {}) for name in NAMES),
+        *((name, 0, MIDDLE_EPOCH, {"val_check_interval": 1}) for name in NAMES),
+        *((name, 2, MIDDLE_EPOCH, {}) for name in ("supervised", "HSR")),
+    ],
     ids=str,
 )
-def test_a_run_resumed_after_any_step_equals_an_unbroken_one(subject, tmp_path, name, workers, settings):
-    assert resumed_equals_unbroken(subject(name), tmp_path, workers, None, **settings) > 3
+def test_a_run_resumed_after_any_step_equals_an_unbroken_one(subject, tmp_path, name, workers, steps, settings):
+    assert resumed_equals_unbroken(subject(name), tmp_path, workers, steps, **settings) > 3
