@@ -115,7 +115,7 @@ def test_the_loss_is_that_of_its_parts(data, tmp_path, options):
 def test_a_cosface_branch_has_nothing_to_learn_from_public_images_alone():
     module = FedFRClient(3, 4, branch="cosface", **TINY)
     assert float(module._branch_loss(torch.rand(2, 3), torch.tensor([3, 5]))) == 0
-    with pytest.raises(ValueError, match="the branch is one-vs-all or cosface"):
+    with pytest.raises(ValueError, match="branch must be one of 'one-vs-all', 'cosface', got 'softmax'"):
         FedFRClient(3, 4, branch="softmax", **TINY)
 
 
