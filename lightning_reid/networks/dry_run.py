@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from lightning_reid.networks.evaluating import evaluating
@@ -43,10 +46,31 @@ def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int,
     state = {name: tensor.detach().to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     parameters = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
     # in training, batch normalization of a single image would refuse a 1 x 1 map; under no_grad all parameters would seem to be unused
-    with evaluating(network), torch.enable_grad():
+    with evaluating(network), torch.enable_grad(), _AffineBatchNorm():
         output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
     used = _leaves(output)
     return tuple(output.shape), [name for name, parameter in parameters.items() if id(parameter) not in used]
+
+
+class _AffineBatchNorm(TorchFunctionMode):
+    """Batch normalization as the affine map that it is in evaluation, without the statistics, which are no parameters.
+
+    On the meta device torch takes it apart in Python, which is most of the time of a dry run.
+    """
+
+    @override
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.batch_norm:
+            return func(*args, **(kwargs or {}))
+        return _affine(*args, **(kwargs or {}))
+
+
+def _affine(
+    features: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    one_a_channel = (-1, *[1] * (features.ndim - 2))
+    scaled = features if weight is None else features * weight.view(one_a_channel)
+    return scaled if bias is None else scaled + bias.view(one_a_channel)
 
 
 def _leaves(output: Tensor) -> set[int]:
