@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import StochasticWeightAveraging
@@ -13,6 +14,8 @@ from torch import Tensor
 from lightning_reid.metrics import RetrievalMetrics
 from lightning_reid.normalization import require_normalized
 from lightning_reid.protocols import EvaluatedData
+
+logger = logging.getLogger(__name__)
 
 HALF_WEIGHTS = ("16-true", "bf16-true")
 
@@ -41,17 +44,28 @@ def require_trainable_precision(trainer: pl.Trainer) -> None:
 def require_scorable(trainer: pl.Trainer, stage: str, retrieval: RetrievalMetrics) -> None:
     """Refuse what a validation or a test could not score by its labels alone, before hours of training.
 
+    A fit that is validated on people held out of training says it of the test part too, which it does not need.
+
     Raises:
         ValueError: There is no query or no gallery, or no query has a match under the protocol.
     """
-    data, part = getattr(trainer, "datamodule", None), "test" if stage == "test" else "val"
+    data = getattr(trainer, "datamodule", None)
+    part: Literal["val", "test"] = "test" if stage == "test" else "val"
     if not isinstance(data, EvaluatedData) or stage == "predict" or (stage == "fit" and not trainer.limit_val_batches):
         return
     try:
-        retrieval.require_scorable(*data.evaluation_records("test" if stage == "test" else "val"))
+        validated = data.evaluation_records(part)
+        retrieval.require_scorable(*validated)
     except ValueError as error:
         way_on = ". Or give Trainer(limit_val_batches=0), to train without scores" if stage == "fit" else ""
         raise ValueError(f"{part}/ scores cannot be taken: {error}{way_on}") from error
+    if stage == "fit":
+        try:
+            tested = data.evaluation_records("test")
+            if tested != validated:
+                retrieval.require_scorable(*tested)
+        except ValueError as error:
+            logger.warning("test/ scores will not be taken after this fit: %s", error)
 
 
 def require_built_before_copied(trainer: pl.Trainer, remedy: str) -> None:

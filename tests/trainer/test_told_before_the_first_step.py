@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -74,10 +75,10 @@ def test_a_batch_of_one_is_told_before_it_is_normalized(subject, tmp_path):
         fit(subject("supervised"), tmp_path, data=data)
 
 
-def with_test_part(one, change) -> ImageReIDDataModule:
+def with_test_part(one, change, val_identities=0) -> ImageReIDDataModule:
     """A datamodule validated on its test part, with other queries or another gallery."""
     data = ImageReIDDataModule(
-        str(one.folder), image_size=(16, 8), p=2, k=2, num_workers=0, crop_padding=2, eval_batch_size=8, val_identities=0
+        str(one.folder), image_size=(16, 8), p=2, k=2, num_workers=0, crop_padding=2, eval_batch_size=8, val_identities=val_identities
     )
     data.setup()
     data.serve(replace(data.dataset, **change(data.dataset)))
@@ -113,6 +114,16 @@ def test_data_that_no_score_can_be_taken_of_are_told_before_training(subject, tm
             getattr(one.trainer(tmp_path)[0], verb)(one.module(), data, verbose=False)
     _, trainer, _ = fit(one, tmp_path, data=data, limit_val_batches=0)
     assert trainer.global_step == 1
+
+
+def test_a_fit_on_held_out_people_says_that_its_test_part_cannot_be_scored(subject, tmp_path, caplog):
+    one, (change, message) = subject("supervised"), FAULTS["one camera"]
+    data = with_test_part(one, change, val_identities=2)
+    fit(one, tmp_path, data=data)
+    assert re.search(f"test/ scores will not be taken after this fit: {message}", caplog.text)
+    caplog.clear()
+    fit(one, tmp_path, data=with_test_part(one, lambda part: {}, val_identities=2))
+    assert "will not be taken" not in caplog.text
 
 
 def test_one_camera_is_scored_without_regard_to_cameras(subject, tmp_path):
