@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pair_of_processes import PairOfProcesses
@@ -19,6 +20,9 @@ os.environ.setdefault("WANDB_SILENT", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores, and so do the processes that tests start
     # before torch is imported, which looks at it once: nothing above and no plugin imports it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("without deadlines", deadline=None)  # a busy machine fails no test
+settings.load_profile("without deadlines")
 
 
 @pytest.hookimpl(trylast=True)

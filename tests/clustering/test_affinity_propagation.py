@@ -95,7 +95,7 @@ def slow_exemplars(similarity, preference, damping, iterations):
     return (a + r).diagonal() > 0, a
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), total=st.integers(3, 30), damping=st.sampled_from([0.5, 0.7, 0.9]), iterations=st.integers(1, 30))
 def test_messages_equal_the_equations_with_every_matrix_stored(seed, total, damping, iterations):
     similarity = drawn_similarity(seed, total, dim=2)
@@ -144,7 +144,7 @@ def test_float32_finds_the_clusters_of_float64():
     assert len(precise.exemplars) == 20
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), total=st.integers(1, 40), level=st.floats(-30, -0.1))
 def test_every_point_joins_its_nearest_exemplar_and_exemplars_join_themselves(seed, total, level):
     similarity = drawn_similarity(seed, total, dim=2)

@@ -63,7 +63,7 @@ def test_two_hundred_points_merge_in_the_order_of_their_sorted_pairs(penalty):
 
 
 @given(seed=st.integers(0, 999), points=st.integers(2, 14), grid=st.integers(1, 5), tile=st.integers(1, 16), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ties_duplicates_and_tiles_make_no_difference(seed, points, grid, tile, data):
     # many equal distances; in one dimension they are computed without rounding
     embeddings = torch.randint(0, grid, (points, 1), generator=torch.Generator().manual_seed(seed)).double()
@@ -100,7 +100,7 @@ def test_what_cannot_be_merged_is_refused():
 
 
 @given(clusters=st.integers(1, 500), expected=st.integers(1, 500), steps=st.integers(1, 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_merges_of_a_profile_reach_the_expected_number_in_the_last_step_and_not_before(clusters, expected, steps):
     merges = merges_to_reach(clusters, expected, steps)
     assert clusters - merges * steps <= max(expected, clusters - steps)

@@ -13,7 +13,7 @@ def drawn(total: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
     return torch.randn(total, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), clusters=st.integers(1, 5))
 def test_means_and_medoids_are_those_of_a_loop(seed, clusters):
     points = drawn(30, seed=seed)
@@ -36,7 +36,7 @@ def test_a_cluster_without_members_has_a_mean_of_zeros():
     assert cluster_means(torch.ones(2, 2), torch.tensor([1, -1]), num_clusters=3).tolist() == [[0, 0], [1, 1], [0, 0]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), total=st.integers(2, 40))
 def test_the_median_leaves_the_diagonal_out(seed, total):
     points = drawn(total, seed=seed)

@@ -44,7 +44,7 @@ def test_labels_equal_the_published_pipelines(eps):
     assert labels.tolist() == renumbered(GOLDEN[f"dbscan_k8_3_eps{eps}_ms4"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10**6), total=st.integers(1, 40), eps=st.sampled_from([1e-9, 0.1, 0.25, 0.6]), min_samples=st.integers(1, 6))
 def test_labels_equal_scikit_learn_on_the_dense_matrix(seed, total, eps, min_samples):
     draw = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ def test_eps_is_the_mean_of_the_smallest_share_of_all_pairs():
     assert eps_from_share(pairs_at(5, pairs), rho=0.6) == pytest.approx((0.7 + 2) / 6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), rho=st.floats(0.01, 1), at_a_time=st.sampled_from([1, 40, 10**6]))
 def test_eps_equals_a_full_sort_however_many_entries_are_read_at_a_time(seed, rho, at_a_time):
     draw = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ def test_same_camera_images_are_removed_before_the_nearest_are_taken():
     assert pairs.mutual.tolist() == [[False], [False], [True], [True], [False]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), total=st.integers(3, 25), k=st.integers(1, 8))
 def test_pairs_equal_algorithm_1_by_brute_force(seed, total, k):
     draw = torch.Generator().manual_seed(seed)

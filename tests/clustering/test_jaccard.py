@@ -60,7 +60,7 @@ def test_distance_equals_the_published_pipelines(name):
     np.testing.assert_allclose(dense(distance), GOLDEN[name], rtol=0, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(total=st.integers(1, 60), k1=st.integers(1, 35), share=st.floats(0, 1), seed=st.integers(0, 999), unit=st.booleans())
 def test_distance_equals_the_plain_algorithm_also_with_fewer_points_than_neighbors(total, k1, share, seed, unit):
     points = clustered_points(total, 6, seed, torch.float64)
@@ -94,7 +94,7 @@ def test_distance_is_symmetric_to_the_last_bit_with_a_stored_zero_diagonal():
     assert entries.data.max() <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999))
 def test_distance_follows_a_permutation_of_the_points(seed):
     points, order = clustered_points(50, 6, seed, torch.float64), torch.randperm(50, generator=torch.Generator().manual_seed(seed))

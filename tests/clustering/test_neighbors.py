@@ -12,7 +12,7 @@ def drawn(total, width, seed=0, dtype=torch.float32):
     return torch.randn(total, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(total=st.integers(1, 40), k=st.integers(1, 12), tile=st.integers(1, 50), seed=st.integers(0, 999))
 def test_neighbors_equal_a_full_sort_whatever_the_tile(total, k, tile, seed):
     points = drawn(total, 5, seed, torch.float64)
@@ -25,7 +25,7 @@ def test_neighbors_equal_a_full_sort_whatever_the_tile(total, k, tile, seed):
     assert distances[:, found:].isinf().all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(copies=st.integers(2, 30), tile=st.integers(1, 40), k=st.integers(1, 5))
 def test_every_point_stands_first_in_its_own_list_among_duplicates(copies, tile, k):
     points = torch.cat([drawn(1, 4).expand(copies, 4), drawn(6, 4, seed=1)])

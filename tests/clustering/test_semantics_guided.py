@@ -29,7 +29,7 @@ def test_ranking_equals_hand_computed_values():
     torch.testing.assert_close(similarity_ranking(minus_distances(places)), torch.tensor([30, 15, 39], dtype=torch.float64) / 28)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), total=st.integers(2, 30), diagonal=st.floats(-5, 5))
 def test_ranking_has_mean_one_and_does_not_read_the_diagonal(seed, total, diagonal):
     similarity = minus_distances(torch.randn(total, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
@@ -113,7 +113,7 @@ def test_estimates_that_are_right_leave_one_exact_run():
     assert len(estimate_calls) <= 5  # of 400 levels: a bisection makes eight or nine
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(wanted=st.integers(1, 90), off=st.integers(-6, 6), power=st.floats(0.1, 2))
 def test_estimates_that_are_off_by_a_constant_are_corrected_after_the_first_exact_run(wanted, off, power):
     curve = lambda p: max(0, min(100, round(10 * (400 / -p) ** power)))  # noqa: E731
@@ -147,7 +147,7 @@ def test_exact_runs_are_bounded():
     assert len(exact_calls) <= 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), total=st.integers(2, 30), shift=st.floats(-20, 20))
 def test_the_ranking_of_embeddings_is_that_of_their_similarity(seed, total, shift):
     points = torch.randn(total, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift

@@ -10,7 +10,7 @@ from sklearn.metrics import silhouette_samples as by_scikit_learn
 from lightning_reid.clustering.silhouette import silhouette_samples
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), total=st.integers(5, 40), clusters=st.integers(2, 5), tile=st.sampled_from([1, 60, 1 << 24]))
 def test_scores_equal_scikit_learn_on_the_clustered_points_whatever_the_tile(seed, total, clusters, tile):
     draw = torch.Generator().manual_seed(seed)

@@ -18,7 +18,7 @@ def dense(points):
     return -torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(total=st.integers(2, 30), k=st.integers(1, 12), copies=st.integers(1, 3), seed=st.integers(0, 99))
 def test_the_graph_holds_the_nearest_of_every_point_in_both_directions(total, k, copies, seed):
     points = drawn(total, seed=seed).repeat(copies, 1)
@@ -39,7 +39,7 @@ def test_the_graph_holds_the_nearest_of_every_point_in_both_directions(total, k,
         assert (held >= kth[row] - 1e-12).sum() >= taken
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(total=st.integers(2, 30), k=st.integers(1, 12), seed=st.integers(0, 99))
 def test_the_graph_of_a_matrix_is_that_of_its_points(total, k, seed):
     points = drawn(total, seed=seed)

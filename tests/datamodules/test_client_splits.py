@@ -28,7 +28,7 @@ def records(people: int, domains: tuple[str, ...] = ("a",), cameras: int = 3) ->
 
 
 @given(people=st.integers(8, 40), clients=st.integers(2, 4), seed=st.integers(0, 99), concentration=st.sampled_from([None, 0.1, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_identities_are_dealt_whole_to_one_client_each_in_whatever_order_records_come(people, clients, seed, concentration):
     mine = records(people, ("a", "b"))
     how = {"by": "identity" if concentration is None else "dirichlet", "concentration": concentration or 1.0, "num_clients": clients}
@@ -65,7 +65,7 @@ def test_data_sets_and_cameras_are_clients_of_their_own_and_strangers_go_to_none
 
 
 @given(share=st.floats(0.01, 0.99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_holding_out_leaves_everybody_an_image_in_every_camera(share):
     mine = records(4)
     train, held = hold_out(mine, share)

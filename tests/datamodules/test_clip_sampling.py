@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_reid.datamodules.clip_sampling import all_clips_frames, evenly_spaced_frames, rrs_test_frames, rrs_train_frames
@@ -12,7 +12,6 @@ from lightning_reid.datamodules.clip_sampling import all_clips_frames, evenly_sp
 FRAMES = st.integers(1, 400)
 LENGTHS = st.integers(1, 40)
 SEEDS = st.integers(0, 2**32 - 1)
-IN_ANY_TIME = settings(deadline=None)  # a busy machine is no failure
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -62,7 +61,6 @@ def test_every_frame_of_a_chunk_is_drawn_equally_often():
     assert len(np.unique(drawn % 3, axis=0)) == 3**4  # the draw of one chunk tells nothing of another
 
 
-@IN_ANY_TIME
 @given(num_frames=FRAMES, clip_length=LENGTHS, seed=SEEDS)
 def test_rrs_draws_ascend_lie_inside_and_take_one_frame_of_each_chunk(num_frames, clip_length, seed):
     frames = rrs_train_frames(num_frames, clip_length, rng(seed))
@@ -74,7 +72,6 @@ def test_rrs_draws_ascend_lie_inside_and_take_one_frame_of_each_chunk(num_frames
         assert min(chunk * length, num_frames - 1) <= frame <= min((chunk + 1) * length, num_frames) - 1
 
 
-@IN_ANY_TIME
 @given(num_frames=FRAMES, clip_length=LENGTHS, seed=SEEDS)
 def test_rrs_covers_the_first_and_the_last_chunk(num_frames, clip_length, seed):
     for frames in (rrs_train_frames(num_frames, clip_length, rng(seed)), rrs_test_frames(num_frames, clip_length)):
@@ -83,7 +80,6 @@ def test_rrs_covers_the_first_and_the_last_chunk(num_frames, clip_length, seed):
         assert num_frames - length <= frames[-1] <= num_frames - 1
 
 
-@IN_ANY_TIME
 @given(num_frames=FRAMES, clip_length=LENGTHS, padding=st.sampled_from(["last", "wrap"]))
 def test_all_clips_hold_every_frame_once_and_only_padding_again(num_frames, clip_length, padding):
     clips = all_clips_frames(num_frames, clip_length, padding)
@@ -98,13 +94,11 @@ def test_all_clips_hold_every_frame_once_and_only_padding_again(num_frames, clip
     assert counts.tolist() == expected.tolist()
 
 
-@IN_ANY_TIME
 @given(num_frames=FRAMES, clip_length=LENGTHS)
 def test_the_first_of_all_clips_is_the_rrs_test_clip(num_frames, clip_length):
     assert all_clips_frames(num_frames, clip_length)[0].tolist() == rrs_test_frames(num_frames, clip_length).tolist()
 
 
-@IN_ANY_TIME
 @given(num_frames=FRAMES, clip_length=st.integers(2, 40))
 def test_evenly_spaced_frames_are_distinct_and_their_distances_differ_by_one_at_most(num_frames, clip_length):
     frames = evenly_spaced_frames(num_frames, clip_length)

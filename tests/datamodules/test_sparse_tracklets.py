@@ -24,7 +24,7 @@ from lightning_reid.datamodules.sparse_tracklets import (
 )
 from lightning_reid.records import ImageRecord, TrackletRecord
 
-IN_ANY_TIME = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+IN_ANY_TIME = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -31,7 +31,7 @@ def averaged(models: list[dict[str, Tensor]], weights: list[float]) -> dict[str,
 
 
 @given(weights=st.lists(st.integers(0, 30_000), min_size=1, max_size=4).filter(any))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_average_is_eq_7_2_number_by_number_batch_norm_statistics_too(weights):
     models = [model(k) for k in range(len(weights))]
     found = averaged(models, weights)
@@ -50,7 +50,7 @@ def test_counters_are_the_largest_and_stay_whole():
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equal_models_average_to_themselves_and_order_is_rounding_only(seed, count):
     same = model(seed % 5)
     for name, tensor in averaged([same] * count, [7.0] * count).items():
@@ -76,7 +76,7 @@ def test_what_was_added_is_not_changed_by_what_comes_later():
 
 
 @given(share=st.floats(0, 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_interpolation_is_mu_local_and_the_rest_global(share):
     local, server = model(1), model(2)
     found = FedUReID(share).receive(local, server)

@@ -43,7 +43,7 @@ def test_loss_equals_hand_computed_value():
 
 
 @given(seed=st.integers(0, 999), margin=st.sampled_from([None, 0.3]), negatives=st.sampled_from(["random", "hardest"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_loss_equals_the_slow_version(seed, margin, negatives):
     rows = torch.randint(-1, 4, (9,), generator=torch.Generator().manual_seed(seed))
     embeddings = draw(seed, 9, 3)

@@ -46,7 +46,7 @@ def test_the_one_vs_all_heads_are_those_of_the_public_code():
 
 
 @given(seed=st.integers(0, 99), margin=st.floats(0, 0.8), scale=st.floats(1, 64))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_cosface_is_eq_7_1_image_by_image(seed, margin, scale):
     cosines, labels = draw(seed, 4, 5), [3, 0, -1, 4]
     slow = []
@@ -58,7 +58,7 @@ def test_cosface_is_eq_7_1_image_by_image(seed, margin, scale):
 
 
 @given(seed=st.integers(0, 99), share=st.floats(0.1, 0.9), exponent=st.floats(1, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_heads_loss_is_eq_7_6_image_by_image(seed, share, exponent):
     cosines, bias, labels = draw(seed, 3, 4), draw(seed + 100, 4), [2, 7, 0]
     slow = 0.0

@@ -32,7 +32,7 @@ def test_loss_gradient_and_table_are_those_of_the_public_code():
 
 
 @given(seed=st.integers(0, 999), rows=st.integers(0, 12), clusters=st.integers(1, 5), momentum=st.floats(0, 0.95))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_table_moves_image_by_image_in_the_order_of_the_batch(seed, rows, clusters, momentum):
     table, embeddings = draw(seed, clusters, 3), F.normalize(draw(seed + 1, rows, 3), dim=1)
     labels = torch.randint(0, clusters, (rows,), generator=torch.Generator().manual_seed(seed))

@@ -59,7 +59,7 @@ def test_the_plain_video_protocols_follow_the_rule_of_market(protocol):
     assert hand(protocol=protocol).average_precision.tolist() == hand(protocol="market").average_precision.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), num_query=st.integers(1, 9), num_gallery=st.integers(1, 30), chunk_size=st.integers(1, 10))
 def test_the_corrected_protocol_equals_every_rule_spelled_out(seed, num_query, num_gallery, chunk_size):
     draw = torch.Generator().manual_seed(seed)

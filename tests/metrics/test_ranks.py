@@ -25,7 +25,7 @@ def table_of(seed, height, width, levels, dtype=torch.float32):
 @pytest.mark.parametrize("way", ["_ranks_by_counting", "_ranks_by_search", "ranks_in_chunk"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ranks_equal_those_of_a_stable_sort(way, dtype):
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(seed=st.integers(0, 10**6), height=st.integers(1, 8), width=st.integers(1, 40), levels=st.sampled_from([1, 3, 10**5]))
     def check(seed, height, width, levels):
         table = table_of(seed, height, width, levels, dtype)

@@ -167,7 +167,7 @@ def test_whole_numbers_keep_exactly_equal_euclidean_distances():
     assert retrieval_scores(*args, metric="euclidean").first_match_rank.tolist() == [2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     num_query=st.integers(1, 9),

@@ -25,7 +25,7 @@ def best_rate(genuine: list[float], impostor: list[float], bound: float) -> floa
 
 
 @given(seed=st.integers(0, 999), levels=st.integers(2, 50), bound=st.sampled_from([0.05, 0.1, 0.29, 0.5, 1.0]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rates_are_the_best_that_hold_the_bound_also_with_ties(seed, levels, bound):
     scores = torch.randint(0, levels, (140,), generator=torch.Generator().manual_seed(seed)).double()
     genuine, impostor = scores[:40], scores[40:]
@@ -35,7 +35,7 @@ def test_rates_are_the_best_that_hold_the_bound_also_with_ties(seed, levels, bou
 
 
 @given(seed=st.integers(0, 99), tile=st.integers(1, 40), within=st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_verification_takes_every_pair_once_whatever_the_tiles(seed, tile, within):
     embeddings, others = draw(seed, 18, 4), draw(seed + 1, 15, 4)
     pids, other_pids = torch.arange(18) % 5, torch.arange(15) % 6
@@ -51,7 +51,7 @@ def test_verification_takes_every_pair_once_whatever_the_tiles(seed, tile, withi
 
 
 @given(seed=st.integers(0, 99), rows=st.integers(1, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_identification_wants_the_right_person_above_the_threshold(seed, rows):
     probes, gallery = draw(seed, 40, 3), draw(seed + 1, 5, 3)
     pids, enrolled = torch.arange(40) % 8, torch.arange(5)

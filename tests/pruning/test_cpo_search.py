@@ -92,7 +92,7 @@ def run(search: CPOSearch, measure) -> list[tuple[str, float]]:
     costs=st.lists(st.floats(0.0, 0.02), min_size=5, max_size=5),
     expected=st.floats(0, 0.2),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_trials_and_factors_are_those_of_algorithm_2(filters, costs, expected):
     layers = chain(filters)
 
@@ -131,7 +131,7 @@ def test_a_pruned_layer_makes_the_next_one_more_sensitive_by_the_channels_that_a
 
 
 @given(stop=st.integers(1, 12))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_search_that_is_stored_anywhere_goes_on_as_if_it_had_not_been(stop):
     def measure(removed: dict[str, int]) -> float:
         return 0.002 * sum(count**1.5 for count in removed.values())

@@ -22,7 +22,7 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 
 @given(seed=st.integers(0, 99), n=st.integers(1, 6), c=st.integers(1, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_sparsity_is_eq_5_1_and_5_2_weight_by_weight(seed, n, c):
     weight = draw(seed, n, c, 3, 2)
     magnitudes = [abs(value) for value in weight.flatten().tolist()]
@@ -143,7 +143,7 @@ def test_channels_that_are_gone_do_not_count_and_ties_go_in_order():
 
 
 @given(seed=st.integers(0, 10_000), filters=st.integers(3, 10), goal=st.floats(0.2, 0.8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_greedy_by_importance_without_its_last_filter_is_at_most_the_optimum_and_equals_it_where_it_fills_the_goal(seed, filters, goal):
     generator = torch.Generator().manual_seed(seed)
     loss, freed = (torch.rand(filters, dtype=torch.float64, generator=generator).tolist() for _ in range(2))

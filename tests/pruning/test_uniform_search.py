@@ -16,7 +16,7 @@ LAYERS = [PrunableLayer("wide", 64, 27), PrunableLayer("narrow", 3, 576)]
 
 
 @given(slope=st.floats(0.0, 1.0), power=st.floats(0.5, 3.0), expected=st.floats(0.0, 0.3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_it_finds_the_largest_factor_of_the_grid_whose_drop_is_tolerable(slope, power, expected):
     search = UniformSearch(LAYERS, expected)
     while search.trial is not None:

@@ -53,7 +53,7 @@ def test_all_points_equal_have_no_crossing():
 
 
 @given(seed=st.integers(0, 500), chunk_size=st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_threshold_at_all_assigns_fewer_pairs_wrongly(seed, chunk_size):
     # points on a grid of whole numbers: squared distances are whole numbers, and bins are narrower than 1
     generator = torch.Generator().manual_seed(seed)

@@ -27,7 +27,7 @@ def test_images_below_the_threshold_of_their_own_exemplar_are_reliable(threshold
 
 
 @given(seed=st.integers(0, 99), low=st.floats(0, 20), step=st.floats(0, 20), chunk_size=st.integers(1, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_larger_threshold_keeps_what_a_smaller_one_selected_and_chunks_do_not_matter(seed, low, step, chunk_size):
     generator = torch.Generator().manual_seed(seed)
     embeddings, labels = torch.randn(30, 4, generator=generator), torch.randint(-1, 3, (30,), generator=generator)

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -188,7 +188,6 @@ def test_what_lies_under_the_padding_does_not_matter_not_even_infinity():
 
 
 @given(seed=st.integers(0, 999), share=st.floats(0, 1))
-@settings(deadline=None)
 def test_a_masked_mean_lies_within_the_values_and_of_a_constant_map_is_the_constant(seed, share):
     generator = torch.Generator().manual_seed(seed)
     feature_map = torch.randn(3, 2, 4, 2, dtype=torch.float64, generator=generator)

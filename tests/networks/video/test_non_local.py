@@ -140,7 +140,7 @@ def test_gradients_are_the_numerical_ones(options, training):
     assert torch.autograd.gradcheck(refined, (clips, *(p.detach().requires_grad_() for p in block.parameters())))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), length=st.integers(1, 4))
 def test_attention_knows_no_order_of_frames(seed, length):
     block, clips = random_block(stripes=2), random_clips(2, length, 6, 4, 2, seed=seed)

@@ -177,7 +177,7 @@ def test_attention_over_all_frames_mixes_what_pairwise_attention_keeps_apart():
         assert same == pairwise
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 99), pairwise=st.booleans())
 def test_a_clip_is_embedded_alone_as_in_a_batch(seed, pairwise):
     network = awake(tiny(STENVAN, stripes=2, pairwise=pairwise)).eval()
