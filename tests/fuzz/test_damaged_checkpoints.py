@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from fuzzing import TIMES
 from safetensors.torch import save
 from torch import Tensor
 
 from lightning_reid.checkpoints import DurableCheckpointIO
-from lightning_reid.federation.server import read_server_state
+from lightning_reid.federation.server_state import read_server_state
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import build_backbone, load_embedding_network
 from lightning_reid.networks.teacher import load_teacher
@@ -105,11 +106,11 @@ def damaged(whole: bytes, draw: random.Random) -> Iterator[bytes]:
     """Cut, overwritten, with bits flipped, with a piece lost or twice."""
     for share in (0, 0.01, 0.3, 0.9, 0.999):
         yield whole[: int(share * len(whole))]
-    for _ in range(12):
+    for _ in range(12 * TIMES):
         flipped, place = bytearray(whole), draw.randrange(len(whole))
         flipped[place] ^= 1 << draw.randrange(8)
         yield bytes(flipped)
-    for length in (1, 100, 4000):
+    for length in (1, 100, 4000) * TIMES:
         place = draw.randrange(len(whole) - length)
         yield whole[:place] + bytes(length) + whole[place + length :]
         yield whole[:place] + draw.randbytes(length) + whole[place + length :]
@@ -185,7 +186,7 @@ def test_flipped_bits_in_the_header_of_a_safetensors_file_are_refused_or_change_
     network = module().network
     whole, path, draw = save(network.state_dict()), tmp_path / "weights.safetensors", random.Random(SEED)
     end = 8 + struct.unpack("<Q", whole[:8])[0]  # the format has no checksum: of the bytes behind its header nobody can tell
-    for _ in range(40):
+    for _ in range(40 * TIMES):
         place = draw.randrange(end)
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
         try:
@@ -262,7 +263,7 @@ def test_packed_tracklets_with_damaged_headers_are_refused_by_name_or_give_their
     write_packed_tracklet(tmp_path / "a.safetensors", torch.zeros(2, 3, 8, 4, dtype=torch.uint8))
     whole, draw, path = (tmp_path / "a.safetensors").read_bytes(), random.Random(SEED), tmp_path / "b.safetensors"
     end = 8 + struct.unpack("<Q", whole[:8])[0]
-    for _ in range(60):
+    for _ in range(60 * TIMES):
         place = draw.randrange(end)
         path.write_bytes(whole[:place] + draw.randbytes(3) + whole[place + 3 :])
         try:
