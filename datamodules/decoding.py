@@ -11,8 +11,12 @@ import warnings
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from lightning_reid.datamodules.generated.people_data import PeopleAddress
+from lightning_reid.records import DRAWN
 
 MOST_PIXELS = 2**27
 """Of one image: a crop has thousands, a photograph tens of millions; a file of some kilobytes may claim billions."""
@@ -31,7 +35,7 @@ def load_image(path: str) -> Tensor:
     """Decode an image file to a tensor of its pixels.
 
     Args:
-        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.
+        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads; or the address of a generated person, who is drawn.
 
     Returns:
         ``[3, H, W]`` uint8 RGB.
@@ -39,6 +43,18 @@ def load_image(path: str) -> Tensor:
     Raises:
         CorruptImageError: The file is missing, empty, cut short, larger than ``MOST_PIXELS``, or no image; the message names it.
     """
+    pixels = _drawn(path) if path.startswith(DRAWN) else _decoded(path)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _drawn(path: str) -> NDArray[np.uint8]:
+    try:
+        return PeopleAddress.of(path).draw()
+    except ValueError as error:
+        raise CorruptImageError(str(error)) from error
+
+
+def _decoded(path: str) -> NDArray[np.uint8]:
     content = _content(path)
     if content[:2] == b"\xff\xd8":
         size, ends = _jpeg(content)
@@ -54,7 +70,7 @@ def load_image(path: str) -> Tensor:
         raise CorruptImageError(f"cannot decode {path}: {error}. {_WAY_ON}") from error
     if pixels is None:
         raise CorruptImageError(f"cannot decode {path}: {'no image that OpenCV knows' if content else 'zero bytes'}. {_WAY_ON}")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return np.asarray(pixels, np.uint8)
 
 
 def _content(path: str) -> bytes:

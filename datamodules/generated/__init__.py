@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lightning_reid.datamodules.generated.pedestrians import GeneratedPedestrians
+from lightning_reid.datamodules.generated.people import GeneratedPeople
+from lightning_reid.datamodules.generated.people_data import PeopleData
 from lightning_reid.datamodules.generated.tracklets import GeneratedTracklets
 
 if TYPE_CHECKING:
     from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
 
-__all__ = ["GeneratedBoxDetector", "GeneratedPedestrians", "GeneratedTracklets"]
+__all__ = ["GeneratedBoxDetector", "GeneratedPedestrians", "GeneratedPeople", "GeneratedTracklets", "PeopleData"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.generated.people_data import PeopleAddress
 from lightning_reid.datamodules.late_progress import late_progress
-from lightning_reid.records import ImageRecord
+from lightning_reid.records import DRAWN, ImageRecord
 
 _FILES_A_TASK = 256
 
@@ -83,7 +84,10 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
             return str(error)
         return ""
     try:
-        Image.open(path).close()
+        if path.startswith(DRAWN):
+            PeopleAddress.of(path)
+        else:
+            Image.open(path).close()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damaged headers
         return f"{type(error).__name__}: {error}"
     return ""
