@@ -37,9 +37,8 @@ def draw_place(seed: int, number: int, camera: Camera) -> Place:
     _clutter(rng, backdrop)
     vivid, bright = rng.uniform(0.1, 0.9), math.exp(rng.normal(0.0, 0.3))
     tint = bright * np.exp(rng.normal(0.0, 0.06, 3))[:, None] * (vivid * np.eye(3) + (1.0 - vivid) / 3.0)
-    return Place(
-        np.asarray(cv2.transform(backdrop, tint), np.uint8), np.ascontiguousarray(light_field(rng, camera, UNIT, UNIT // 2)[:, :, 0])
-    )
+    light = light_field(rng, camera, UNIT, UNIT // 2)[:, :, 0]
+    return Place(np.asarray(cv2.transform(backdrop, tint), np.uint8), np.ascontiguousarray(light))
 
 
 def cut_place(place: Place, left: float, horizon: float, window: tuple[int, int], shape: tuple[int, int]) -> Canvas:
