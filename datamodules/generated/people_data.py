@@ -41,7 +41,7 @@ class PeopleAddress:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """Read an address.
+        """The address that a record's path is.
 
         Raises:
             ValueError: It is none; the message says how one looks.
@@ -81,6 +81,17 @@ class PeopleData:
 
     Raises:
         ValueError: A number is out of its range.
+
+    Example:
+        >>> from lightning_reid.datamodules import ImageReIDDataModule
+        >>> from lightning_reid.datamodules.generated import PeopleData
+        >>> name = str(PeopleData(people=40, cameras=6, shots=2))
+        >>> name
+        'generated-people,people=40,cameras=6,shots=2'
+        >>> data = ImageReIDDataModule(name, image_size=(64, 32), num_workers=0)
+        >>> data.setup("fit")
+        >>> data.num_classes, next(iter(data.train_dataloader()))["images"].shape
+        (36, torch.Size([64, 3, 64, 32]))
     """
 
     people: int = 1000
