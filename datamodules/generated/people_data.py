@@ -18,7 +18,7 @@ from lightning_reid.records import DISTRACTOR_PID, DRAWN, ImageRecord, ReIDDatas
 NAME = "generated-people"
 TEST_CAMERAS = 8
 _LEAST = {"people": 2, "cameras": 2, "visits": 2, "shots": 1, "test_people": 2, "seed": 0}
-_ADDRESS = re.compile(re.escape(DRAWN) + r"(\d+)/(\d+)/(\d+)/(\d+)(?:\+(\d+))?")
+_ADDRESS = re.compile(re.escape(DRAWN) + r"(\d+)/([1-9]\d*)/([1-9]\d*)/(\d+)(?:\+(\d+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PeopleAddress:
         """
         found = _ADDRESS.fullmatch(path)
         if not found:
-            raise ValueError(f"{path!r} is no address of a generated person: give {DRAWN}<seed>/<pid>/<camid>/<shot>, all of them numbers")
+            raise ValueError(f"{path!r} is no address of a generated person: give {DRAWN}<seed>/<pid>/<camid>/<shot>, pid and camid from 1")
         return cls(*(int(number or 0) for number in found.groups()))
 
     def draw(self) -> np.ndarray:

@@ -75,6 +75,8 @@ def _unreadable_among(paths: Sequence[str], *, decode: bool) -> list[UnreadableI
 
 
 def _why_unreadable(path: str, *, decode: bool) -> str:
+    if path.startswith(DRAWN):
+        return _why_no_address(path)
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         return "zero bytes"
     if decode:  # by what loads it later, so that neither finds what the other lets through
@@ -84,10 +86,15 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
             return str(error)
         return ""
     try:
-        if path.startswith(DRAWN):
-            PeopleAddress.of(path)
-        else:
-            Image.open(path).close()
+        Image.open(path).close()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damaged headers
         return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _why_no_address(path: str) -> str:
+    try:
+        PeopleAddress.of(path)
+    except ValueError as error:
+        return str(error)
     return ""

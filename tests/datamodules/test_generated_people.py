@@ -87,16 +87,19 @@ def test_the_decoder_draws_what_an_address_says():
     assert np.array_equal(image.permute(1, 2, 0).numpy(), GeneratedPeople(3).crop(7, 2, 5))
 
 
-@pytest.mark.parametrize("wrong", ["generated-people://3/7/2", "generated-people://3/7/2/x", "generated-people://3/0/2/1"])
+@pytest.mark.parametrize(
+    "wrong", ["generated-people://3/7/2", "generated-people://3/7/2/x", "generated-people://3/0/2/1", "generated-people://3/1/²/1"]
+)
 def test_an_address_of_nobody_is_an_error_that_names_it(wrong):
-    with pytest.raises(CorruptImageError, match=r"generated-people://|got pid=0"):
+    with pytest.raises(CorruptImageError, match="is no address of a generated person: give generated-people://"):
         load_image(wrong)
 
 
-def test_the_check_before_training_finds_an_address_of_nobody():
-    records = [ImageRecord(path, 1, 1) for path in ("generated-people://0/1/1/0", "generated-people://0/1/1")]
-    (found,) = find_unreadable_images(records)
-    assert found.path == "generated-people://0/1/1"
+@pytest.mark.parametrize("decode", [False, True])
+def test_the_check_before_training_finds_an_address_of_nobody(decode):
+    records = [ImageRecord(path, 1, 1) for path in ("generated-people://0/1/1/0", "generated-people://0/1/0/0")]
+    (found,) = find_unreadable_images(records, decode=decode)
+    assert found.path == "generated-people://0/1/0/0"
     assert "give generated-people://<seed>/<pid>/<camid>/<shot>" in found.reason
 
 
