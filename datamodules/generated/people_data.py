@@ -16,7 +16,8 @@ from lightning_reid.datamodules.generated.wide_wardrobe import CODE
 from lightning_reid.records import DISTRACTOR_PID, DRAWN, ImageRecord, ReIDDataset
 
 NAME = "generated-people"
-TEST_CAMERAS = 8
+TEST_CAMERAS, TEST_VISITS = 8, 4
+"""Cameras of the test part, and how many of them see one person."""
 _LEAST = {"people": 2, "cameras": 2, "visits": 2, "shots": 1, "test_people": 2, "seed": 0}
 _ADDRESS = re.compile(re.escape(DRAWN) + r"(\d+)/([1-9]\d*)/([1-9]\d*)/(\d+)(?:\+(\d+))?", re.ASCII)
 
@@ -74,7 +75,7 @@ class PeopleData:
     Attributes:
         people: Identities to train on, at least 2.
         cameras: Cameras they pass, at least 2.
-        visits: Most cameras that see one person, at least 2.
+        visits: Most cameras that see one person of them, at least 2.
         shots: Training crops of a person in a camera in one epoch, at least 1. The next epoch shows others of them.
         test_people: Identities of the test part, at least 2.
         seed: Of people and cameras, at least 0. It is not the seed of a training, which may differ on the same people.
@@ -150,17 +151,17 @@ class PeopleData:
         )
 
     def _train_crops(self, pid: int) -> Iterator[ImageRecord]:
-        for camid in self._cameras_of(pid, 1, self.cameras):
+        for camid in self._cameras_of(pid, 1, self.cameras, self.visits):
             for shot in range(self.shots):
                 address = PeopleAddress(self.seed, pid, camid, shot, stride=self.shots)
                 yield ImageRecord(str(address), pid, camid, str(self), shot)
 
     def _test_crops(self, pid: int, known_as: int, shots: int) -> Iterator[ImageRecord]:
-        for camid in self._cameras_of(pid, FIRST_OF_TEST, TEST_CAMERAS):
+        for camid in self._cameras_of(pid, FIRST_OF_TEST, TEST_CAMERAS, TEST_VISITS):
             for shot in range(shots):
                 address = PeopleAddress(self.seed, pid, camid, shot)
                 yield ImageRecord(str(address), known_as, camid, str(self), shot)
 
-    def _cameras_of(self, pid: int, first: int, total: int) -> list[int]:
+    def _cameras_of(self, pid: int, first: int, total: int, visits: int) -> list[int]:
         rng = stream(self.seed, CODE, Stream.ITINERARY, pid)
-        return sorted((first + rng.choice(total, min(self.visits, total), replace=False)).tolist())
+        return sorted((first + rng.choice(total, min(visits, total), replace=False)).tolist())
