@@ -115,10 +115,8 @@ def test_a_name_with_options_gives_so_many_people_cameras_and_crops():
 
 
 def test_the_test_part_shows_others_in_other_cameras_and_is_the_same_whatever_is_trained_on():
-    few, many = (
-        PeopleData(people, cameras, visits, shots, test_people=6).read()
-        for people, cameras, visits, shots in ((4, 3, 2, 1), (50, 40, 6, 5))
-    )
+    few = PeopleData(people=4, cameras=3, visits=2, shots=1, test_people=6).read()
+    many = PeopleData(people=50, cameras=40, visits=6, shots=5, test_people=6).read()
     assert [record.path for record in few.query + few.gallery] == [record.path for record in many.query + many.gallery]
     tested = many.query + many.gallery
     assert not {record.pid for record in many.train} & {record.pid for record in tested}
