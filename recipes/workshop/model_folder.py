@@ -55,7 +55,7 @@ def card_of_generated_people(
     """
     parameters = sum(parameter.numel() for parameter in network.parameters())
     options = f" with {json.dumps(built['backbone_options'])}" if built["backbone_options"] else ""
-    table = [f"| {row.scores['mAP']:.3f} | {row.scores['R1']:.3f} | {stamp} |" for stamp, row in scores.items()]
+    lines = [f"- mAP {row.scores['mAP']:.3f}, R1 {row.scores['R1']:.3f}: {stamp.replace(' | ', '; ')}" for stamp, row in scores.items()]
     return f"""# Person re-identification, trained on generated people
 
 {built["backbone"]}{options}: {parameters:,} parameters, images of {image_size[0]}x{image_size[1]} pixels with ImageNet's normalization,
@@ -68,9 +68,7 @@ was used to train or to select it beyond what its first weights saw. Its first w
 
 ## Scores
 
-| mAP | R1 | on |
-|---|---|---|
-{chr(10).join(table)}
+{chr(10).join(lines)}
 
 Scores on generated people say little about real ones: measure it on people of your own cameras before you rely on it.
 

@@ -48,7 +48,7 @@ def test_the_model_folder_is_the_network_that_was_scored_and_its_card_says_what_
     config = json.loads((output / "model" / "config.json").read_text())
     assert (config["trained_on"], config["embedding"], config["first_weights"]) == (PEOPLE, 16, "random")
     card = (output / "model" / "README.md").read_text()
-    for told in (PEOPLE, f"{rows[1].scores['mAP']:.3f}", "It must not", "No picture of a real person"):
+    for told in (f"`{PEOPLE}`", f"- mAP {rows[1].scores['mAP']:.3f}, R1 ", "It must not", "No picture of a real person"):
         assert told in card
 
 
