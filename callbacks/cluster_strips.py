@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.arguments import require_count, require_seed
-from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
+from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, crops_of, draw_crop_sheet
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.progressive_selection import ProgressiveSelection
@@ -90,7 +90,7 @@ class ClusterStripLogger(pl.Callback):
         rows = [[FramedCrop(files[row], _color(pids, row, strip["rows"][0])) for row in strip["rows"]] for strip in strips]
         names = [f"iteration {strip['iteration']}: {strip['selected']} of {strip['size']} selected" for strip in strips]
         cuts = [strip["selected"] for strip in strips]
-        picture = draw_crop_sheet(rows, ["exemplar"], cuts=cuts, names=names, height=96, width=48)
+        picture = draw_crop_sheet(rows, ["exemplar"], cuts=cuts, names=names, height=96, width=48, open_crop=crops_of(trainer))
         write_atomically(self.path, picture.save)
         log_picture(trainer, "cluster/strips", self.path)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import pytorch_lightning as pl
 from PIL import Image, ImageDraw
+
+from lightning_reid.protocols import PicturedData
 
 RIGHT, WRONG, NEUTRAL = (34, 160, 60), (200, 40, 40), (70, 70, 70)
 FRAME, GAP, MARGIN, HEADER = 4, 6, 12, 10
@@ -26,6 +29,7 @@ def draw_crop_sheet(
     names: Sequence[str] | None = None,
     height: int = 128,
     width: int = 64,
+    open_crop: Callable[[str], Image.Image] = Image.open,
 ) -> Image.Image:
     """One row of crops below another; the first crop of a row stands a little apart.
 
@@ -36,6 +40,7 @@ def draw_crop_sheet(
         names: Of each row, written above it.
         height: Of a crop, in pixels.
         width: Of a crop, in pixels.
+        open_crop: File of a crop to its picture.
     """
     columns, text = max(map(len, rows)), 14 if names else 0
     cell_width, cell_height = width + 2 * FRAME, height + 2 * FRAME + text
@@ -51,7 +56,7 @@ def draw_crop_sheet(
             pen.text((left[0] + 2, y - text), names[number], fill="black")
         for x, crop in zip(left, row):
             pen.rectangle((x, y, x + cell_width - 1, y + height + 2 * FRAME - 1), fill=crop.color)
-            with Image.open(crop.file) as image:
+            with open_crop(crop.file) as image:
                 sheet.paste(image.convert("RGB").resize((width, height)), (x + FRAME, y + FRAME))
         cut = cuts[number] if cuts else 0
         if 0 < cut < len(row):
@@ -59,3 +64,11 @@ def draw_crop_sheet(
             for top in range(y, y + height + 2 * FRAME, 8):
                 pen.line((x, top, x, top + 4), fill=WRONG, width=2)
     return sheet
+
+
+def crops_of(trainer: pl.Trainer) -> Callable[[str], Image.Image]:
+    """How the crops of a Trainer's data are opened: by its datamodule, where they need not be files."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, PicturedData):
+        return Image.open
+    return lambda path: Image.fromarray(data.picture(path).permute(1, 2, 0).numpy())

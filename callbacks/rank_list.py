@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -11,7 +11,7 @@ from PIL import Image
 from typing_extensions import override
 
 from lightning_reid.arguments import require_count
-from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, draw_crop_sheet
+from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, crops_of, draw_crop_sheet
 from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.files import write_atomically
@@ -78,7 +78,7 @@ class RankListLogger(EvaluationRows):
             metric=scored.metric,
             rerank=scored.rerank,
         )
-        picture = draw_rank_lists(asked, [frames_of(gallery.records, ranked) for ranked in lists])
+        picture = draw_rank_lists(asked, [frames_of(gallery.records, ranked) for ranked in lists], open_crop=crops_of(trainer))
         write_atomically(self.path, picture.save)
         log_picture(trainer, f"{stage}/rank_list", self.path)
 
@@ -106,12 +106,17 @@ def frames_of(gallery: Sequence[AnyRecord], ranked: RankList) -> list[FramedCrop
 
 
 def draw_rank_lists(
-    query: Sequence[AnyRecord], ranked: Sequence[Sequence[FramedCrop]], *, height: int = 128, width: int = 64
+    query: Sequence[AnyRecord],
+    ranked: Sequence[Sequence[FramedCrop]],
+    *,
+    height: int = 128,
+    width: int = 64,
+    open_crop: Callable[[str], Image.Image] = Image.open,
 ) -> Image.Image:
-    """One row a query: its crop, then its ranked gallery crops in their frames; crops of height x width pixels."""
+    """One row a query: its crop, then its ranked gallery crops in their frames; crops of height x width pixels, opened by ``open_crop``."""
     rows = [[FramedCrop(asked.thumbnail, NEUTRAL), *found] for asked, found in zip(query, ranked, strict=True)]
     headings = ["query", *(str(rank) for rank in range(1, max(map(len, rows))))]
-    return draw_crop_sheet(rows, headings, height=height, width=width)
+    return draw_crop_sheet(rows, headings, height=height, width=width, open_crop=open_crop)
 
 
 def _second_pid(record: AnyRecord) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
+from lightning_reid.datamodules.generated.people_data import NAME, PeopleData
 from lightning_reid.datamodules.readers import (
     read_dataset,
     read_market_folder,
@@ -88,12 +89,14 @@ def data_folder(
         return base / "generated" / dataset
     if Path(dataset).exists():
         return Path(dataset)
-    known = ", ".join((*folders, *generated))
+    known = ", ".join((*folders, *generated, *((NAME,) if folders is FOLDERS else ())))
     raise ValueError(f"{dataset!r} is neither an existing folder or table nor a known data set ({known})")
 
 
 def prepare_dataset(dataset: str, root: str | None) -> None:
     """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
+    if PeopleData.named(dataset) is not None:  # drawn when they are asked for
+        return
     folder = data_folder(dataset, root)
     if dataset in GENERATED:
         GENERATED[dataset].write(folder)
@@ -105,7 +108,7 @@ def read_prepared(
     """Read a data set's records.
 
     Args:
-        dataset: Name, preset, folder in the Market naming, or CSV/Parquet table.
+        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, or CSV/Parquet table.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own folder must have queries and a gallery.
@@ -115,11 +118,14 @@ def read_prepared(
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
         ValueError: A file name does not parse, the layout is another, or ``split`` is given for a set of one split.
     """
+    people = PeopleData.named(dataset)
+    if people is not None:
+        _require_no_split(dataset, split)
+        return people.read()
     folder = data_folder(dataset, root)
     if dataset in FOLDERS and dataset in get_args(DatasetName):
         return read_dataset(cast(DatasetName, dataset), folder, split=split)
-    if split != 0:
-        raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")
+    _require_no_split(dataset, split)
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
     if folder.is_file():
@@ -158,8 +164,12 @@ def read_prepared_video(
     folder = video_folder(dataset, root)
     if dataset in VIDEO_FOLDERS:
         return read_video_dataset(cast(VideoDatasetName, dataset), folder, split=split)
-    if split != 0:
-        raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")
+    _require_no_split(dataset, split)
     if folder.is_file():
         return read_tracklet_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
     return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None)
+
+
+def _require_no_split(dataset: str, split: int) -> None:
+    if split != 0:
+        raise ValueError(f"{dataset} has one split only, got split={split}; leave it at 0")

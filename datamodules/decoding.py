@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from lightning_reid.datamodules.generated.people_data import PeopleAddress
+from lightning_reid.records import DRAWN
 from lightning_reid.regular_files import read_regular
 
 MOST_PIXELS = 2**27
@@ -37,7 +39,7 @@ def load_image(path: str) -> Tensor:
     compare their checksums with those of the originals. Of a PNG every part has a checksum, of other formats none has.
 
     Args:
-        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads.
+        path: JPEG, PNG, BMP, WebP or anything else OpenCV reads; or the address of a generated person, who is drawn.
 
     Returns:
         ``[3, H, W]`` uint8 RGB.
@@ -45,7 +47,15 @@ def load_image(path: str) -> Tensor:
     Raises:
         CorruptImageError: The file is missing, empty, cut short, larger than ``MOST_PIXELS``, or no image; the message names it.
     """
-    return torch.from_numpy(decoded(path, cv2.IMREAD_COLOR_RGB)).permute(2, 0, 1).contiguous()
+    pixels = _drawn(path) if path.startswith(DRAWN) else decoded(path, cv2.IMREAD_COLOR_RGB)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _drawn(path: str) -> NDArray[np.uint8]:
+    try:
+        return PeopleAddress.of(path).draw()
+    except ValueError as error:
+        raise CorruptImageError(str(error)) from error
 
 
 def decoded(path: str, flag: int, way_on: str = _WAY_ON) -> NDArray[np.uint8]:

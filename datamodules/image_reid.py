@@ -8,11 +8,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_count, require_number
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
+from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.generated.people_data import of_epoch
 from lightning_reid.datamodules.images import (
     EvaluationImages,
     ResizedCrops,
@@ -38,7 +41,9 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     Args:
         dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.FOLDERS``), ``"duke-like"`` or ``"market-like"`` for a
-            generated one, or the path of a folder in the Market naming or of a CSV/Parquet table.
+            generated one, ``"generated-people"`` for one that is drawn while it is trained on, without files and without end (options as
+            in ``"generated-people,people=5000"``, see ``PeopleData``); or the path of a folder in the Market naming or of a CSV/Parquet
+            table.
         root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
         image_size: (height, width) in pixels.
         p: Identities a training batch.
@@ -114,8 +119,18 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @property
     def repeats_images(self) -> bool:
-        """Whether nothing random is done to training images."""
-        return not self.train_transform.is_random
+        """Whether an epoch has the pixels of the one before: nothing random is done to training images, and they are not drawn anew."""
+        anew = self.drawn_anew and any(of_epoch(record.path, 1) != record.path for record in self.dataset.train)
+        return not self.train_transform.is_random and not anew
+
+    @property
+    def drawn_anew(self) -> bool:
+        """Whether generated people are drawn anew in every epoch: a pseudo-label is of a picture, not of the person in the next one."""
+        return not self.labels_change
+
+    def picture(self, path: str) -> Tensor:
+        """The crop of a record as it was recorded, ``[3, h, w]`` uint8 RGB; errors as of ``load_image``."""
+        return load_image(path)
 
     @override
     def prepare_data(self) -> None:
@@ -153,7 +168,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @override
     def training_loader(self, plan: Callable[[int], EpochPlan], **options: Any) -> PlannedLoader:
-        images = TrainImages(self.dataset.train, self.train_transform, seed=self.seed, load=self._crops)
+        images = TrainImages(self.dataset.train, self.train_transform, seed=self.seed, load=self._crops, drawn_anew=self.drawn_anew)
         return PlannedLoader(images, plan, collate=self.training_collate, **options)
 
     @override

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.generated.people_data import of_epoch
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
-from lightning_reid.records import ImageRecord
+from lightning_reid.records import DRAWN, ImageRecord
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class ResizedCrops:
 
     Args:
         image_size: (height, width) in pixels.
-        num_images: Of the data set; kept are all of them, if they take at most ``KEPT_BYTES``, or none.
+        num_images: Of the data set; kept are all of them, if they take at most ``KEPT_BYTES``, or none. Those that are drawn when they are
+            asked for are not: there is no end of them.
     """
 
     def __init__(self, image_size: tuple[int, int], num_images: int) -> None:
@@ -47,7 +49,7 @@ class ResizedCrops:
         crop = self._kept.get(path)
         if crop is None:
             crop = resized(load_image(path), *self.image_size).contiguous()
-            if self.keeps:
+            if self.keeps and not path.startswith(DRAWN):
                 self._kept[path] = crop
         return crop
 
@@ -105,21 +107,29 @@ class TrainImages(Dataset[dict[str, Tensor]]):
         transform: Augmentation; it leaves the image it is given as it is.
         seed: Of the augmentations.
         load: Path to ``[3, h, w]`` uint8.
+        drawn_anew: Whether generated people are drawn anew in every epoch: where a record's label is that of its person.
     """
 
     def __init__(
-        self, records: Sequence[ImageRecord], transform: ImageTransform, *, seed: int, load: Callable[[str], Tensor] = load_image
+        self,
+        records: Sequence[ImageRecord],
+        transform: ImageTransform,
+        *,
+        seed: int,
+        load: Callable[[str], Tensor] = load_image,
+        drawn_anew: bool = True,
     ) -> None:
         self.paths = [record.path for record in records]
         self.camids = [record.camid for record in records]
-        self.transform, self.seed, self.load = transform, seed, load
+        self.transform, self.seed, self.load, self.drawn_anew = transform, seed, load, drawn_anew
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
-        image = self.load(self.paths[draw.row])
+        path = self.paths[draw.row]
+        image = self.load(of_epoch(path, draw.epoch) if self.drawn_anew else path)
         with seeded(self.seed, draw.epoch, draw.position):
             image = self.transform(image)
         numbers = {"pid": draw.label, "camid": self.camids[draw.row], "index": draw.row, "part": draw.part}

@@ -55,6 +55,14 @@ class RepeatedImages(Protocol):
 
 
 @runtime_checkable
+class PicturedData(Protocol):
+    """A datamodule that shows the crops of its records, which need not be files."""
+
+    def picture(self, path: str) -> Tensor:
+        """The crop of a record, ``[3, h, w]`` uint8 RGB."""
+
+
+@runtime_checkable
 class EvaluatedData(Protocol):
     """A datamodule with queries and a gallery."""
 

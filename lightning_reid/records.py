@@ -16,13 +16,16 @@ JUNK_PID = -1
 DISTRACTOR_PID = 0
 """Identity of gallery boxes that belong to no query but count as wrong answers (Market-1501's ``0000``)."""
 
+DRAWN = "generated-people://"
+"""How the path of a crop begins that is no file, but drawn when it is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One crop of one person: its file, and who is seen where.
 
     Attributes:
-        path: File of the crop.
+        path: File of the crop, or the address of one that is drawn when it is asked for (see ``DRAWN``).
         pid: Identity as the data set numbers it; 0 is a distractor and -1 junk in an evaluation gallery.
         camid: Camera as the data set numbers it.
         domain: Short name of the data set, e.g. ``"market1501"``.

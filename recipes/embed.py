@@ -42,7 +42,9 @@ def build_parser() -> ArgumentParser:
         "--crops", type=str, nargs="+", help="image files, and folders with images at any depth: first.jpg second.PNG more/ night_*.jpg"
     )
     # paths are no YAML: a folder may be called null or [cam1]
-    parser.add_argument("--checkpoint", type=str, help="weights: our last.ckpt, or a ResNet state dict of torchreid or fast-reid")
+    parser.add_argument(
+        "--checkpoint", type=str, help="weights: our last.ckpt or model folder, or a ResNet state dict of torchreid or fast-reid"
+    )
     parser.add_argument("--query", type=str, help="image file of the person to search for; it need not be among the crops")
     parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")
     parser.add_argument("--output", type=str, default="runs/embed", help="folder for embeddings, table and picture")

@@ -9,11 +9,13 @@ import numpy as np
 
 from lightning_reid.datamodules.generated.surface import Color
 
-TopKind = Literal["tank", "tshirt", "shirt", "hoodie", "jacket", "coat", "dress"]
+TopKind = Literal["tank", "tshirt", "shirt", "hoodie", "jacket", "coat", "dress", "vest", "parka", "robe"]
 BottomKind = Literal["trousers", "shorts", "skirt"]
-Pattern = Literal["plain", "stripes", "pinstripes", "checks", "dots", "logo", "block"]
-BagKind = Literal["none", "backpack", "shoulder", "handbag"]
-HairStyle = Literal["short", "bob", "long", "ponytail", "bald", "beanie", "cap"]
+Pattern = Literal["plain", "stripes", "pinstripes", "checks", "dots", "logo", "block", "quilted", "sleeves", "panel", "hoops", "print"]
+BagKind = Literal["none", "backpack", "shoulder", "handbag", "shopping", "suitcase", "paper"]
+HairStyle = Literal["short", "bob", "long", "ponytail", "bald", "beanie", "cap", "hat", "headscarf", "hood"]
+HEADGEAR = ("beanie", "cap", "hat", "headscarf")
+"""Hair styles that are worn, in the colors of clothes."""
 
 Choices = dict[str, float]
 """Name to weight; weights need not sum to one."""
@@ -24,8 +26,16 @@ Item = TypeVar("Item")
 
 SKINS: Swatch = {(236, 196, 170): 4, (222, 176, 146): 4, (190, 140, 108): 2, (140, 96, 70): 1, (92, 62, 48): 1}
 HAIRS: Swatch = {(28, 24, 22): 6, (58, 40, 30): 4, (104, 72, 44): 2, (176, 142, 92): 1.5, (150, 150, 150): 1}
-SLEEVES: dict[TopKind, float] = {"tank": 0.0, "tshirt": 0.42, "dress": 0.3, "shirt": 1.0, "hoodie": 1.0, "jacket": 1.0, "coat": 1.0}
-HEMS: dict[TopKind, float] = {"tank": 0.49, "tshirt": 0.48, "shirt": 0.47, "hoodie": 0.475, "jacket": 0.465, "coat": 0.36, "dress": 0.5}
+# fmt: off
+SLEEVES: dict[TopKind, float] = {
+    "tank": 0.0, "tshirt": 0.42, "dress": 0.3, "shirt": 1.0, "hoodie": 1.0, "jacket": 1.0, "coat": 1.0, "vest": 1.0,
+    "parka": 1.0, "robe": 1.0,
+}
+HEMS: dict[TopKind, float] = {
+    "tank": 0.49, "tshirt": 0.48, "shirt": 0.47, "hoodie": 0.475, "jacket": 0.465, "coat": 0.36, "dress": 0.5, "vest": 0.47, "parka": 0.42,
+    "robe": 0.16,
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ def draw_top(rng: np.random.Generator, wardrobe: Wardrobe) -> Top:
         accent=cast(Color, tuple(float(np.clip(c, 5, 250)) for c in accent)),
         pattern=cast(Pattern, _pick(rng, wardrobe.patterns)),
         inner=_dye(rng, wardrobe.top_colors),
-        open_front=kind in ("jacket", "coat", "hoodie") and bool(rng.random() < 0.4),
+        open_front=kind in ("jacket", "coat", "hoodie", "vest") and bool(rng.random() < 0.4),
         hem=HEMS[kind] + (rng.uniform(-0.09, 0.05) if kind == "coat" else rng.uniform(-0.015, 0.02)),
         sleeve=SLEEVES[kind] * rng.uniform(0.85, 1.0),
     )
@@ -184,6 +194,7 @@ def draw_person(rng: np.random.Generator, wardrobe: Wardrobe, shared_tops: tuple
     if shares_bottom and top.kind != "dress":
         bottom = shared_bottoms[int(rng.integers(len(shared_bottoms)))]
     style = cast(HairStyle, _pick(rng, wardrobe.hair))
+    hair = top.color if style == "hood" else None
     winter = "coat" in wardrobe.tops
     return Person(
         height=float(np.clip(rng.normal(1.0, 0.04), 0.9, 1.08)),
@@ -191,7 +202,7 @@ def draw_person(rng: np.random.Generator, wardrobe: Wardrobe, shared_tops: tuple
         shoulders=float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.15)),
         stride=rng.uniform(0.7, 1.15),
         skin=_dye(rng, SKINS, 5.0),
-        hair=_dye(rng, wardrobe.top_colors if style in ("beanie", "cap") else HAIRS, 5.0),
+        hair=hair or _dye(rng, wardrobe.top_colors if style in HEADGEAR else HAIRS, 5.0),
         hair_style=style,
         top=top,
         bottom=bottom,

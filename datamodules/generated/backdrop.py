@@ -15,7 +15,13 @@ SKYLINE = 0.7
 BACKDROP = (2.4, 3.5)
 """Height and width of a backdrop, in crop heights."""
 
-GROUNDS: dict[Ground, Color] = {"paving": (158, 152, 144), "asphalt": (104, 104, 108), "lawn": (96, 122, 68), "tiles": (186, 170, 152)}
+GROUNDS: dict[Ground, Color] = {
+    "paving": (158, 152, 144),
+    "asphalt": (104, 104, 108),
+    "lawn": (96, 122, 68),
+    "tiles": (186, 170, 152),
+    "floor": (150, 148, 150),
+}
 BACKS: dict[Back, Color] = {
     "brick": (142, 84, 66),
     "shop": (120, 128, 132),
@@ -23,6 +29,7 @@ BACKS: dict[Back, Color] = {
     "concrete": (166, 164, 158),
     "cars": (150, 156, 160),
     "bikes": (172, 162, 150),
+    "wall": (176, 172, 164),
 }
 
 

@@ -1,4 +1,4 @@
-"""Draw backpacks, shoulder bags and handbags."""
+"""Draw backpacks, bags and what is carried in a hand."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def bag_parts(canvas: Canvas, person: Person, view: Projection, trunk: Tube, han
     if person.bag == "handbag":
         hang = (hand[0] + side * 0.01, hand[1] - 0.06, hand[2])
         return [(view.depth(hang[0], hang[2]) + 0.01, partial(_draw_pouch, canvas, view, hang, (0.075, 0.08), color))]
+    if person.bag in ("shopping", "paper", "suitcase"):
+        return [(view.depth(hand[0], hand[2]) + 0.012, partial(_CARRIED[person.bag], canvas, view, hand, color))]
     return []
 
 
@@ -56,6 +58,32 @@ def _draw_sling(canvas: Canvas, view: Projection, trunk: Tube, side: int, color:
     over, under = (0.9, 1.2) if view.frontal > 0 else (2.2, 1.9)
     start, stop = trunk.point(view, 0.06, -side * over), trunk.point(view, 0.85, side * under)
     draw_line(canvas, start, stop, 0.016 * view.scale_y, shaded(color, 0.9))
+
+
+def _draw_shopping(canvas: Canvas, view: Projection, hand: Joint, color: Color) -> None:
+    x, y = view(*hand)
+    half, low = 0.075 * view.scale_x * (0.5 + 0.5 * abs(view.sideways)), 0.17 * view.scale_y
+    fill(canvas, [(x - 0.6 * half, y), (x + 0.6 * half, y), (x + half, y + low), (x - half, y + low)], color)
+    fill(canvas, [(x, y + 0.4 * low), (x + 0.7 * half, y + 0.4 * low), (x + 0.8 * half, y + low), (x, y + low)], shaded(color, 0.8))
+
+
+def _draw_paper(canvas: Canvas, view: Projection, hand: Joint, color: Color) -> None:
+    x, y = view(*hand)
+    long, short = 0.07 * view.scale_x, 0.018 * view.scale_y
+    sheet = [(x - long, y - short), (x + 0.3 * long, y - 2 * short), (x + 0.5 * long, y), (x - long, y + short)]
+    fill(canvas, sheet, (236.0, 236.0, 232.0))
+
+
+def _draw_suitcase(canvas: Canvas, view: Projection, hand: Joint, color: Color) -> None:
+    behind = (1.1 * hand[0], 0.33, -0.12)
+    x, y = view(*behind)
+    half, foot = (0.06 + 0.03 * abs(view.sideways)) * view.scale_x, view(behind[0], 0.02, behind[2])[1]
+    draw_line(canvas, view(*hand), (x, y), 0.012 * view.scale_y, (40.0, 40.0, 42.0))
+    fill(canvas, [(x - half, y), (x + half, y), (x + half, foot), (x - half, foot)], color)
+    fill(canvas, [(x, y), (x + half, y), (x + half, foot), (x, foot)], shaded(color, 0.75))
+
+
+_CARRIED = {"shopping": _draw_shopping, "paper": _draw_paper, "suitcase": _draw_suitcase}
 
 
 def _draw_pouch(canvas: Canvas, view: Projection, hang: Joint, size: Point, color: Color) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lightning_reid.datamodules.generated.surface import Canvas
 
-Ground = Literal["paving", "asphalt", "lawn", "tiles"]
-Back = Literal["brick", "shop", "trees", "concrete", "cars", "bikes"]
-Occluder = Literal["pole", "hedge", "bike", "railing"]
+Ground = Literal["paving", "asphalt", "lawn", "tiles", "floor"]
+Back = Literal["brick", "shop", "trees", "concrete", "cars", "bikes", "wall"]
+Occluder = Literal["pole", "hedge", "bike", "railing", "sign"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from lightning_reid.datamodules.generated.appearance import Person
 from lightning_reid.datamodules.generated.pattern import ALL_ROUND, draw_pattern
 from lightning_reid.datamodules.generated.surface import Canvas, Projection, Tube, shaded
 
-TRUNK_BULK = {"coat": 1.14, "jacket": 1.12, "hoodie": 1.08}
+TRUNK_BULK = {"coat": 1.14, "jacket": 1.12, "hoodie": 1.08, "vest": 1.14, "parka": 1.2, "robe": 1.1}
 PLEATS = (-1.2, -0.4, 0.4, 1.2, 2.0, 2.8, 3.6, 4.4)
 """Angles around a skirt, radians."""
 
@@ -42,12 +42,13 @@ def draw_top(canvas: Canvas, person: Person, view: Projection, trunk: Tube) -> N
         trunk.patch(canvas, view, (0.04, 0.92), (-0.42, 0.42), top.inner)
         for edge in (-0.46, 0.42):
             trunk.patch(canvas, view, (0.04, 1.0), (edge, edge + 0.06), shaded(top.color, 0.6))
-    elif top.kind in ("coat", "jacket", "shirt"):
+    elif top.kind in ("coat", "jacket", "shirt", "vest", "parka"):
         trunk.patch(canvas, view, (0.05, 1.0), (-0.04, 0.04), shaded(top.color, 0.55))
     if top.kind in ("tank", "tshirt", "dress"):
         trunk.patch(canvas, view, (0.0, 0.1 if top.kind == "tshirt" else 0.16), (-0.7, 0.7), person.skin)
-    if top.kind == "hoodie":
+    if top.kind in ("hoodie", "parka"):
         trunk.patch(canvas, view, (0.0, 0.2), (math.pi - 1.0, math.pi + 1.0), shaded(top.color, 0.7))
+    if top.kind == "hoodie":
         trunk.patch(canvas, view, (0.62, 0.82), (-0.75, 0.75), shaded(top.color, 0.82))
     trunk.patch(canvas, view, (0.975, 1.0), ALL_ROUND, shaded(top.color, 0.6))
 

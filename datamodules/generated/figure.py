@@ -7,22 +7,22 @@ from functools import partial
 
 import cv2
 
-from lightning_reid.datamodules.generated.appearance import Person
+from lightning_reid.datamodules.generated.appearance import Person, Top
 from lightning_reid.datamodules.generated.bag import bag_parts
 from lightning_reid.datamodules.generated.clothing import draw_skirt, draw_top, trunk_of
 from lightning_reid.datamodules.generated.head import draw_falling_hair, draw_head
 from lightning_reid.datamodules.generated.pattern import draw_sleeve_pattern
-from lightning_reid.datamodules.generated.pose import HIP, KNEE, Joint, Pose, along, walking_pose
+from lightning_reid.datamodules.generated.pose import HIP, KNEE, Arms, Joint, Pose, along, walking_pose
 from lightning_reid.datamodules.generated.surface import Canvas, Color, Projection, draw_limb, draw_line, shaded
 
 THIGH, CALF, SHIN = 0.058, 0.04, 0.027
 """Half widths of a clothed leg at hip, knee and ankle, in body heights."""
 SHOULDER_WIDTH, ELBOW_WIDTH, WRIST_WIDTH = 0.03, 0.028, 0.022
 """Half widths of a clothed arm, in body heights."""
-SLEEVE_BULK = {"coat": 1.3, "jacket": 1.25, "hoodie": 1.15}
+SLEEVE_BULK = {"coat": 1.3, "jacket": 1.25, "hoodie": 1.15, "parka": 1.35, "robe": 1.25}
 
 
-def draw_figure(canvas: Canvas, person: Person, view: Projection, phase: float) -> None:
+def draw_figure(canvas: Canvas, person: Person, view: Projection, phase: float, arms: Arms = "swing") -> None:
     """Draw the person at ``phase`` of the gait.
 
     Args:
@@ -30,8 +30,9 @@ def draw_figure(canvas: Canvas, person: Person, view: Projection, phase: float) 
         person: Who.
         view: Where and from which side.
         phase: Gait phase, radians.
+        arms: What the arms do.
     """
-    pose = walking_pose(person, phase)
+    pose = walking_pose(person, phase, arms)
     left_is_near = view.depth(pose.legs[0][0][0], 0.0) > view.depth(pose.legs[1][0][0], 0.0)
     for side in (1, 0) if left_is_near else (0, 1):
         _draw_leg(canvas, person, view, *pose.legs[side])
@@ -88,7 +89,7 @@ def _draw_leg(canvas: Canvas, person: Person, view: Projection, hip: Joint, knee
 def _draw_arm(canvas: Canvas, person: Person, view: Projection, shoulder: Joint, elbow: Joint, hand: Joint) -> None:
     top, bulk = person.top, SLEEVE_BULK.get(person.top.kind, 1.0)
     tone = 0.85 if view.depth(shoulder[0], 0.0) < -0.03 else 1.0
-    cloth, skin = shaded(top.color, tone), shaded(person.skin, tone)
+    cloth, skin = shaded(_sleeve_color(top), tone), shaded(person.skin, tone)
     upper, lower, wrist = SHOULDER_WIDTH * person.build * bulk, ELBOW_WIDTH * person.build * bulk, WRIST_WIDTH * bulk
     x, y = view(*hand)
     cv2.circle(canvas, (round(x), round(y)), max(1, round(0.02 * view.scale_x)), skin, cv2.FILLED)
@@ -102,3 +103,9 @@ def _draw_arm(canvas: Canvas, person: Person, view: Projection, shoulder: Joint,
     _limb(canvas, view, shoulder, elbow, (0.85 * upper, 0.85 * lower), skin)
     if top.sleeve > 0.05:
         _limb(canvas, view, shoulder, along(shoulder, elbow, top.sleeve / 0.55), (0.95 * upper, 1.15 * upper), cloth)
+
+
+def _sleeve_color(top: Top) -> Color:
+    if top.kind == "vest":
+        return top.inner
+    return top.accent if top.pattern == "sleeves" else top.color

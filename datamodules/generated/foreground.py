@@ -43,6 +43,8 @@ def draw_occluder(rng: np.random.Generator, canvas: Canvas, kind: Occluder) -> N
         _draw_hedge(rng, canvas, height * rng.uniform(0.72, 0.88))
     elif kind == "bike":
         draw_bicycle(canvas, (x, height * rng.uniform(0.94, 1.02)), rng.uniform(0.34, 0.46) * height, tone)
+    elif kind == "sign":
+        _draw_sign(rng, canvas)
     else:
         for share in np.arange(rng.uniform(0.5, 0.6), 1.0, 0.13):
             draw_line(canvas, (0, height * share), (width, height * (share + 0.03)), 0.013 * height, tone)
@@ -62,3 +64,19 @@ def _draw_hedge(rng: np.random.Generator, canvas: Canvas, top: float) -> None:
         cv2.circle(canvas, center, round(0.07 * width), shaded((70, 92, 50), rng.uniform(0.6, 1.3)), cv2.FILLED)
     low = top + 0.15 * (height - top)
     fill(canvas, [(0, low), (width, low), (width, height), (0, height)], (58, 78, 44))
+
+
+def _draw_sign(rng: np.random.Generator, canvas: Canvas) -> None:
+    """Something flat of any color at a side or at the bottom: a sign, a crate, a counter."""
+    height, width = canvas.shape[:2]
+    red, green, blue = rng.uniform(20, 245, 3).tolist()
+    span, tall = rng.uniform(0.25, 0.9) * width, rng.uniform(0.1, 0.35) * height
+    left = rng.choice((-0.4, 0.75)) * width + rng.uniform(-0.1, 0.1) * width
+    top = rng.uniform(0.3, 0.9) * height
+    if rng.random() < 0.4:
+        left, span, top = -1.0, 2.0 * width, rng.uniform(0.72, 0.92) * height
+    fill(canvas, [(left, top), (left + span, top), (left + span, top + tall), (left, top + tall)], (red, green, blue))
+    ink = shaded((red, green, blue), 0.6 if red > 120 else 1.7)
+    for line in (0.3, 0.6):
+        row = top + line * tall
+        draw_line(canvas, (left + 0.1 * span, row), (left + 0.8 * span, row), 0.08 * tall, ink)

@@ -6,7 +6,7 @@ import math
 
 import cv2
 
-from lightning_reid.datamodules.generated.appearance import Person
+from lightning_reid.datamodules.generated.appearance import HEADGEAR, Person
 from lightning_reid.datamodules.generated.surface import Canvas, Projection, draw_limb, fill_ellipse, shaded
 
 
@@ -21,6 +21,8 @@ def draw_head(canvas: Canvas, person: Person, view: Projection) -> None:
     fill_ellipse(canvas, center, (0.05 * across, 0.066 * up), person.skin if person.hair_style == "bald" else person.hair)
     if view.frontal > -0.45:
         _draw_face(canvas, person, view, *center)
+    if person.hair_style == "hat":
+        fill_ellipse(canvas, view(0.0, 0.958, 0.01), (0.088 * across, (0.014 + 0.05 * view.tilt) * up), shaded(person.hair, 0.85))
     if person.hair_style == "cap" and view.frontal > -0.3:
         peak = (0.03 * across, 0.03 * across * max(0.4, abs(view.frontal)))
         draw_limb(canvas, view(0.0, 0.955, 0.03), view(0.0, 0.945, 0.1), peak, shaded(person.hair, 0.8), view.light)
@@ -29,7 +31,7 @@ def draw_head(canvas: Canvas, person: Person, view: Projection) -> None:
 def draw_falling_hair(canvas: Canvas, person: Person, view: Projection) -> None:
     """Draw hair that falls over neck or back; seen from the front the body, drawn later, hides most of it."""
     across, up = view.scale_x, view.scale_y
-    if person.hair_style in ("long", "bob"):
+    if person.hair_style in ("long", "bob", "headscarf"):
         crown, tips = view(0.0, 0.935, -0.01), view(0.0, 0.76 if person.hair_style == "long" else 0.85, -0.035)
         draw_limb(canvas, crown, tips, (0.053 * across, 0.046 * across), person.hair, view.light)
     elif person.hair_style == "ponytail":
@@ -41,7 +43,7 @@ def _draw_face(canvas: Canvas, person: Person, view: Projection, x: float, y: fl
     across, up, frontal = view.scale_x, view.scale_y, view.frontal
     half = 0.043 * across * (0.62 + 0.38 * max(0.0, frontal))
     shift = view.sideways * 0.02 * across  # the face turns with the body: away from the middle of the head
-    low = 0.022 if person.hair_style in ("beanie", "cap") else 0.014
+    low = 0.022 if person.hair_style in HEADGEAR else 0.014
     fill_ellipse(canvas, (x + shift, y + low * up), (half, 0.052 * up), person.skin)
     if frontal > 0.2:
         for eye in (-1, 1):

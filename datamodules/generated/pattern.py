@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lightning_reid.datamodules.generated.appearance import Pattern, Top
-from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, Projection, Tube, draw_limb, fill
+from lightning_reid.datamodules.generated.surface import Canvas, Color, Point, Projection, Tube, draw_limb, fill, shaded
 
 ALL_ROUND = (-math.pi, math.pi)
 Painter = Callable[[Canvas, Tube, Projection, Color], None]
@@ -15,8 +15,9 @@ Painter = Callable[[Canvas, Tube, Projection, Color], None]
 
 def draw_pattern(canvas: Canvas, tube: Tube, view: Projection, top: Top) -> None:
     """Draw the pattern of the top on its trunk, or on the skirt of a dress."""
+    color = shaded(top.color, 0.55) if top.pattern == "quilted" else top.accent
     for paint in _PAINTERS[top.pattern]:
-        paint(canvas, tube, view, top.accent)
+        paint(canvas, tube, view, color)
 
 
 def _hoops(canvas: Canvas, tube: Tube, view: Projection, accent: Color, *, step: float, share: float) -> None:
@@ -41,6 +42,16 @@ def _logo(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
     tube.patch(canvas, view, (0.11 / tube.length, 0.23 / tube.length), (-0.62, 0.62), accent)
 
 
+def _blotches(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
+    for i in range(26):  # scattered as a quasi-random sequence is: a print looks the same on all who wear it
+        level, turn, size = (math.fmod(0.1 + step * i, 1.0) for step in (0.618034, 0.754878, 0.569840))
+        tube.dot(canvas, view, 0.05 + 0.9 * level, math.tau * turn, 0.018 + 0.022 * size, accent)
+
+
+def _front(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
+    tube.patch(canvas, view, (0.08, 1.0), (-0.55, 0.55), accent)
+
+
 def _yoke(canvas: Canvas, tube: Tube, view: Projection, accent: Color) -> None:
     tube.patch(canvas, view, (0.0, 0.15 / tube.length), ALL_ROUND, accent)
 
@@ -53,6 +64,11 @@ _PAINTERS: dict[Pattern, tuple[Painter, ...]] = {
     "dots": (_dots,),
     "logo": (_logo,),
     "block": (_yoke,),
+    "quilted": (partial(_hoops, step=0.045, share=0.2),),
+    "sleeves": (),
+    "panel": (_front,),
+    "hoops": (partial(_hoops, step=0.13, share=0.5),),
+    "print": (_blotches,),
 }
 
 
@@ -69,7 +85,7 @@ def draw_sleeve_pattern(canvas: Canvas, top: Top, view: Projection, joints: tupl
     shoulder, elbow, cuff = joints
     if top.pattern == "block":
         draw_limb(canvas, shoulder, _between(shoulder, elbow, 0.5), (radius * 1.15, radius * 1.1), top.accent, view.light)
-    if top.pattern in ("stripes", "checks"):
+    if top.pattern in ("stripes", "checks", "hoops"):
         for start, stop in ((shoulder, elbow), (elbow, cuff)):
             _draw_rings(canvas, start, stop, radius, top.accent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from lightning_reid.datamodules.generated.appearance import Person
 
@@ -12,6 +13,7 @@ SHOULDER, HIP, KNEE, ANKLE = 0.785, 0.53, 0.285, 0.045
 UPPER_ARM, FOREARM = 0.15, 0.135
 """Lengths in body heights."""
 
+Arms = Literal["swing", "pockets", "folded", "phone"]
 Joint = tuple[float, float, float]
 """Body coordinates, see ``Projection``."""
 
@@ -24,15 +26,16 @@ class Pose:
     arms: tuple[tuple[Joint, Joint, Joint], tuple[Joint, Joint, Joint]]
 
 
-def walking_pose(person: Person, phase: float) -> Pose:
+def walking_pose(person: Person, phase: float, arms: Arms = "swing") -> Pose:
     """Hip, knee and ankle, and shoulder, elbow and hand, of both sides.
 
     Args:
         person: Build and stride.
         phase: Radians of the gait cycle; arms swing against the legs, the swinging knee bends.
+        arms: Whether they do, or hold a phone (the right one), are folded, or have their hands in pockets.
     """
     opposite = phase + math.pi
-    return Pose((_leg(person, 1, phase), _leg(person, -1, opposite)), (_arm(person, 1, opposite), _arm(person, -1, phase)))
+    return Pose((_leg(person, 1, phase), _leg(person, -1, opposite)), (_arm(person, 1, opposite, arms), _arm(person, -1, phase, arms)))
 
 
 def along(start: Joint, stop: Joint, share: float) -> Joint:
@@ -50,11 +53,17 @@ def _leg(person: Person, side: int, phase: float) -> tuple[Joint, Joint, Joint]:
     return hip, knee, ankle
 
 
-def _arm(person: Person, side: int, phase: float) -> tuple[Joint, Joint, Joint]:
+def _arm(person: Person, side: int, phase: float, arms: Arms) -> tuple[Joint, Joint, Joint]:
     swing = 0.42 * person.stride * math.sin(phase)
     bend = 0.3 + 0.25 * max(0.0, math.sin(phase))
     reach = side * 0.108 * person.shoulders * (0.6 + 0.4 * person.build)
     shoulder = (reach, SHOULDER, 0.0)
+    if arms == "pockets":
+        return shoulder, (reach * 1.4, SHOULDER - 0.97 * UPPER_ARM, -0.045), (reach * 0.95, HIP - 0.01, 0.03)
+    if arms == "folded":
+        return shoulder, (reach * 1.25, SHOULDER - 0.95 * UPPER_ARM, 0.04), (-0.2 * reach, 0.645 + 0.01 * side, 0.1)
+    if arms == "phone" and side < 0:
+        return shoulder, (reach * 1.35, SHOULDER - 0.7 * UPPER_ARM, 0.09), (side * 0.055, 0.9, 0.06)
     elbow = (reach * 1.22, shoulder[1] - UPPER_ARM * math.cos(swing), UPPER_ARM * math.sin(swing))
     hand = (reach * 1.2, elbow[1] - FOREARM * math.cos(swing + bend), elbow[2] + FOREARM * math.sin(swing + bend))
     return shoulder, elbow, hand

@@ -20,6 +20,8 @@ class Stream(IntEnum):
     TRACKLET = 8
     STRETCH = 9
     FRAME = 10
+    PLACE = 11
+    PASSER_BY = 12
 
 
 def stream(seed: int, domain: int, purpose: Stream, *keys: int) -> np.random.Generator:

@@ -73,6 +73,11 @@ class Projection:
         """Sine of the yaw: 1 where the person walks to the right."""
         return self._angles[1]
 
+    @property
+    def tilt(self) -> float:
+        """Sine of the pitch: 0 from the side, 1 from above."""
+        return self._angles[3]
+
     def depth(self, x: float, z: float) -> float:
         """How far a point lies towards the camera, in body heights."""
         cos, sin, _, _ = self._angles

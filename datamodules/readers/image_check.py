@@ -11,8 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.generated.people_data import PeopleAddress
 from lightning_reid.datamodules.late_progress import late_progress
-from lightning_reid.records import ImageRecord
+from lightning_reid.records import DRAWN, ImageRecord
 from lightning_reid.regular_files import open_regular
 
 _FILES_A_TASK = 256
@@ -75,6 +76,8 @@ def _unreadable_among(paths: Sequence[str], *, decode: bool) -> list[UnreadableI
 
 
 def _why_unreadable(path: str, *, decode: bool) -> str:
+    if path.startswith(DRAWN):
+        return _why_no_address(path)
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         return "zero bytes"
     if decode:  # by what loads it later, so that neither finds what the other lets through
@@ -88,4 +91,12 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
             pass
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damaged headers
         return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _why_no_address(path: str) -> str:
+    try:
+        PeopleAddress.of(path)
+    except ValueError as error:
+        return str(error)
     return ""

@@ -51,7 +51,8 @@ def load_foreign_state_dict(path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
     (``backbone.*``, ``heads.*``), and lightning-reid's own checkpoints (``network.*``).
 
     Args:
-        path: ``torch.save`` file or ``.safetensors``; the state dict alone, or under ``"state_dict"`` or ``"model"``.
+        path: ``torch.save`` file or ``.safetensors``; the state dict alone, or under ``"state_dict"`` or ``"model"``. Or a model folder,
+            as ``recipes/generated_people.py`` leaves it.
 
     Returns:
         Whose checkpoint it is, and the tensors by new name.

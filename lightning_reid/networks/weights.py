@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 from collections.abc import Iterable, Mapping
@@ -19,15 +20,22 @@ from lightning_reid.networks.told_tensors import check_fitting, check_told_tenso
 
 logger = logging.getLogger(__name__)
 
+MODEL_WEIGHTS, MODEL_CONFIG = "model.safetensors", "config.json"
+"""Files of a model folder: weights of an ``EmbeddingNetwork``, and how it is built."""
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a ``.safetensors`` file or a ``torch.save`` file holds, on the CPU. Only tensors and plain values are read, never code.
+
+    Of a model folder, ``model.safetensors`` with ``config.json``, it is what a checkpoint of the same network would hold.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is cut short or damaged, of another format, needs its author's classes, or holds no dictionary.
     """
     path = Path(path)
+    if (path / MODEL_CONFIG).is_file():
+        return _read_model_folder(path)
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file")
     require_file(path)
@@ -45,6 +53,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors or a checkpoint with one")
     return content
+
+
+def _read_model_folder(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
+        told = {name: config[name] for name in ("backbone", "backbone_options", "image_size")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / MODEL_CONFIG} does not tell its network and image size: fetch it again ({error!r})") from error
+    size = told.pop("image_size")
+    return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": told, "image_size": size}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -44,6 +44,15 @@ def test_both_image_pipelines_make_the_same_pictures():
         assert 0 < row["low"] <= row["ratio"] <= row["high"]
 
 
+def test_generated_people_are_drawn_and_learned_from_in_every_size():
+    arguments = ("--dataset", "generated-people,people=8,cameras=2", "--backbone", "mobilenetv3_small_050", "--p", "2", "--rounds", "2")
+    figures = run("generated_people", *arguments)
+    assert set(figures) == {(64, 32), (128, 64), (256, 128)}
+    for row in figures.values():
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert min(row["drawn"], row["learned"]) > 0
+
+
 @pytest.mark.benchmark
 def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     figures = run("gpu_training", "--device", "cpu", "--batch", "8", "--backbone", "resnet18", "--steps", "1", "--warm_up", "1", *TINY)

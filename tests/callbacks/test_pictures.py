@@ -55,7 +55,7 @@ def test_the_picture_shows_what_the_module_scores(protocol, metric, shown, tmp_p
     query = (TrackletRecord(("query",), 1, 1, second_pid=7),)
     gallery = tuple(TrackletRecord((name,), pid, camid, second_pid=second) for name, (pid, camid, second) in GALLERY.items())
     drawn = []
-    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda asked, ranked: drawn.append((asked, ranked)) or Image.new("RGB", (2, 2)))
+    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda asked, ranked, **_: drawn.append((asked, ranked)) or Image.new("RGB", (2, 2)))
     module = SimpleNamespace(retrieval=RetrievalMetrics(protocol, metric=metric))
     trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     rows = EmbeddedRecords(query, torch.tensor([[1.0, 0.0]])), EmbeddedRecords(gallery, PLACES)
@@ -69,7 +69,7 @@ def test_where_the_queries_are_the_gallery_none_is_shown_to_itself(gallery_comes
     records = tuple(ImageRecord(f"{n}", pid, 1) for n, pid in enumerate([1, 1, 2]))
     rows = EmbeddedRecords(records, torch.eye(3)[:, :2])
     drawn = []
-    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda _, ranked: drawn.extend(ranked) or Image.new("RGB", (2, 2)))
+    monkeypatch.setattr(rank_list, "draw_rank_lists", lambda _, ranked, **__: drawn.extend(ranked) or Image.new("RGB", (2, 2)))
     module = SimpleNamespace(retrieval=RetrievalMetrics("leave-one-out"))
     gallery = rows if gallery_comes_too else EmbeddedRecords((), torch.empty(0, 2))
     RankListLogger(tmp_path / "ranks.png").use(SimpleNamespace(is_global_zero=True, loggers=[]), module, "val", rows, gallery)

@@ -36,7 +36,7 @@ NOBODY = 2**22 + 1
 
 STAND_INS: dict[str, Callable[..., Any]] = {
     "matplotlib.figure.Figure.savefig": lambda figure, file, **options: Path(file).touch(),
-    "lightning_reid.callbacks.rank_list.draw_rank_lists": lambda *args: Image.new("RGB", (1, 1)),
+    "lightning_reid.callbacks.rank_list.draw_rank_lists": lambda *args, **options: Image.new("RGB", (1, 1)),
     "lightning_reid.callbacks.embedding_projector.project": lambda embeddings, seed: np.zeros((len(embeddings), 2)),
     "lightning_reid.recipes.workshop.costs.median_milliseconds": lambda *args, **options: 1.0,
     "lightning_reid.recipes.workshop.pruning_run.export_onnx": stand_in_export,
