@@ -104,7 +104,6 @@ THREE: tuple[Way, ...] = (
     ("fedfr.py", (FedFRClient, cosface_loss)),
     ("fedfr.py", (FedFRClient, model_contrastive_loss)),
     ("fedfr.py", (FedFRClient, one_vs_all_loss)),
-    ("fedfr.py", (FedFR, WeightedAverage)),
     ("fedfr.py", (FedFace, spread_out_loss)),
 )
 
@@ -119,6 +118,7 @@ FOUR: tuple[Way, ...] = (
     ("video_mars.py", (RedetectAndLink, align_tracklet, place_person)),
     # the average is FedPav's, whose recipe is three files from it
     ("fedureid.py", (Personalization, FedPav, WeightedAverage)),
+    ("fedfr.py", (FedFR, FedPav, WeightedAverage)),
     # the app builds its clients as the recipe does, which is three files from the clusters
     ("flower/fedureid_app.py", (fedureid_client, BottomUpClustering, merges_to_reach)),
     # how people are enrolled and asked for, and the rates of any scores
