@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.decoding import load_image
-from lightning_reid.datamodules.transforms import normalize_images
 from lightning_reid.networks import build_backbone
+from lightning_reid.normalization import normalize_images
 
 SIZES = ((64, 32), (128, 64), (256, 128))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -114,13 +115,13 @@ class PeopleData:
         return ",".join([NAME, *(f"{name}={value}" for name, value, usual in options if value != usual)])
 
     @classmethod
-    def named(cls, name: str) -> Self | None:
+    def named(cls, name: str | os.PathLike[str]) -> Self | None:
         """The data that a name stands for; ``None`` for names of other data sets.
 
         Raises:
             ValueError: An option is unknown, comes twice or is no number; the message lists those that exist.
         """
-        first, *options = name.split(",")
+        first, *options = os.fspath(name).split(",")
         if first != NAME:
             return None
         pairs = [option.partition("=") for option in options]

@@ -165,7 +165,7 @@ def test_an_onnx_file_that_is_not_there_or_has_other_names_is_told(onnx_file, tm
         OnnxDetector(onnx_file, input_name="pixels")
     with pytest.raises(ValueError, match=r"no output 'b': give output_names out of \['detection_scores:0'"):
         OnnxDetector(onnx_file, output_names=("detection_boxes:0", "b", "detection_classes:0"))
-    with pytest.raises(ValueError, match="box_order of"):
+    with pytest.raises(ValueError, match="box_order must be one of 'yxyx', 'xyxy', got 'xywh'"):
         OnnxDetector(onnx_file, box_order="xywh")
 
 
