@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_reid.datamodules.readers import read_dataset, read_table
+from lightning_reid.datamodules.readers import table as table_reader
 from lightning_reid.records import ImageRecord
 
 HEADING = "path,pid,camid,split,frame,domain\n"
@@ -215,6 +216,23 @@ def write_parquet(table: Path, **columns) -> Path:
     plain = {"path": ["b.jpg", "c.jpg"], "pid": [1, 2], "camid": [1, 1], "split": ["train", "train"]}
     parquet.write_table(pyarrow.table(plain | columns), table.with_suffix(".parquet"))
     return table.with_suffix(".parquet")
+
+
+def test_a_parquet_table_of_more_rows_than_any_set_has_is_refused_before_they_are_read(table):
+    import pyarrow
+
+    cells = {"path": "b.jpg", "pid": 1, "camid": 1, "split": "train"}
+    path = write_parquet(table, **{name: pyarrow.repeat(pyarrow.scalar(cell), 5_000_001) for name, cell in cells.items()})
+    assert path.stat().st_size < 200_000
+    with pytest.raises(ValueError, match=r"office.parquet has 20,000,004 cells and .* up to 20,000,000 cells and .* are read: split it"):
+        read_table(path)
+
+
+def test_a_parquet_table_that_unfolds_to_more_than_is_read_is_refused_and_columns_left_alone_do_not_count(table, monkeypatch):
+    monkeypatch.setattr(table_reader, "MOST_BYTES", 5_000)
+    assert len(read_table(write_parquet(table, note=["x" * 10_000, ""]), needs_test=False).train) == 2
+    with pytest.raises(ValueError, match=r"office.parquet has 8 cells and 1\d,\d* bytes in the columns path, pid, camid, split, of which"):
+        read_table(write_parquet(table, path=["x" * 10_000, ""]), needs_test=False)
 
 
 def arrow(values: list, kind: str):
