@@ -122,6 +122,8 @@ def image_records(
         if split not in SPLITS:
             raise ValueError(f"{where}: the column 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
         frame = -1 if row.get("frame") in (None, "") else whole_number("frame", where, row["frame"])
+        if frame < -1:
+            raise ValueError(f"{where}: the column 'frame' must be at least 0, or -1 or empty where there is none, got {frame}")
         place = path_below(table.parent, image, where, outside=outside, remedy=_IF_MEANT)
         told = domain if row.get("domain") in (None, "") else id_text("domain", where, row["domain"])
         records.append((where, split, ImageRecord(place, pid, camid, told, frame)))
@@ -143,7 +145,7 @@ def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
-    rows = read_cells(table)
+    rows = read_cells(table, columns=REQUIRED_COLUMNS)
     names = heading_of(table, next(rows, (0, []))[1], REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
     for line, cells in rows:
         where = f"{table}, line {line}"
