@@ -114,14 +114,16 @@ def require_choice(name: str, value: object, known: Collection[Any], *, optional
 
 
 def checked_image_size(name: str, value: Any) -> tuple[int, int]:
-    """The (height, width) in pixels of an argument that tells a size of images, each from 1 to ``LARGEST_SIDE``.
+    """The (height, width) in pixels of an argument that tells a size of images, each from 1 to ``LARGEST_SIDE``, not both 1.
+
+    The networks take images of one pixel, their last map is averaged whatever its size; but torch cannot resize an image to one.
 
     Raises:
         ValueError: It is no such pair.
     """
     sides = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if len(sides) != 2 or not all(is_number(side, Integral) and 0 < side <= LARGEST_SIDE for side in sides):
-        raise ValueError(f"{name} must be height and width from 1 to {LARGEST_SIDE:,} pixels, got {shown(value)}")
+    if len(sides) != 2 or not all(is_number(side, Integral) and 0 < side <= LARGEST_SIDE for side in sides) or max(sides) == 1:
+        raise ValueError(f"{name} must be height and width from 1 to {LARGEST_SIDE:,} pixels, not both 1, got {shown(value)}")
     return int(sides[0]), int(sides[1])
 
 

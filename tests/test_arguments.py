@@ -17,10 +17,12 @@ import torch
 from torch import nn
 
 from lightning_reid.arguments import LARGEST_SIDE, checked_image_size, require_choice, require_count, require_number, shown
+from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.federated import FedPav
 from lightning_reid.federation import Federation
 from lightning_reid.federation.server import FederationServer
 from lightning_reid.networks import EmbeddingNetwork, VideoResNet50, build_backbone
+from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 NARROW = {"channels": [16, 16, 16, 16], "layers": [1, 1, 1, 1]}
@@ -192,6 +194,14 @@ def test_the_ends_of_a_range_are_as_they_are_written():
     with pytest.raises(ValueError, match="form must be one of 'a', 'b', or None, got 'c'"):
         require_choice("form", "c", ("a", "b"), optional=True)
     assert checked_image_size("image_size", [LARGEST_SIDE, 1]) == (LARGEST_SIDE, 1)
+
+
+@pytest.mark.parametrize("size", [(2, 1), (1, 2)])
+def test_the_smallest_images_that_are_taken_are_resized_and_embedded_and_a_smaller_one_is_refused(size):
+    image = EvaluationTransform(checked_image_size("image_size", size))(torch.zeros(3, 64, 32, dtype=torch.uint8))
+    assert embedding_network().eval()(normalize_images(image[None])).embedding.shape == (1, 16)
+    with pytest.raises(ValueError, match=r"image_size must be height and width from 1 to 4,096 pixels, not both 1, got \[1, 1\]"):
+        checked_image_size("image_size", [1, 1])
 
 
 def test_a_message_is_short_whatever_the_value_is():

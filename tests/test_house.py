@@ -21,11 +21,14 @@ MAY_IMPORT = {
     "regular_files": set(),
     "files": {"drafts"},
     "checksums": set(),
-    "packed_tracklets": {"files", "checksums", "packed_tracklets"},
+    "claimed_size": set(),
+    "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "detection": {"detection", "arguments"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
-    "datamodules": CORE | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"},
+    "datamodules": CORE
+    | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
+    | {"claimed_size"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules"},

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_reid.arguments import LARGEST, require_number
 from lightning_reid.datamodules.decoding import CorruptImageError, decoded
 from lightning_reid.datamodules.readers.folders import StrPath, image_names
 from lightning_reid.datamodules.readers.ids import whole_number
@@ -113,8 +114,8 @@ def read_annotation(path: Path) -> list[MotBox]:
     The two are told apart by the number of columns: nine since MOT16, ten in MOT15, whose last three are world coordinates.
 
     Raises:
-        ValueError: A row does not parse or has another number of columns than the first (its line is named), a track has two boxes in
-            one frame, or there is no row.
+        ValueError: A row does not parse or has another number of columns than the first, a box has a size below 0 or a visibility above 1
+            (its line is named), a track has two boxes in one frame, or there is no row.
     """
     boxes: dict[tuple[int, int], MotBox] = {}
     columns = 0
@@ -137,6 +138,10 @@ def read_annotation(path: Path) -> list[MotBox]:
         if (frame, mot_id) in boxes:
             raise ValueError(f"{where}: track {mot_id} has a second box in frame {frame}")
         x, y, width, height = numbers[2:6]
+        for name, number, low in (("x", x, -LARGEST), ("y", y, -LARGEST), ("width", width, 0), ("height", height, 0)):
+            require_number(f"{where}: the column {name!r}", number, low=low)
+        if visible is not None:
+            require_number(f"{where}: the column 'visibility'", visible, low=0, high=1)
         boxes[frame, mot_id] = MotBox(frame, mot_id, x, y, width, height, flag != 0, category, visible)
     if not boxes:
         raise ValueError(f"{path} holds no box")

@@ -164,7 +164,8 @@ def read_folder(
 def path_below(folder: StrPath, name: str, where: str, *, outside: bool = False, remedy: str = "") -> str:
     """The path of a listed file, which lies in a folder or below it: a list from elsewhere must not choose among all files of a machine.
 
-    Links within the folder are followed, as they are everywhere: whoever owns the folder made them.
+    Links within the folder are followed, as they are everywhere: whoever owns the folder made them. But not back: ``link/../a.jpg`` lies
+    beside what the link leads to. Other names with ``..`` that stay within the folder come back without it, so that no image has two names.
 
     Args:
         folder: Where a relative ``name`` starts.
@@ -174,16 +175,21 @@ def path_below(folder: StrPath, name: str, where: str, *, outside: bool = False,
         remedy: Besides that of moving or linking the files, for the message.
 
     Raises:
-        ValueError: It leads out of the folder, by ``..`` or as it is absolute.
+        ValueError: It leads out of the folder, by ``..`` or as it is absolute, or by ``..`` back from a link.
     """
     path = os.path.join(folder, name)  # noqa: PTH118  (MARS has 1.2 million frames, too many for Path objects)
     if outside or not (os.path.isabs(name) or ".." in name):  # noqa: PTH117
         return path
-    base = Path(folder)
-    leaves = Path(name).is_absolute() and not (Path(name).is_relative_to(base.absolute()) or Path(name).is_relative_to(base.resolve()))
-    if leaves or ".." in name.replace(os.sep, "/").split("/"):
+    bases = Path(folder).absolute(), Path(folder).resolve()
+    plain = Path(os.path.normpath(bases[0] / name))
+    base = next((base for base in bases if plain.is_relative_to(base)), None)
+    if base is None:
         raise ValueError(f"{where}: {name!r} leads out of {folder}: put the files below it, or links to them{remedy}")
-    return path
+    if ".." not in Path(name).parts:
+        return path
+    if os.path.realpath(path) != os.path.realpath(plain):
+        raise ValueError(f"{where}: {name!r} goes back by .. from a link, to where it leads: write the path of the file without ..{remedy}")
+    return os.path.join(folder, plain.relative_to(base))  # noqa: PTH118
 
 
 def require_files(paths: Iterable[str], listed_in: str) -> None:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from lightning_reid.regular_files import read_regular
 
-MOST_BYTES = 2**30
-"""Of one variable: a compressed file of some kilobytes may unfold into more than there is memory."""
+MOST_BYTES = 2**26
+"""That the compressed variables of a file unfold to: MARS has 0.4 MB, GRID 28 MB of features; a file of 64 kB may unfold to as much."""
+MOST_ELEMENTS = 2**16
+"""Within one another, of 8 bytes at least: each becomes objects of some hundred."""
 _HEADER = 128
 _ENDS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
 """Version and byte order, as the header ends."""
@@ -55,14 +57,17 @@ def read_variable(path: Path, variable: str) -> Value:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged, of another version, unfolds to more than ``MOST_BYTES``, or has no such variable; the message names it.
+        ValueError: It is damaged, of another version, unfolds to more than ``MOST_BYTES``, has more than ``MOST_ELEMENTS`` within one, or
+            has no such variable; the message names it.
     """
     content = memoryview(read_regular(path))
     try:
         order = _byte_order(content)
-        names = []
+        names, left = [], MOST_BYTES
         for element in list(_elements(content[_HEADER:], order)):
-            name, parts = _opened(_unfolded(element, order), order)
+            unfolded = _unfolded(element, order, left)
+            left -= len(unfolded[1]) if element[0] == _COMPRESSED else 0
+            name, parts = _opened(unfolded, order)
             if name == variable:
                 return _value(parts, order)
             names.append(name)
@@ -81,8 +86,11 @@ def _byte_order(content: memoryview) -> str:
 
 
 def _elements(content: memoryview, order: str) -> Iterator[Element]:
-    place = 0
+    place = number = 0
     while place < len(content):
+        number += 1
+        if number > MOST_ELEMENTS:
+            raise ValueError(f"it has more than {MOST_ELEMENTS:,} elements in one")
         if len(content) - place < 8:
             raise ValueError("it is cut short")
         kind, size = struct.unpack_from(f"{order}II", content, place)
@@ -96,14 +104,16 @@ def _elements(content: memoryview, order: str) -> Iterator[Element]:
         place += 0 if kind == _COMPRESSED else -place % 8
 
 
-def _unfolded(element: Element, order: str) -> Element:
+def _unfolded(element: Element, order: str, most: int) -> Element:
     kind, content = element
     if kind != _COMPRESSED:
         return element
     unfolding = zlib.decompressobj()
-    unfolded = unfolding.decompress(content, MOST_BYTES)
+    unfolded = unfolding.decompress(content, most + 1)  # 0 would be no limit
+    if len(unfolded) > most:
+        raise ValueError(f"its variables unfold to more than {MOST_BYTES:,} bytes")
     if not unfolding.eof or unfolding.unused_data:
-        raise ValueError("a compressed variable is cut short, or larger than is read")
+        raise ValueError("a compressed variable is cut short")
     inner = list(_elements(memoryview(unfolded), order))
     if len(inner) != 1:
         raise ValueError("a compressed part is not one variable")

@@ -33,8 +33,8 @@ def whole_numbers(value: Value, where: str) -> npt.NDArray[np.int64]:
     if not isinstance(value, np.ndarray):
         told = value.kind if isinstance(value, Unread) else "cells or structures"
         raise ValueError(f"{where} must be a matrix of whole numbers, got {told}")
-    exact = np.abs(value) < _LARGEST_EXACT if value.dtype.kind == "f" else value <= LARGEST  # of NaN neither this nor the next is true
-    wrong = ~(exact & (value == np.trunc(value)))
+    # of NaN neither comparison is true
+    wrong = ~((np.abs(value) < _LARGEST_EXACT) & (value == np.trunc(value))) if value.dtype.kind == "f" else value > LARGEST
     if wrong.any():
         place = tuple(int(axis[0]) for axis in np.nonzero(wrong))
         told = ", ".join(str(index + 1) for index in place)

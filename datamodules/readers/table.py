@@ -20,6 +20,11 @@ OPTIONAL_COLUMNS = ("frame", "domain")
 _IF_MEANT = "; if they are meant to lie elsewhere, say allow_paths_outside=True"
 SPLITS = ("train", "query", "gallery")
 
+MOST_CELLS = 20_000_000
+"""Of a Parquet table, in the columns that are read: MARS has 6 million; equal cells take no room in the file, and as objects gigabytes."""
+MOST_BYTES = 2**30
+"""That those columns unfold to."""
+
 Row = tuple[str, Mapping[str, Any]]
 """Where a row stands, for error messages, and its cells by column."""
 
@@ -45,7 +50,8 @@ def read_table(
         FileNotFoundError: The table or a listed image is missing.
         ImportError: Parquet is asked for without pyarrow.
         ValueError: A column is missing, a cell is not what it should be (the line is named), an image leads out of the table's
-            folder or is listed twice in one split, a needed split is empty, or a query shows nobody.
+            folder or is listed twice in one split, a needed split is empty, a query shows nobody, or Parquet holds more than
+            ``MOST_CELLS`` or ``MOST_BYTES``.
 
     Example:
         >>> from PIL import Image
@@ -116,6 +122,8 @@ def image_records(
         if split not in SPLITS:
             raise ValueError(f"{where}: the column 'split' must be one of {', '.join(SPLITS)}, got {split!r}")
         frame = -1 if row.get("frame") in (None, "") else whole_number("frame", where, row["frame"])
+        if frame < -1:
+            raise ValueError(f"{where}: the column 'frame' must be at least 0, or -1 or empty where there is none, got {frame}")
         place = path_below(table.parent, image, where, outside=outside, remedy=_IF_MEANT)
         told = domain if row.get("domain") in (None, "") else id_text("domain", where, row["domain"])
         records.append((where, split, ImageRecord(place, pid, camid, told, frame)))
@@ -137,7 +145,7 @@ def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
 
 
 def _csv_rows(table: Path) -> Iterator[Row]:
-    rows = read_cells(table)
+    rows = read_cells(table, columns=REQUIRED_COLUMNS)
     names = heading_of(table, next(rows, (0, []))[1], REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
     for line, cells in rows:
         where = f"{table}, line {line}"
@@ -158,6 +166,7 @@ def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
     heading_of(table, names, (*REQUIRED_COLUMNS,), (*OPTIONAL_COLUMNS, *more_columns))
     columns = [name for name in names if name.strip().lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
+    _require_bounded(table, file.metadata, columns)
     for column in columns:
         kind = file.schema_arrow.field(column).type
         if types.is_temporal(kind.value_type if types.is_dictionary(kind) else kind):
@@ -168,3 +177,16 @@ def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
     for number, row in enumerate(rows, start=1):
         yield f"{table}, row {number}", {name.strip().lower(): value for name, value in row.items()}
+
+
+def _require_bounded(table: Path, told: Any, columns: Sequence[str]) -> None:
+    """Check by the metadata of a Parquet file how much there is to read, before it is read."""
+    cells = told.num_rows * len(columns)
+    groups = [told.row_group(place) for place in range(told.num_row_groups)]
+    parts = [group.column(place) for group in groups for place in range(group.num_columns)]
+    size = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
+    if cells > MOST_CELLS or size > MOST_BYTES:
+        raise ValueError(
+            f"{table} has {cells:,} cells and {size:,} bytes in the columns {', '.join(columns)}, of which up to {MOST_CELLS:,} cells and"
+            f" {MOST_BYTES:,} bytes are read: split it, or give CSV"
+        )

@@ -56,7 +56,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
 
 
-def read_cells(path: Path, separator: str | None = None, comment: str | None = None) -> Iterator[tuple[int, list[str]]]:
+def read_cells(
+    path: Path, separator: str | None = None, comment: str | None = None, columns: Sequence[str] = ()
+) -> Iterator[tuple[int, list[str]]]:
     """Number of the line, from 1, and the cells, without spaces around them, of every row of a CSV file; blank lines are passed over.
 
     Args:
@@ -64,6 +66,7 @@ def read_cells(path: Path, separator: str | None = None, comment: str | None = N
         separator: Of cells; ``None`` takes the one of ``SEPARATORS`` that the first line holds most often. A first line ``sep=;``, as
             Excel has it, tells it too, and is no row.
         comment: Lines that begin so are passed over as blank ones are; ``None``: there are none.
+        columns: Names that the first line must hold, lower case: a separator that parts them goes before one that is there more often.
 
     Raises:
         OSError: See ``read_text``.
@@ -76,7 +79,8 @@ def read_cells(path: Path, separator: str | None = None, comment: str | None = N
     if comment is not None:
         lines = ["\n" if line.startswith(comment) else line for line in lines]
     if separator is None:
-        separator = max(SEPARATORS, key=next((line for line in lines if line.strip()), "").count)
+        heading = next((line for line in lines if line.strip()), "")
+        separator = max(SEPARATORS, key=lambda mark: ({*columns} <= _names(heading, mark), heading.count(mark)))
     rows = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         for row in rows:
@@ -86,6 +90,10 @@ def read_cells(path: Path, separator: str | None = None, comment: str | None = N
         raise ValueError(
             f"{path}, line {rows.line_num}: this is no row of cells ({error}); is a quote missing, or one too many?"
         ) from error
+
+
+def _names(heading: str, separator: str) -> set[str]:
+    return {cell.strip(' \t\r\n"').lower() for cell in heading.split(separator)}
 
 
 def heading_of(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ among the metadata is that of the others. So a read looks at the frames that it 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
+from lightning_reid.arguments import LARGEST_SIDE
 from lightning_reid.checksums import CHECKSUM, checksum
 from lightning_reid.files import write_atomically
 
@@ -51,7 +52,7 @@ def write_packed_tracklet(
 
     Args:
         path: Where to; its folder is made if need be.
-        frames: ``[F, 3, H, W]`` uint8 RGB, F at least 1.
+        frames: ``[F, 3, H, W]`` uint8 RGB, F at least 1, H and W up to 4,096.
         pictures: ``[F, 4]`` int32 ``x0, y0, x1, y1``, ends excluded: which pixels are picture, the others are padding; ``None`` where
             all are.
         encoding: ``"raw"`` or ``"jpeg"``.
@@ -72,6 +73,8 @@ def write_packed_tracklet(
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
         raise ValueError(f"{path}: need frames [F, 3, H, W] uint8 with at least one frame, got {tuple(frames.shape)} {frames.dtype}")
+    if max(frames.shape[2:]) > LARGEST_SIDE:
+        raise ValueError(f"{path}: frames may have sides of up to {LARGEST_SIDE:,} pixels, got {tuple(frames.shape)}")
     if encoding not in get_args(Encoding):
         raise ValueError(f"{path}: encoding must be one of {', '.join(get_args(Encoding))}, got {encoding!r}")
     taken = [name for name in metadata or () if name in (*OWN_METADATA, CHECKSUM)]
@@ -122,15 +125,24 @@ def _checked_pictures(path: Path, pictures: Tensor | None, num_frames: int, heig
         return np.tile(np.array([0, 0, width, height], dtype=np.int32), (num_frames, 1))
     if pictures.dtype != torch.int32 or tuple(pictures.shape) != (num_frames, 4):
         raise ValueError(f"{path}: need pictures [{num_frames}, 4] int32, got {tuple(pictures.shape)} {pictures.dtype}")
-    x0, y0, x1, y1 = pictures.unbind(1)
-    bad = ~((x0 >= 0) & (x0 < x1) & (x1 <= width) & (y0 >= 0) & (y0 < y1) & (y1 <= height))
-    if bad.any():
-        first = int(bad.int().argmax())
-        raise ValueError(
-            f"{path}, frame {first}: need a picture 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height}, got {pictures[first].tolist()}"
-        )
     boxes: npt.NDArray[np.int32] = pictures.cpu().numpy()
+    require_pictures(path, boxes, range(num_frames), height, width)
     return boxes
+
+
+def require_pictures(path: Path, pictures: npt.NDArray[np.int32], frames: Sequence[int], height: int, width: int, way_on: str = "") -> None:
+    """Check picture boxes ``[T, 4]`` of the frames of these T numbers.
+
+    Raises:
+        ValueError: One is empty or reaches out of its frame; the message names the frame, and ends with ``way_on``.
+    """
+    x0, y0, x1, y1 = pictures.T
+    bad = np.flatnonzero(~((x0 >= 0) & (x0 < x1) & (x1 <= width) & (y0 >= 0) & (y0 < y1) & (y1 <= height)))
+    if len(bad):
+        raise ValueError(
+            f"{path}, frame {frames[bad[0]]}: need a picture 0 <= x0 < x1 <= {width} and 0 <= y0 < y1 <= {height},"
+            f" got {pictures[bad[0]].tolist()}{way_on}"
+        )
 
 
 def frame_checksum(frame: Pixels, picture: npt.NDArray[np.int32]) -> int:

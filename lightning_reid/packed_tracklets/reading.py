@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,8 +16,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lightning_reid.arguments import LARGEST_SIDE, shown
 from lightning_reid.checksums import CHECKSUM, checksum
-from lightning_reid.packed_tracklets.format import OWN_METADATA, SUMS, Encoding, Pixels, frame_checksum
+from lightning_reid.claimed_size import jpeg_head
+from lightning_reid.packed_tracklets.format import OWN_METADATA, SUMS, Encoding, Pixels, frame_checksum, require_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class PackedTracklet:
         pictures = self._stored(file, "pictures", "I32", (self.num_frames, 4))[:][distinct]
         stored = self._raw_frames(file, distinct) if self.encoding == "raw" else self._jpeg_files(file, distinct)
         self._check_sums(file, distinct, list(stored), pictures)
+        require_pictures(self.path, pictures, distinct.tolist(), *self.image_size, f". {_WAY_ON}")
         frames = stored if isinstance(stored, np.ndarray) else self._decoded(distinct, stored)
         if len(places) == len(distinct) and (places[1:] > places[:-1]).all():
             return torch.from_numpy(frames), torch.from_numpy(pictures)
@@ -116,8 +120,9 @@ class PackedTracklet:
     def _decoded(self, indices: npt.NDArray[np.int64], files: Sequence[Pixels]) -> Pixels:
         frames = np.empty((len(indices), 3, *self.image_size), dtype=np.uint8)
         for place, (index, file) in enumerate(zip(indices.tolist(), files, strict=True)):
-            try:
-                image = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB)
+            claimed, _ = jpeg_head(file.tobytes())
+            try:  # a decoder makes as many pixels as a head claims
+                image = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB) if claimed == self.image_size[::-1] else None
             except cv2.error as error:
                 raise self._damaged(f"frame {index} does not decode") from error
             if image is None or image.shape[:2] != self.image_size:
@@ -149,8 +154,9 @@ class PackedTracklet:
             raise ValueError(f"{self.path} is no packed tracklet: its metadata lack {', '.join(missing)}. {_WAY_ON}")
         if (CHECKSUM in told) != (SUMS in file.keys()) or told.get(CHECKSUM, checksum(told)) != checksum(told):  # noqa: SIM118
             raise self._damaged("the checksum of its metadata is wrong")
-        if told["encoding"] not in get_args(Encoding) or not (told["height"].isdecimal() and told["width"].isdecimal()):
-            raise self._damaged(f"it tells of {told['encoding']!r} of {told['height']!r} x {told['width']!r} pixels")
+        if told["encoding"] not in get_args(Encoding) or not all(_is_side(told[name]) for name in ("height", "width")):
+            encoding, height, width = (shown(told[name]) for name in OWN_METADATA)
+            raise self._damaged(f"it tells of {encoding} of {height} x {width} pixels, and a side has 1 to {LARGEST_SIDE:,}")
         if CHECKSUM not in told:
             _tell_of_no_checksums(self.path.parent)
         return told
@@ -163,6 +169,10 @@ class PackedTracklet:
             return safe_open(self.path, "numpy")
         except SafetensorError as error:
             raise self._damaged(str(error)) from error
+
+
+def _is_side(told: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", told) is not None and 1 <= int(told) <= LARGEST_SIDE
 
 
 @cache

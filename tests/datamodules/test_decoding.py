@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_reid import claimed_size
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.records import ImageRecord
@@ -102,6 +103,28 @@ def test_a_jpeg_whose_head_claims_more_than_it_holds_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(CorruptImageError, match=r"a.jpg has 16384x16384 pixels"):
         load_image(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize("inserted", [b"\0\0", b"\xff\0\x10\0"], ids=["zeros", "an escaped zero"])
+def test_a_jpeg_whose_size_is_hidden_behind_what_a_decoder_passes_over_is_refused(tmp_path, inserted):
+    content = bytearray(jpeg())
+    place = content.index(b"\xff\xc0")
+    content[place + 5 : place + 9] = struct.pack(">HH", 14_000, 14_000)
+    (tmp_path / "a.jpg").write_bytes(content[:place] + inserted + content[place:])
+    with pytest.raises(CorruptImageError, match=r"a.jpg: the head of the JPEG is damaged before its size. Restore the file, or leave it"):
+        load_image(str(tmp_path / "a.jpg"))
+
+
+DDS = b"DDS " + struct.pack("<5I", 124, 0x1007, 64, 32, 0) + bytes(52) + struct.pack("<II", 32, 0x800000) + bytes(100)
+
+
+def test_a_head_that_only_pillow_knows_or_that_it_stumbles_over_is_that_of_no_image(tmp_path, monkeypatch):
+    (tmp_path / "dds.jpg").write_bytes(DDS)
+    with pytest.raises(CorruptImageError, match=r"dds.jpg: no image that OpenCV knows"):
+        load_image(str(tmp_path / "dds.jpg"))
+    monkeypatch.setattr(claimed_size, "_DECODED", ("DDS",))
+    with pytest.raises(CorruptImageError, match=r"dds.jpg: its head cannot be read \(NotImplementedError: Unknown pixel format flags"):
+        load_image(str(tmp_path / "dds.jpg"))
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from lightning_reid.datamodules.readers import matlab_file
 from lightning_reid.datamodules.readers.matlab_file import Unread, read_variable
 from lightning_reid.datamodules.readers.matlab_variable import read_integers
 
@@ -115,12 +115,32 @@ def test_a_file_that_is_not_whole_is_named_with_the_way_on(tmp_path, content, me
         read_integers(written(tmp_path, content), "told")
 
 
-def test_a_variable_that_unfolds_to_more_than_is_read_is_refused(tmp_path, monkeypatch):
-    path = written(tmp_path, matlab(np.zeros((1000, 4)), do_compression=True))
-    assert read_integers(path, "told").shape == (1000, 4)
-    monkeypatch.setattr(matlab_file, "MOST_BYTES", 30_000)
-    with pytest.raises(ValueError, match=r"a.mat is no whole MATLAB file .* cut short, or larger than is read"):
-        read_integers(path, "told")
+def bomb(*sizes: int) -> bytes:
+    """A file of compressed variables, each of so many bytes, zeros."""
+    content = matlab(ROWS)[:128]
+    for size in sizes:
+        parts = (6, struct.pack("<II", 6, 0)), (5, struct.pack("<ii", size // 8, 1)), (1, b"told"), (9, bytes(size))
+        compressed = zlib.compress(element("<", 14, b"".join(element("<", *part) for part in parts)), level=1)
+        content += struct.pack("<II", 15, len(compressed)) + compressed
+    return content
+
+
+@pytest.mark.parametrize("sizes", [(2**26,), (2**25, 2**25)], ids=["one variable", "together"])
+def test_a_file_that_unfolds_to_more_than_any_set_needs_is_refused(tmp_path, sizes):
+    path = written(tmp_path, bomb(*sizes))
+    assert path.stat().st_size < 400_000
+    with pytest.raises(ValueError, match=r"a.mat is no whole MATLAB file .*its variables unfold to more than 67,108,864 bytes\); fetch"):
+        read_integers(path, "missing")
+
+
+def test_the_features_beside_a_list_may_be_as_large_as_those_of_grid(tmp_path):
+    path = written(tmp_path, bomb(1275 * 2784 * 8))
+    assert read_integers(path, "told").shape == (1275 * 2784, 1)
+
+
+def test_a_file_of_more_parts_than_there_is_memory_for_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a.mat is no whole MATLAB file .*it has more than 65,536 elements in one\); fetch"):
+        read_variable(written(tmp_path, matlab(ROWS)[:128] + struct.pack("<II", 14, 0) * (2**16 + 1)), "told")
 
 
 def nested(depth: int) -> bytes:

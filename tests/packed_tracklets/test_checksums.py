@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import struct
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from lightning_reid.checksums import CHECKSUM, checksum
 from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
-from lightning_reid.packed_tracklets.format import encoded_jpeg
+from lightning_reid.packed_tracklets.format import encoded_jpeg, frame_checksum
 
 FRAMES = torch.randint(0, 256, (5, 3, 16, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 BOXES = torch.tensor([[frame, 0, 8, 16] for frame in range(5)], dtype=torch.int32)
@@ -94,3 +98,40 @@ def test_offsets_that_are_none_are_named_where_no_checksum_tells(tmp_path, offse
     save_file(tensors, path, {"encoding": "jpeg", "height": "16", "width": "8"})
     with pytest.raises(ValueError, match=r"walk\.safetensors is no whole packed tracklet: its offsets are not those of its JPEG files"):
         PackedTracklet(path).read([1])
+
+
+def repacked(path, **changes) -> PackedTracklet:
+    """A file whose checksums are right, as whoever makes a file can make them."""
+    tensors, told = load_file(path) | changes.pop("tensors", {}), {"encoding": PackedTracklet(path).encoding, "height": "16", "width": "8"}
+    told |= changes
+    frames = [tensors["jpeg"]] if "jpeg" in tensors else list(tensors["frames"])
+    tensors["checksums"] = np.array([frame_checksum(*pair) for pair in zip(frames, tensors["pictures"], strict=False)], dtype=np.uint32)
+    save_file(tensors, path, told | {CHECKSUM: checksum(told)})
+    return PackedTracklet(path)
+
+
+@pytest.mark.parametrize("side", ["0", "4097", "9" * 5000, "\u0661\u0666", "-16", ""], ids=["0", "4097", "long", "arabic", "minus", "none"])
+def test_a_size_that_no_writer_tells_is_named(packed, side):
+    with pytest.raises(ValueError, match=r"walk\.safetensors is no whole .*: it tells of .*, and a side has 1 to 4,096\. Delete"):
+        repacked(packed, height=side).read([0])
+
+
+@pytest.mark.parametrize("box", [[-5, 0, 8, 16], [0, 0, 9, 16], [4, 0, 4, 16], [0, 9, 8, 10**9]])
+def test_a_box_that_the_writer_refuses_is_refused_when_it_is_read(tmp_path, box):
+    write_packed_tracklet(tmp_path / "walk.safetensors", FRAMES, BOXES)
+    boxes = BOXES.numpy().copy()
+    boxes[3] = box
+    tracklet = repacked(tmp_path / "walk.safetensors", tensors={"pictures": boxes})
+    with pytest.raises(ValueError, match=r"walk\.safetensors, frame 3: need a picture 0 <= x0 < x1 <= 8 .*, got \[.*\]\. Delete the file"):
+        tracklet.read([4, 3])
+
+
+def test_a_jpeg_that_claims_another_size_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    write_packed_tracklet(tmp_path / "walk.safetensors", FRAMES[:1], encoding="jpeg")
+    content = load_file(tmp_path / "walk.safetensors")["jpeg"]
+    place = content.tobytes().index(b"\xff\xc0")
+    content[place + 5 : place + 9] = np.frombuffer(struct.pack(">HH", 14_000, 14_000), np.uint8)
+    tracklet = repacked(tmp_path / "walk.safetensors", tensors={"jpeg": content})
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"walk\.safetensors: frame 0 is no JPEG of \(16, 8\) pixels\. Delete the file"):
+        tracklet.read([0])

@@ -93,6 +93,7 @@ def test_a_picture_box_outside_the_frame_or_without_area_is_named(tmp_path, box)
         (FRAMES[:0], {}, "at least one frame"),
         (FRAMES.float(), {}, r"uint8 .* got \(7, 3, 16, 8\) torch.float32"),
         (FRAMES[:, :1], {}, r"\[F, 3, H, W\]"),
+        (torch.zeros(1, 3, 1, 4097, dtype=torch.uint8), {}, r"sides of up to 4,096 pixels, got \(1, 3, 1, 4097\)"),
         (FRAMES, {"encoding": "png"}, "encoding must be one of raw, jpeg, got 'png'"),
         (FRAMES, {"metadata": {"height": "9"}}, "metadata height are written by the format itself"),
         (FRAMES, {"pictures": torch.zeros(6, 4, dtype=torch.int32)}, r"pictures \[7, 4\] int32, got \(6, 4\)"),

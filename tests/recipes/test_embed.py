@@ -111,11 +111,16 @@ def test_an_image_size_is_taken_as_people_write_it(size):
     assert build_parser().parse_args(["--image_size", size]).image_size == (32, 16)
 
 
-@pytest.mark.parametrize("size", ["32", "32x", "0x16", "3x-4", "32x16x3", "x", "a x b", "1.5x2", "1e3x2", ""])
+@pytest.mark.parametrize(
+    "size",
+    ["32", "32x", "0x16", "3x-4", "32x16x3", "x", "a x b", "1.5x2", "1e3x2", "", "1x1", "999999x99999", "9999999999x2", "\u0661\u0666x16"],
+)
 def test_a_size_that_is_none_is_named(size, capsys):
     with pytest.raises(SystemExit):
         build_parser().parse_args(["--image_size", size])
-    assert f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {size}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {size}: " in told
+    assert "image_size must be height and width from 1 to 4,096 pixels, not both 1" in told
 
 
 def test_a_lightning_checkpoint_of_a_fit_is_taken_with_its_image_size(market_folder, tmp_path, capsys):

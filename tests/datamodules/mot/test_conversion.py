@@ -304,6 +304,10 @@ def test_an_option_out_of_range_is_an_error_that_names_it(sequence, tmp_path, op
         ("1,9.7,0,0,1,1,1,-1,-1,-1\n", "line 73: the column 'id' must be a whole number, got '9.7'"),
         ("1,1e30,0,0,1,1,1,-1,-1,-1\n", "line 73: the column 'id' must be a whole number, got '1e30'"),
         ("1,9,0,0,1,1e400,1,-1,-1,-1\n", "line 73: expected finite numbers"),
+        ("1,9,0,0,-50,1,1,-1,-1,-1\n", r"line 73: the column 'width' must be a number in \[0, 1e\+09\], got -50"),
+        ("1,9,0,0,1,-0.5,1,-1,-1,-1\n", r"line 73: the column 'height' must be a number in \[0, 1e\+09\], got -0.5"),
+        ("1,9,0,0,1e300,1,1,-1,-1,-1\n", r"line 73: the column 'width' must be a number in \[0, 1e\+09\], got 1e\+300"),
+        ("1,9,-1e10,0,1,1,1,-1,-1,-1\n", r"line 73: the column 'x' must be a number in \[-1e\+09, 1e\+09\], got -1"),
         ("1,1_0,0,0,1,1,1,-1,-1,-1\n", "line 73: expected frame,id"),
         ("1,1,0,0,1,1,1,-1,-1,-1\n", "line 73: track 1 has a second box in frame 1"),
     ],
@@ -312,6 +316,13 @@ def test_an_annotation_row_that_does_not_parse_is_named_by_its_line(sequence, ro
     annotate(sequence / "gt" / "gt.txt", rows=row)
     with pytest.raises(ValueError, match=message):
         read_annotation(sequence / "gt" / "gt.txt")
+
+
+@pytest.mark.parametrize("visibility", ["55", "-1"])
+def test_a_visible_share_that_is_none_is_named_by_its_line(tmp_path, visibility):
+    (tmp_path / "gt.txt").write_text(f"1,1,0,0,9,9,1,1,1\n1,2,0,0,9,9,1,1,{visibility}\n")
+    with pytest.raises(ValueError, match=rf"gt.txt, line 2: the column 'visibility' must be a number in \[0, 1\], got {visibility}"):
+        read_annotation(tmp_path / "gt.txt")
 
 
 def test_a_sequence_that_lacks_a_part_or_has_one_too_many_is_named(sequence, video, tmp_path):
