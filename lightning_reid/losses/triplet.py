@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 
 TripletForm = Literal["anchor", "triple"]
@@ -165,6 +165,7 @@ def masked_weighted_triplet_loss(
         tensor(1.5000)
     """
     require_choice("form", form, TRIPLET_FORMS)
+    require_switch("detach_weights", detach_weights)
     rows = embeddings if anchors is None else embeddings[anchors]
     _check_masks(positives, negatives, (len(rows), len(embeddings)))
     positives, negatives, groups = _within_groups(positives, negatives, anchors, group_size)
