@@ -182,6 +182,15 @@ def masked_weighted_triplet_loss(
     return _mean_over_groups(losses, valid, groups)
 
 
+def has_triplets(labels: Tensor) -> bool:
+    """Whether any of ``labels [B]`` has a positive and a negative among the others; without, every loss here is 0.
+
+    Waits for the device.
+    """
+    positives, negatives = _label_masks(labels[:, None], labels)
+    return bool((positives.any(1) & negatives.any(1)).any())
+
+
 def _weighted(distances: Tensor, mask: Tensor, sign: int, detach_weights: bool) -> Tensor:
     """``w * d`` with ``w = softmax(sign * d)`` over the marked entries of each row, 0 elsewhere; rows without any are 0."""
     # The most negative finite number, not -inf: a row without any mark would turn into NaN, and so would its gradient.
