@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import sized_len
-from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from typing_extensions import override
@@ -41,6 +41,8 @@ from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.told_tensors import check_fitting
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
+
+logger = logging.getLogger(__name__)
 
 OptimizerName = Literal["sgd", "adam"]
 OF_LIGHTNING = {"map_location", "hparams_file", "strict", "weights_only"}
@@ -280,7 +282,9 @@ class ReIDModule(pl.LightningModule, ABC):
 
     def _log_scores(self, stage: str) -> None:
         if self._evaluates_in_part(stage):
-            rank_zero_warn(f"{stage}/ scores are left out: a part of the queries or of the gallery says nothing (limit_{stage}_batches)")
+            # no warning of Python, which is shown once a process: the second evaluation would be left out without a word
+            told = "%s/ scores are left out: a part of the queries or of the gallery says nothing (limit_%s_batches, fast_dev_run)"
+            logger.log(logging.WARNING if self.trainer.is_global_zero else logging.DEBUG, told, stage, stage)
         elif not self.trainer.sanity_checking:
             self.log_dict({f"{stage}/{name}": value for name, value in self.retrieval.compute().items()}, prog_bar=True)
             self.last_scores = self.retrieval.scores()
