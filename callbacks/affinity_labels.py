@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.search_picture import draw_search
@@ -96,6 +96,7 @@ class AffinityPseudoLabels(TargetClustering):
         require_count("neighbors", neighbors, optional=True)
         self.preference, self.labels, self.soft_distance, self.temperature = preference, labels, soft_distance, temperature
         self.damping, self.max_iter, self.unconverged = damping, max_iter, unconverged
+        require_path("picture", picture, optional=True)
         self.neighbors, self.picture = neighbors, None if picture is None else Path(picture)
         self.needs_labeled = preference == "guided"
         self._probes: list[tuple[Probe, AffinityPropagation]] = []

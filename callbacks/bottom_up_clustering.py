@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count, require_number
+from lightning_reid.arguments import require_count, require_number, require_switch
 from lightning_reid.callbacks.embedding_pass import target_data
 from lightning_reid.callbacks.target_clustering import FoundClusters, TargetClustering
 from lightning_reid.clustering import dbscan, jaccard_distance, merge_closest_clusters
@@ -81,6 +81,7 @@ class BottomUpClustering(TargetClustering):
         require_number("eps", eps, above=0, below=1)
         require_count("min_samples", min_samples)
         require_neighborhood(k1, k2)
+        require_switch("merge_at_start", merge_at_start)
         self.initial_epochs, self.merge_share, self.num_merges = initial_epochs, merge_share, num_merges
         self.size_penalty, self.merge_at_start = size_penalty, merge_at_start
         self.profile_steps, self.eps, self.min_samples, self.k1, self.k2 = profile_steps, eps, min_samples, k1, k2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number, shown
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch, shown
 from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
 from lightning_reid.networks.channels.groups import ChannelGroup
 from lightning_reid.networks.channels.latency import measure_latencies, network_latency
@@ -85,6 +85,7 @@ class CAIEPruning(FilterPruning):
         require_number("min_channel_ratio", min_channel_ratio, above=0, below=1)
         require_choice("importance", importance, get_args(Importance))
         require_choice("coupled", coupled, get_args(CoupledImpact))
+        require_switch("keep_momentum", keep_momentum)
         self.constraints = dict(constraints)
         self.filters_per_step, self.batches_per_step, self.min_channel_ratio = filters_per_step, batches_per_step, min_channel_ratio
         self.importance, self.coupled = importance, coupled

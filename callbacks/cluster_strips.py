@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count, require_seed
+from lightning_reid.arguments import require_count, require_path, require_seed
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, crops_of, draw_crop_sheet
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
@@ -53,6 +53,7 @@ class ClusterStripLogger(pl.Callback):
         require_count("num_clusters", num_clusters)
         require_count("max_images", max_images, low=2)
         require_seed("seed", seed)
+        require_path("path", path)
         self.path, self.num_clusters, self.max_images, self.seed = Path(path), num_clusters, max_images, seed
         self.strips: list[dict[str, Any]] = []
         self._seen_iteration = -1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_text
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.networks.channels.prunable import prunable_layer
@@ -69,6 +69,7 @@ class CPOPruning(FilterPruning):
         require_choice("search", search, get_args(SearchName))
         require_number("expected_drop", expected_drop, low=0)
         require_count("retrain_epochs", retrain_epochs)
+        require_text("metric", metric)
         require_number("reference", reference, optional=True)
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
         self.reference, self.ignored = reference, tuple(ignored)

@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count, require_seed
+from lightning_reid.arguments import require_count, require_path, require_seed
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import StateRefinement
@@ -55,6 +55,7 @@ class EmbeddingProjector(pl.Callback):
         require_count("num_clusters", num_clusters)
         require_count("max_points", max_points, low=3)
         require_seed("seed", seed)
+        require_path("path", path)
         self.path, self.every_n_iterations, self.num_clusters, self.max_points, self.seed = (
             Path(path),
             every_n_iterations,

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.arguments import require_switch, require_text
 from lightning_reid.networks import ChannelPlan
 from lightning_reid.networks.channels.costs import ChannelCosts
 from lightning_reid.networks.channels.groups import find_channel_groups
@@ -46,6 +47,8 @@ class FilterPruning(pl.Callback, ABC):
     """
 
     def __init__(self, *, stop: bool = True, network: str = "network") -> None:
+        require_switch("stop", stop)
+        require_text("network", network)
         self.stop, self.network = stop, network
         self.history: list[dict[str, Any]] = []
         self.done = False

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count, require_number
+from lightning_reid.arguments import require_count, require_number, require_path
 from lightning_reid.callbacks.embedding_pass import require_before
 from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity, StateRefinement
@@ -66,6 +66,7 @@ class ProgressiveSelection(StateRefinement):
         super().__init__()
         require_number("step", step, low=0)
         require_count("num_bins", num_bins, low=2)
+        require_path("picture", picture, optional=True)
         self.step, self.num_bins, self.picture = step, num_bins, None if picture is None else Path(picture)
         self.threshold: DistanceThreshold | None = None
 

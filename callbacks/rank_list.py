@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count
+from lightning_reid.arguments import require_count, require_path
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, RIGHT, WRONG, FramedCrop, crops_of, draw_crop_sheet
 from lightning_reid.callbacks.evaluation_rows import EmbeddedRecords, EvaluationRows
 from lightning_reid.callbacks.pictures import log_picture
@@ -54,6 +54,7 @@ class RankListLogger(EvaluationRows):
         require_count("num_queries", num_queries)
         require_count("top", top)
         super().__init__()
+        require_path("path", path)
         self.path, self.num_queries, self.top = Path(path), num_queries, top
 
     @override

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytorch_lightning as pl
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path
 from lightning_reid.callbacks.across_ranks import from_all_ranks, once_for_all_ranks
 from lightning_reid.callbacks.crop_embedding import module_embedder, network_embedder
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
@@ -105,6 +105,8 @@ class RedetectAndLink(pl.Callback):
         require_number("padding", padding, low=0, high=MOST_PADDING)
         require_count("batch_size", batch_size)
         require_choice("encoding", encoding, get_args(Encoding))
+        require_path("cache", cache)
+        require_path("picture", picture, optional=True)
         self.cache, self.every_n_epochs, self.picture = Path(cache), every_n_epochs, None if picture is None else Path(picture)
         self.detector, self.alpha, self.padding, self.encoding, self.batch_size = detector, alpha, padding, encoding, batch_size
         if isinstance(extractor, EmbeddingNetwork):

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count, require_number, require_seed
+from lightning_reid.arguments import require_count, require_number, require_seed, require_switch
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
 from lightning_reid.callbacks.embedding_pass import require_before, target_data
 from lightning_reid.callbacks.target_clustering import TargetClustering
@@ -173,6 +173,7 @@ class InterCameraMining(StateRefinement):
     def __init__(self, k: int = 10, with_noise: bool = False) -> None:
         super().__init__()
         require_count("k", k)
+        require_switch("with_noise", with_noise)
         self.k, self.with_noise = k, with_noise
 
     @override

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count
+from lightning_reid.arguments import require_count, require_path
 from lightning_reid.clustering.pair_masks import inter_camera_masks
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.images import collate_parts
@@ -79,6 +79,8 @@ class CrossDomainDataModule(TargetImagesDataModule):
         allow_paths_outside: bool = False,
     ) -> None:
         require_count("source_p", source_p)
+        require_path("source", source)
+        require_path("target", target)
         shared: dict[str, Any] = dict(
             root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
         )

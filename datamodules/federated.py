@@ -10,7 +10,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from lightning_reid.arguments import require_choice, require_count, require_number, require_seed
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_seed, require_switch, shown
 from lightning_reid.datamodules.catalog import prepare_dataset
 from lightning_reid.datamodules.client_splits import ClientSplit, hold_out, split_clients, split_table
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
@@ -66,13 +66,15 @@ class FederatedData:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if not datasets:
-            raise ValueError("a federation needs a data set or more")
+        if isinstance(datasets, str) or not isinstance(datasets, Sequence) or not datasets:
+            raise ValueError(f"a federation needs a data set or more: datasets must be a list of them, got {shown(datasets)}")
         require_choice("split", split, get_args(ClientSplit))
         require_count("num_clients", num_clients, low=2, optional=True)
         require_number("concentration", concentration, above=0)
         require_number("held_out", held_out, above=0, below=1, optional=True)
         require_seed("seed", seed)
+        require_switch("unlabeled", unlabeled)
+        require_path("root", root, optional=True)
         self.datasets, self.split, self.num_clients, self.concentration = tuple(datasets), split, num_clients, concentration
         self.held_out, self.unlabeled, self.root, self.seed, self.options = held_out, unlabeled, root, seed, options
         self.clients: dict[str, ClientData] = {}

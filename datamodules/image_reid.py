@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated.people_data import of_epoch
@@ -113,6 +113,8 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         require_number("flip_probability", flip_probability, low=0, high=1)
         require_choice("unreadable", unreadable, ("error", "skip"))
         require_count("split", split, low=0)
+        require_switch("needs_test", needs_test)
+        require_switch("allow_paths_outside", allow_paths_outside)
         self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
         self.unreadable, self.needs_test, self.split = unreadable, needs_test, split
         self.allow_paths_outside = allow_paths_outside

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.arguments import checked_image_size, require_count, require_seed
+from lightning_reid.arguments import checked_image_size, require_count, require_path, require_seed
 from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
@@ -83,6 +83,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
             require_count(name, count)
         require_count("num_workers", num_workers, low=0, high=MOST_WORKERS)
         require_seed("seed", seed)
+        require_path("dataset", dataset)
+        require_path("root", root, optional=True)
         self.dataset_name, self.root, self.p, self.k = dataset, root, p, k
         self.image_size = checked_image_size("image_size", image_size)
         self.num_workers, self.eval_batch_size, self.seed = num_workers, eval_batch_size, seed

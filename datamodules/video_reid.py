@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_switch
 from lightning_reid.datamodules.catalog import SETS_WITH_SPLITS, prepare_video_dataset, read_prepared_video, video_folder
 from lightning_reid.datamodules.clips import (
     ClipChoice,
@@ -140,6 +140,11 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         require_choice("packed_encoding", packed_encoding, get_args(Encoding))
         require_choice("unreadable", unreadable, ("error", "skip"))
         require_count("split", split, low=0)
+        require_switch("needs_test", needs_test)
+        require_switch("allow_paths_outside", allow_paths_outside)
+        require_switch("sparse_tracklets", sparse_tracklets)
+        require_path("corrections", corrections, optional=True)
+        require_path("packed", packed, optional=True)
         self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
         self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
         self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)

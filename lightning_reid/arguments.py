@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
@@ -111,6 +112,36 @@ def require_choice(name: str, value: object, known: Collection[Any], *, optional
     """
     if not (isinstance(value, str) and value in known) and not (optional and value is None):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}{_or_none(optional)}, got {shown(value)}")
+
+
+def require_switch(name: str, value: object) -> None:
+    """Check an argument that is on or off: ``"no"`` would be on.
+
+    Raises:
+        ValueError: It is neither ``True`` nor ``False``.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+
+
+def require_text(name: str, value: object) -> None:
+    """Check an argument that is a word of the user's own.
+
+    Raises:
+        ValueError: It is no string.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, got {shown(value)}")
+
+
+def require_path(name: str, value: object, *, optional: bool = False) -> None:
+    """Check an argument that names a file, a folder or a data set.
+
+    Raises:
+        ValueError: It is neither a string nor a path.
+    """
+    if not isinstance(value, str | os.PathLike) and not (optional and value is None):
+        raise ValueError(f"{name} must be a string or a path{_or_none(optional)}, got {shown(value)}")
 
 
 def checked_image_size(name: str, value: Any) -> tuple[int, int]:

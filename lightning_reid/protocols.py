@@ -26,6 +26,14 @@ class LabeledData(Protocol):
 
 
 @runtime_checkable
+class IdentityBatches(Protocol):
+    """A datamodule whose training batches hold P identities with K images each."""
+
+    p: int
+    k: int
+
+
+@runtime_checkable
 class NamedPeople(LabeledData, Protocol):
     """A datamodule that says who its training identities are."""
 

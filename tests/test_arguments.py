@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -43,7 +44,9 @@ def video_network() -> VideoResNet50:
 
 
 def server(**options: Any) -> None:
-    FederationServer.__init__(object.__new__(Federation), FedPav(), {"network.weight": torch.ones(1)}, ["a"], "nowhere", **options)
+    FederationServer.__init__(
+        object.__new__(Federation), FedPav(), {"network.weight": torch.ones(1)}, ["a"], **{"output": "nowhere", **options}
+    )
 
 
 NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
@@ -58,6 +61,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
     "RedetectAndLink": lambda: {"detector": None, "extractor": embedding_network(), "cache": "nowhere"},
     "PublicAndLocalDataModule": lambda: {"local": PEOPLE, "public": PEOPLE},
     **dict.fromkeys(("NVAN", "STENVAN", "VideoResNet50", "CFAAN"), lambda: {"backbone": embedding_network().backbone}),
+    "Federation": lambda: {"strategy": FedPav(), "clients": [], "output": "nowhere"},
     "OnnxDetector": lambda: {"path": "nowhere.onnx"},
     "TorchvisionDetector": lambda: {"model": nn.Linear(1, 1)},
     "augmented_triplet_loss": lambda: {"embeddings": TWO_BY_TWO, "rows": FOUR},
@@ -78,8 +82,18 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
 }
 """What a call needs beside the argument that is tried."""
 
-RESULTS = {"ProtocolStamp", "RetrievalScores", "ChannelPlan", "Client", "LocalTraining", "Detections", "EmbeddedImages", "IdentityLosses"}
-"""Not called by users, or made of what was computed."""
+RESULTS = {
+    "FilterPruning",
+    "ProtocolStamp",
+    "RetrievalScores",
+    "ChannelPlan",
+    "Client",
+    "LocalTraining",
+    "Detections",
+    "EmbeddedImages",
+    "IdentityLosses",
+}
+"""Not called by users, whose children are tried, or made of what was computed."""
 
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "seed": (10**18,),  # any number below 2^63 is one
@@ -128,6 +142,8 @@ def arguments() -> list[tuple[str, str, Any]]:
 
 NUMBERS = [(name, argument) for name, argument, kind in arguments() if kind & {int, float}]
 WORDS = [(name, argument) for name, argument, kind in arguments() if Literal in kind and kind <= {Literal, NoneType}]
+SWITCHES = [(name, argument) for name, argument, kind in arguments() if bool in kind]
+PATHS = [(name, argument) for name, argument, kind in arguments() if kind & {str, Path} and kind <= {str, Path, NoneType}]
 SIZES = [(name, argument) for name, argument, kind in arguments() if argument == "image_size"]
 
 
@@ -147,6 +163,10 @@ def test_the_walk_finds_what_there_is():
     assert ("ReIDModule", "optimizer") in WORDS
     assert len(NUMBERS) > 120
     assert len(WORDS) > 30
+    assert ("ImageReIDDataModule", "allow_paths_outside") in SWITCHES
+    assert ("CPOPruning", "metric") in PATHS
+    assert len(SWITCHES) > 30
+    assert len(PATHS) > 25
 
 
 @pytest.mark.parametrize(("name", "argument"), NUMBERS, ids=lambda one: one)
@@ -164,6 +184,20 @@ def test_a_number_that_cannot_be_right_is_refused_at_once_by_name(name, argument
 def test_a_word_that_is_not_known_is_refused_at_once_by_name(name, argument):
     for value in ("zz", 3, ["zz"]):
         with pytest.raises(ValueError, match=rf"{argument} must be one of"):
+            call(name, argument, value)
+
+
+@pytest.mark.parametrize(("name", "argument"), SWITCHES, ids=lambda one: one)
+def test_what_is_neither_on_nor_off_is_refused_at_once_by_name(name, argument):
+    for value in ("no", "false", 1, 0, None, math.nan):
+        with pytest.raises(ValueError, match=rf"{argument} must be True or False, got"):
+            call(name, argument, value)
+
+
+@pytest.mark.parametrize(("name", "argument"), PATHS, ids=lambda one: one)
+def test_what_is_no_text_is_refused_at_once_by_name(name, argument):
+    for value in (math.nan, 3, True, b"a", ["a"]):
+        with pytest.raises(ValueError, match=rf"{argument} must be a string"):
             call(name, argument, value)
 
 

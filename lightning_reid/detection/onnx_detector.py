@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_text
 from lightning_reid.detection.detections import Detections, no_detections
 from lightning_reid.detection.digests import file_digest
 
@@ -67,6 +67,8 @@ class OnnxDetector:
         require_count("person_class", person_class, low=0)
         require_number("min_score", min_score, above=0, high=1)
         require_count("num_threads", num_threads, optional=True)
+        require_path("path", path)
+        require_text("input_name", input_name)
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no detector at {path}: expected an .onnx file")
         self.input_name, self.output_names, self.box_order = input_name, output_names, box_order

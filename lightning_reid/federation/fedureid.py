@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lightning_reid.arguments import require_number
+from lightning_reid.arguments import require_number, require_switch
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
@@ -39,6 +39,8 @@ class Personalization:
     local_share: float = 0.5
 
     def __post_init__(self) -> None:
+        for name in ("clustering", "epoch", "update"):
+            require_switch(name, getattr(self, name))
         require_number("precision", self.precision, above=0, high=1)
         require_number("local_share", self.local_share, low=0, high=1)
 

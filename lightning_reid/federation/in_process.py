@@ -8,6 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from lightning_reid.arguments import require_path, require_text
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import check_alike
 from lightning_reid.federation.client import Client
@@ -57,6 +58,8 @@ class Federation(FederationServer):
         accelerator: str = "auto",
         **options: Any,
     ) -> None:
+        require_path("output", output)
+        require_text("accelerator", accelerator)
         if not clients:
             raise ValueError("a federation needs clients")
         folder = Path(output) / "clients"

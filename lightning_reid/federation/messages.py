@@ -5,6 +5,7 @@ Nothing but what the strategy shares, a few numbers and the client's id is in a 
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -25,6 +26,7 @@ MODEL, ASKED, FIT, CLIENT, SCORES = "model", "asked", "fit", "client", "scores"
 UNMATCHED = "unmatched_queries"
 NEEDED_SCORES = ("mAP", "R1", UNMATCHED)
 MOST_SCORES = 100
+SCORE_NAME = re.compile(r"[A-Za-z0-9_./-]{1,100}")
 
 _Record = TypeVar("_Record", ArrayRecord, ConfigRecord, MetricRecord)
 _Told = TypeVar("_Told", LocalFit, LocalRound)
@@ -133,6 +135,8 @@ def read_scores_reply(message: Message, number: int, clients: Sequence[str]) -> 
 
 def _score(name: str, value: object) -> float:
     shown = reprlib.repr(name)
+    if not SCORE_NAME.fullmatch(name):
+        raise ValueError(f"the name of its score {shown} must be of 1 to 100 letters, digits and _./-")
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"its score {shown} must be a number, got {reprlib.repr(value)}")
     if name == UNMATCHED and not (0 <= value <= LARGEST_COUNT and value == int(value)):

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lightning_reid.arguments import require_count, require_number, require_seed
+from lightning_reid.arguments import require_count, require_number, require_path, require_seed, require_switch
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
@@ -116,6 +116,9 @@ class FederationServer(ABC):
         require_count("attempts", attempts)
         require_number("deadline", deadline, above=0, optional=True)
         require_seed("seed", seed)
+        require_switch("resume", resume)
+        require_switch("quiet", quiet)
+        require_path("output", output)
         self.epochs, self.deadline, self.seed = epochs, deadline, seed
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []

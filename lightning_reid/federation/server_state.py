@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from typing_extensions import Buffer
 
+from lightning_reid.arguments import require_count, shown
 from lightning_reid.checksums import CHECKSUM, checksum
 from lightning_reid.federated.averaging import NamedTensors
+from lightning_reid.federated.plausibility import LARGEST_COUNT, implausible
 from lightning_reid.federated.strategies import ServerState
 from lightning_reid.files import write_atomically
 from lightning_reid.networks.archives import require_file
@@ -22,6 +25,7 @@ from lightning_reid.networks.archives import require_file
 logger = logging.getLogger(__name__)
 
 _TOLD_BEFORE = {"strategy", "round", "clients", "federation"}
+_ROUNDS = re.compile(r"0|[1-9][0-9]{0,8}")
 _TOLD = {*_TOLD_BEFORE, "signed_up", CHECKSUM}
 
 
@@ -68,10 +72,19 @@ def read_server_state(path: Path) -> ServerState:
 def _state(about: dict[str, str], tensors: dict[str, torch.Tensor]) -> ServerState:
     clients: Any = json.loads(about["clients"])
     signed_up: Any = json.loads(about.get("signed_up", "{}"))
-    number = int(about["round"])
-    if number < 0 or not isinstance(clients, list) or not isinstance(signed_up, dict):
-        raise ValueError(f"it tells of {number} rounds and of clients {about['clients']}")
-    return ServerState(about["strategy"], number, tensors, clients, about["federation"], signed_up)
+    if not _ROUNDS.fullmatch(about["round"]):
+        raise ValueError(f"it tells of {shown(about['round'])} rounds")
+    named = isinstance(clients, list) and clients and all(isinstance(client, str) and client for client in clients)
+    if not named or len({*clients}) < len(clients):
+        raise ValueError(f"it tells of clients {shown(clients)}, expected different ids")
+    if not isinstance(signed_up, dict) or not {*signed_up} <= {*clients}:
+        raise ValueError(f"it tells that {shown(signed_up)} signed up, clients are {shown(clients)}")
+    for client, images in signed_up.items():
+        require_count(f"the images that client {shown(client)} signed up with", images, high=LARGEST_COUNT)
+    broken = implausible(tensors, tensors)
+    if not tensors or broken:
+        raise ValueError(broken or "it holds no tensors")
+    return ServerState(about["strategy"], int(about["round"]), tensors, clients, about["federation"], signed_up)
 
 
 def _contents(tensors: NamedTensors) -> Iterator[Buffer]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from lightning_reid.arguments import checked_image_size, require_choice, require_count
+from lightning_reid.arguments import checked_image_size, require_choice, require_count, require_switch
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
@@ -121,6 +121,7 @@ class EmbeddingPass:
         require_choice("device", self.device, ("auto", "cpu", "cuda"))
         require_choice("precision", self.precision, AUTOCAST)
         require_choice("unreadable", self.unreadable, ("error", "skip"))
+        require_switch("quiet", self.quiet)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
 

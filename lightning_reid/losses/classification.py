@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: floa
         smoothing: Share of the target spread evenly over all C classes, in [0, 1); 0 is plain cross-entropy.
 
     Raises:
-        ValueError: ``smoothing`` is out of range.
+        ValueError: ``smoothing`` is out of range, or, on a CPU, a label is.
 
     Example:
         >>> import torch
@@ -31,4 +32,26 @@ def label_smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: floa
         tensor(0.3975)
     """
     require_number("smoothing", smoothing, low=0, below=1)
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    try:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    except IndexError:
+        require_labels(labels, logits.shape[1])
+        raise
+
+
+def require_labels(labels: Tensor, num_classes: int) -> None:
+    """Refuse labels that a classifier has no class for, which CUDA tells by an assertion of the device, naming neither.
+
+    Waits for the device: of the first batch of an epoch, not of every one.
+
+    Raises:
+        ValueError: A label lies outside of ``0..num_classes-1``.
+    """
+    if len(labels):
+        lowest, highest = torch.stack(labels.aminmax()).tolist()
+        if lowest < 0 or highest >= num_classes:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(
+                f"pid {wrong} has no class: with num_classes={num_classes}, the pids of training batches must lie in 0..{num_classes - 1}."
+                " Number the people of your loader so, or raise num_classes"
+            )

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.losses.distances import DistanceName, pairwise_distances
 
 TripletForm = Literal["anchor", "triple"]
@@ -165,6 +165,7 @@ def masked_weighted_triplet_loss(
         tensor(1.5000)
     """
     require_choice("form", form, TRIPLET_FORMS)
+    require_switch("detach_weights", detach_weights)
     rows = embeddings if anchors is None else embeddings[anchors]
     _check_masks(positives, negatives, (len(rows), len(embeddings)))
     positives, negatives, groups = _within_groups(positives, negatives, anchors, group_size)
@@ -179,6 +180,15 @@ def masked_weighted_triplet_loss(
         penalties = _penalty(far[:, :, None] - near[:, None, :], margin)
         losses = torch.where(triples, penalties, 0).sum((1, 2))
     return _mean_over_groups(losses, valid, groups)
+
+
+def has_triplets(labels: Tensor) -> bool:
+    """Whether any of ``labels [B]`` has a positive and a negative among the others; without, every loss here is 0.
+
+    Waits for the device.
+    """
+    positives, negatives = _label_masks(labels[:, None], labels)
+    return bool((positives.any(1) & negatives.any(1)).any())
 
 
 def _weighted(distances: Tensor, mask: Tensor, sign: int, detach_weights: bool) -> Tensor:

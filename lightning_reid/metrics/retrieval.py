@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count
+from lightning_reid.arguments import require_choice, require_count, require_switch
 from lightning_reid.metrics.matching import Matching, ProtocolName, require_matches
 from lightning_reid.metrics.ranks import ranks_in_chunk
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
@@ -152,6 +152,7 @@ def check_options(metric: str, protocol: str, ap: str, max_rank: int, rerank: bo
     for name, value, known in (("metric", metric, MetricName), ("protocol", protocol, ProtocolName), ("ap", ap, AveragePrecisionRule)):
         require_choice(name, value, get_args(known))
     require_count("max_rank", max_rank)
+    require_switch("rerank", rerank)
     if rerank and metric != "cosine":
         raise ValueError(f"rerank=True compares L2-normalized embeddings: leave metric at 'cosine', got {metric!r}")
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_number
+from lightning_reid.arguments import require_choice, require_number, require_switch, require_text
 from lightning_reid.losses import distillation_loss, embedding_cosine_loss, identity_losses, relational_distance_loss
 from lightning_reid.losses.distillation import check_distillation
 from lightning_reid.modules.classifier import built
@@ -78,9 +78,11 @@ class DistilledReID(SupervisedReID):
         label_smoothing: float = 0.0,
         **options: Any,
     ) -> None:
+        require_text("student", student)
         check_distillation(temperature, alpha)
         require_choice("embeddings", embeddings, get_args(EmbeddingDistillation))
         require_number("embedding_weight", embedding_weight, above=0)
+        require_switch("remember_teacher", remember_teacher)
         if options.setdefault("backbone", student) != student:  # a checkpoint holds both
             raise ValueError(f"the network that learns is called student here: got student={student!r}, backbone={options['backbone']!r}")
         super().__init__(label_smoothing=label_smoothing, **options)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.losses import cosface_loss, model_contrastive_loss, one_vs_all_loss
 from lightning_reid.losses.distillation import softened_divergence
 from lightning_reid.modules.image_module import ImageReIDModule
@@ -112,6 +112,7 @@ class FedFRClient(ImageReIDModule):
         if not cosface_weight and not distillation:
             self.local_proxies.requires_grad_(False)
             self.public_proxies.requires_grad_(False)
+        require_switch("personal_embeddings", personal_embeddings)
         self.personal_embeddings = personal_embeddings
         self._global: tuple[EmbeddingNetwork, ...] = ()  # in tuples torch does not find them: they are no part of the state dict
         self._previous: tuple[EmbeddingNetwork, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_reid.losses.classification import require_labels
 from lightning_reid.modules.classifier import built, classifier_like, new_classifier
 from lightning_reid.modules.refusals import is_being_fitted, require_built_before_copied
 from lightning_reid.modules.reid_module import ReIDModule
@@ -33,6 +34,7 @@ class IdentityClassifier(ReIDModule):
         people: Who its classes are; ``None`` where nobody told.
     """
 
+    mines_triplets = True
     classifier: nn.Linear | None
     people: TrainedPeople | None = None
     _fitted_on: TrainedPeople | None = None
@@ -73,6 +75,12 @@ class IdentityClassifier(ReIDModule):
                 f"{type(self).__name__} has a classifier of {self.classifier.out_features} identities, and the datamodule {num_classes}:"
                 " leave num_classes out, and the datamodule tells it"
             )
+
+    @override
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if batch_idx == 0:
+            require_labels(batch["pids"], built(self.classifier, self).out_features)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -39,6 +39,8 @@ class PseudoIdentityLearning(ImageReIDModule):
         num_clusters: C of the iteration the rows stand for.
     """
 
+    mines_triplets = True
+
     def __init__(self, classifier_init: ClassifierInit = "centroid", **options: Any) -> None:
         require_choice("classifier_init", classifier_init, get_args(ClassifierInit))
         super().__init__(**options)

@@ -11,9 +11,10 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from lightning_reid.losses.triplet import has_triplets
 from lightning_reid.metrics import RetrievalMetrics
 from lightning_reid.normalization import require_normalized
-from lightning_reid.protocols import EvaluatedData
+from lightning_reid.protocols import EvaluatedData, IdentityBatches
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,40 @@ def require_several(batch: Any) -> None:
         raise ValueError(
             "a training batch holds 1 image or tracklet, and BatchNorm needs at least 2 to normalize over: raise the batch size"
             " (p, k or batch_size of the datamodule), and give a DataLoader of your own drop_last=True"
+        )
+
+
+def require_triplets(data: object, group_size: int | None) -> None:
+    """Refuse batches of P identities x K images in which no image has both a positive and a negative: the triplet loss would be 0.
+
+    Raises:
+        ValueError: P or K is 1, or no group that is mined in holds two identities.
+    """
+    if not isinstance(data, IdentityBatches):
+        return
+    if data.p < 2 or data.k < 2:
+        lack = "a negative" if data.p < 2 else "a positive"
+        raise ValueError(
+            f"batches of p={data.p} identities with k={data.k} images each hold no image with {lack}: the triplet loss would be 0"
+            " throughout. Give the datamodule p and k of 2 or more"
+        )
+    if group_size is not None and group_size <= data.k:
+        raise ValueError(
+            f"groups of bn_group={group_size} hold images of one identity only, as k={data.k} of each follow one another: the triplet loss"
+            " would be 0 throughout. Give a bn_group larger than k"
+        )
+
+
+def warn_of_no_triplets_first(batch: Any, batch_idx: int) -> None:
+    """Say it where the first batch of an epoch has no image with both a positive and a negative.
+
+    No refusal: a loader of the user's own may draw at random, and the next batch may have some.
+    """
+    if batch_idx == 0 and isinstance(batch, Mapping) and "pids" in batch and not has_triplets(batch["pids"]):
+        logger.warning(
+            "the first batch of this epoch holds %d images, none of which has both a positive and a negative: its triplet loss is 0. Draw"
+            " several images of several people for each batch",
+            len(batch["pids"]),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import sized_len
-from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from typing_extensions import override
@@ -20,7 +20,14 @@ from lightning_reid.arguments import require_choice, require_count, require_numb
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
-from lightning_reid.modules.refusals import require_normalized_first, require_scorable, require_several, require_trainable_precision
+from lightning_reid.modules.refusals import (
+    require_normalized_first,
+    require_scorable,
+    require_several,
+    require_trainable_precision,
+    require_triplets,
+    warn_of_no_triplets_first,
+)
 from lightning_reid.modules.saved_parts import check_optimizers, saved_groups
 from lightning_reid.modules.schedule import EpochFactor
 from lightning_reid.modules.step_draws import StepDraws
@@ -34,6 +41,8 @@ from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.told_tensors import check_fitting
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
+
+logger = logging.getLogger(__name__)
 
 OptimizerName = Literal["sgd", "adam"]
 OF_LIGHTNING = {"map_location", "hparams_file", "strict", "weights_only"}
@@ -54,6 +63,7 @@ class ReIDModule(pl.LightningModule, ABC):
     that overrides ``on_fit_start``, ``on_train_start``, ``on_train_batch_start`` or ``on_train_batch_end`` calls them here too.
 
     Attributes:
+        mines_triplets: Whether a training step mines triplets by ``pids``, and needs batches that hold some.
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
         channel_plan: Which channels the network kept when it was made smaller; ``None`` for one of full width.
 
@@ -83,6 +93,7 @@ class ReIDModule(pl.LightningModule, ABC):
         torch.Size([2, 16])
     """
 
+    mines_triplets: ClassVar[bool] = False
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     _seed_before: int | None = None
     _saved_groups: list[list[dict[str, Any]]] | None = None
@@ -129,10 +140,12 @@ class ReIDModule(pl.LightningModule, ABC):
         and in the precision of the Trainer, and the same seed would give other weights on each.
 
         Raises:
-            ValueError: The Trainer's precision, or the labels that scores are taken by.
+            ValueError: The Trainer's precision, batches without a triplet, or the labels that scores are taken by.
         """
         if stage == "fit":
             require_trainable_precision(self.trainer)
+            if self.mines_triplets:
+                require_triplets(getattr(self.trainer, "datamodule", None), self.hparams.get("bn_group"))
         require_scorable(self.trainer, stage, self.retrieval)
         self.configure_model()
 
@@ -233,6 +246,8 @@ class ReIDModule(pl.LightningModule, ABC):
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         require_several(batch)
         require_normalized_first(batch, batch_idx)
+        if self.mines_triplets:
+            warn_of_no_triplets_first(batch, batch_idx)
         self._draws.begin(self.device, self._seed, self.current_epoch, batch_idx, self.global_rank)
 
     @override
@@ -267,7 +282,9 @@ class ReIDModule(pl.LightningModule, ABC):
 
     def _log_scores(self, stage: str) -> None:
         if self._evaluates_in_part(stage):
-            rank_zero_warn(f"{stage}/ scores are left out: a part of the queries or of the gallery says nothing (limit_{stage}_batches)")
+            # no warning of Python, which is shown once a process: the second evaluation would be left out without a word
+            told = "%s/ scores are left out: a part of the queries or of the gallery says nothing (limit_%s_batches, fast_dev_run)"
+            logger.log(logging.WARNING if self.trainer.is_global_zero else logging.DEBUG, told, stage, stage)
         elif not self.trainer.sanity_checking:
             self.log_dict({f"{stage}/{name}": value for name, value in self.retrieval.compute().items()}, prog_bar=True)
             self.last_scores = self.retrieval.scores()

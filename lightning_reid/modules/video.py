@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_switch
 from lightning_reid.losses import identity_losses
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
@@ -93,6 +93,8 @@ class VideoReID(IdentityClassifier):
         require_number("margin", margin, low=0, optional=True)
         require_number("label_smoothing", label_smoothing, low=0, below=1)
         require_count("clips_per_pass", clips_per_pass)
+        require_switch("pretrained", pretrained)
+        require_path("weights", weights, optional=True)
         if not isinstance(network, VideoNetwork):
             require_choice("network", network, VIDEO_NETWORKS)
             built = VIDEO_NETWORKS[network](**(network_options or {}), pretrained=pretrained, weights=weights)

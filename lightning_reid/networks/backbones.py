@@ -10,7 +10,7 @@ import timm
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.arguments import shown
+from lightning_reid.arguments import require_path, require_switch, require_text, shown
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
 from lightning_reid.networks.hub import create_pretrained
 from lightning_reid.networks.last_stride import remove_last_stride
@@ -85,6 +85,9 @@ def build_backbone(
         >>> backbone.num_features, backbone(torch.rand(1, 3, 64, 32)).shape  # last stride 1: a sixteenth of height and width
         (16, torch.Size([1, 16, 4, 2]))
     """
+    require_text("backbone", name)
+    require_switch("pretrained", pretrained)
+    require_path("weights", weights, optional=True)
     if last_stride not in (1, 2):
         raise ValueError(f"last_stride must be 1 or 2, got {last_stride}")
     if last_stride == 1 and timm_kwargs.get("output_stride", 32) != 32:

@@ -265,8 +265,34 @@ def test_a_servers_state_of_an_earlier_version_is_read_and_told_to_have_no_check
     assert alike(read_server_state(path), replace(STATE, signed_up={}))
     assert [line.split(", ")[0] for line in caplog.messages] == [f"{path} has no checksum"]
     path.write_bytes(save(STATE.tensors, metadata=about | {"round": "-1"}))
-    with pytest.raises(ValueError, match=r"server\.safetensors is damaged.*it tells of -1 rounds"):
+    with pytest.raises(ValueError, match=r"server\.safetensors is damaged.*it tells of '-1' rounds"):
         read_server_state(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"clients": [1, None, [[]]]}, r"it tells of clients \[1, None, \[\[\]\]\], expected different ids"),
+        ({"clients": ["a", "a"]}, r"it tells of clients \['a', 'a'\], expected different ids"),
+        ({"clients": []}, r"it tells of clients \[\], expected different ids"),
+        ({"signed_up": {"a": {"b": []}}}, "the images that client 'a' signed up with must be a whole number in 1"),
+        ({"signed_up": {"a": 0}}, "the images that client 'a' signed up with must be a whole number in 1"),
+        ({"signed_up": {"c": 3}}, r"it tells that \{'c': 3\} signed up, clients are \['a', 'b'\]"),
+        ({"tensors": {}}, "it holds no tensors"),
+        ({"tensors": {"weight": torch.tensor([1.0, torch.nan])}}, "weight is NaN or infinite"),
+        ({"round": "1_0"}, "it tells of '1_0' rounds"),
+        ({"round": "9" * 4000}, "it tells of '999.*999' rounds"),
+    ],
+    ids=str,
+)
+def test_a_servers_state_that_no_server_wrote_is_told_though_its_checksum_is_right(tmp_path, part, message):
+    path = tmp_path / "server.safetensors"
+    write_server_state(path, replace(STATE, **part))
+    with pytest.raises(
+        ValueError, match=rf"server\.safetensors is damaged.*{message}.*: restore it, or begin anew in another folder"
+    ) as told:
+        read_server_state(path)
+    assert len(str(told.value)) < 1000
 
 
 def test_a_client_does_not_go_back_to_an_earlier_round_nor_on_from_what_no_training_leaves(market_folder, tmp_path):

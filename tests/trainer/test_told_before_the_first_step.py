@@ -69,12 +69,6 @@ def test_a_client_that_stops_at_what_is_logged_wants_it_logged(subject, tmp_path
     assert trainer.global_step == 1
 
 
-def test_a_batch_of_one_is_told_before_it_is_normalized(subject, tmp_path):
-    data = ImageReIDDataModule(str(subject("supervised").folder), image_size=(16, 8), p=1, k=1, num_workers=0, crop_padding=2)
-    with pytest.raises(ValueError, match=r"holds 1 image or tracklet, and BatchNorm needs at least 2 .*: raise the batch size \(p, k"):
-        fit(subject("supervised"), tmp_path, data=data)
-
-
 def with_test_part(one, change, val_identities=0) -> ImageReIDDataModule:
     """A datamodule validated on its test part, with other queries or another gallery."""
     data = ImageReIDDataModule(

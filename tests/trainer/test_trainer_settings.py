@@ -138,8 +138,11 @@ def test_a_validation_of_a_part_scores_and_draws_nothing_and_says_so(subject, tm
 
     one, picture = subject("supervised"), RankListLogger(tmp_path / "ranks.png")
     trainer, _ = one.trainer(tmp_path, picture, **({"max_epochs": 1} | settings))
-    with pytest.warns(match="val/ scores are left out"):
-        trainer.fit(one.module(), one.data(0))
+    trainer.fit(one.module(), one.data(0))
+    assert "val/ scores are left out: a part of the queries" in caplog.text
     assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
     assert "RankListLogger is left out" in caplog.text
+    caplog.clear()
+    assert trainer.validate(one.module(), one.data(0), verbose=False) == [{}]
+    assert "val/ scores are left out" in caplog.text, "each time, not once a process"
     assert not (tmp_path / "ranks.png").exists()

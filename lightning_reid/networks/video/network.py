@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice
+from lightning_reid.arguments import require_choice, require_switch
 from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
@@ -68,6 +68,7 @@ class VideoNetwork(EmbeddingNetwork):
                     f"stage {number} of {backbone.name} has {len(stage.blocks)} blocks, too few for {len(modules)} attention modules"
                 )
             self.attention[f"stage{number}"] = nn.ModuleList(modules)
+        require_switch("stem_relu", stem_relu)
         if not stem_relu:
             _remove_stem_activation(backbone)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lightning_reid.arguments import require_count
+from lightning_reid.arguments import require_count, require_switch
 from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.stages import stages_of
 from lightning_reid.networks.video.network import VideoNetwork
@@ -193,6 +193,9 @@ class STENVAN(VideoNetwork):
         stem_relu: bool = True,
         **backbone_options: Any,
     ) -> None:
+        require_switch("pairwise", pairwise)
+        if not isinstance(temporal_reduction, list | tuple):
+            require_switch("temporal_reduction", temporal_reduction)
         built = built_backbone(backbone, **backbone_options)
         attention = _non_local(built, non_local_blocks, stripes=stripes, frames_per_group=2 if pairwise else None)
         halved_after = (REDUCED_STAGES if temporal_reduction else ()) if isinstance(temporal_reduction, bool) else temporal_reduction
