@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number, require_text
+from lightning_reid.arguments import require_choice, require_count, require_number, require_text, require_texts
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.networks.channels.prunable import prunable_layer
@@ -70,6 +70,7 @@ class CPOPruning(FilterPruning):
         require_number("expected_drop", expected_drop, low=0)
         require_count("retrain_epochs", retrain_epochs)
         require_text("metric", metric)
+        require_texts("ignored", ignored)
         require_number("reference", reference, optional=True)
         self.expected_drop, self.metric, self.retrain_epochs = expected_drop, metric, retrain_epochs
         self.reference, self.ignored = reference, tuple(ignored)

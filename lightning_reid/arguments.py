@@ -134,6 +134,16 @@ def require_text(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a string, got {shown(value)}")
 
 
+def require_texts(name: str, value: object) -> None:
+    """Check an argument that is several words of the user's own: a single string would be taken letter by letter.
+
+    Raises:
+        ValueError: It is no list or tuple of strings.
+    """
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{name} must be a list of strings, got {shown(value)}")
+
+
 def require_path(name: str, value: object, *, optional: bool = False) -> None:
     """Check an argument that names a file, a folder or a data set.
 

@@ -208,6 +208,13 @@ def test_a_size_of_images_that_cannot_be_is_refused_at_once(name, argument, size
         call(name, argument, size)
 
 
+@pytest.mark.parametrize(("name", "argument"), [("CPOPruning", "ignored"), ("FedPav", "prefixes")])
+@pytest.mark.parametrize("value", ["abc", math.nan, 3, None, [3]], ids=str)
+def test_several_words_are_a_list_of_them(name, argument, value):
+    with pytest.raises(ValueError, match=f"{argument} must be a list of strings, got"):
+        call(name, argument, value)
+
+
 @pytest.mark.parametrize("milestones", [[-1], [2.5], ["10"], [True], [math.nan]], ids=str)
 def test_milestones_are_whole_numbers(milestones):
     with pytest.raises(ValueError, match="milestones must be a whole number of at least 0"):

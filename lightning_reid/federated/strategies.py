@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from typing import ClassVar
 
 from torch import Tensor
 
-from lightning_reid.arguments import require_count, require_number, shown
+from lightning_reid.arguments import require_count, require_number, require_texts
 from lightning_reid.federated.averaging import NamedTensors, WeightedAverage, check_alike
 from lightning_reid.federated.plausibility import implausible
 from lightning_reid.federated.sharing import AllowList, payload_bytes
@@ -110,9 +110,9 @@ class FedPav:
     name: ClassVar[str] = "FedPav"
 
     def __init__(self, prefixes: tuple[str, ...] = (NETWORK,), quorum: float = 0.5, max_images: int = MAX_IMAGES) -> None:
-        several = isinstance(prefixes, Collection) and not isinstance(prefixes, str)
-        if not several or not prefixes or not all(isinstance(prefix, str) for prefix in prefixes):
-            raise ValueError(f"prefixes must be the beginnings of the names that are shared, one at least, got {shown(prefixes)}")
+        require_texts("prefixes", prefixes)
+        if not prefixes:
+            raise ValueError("prefixes name what is shared: need one at least")
         require_number("quorum", quorum, above=0, high=1)
         require_count("max_images", max_images)
         self.prefixes, self.quorum, self.max_images = tuple(prefixes), quorum, max_images
