@@ -36,6 +36,8 @@ from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
 
 OptimizerName = Literal["sgd", "adam"]
+MOST_MILESTONES = 1000
+"""They are counted anew in every epoch."""
 OF_LIGHTNING = {"map_location", "hparams_file", "strict", "weights_only"}
 """Options of ``load_from_checkpoint`` that say nothing of what is built."""
 
@@ -106,6 +108,7 @@ class ReIDModule(pl.LightningModule, ABC):
         require_number("lr", lr, above=0)
         require_number("weight_decay", weight_decay, low=0)
         require_count("warmup_epochs", warmup_epochs, low=0)
+        require_count("the number of milestones", len(milestones or ()), low=0, high=MOST_MILESTONES)
         for milestone in milestones or ():
             require_count("milestones", milestone, low=0)
         # where the first weights came from must not be looked up again when a checkpoint is loaded
