@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,8 +21,15 @@ from lightning_reid.arguments import require_choice, require_count, require_numb
 from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalScores
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
-from lightning_reid.modules.refusals import require_normalized_first, require_scorable, require_several, require_trainable_precision
-from lightning_reid.modules.saved_parts import check_optimizers, saved_groups
+from lightning_reid.modules.refusals import (
+    is_being_fitted,
+    require_normalized_first,
+    require_scorable,
+    require_several,
+    require_trainable_precision,
+)
+from lightning_reid.modules.resumed import check_loops, check_resumed, named, told_anew
+from lightning_reid.modules.saved_parts import saved_groups
 from lightning_reid.modules.schedule import EpochFactor
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
@@ -34,6 +42,8 @@ from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.told_tensors import check_fitting
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import EvaluatedData, ResizedData
+
+logger = logging.getLogger(__name__)
 
 OptimizerName = Literal["sgd", "adam"]
 MOST_MILESTONES = 1000
@@ -87,7 +97,7 @@ class ReIDModule(pl.LightningModule, ABC):
 
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     _seed_before: int | None = None
-    _saved_groups: list[list[dict[str, Any]]] | None = None
+    _resumed: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -214,17 +224,26 @@ class ReIDModule(pl.LightningModule, ABC):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the network as small as the checkpoint's."""
-        self._seed_before, self._saved_groups = checkpoint.get("step_seed"), saved_groups(checkpoint)
+        """Make the network as small as the checkpoint's, and look at what a resumed fit is to go on with."""
+        self._seed_before = checkpoint.get("step_seed")
         require_count("step_seed of the checkpoint", self._seed_before, low=0, high=2**64 - 1, optional=True)
+        saved_groups(checkpoint)
+        if is_being_fitted(self):
+            self._resumed = {name: checkpoint[name] for name in ("optimizer_states", "lr_schedulers") if name in checkpoint}
+            with named(self.trainer.ckpt_path):
+                check_loops(checkpoint)
+            difference = told_anew(checkpoint, self.hparams)
+            if difference:
+                logger.warning("%s %s", self.trainer.ckpt_path, difference)
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 
     @override
     def on_fit_start(self) -> None:
-        saved, self._saved_groups = self._saved_groups, None
-        if saved and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
-            check_optimizers(saved, self.trainer.optimizers)
+        resumed, self._resumed = self._resumed, None
+        if resumed and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
+            with named(self.trainer.ckpt_path):
+                check_resumed(resumed, self.trainer.optimizers, [config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     @override
     def on_train_start(self) -> None:

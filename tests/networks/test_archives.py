@@ -199,6 +199,8 @@ class AsLargeAsItSays:
 def test_what_a_few_bytes_would_have_made_in_any_size_is_refused_by_the_files_name(tmp_path, made, save):
     whole = archive(CONTENT | {"more": AsLargeAsItSays(made)}, save)
     (tmp_path / "some.ckpt").write_bytes(whole)
-    with pytest.raises(ValueError, match=rf"some\.ckpt is no file of weights, it calls .*{made.__name__}, of which a few bytes may ask for any"):
+    with pytest.raises(
+        ValueError, match=rf"some\.ckpt is no file of weights, it calls .*{made.__name__}, of which a few bytes may ask for any"
+    ):
         read_checkpoint(tmp_path / "some.ckpt")
     assert len(load_archive(io.BytesIO(whole), weights_only=False)["more"]) == 10**6  # by who trusts the file
