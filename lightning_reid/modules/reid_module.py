@@ -74,7 +74,7 @@ class ReIDModule(pl.LightningModule, ABC):
         optimizer: ``"sgd"`` (momentum 0.9) or ``"adam"``.
         lr: Learning rate.
         weight_decay: L2 penalty of all parameters.
-        milestones: Epochs after which the learning rate is multiplied by 0.1.
+        milestones: Epochs after which the learning rate is multiplied by 0.1, at most 1000.
         warmup_epochs: The learning rate grows linearly over so many epochs.
         metric: ``"cosine"`` or ``"euclidean"`` distance of the scores.
         rerank: Score after k-reciprocal re-ranking.
@@ -227,7 +227,6 @@ class ReIDModule(pl.LightningModule, ABC):
         """Make the network as small as the checkpoint's, and look at what a resumed fit is to go on with."""
         self._seed_before = checkpoint.get("step_seed")
         require_count("step_seed of the checkpoint", self._seed_before, low=0, high=2**64 - 1, optional=True)
-        saved_groups(checkpoint)
         if is_being_fitted(self):
             self._resumed = {name: checkpoint[name] for name in ("optimizer_states", "lr_schedulers") if name in checkpoint}
             with named(self.trainer.ckpt_path):
@@ -235,6 +234,8 @@ class ReIDModule(pl.LightningModule, ABC):
             difference = told_anew(checkpoint, self.hparams)
             if difference:
                 logger.warning("%s %s", self.trainer.ckpt_path, difference)
+        else:
+            saved_groups(checkpoint)
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 

@@ -76,9 +76,8 @@ def check_resumed(checkpoint: Mapping[str, Any], optimizers: Sequence[Optimizer]
     Raises:
         ValueError: See ``check_optimizers``, ``check_memory`` and ``check_schedules``.
     """
-    groups = saved_groups(checkpoint)
-    if groups:
-        check_optimizers(groups, optimizers)
+    if "optimizer_states" in checkpoint:
+        check_optimizers(saved_groups(checkpoint), optimizers)
         check_memory(checkpoint["optimizer_states"], optimizers)
     if "lr_schedulers" in checkpoint:
         check_schedules(checkpoint["lr_schedulers"], schedulers)

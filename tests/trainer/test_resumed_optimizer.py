@@ -146,6 +146,8 @@ BROKEN = {
     "memory is text": (of_memory("exp_avg_sq", "x"), "exp_avg_sq 'x', and the parameter is"),
     "memory is NaN": (of_memory("exp_avg", torch.full((64, 3, 7, 7), math.nan)), "exp_avg with NaN or infinite numbers"),
     "no memory": (put("optimizer_states", 0, "state", [1]), r"holds \[1\] as its memory of parameter 0"),
+    "no optimizer": (put("optimizer_states", []), "holds the states of 0 optimizers, the fit has 1"),
+    "optimizers by name": (put("optimizer_states", {}), "holds optimizer_states that are none"),
     "no schedule": (put("lr_schedulers", []), r"holds lr_schedulers=\[\], and the fit has 1 of them"),
     "a schedule without factors": (put("lr_schedulers", 0, "lr_lambdas", ...), "holds lr_lambdas=None of its EpochFactor"),
     "a schedule of NaN": (put("lr_schedulers", 0, "base_lrs", [math.nan]), r"holds base_lrs=\[nan\] of its EpochFactor"),
