@@ -27,7 +27,7 @@ class IdentityClassifier(ReIDModule):
     known).
 
     A checkpoint tells who the classes are. Fitted on other people, a loaded module gets a new classifier, which is said; a fit that is
-    resumed on others is refused, and so is one whose validation is on people that the module was trained on.
+    resumed on others is refused, and so is a validation, within a fit or alone, on people that the module was trained on.
 
     Attributes:
         classifier: ``[num_classes, D]``, without bias.
@@ -81,6 +81,17 @@ class IdentityClassifier(ReIDModule):
         super().on_train_batch_start(batch, batch_idx)
         if batch_idx == 0:
             require_labels(batch["pids"], built(self.classifier, self).out_features)
+
+    @override
+    def on_validation_start(self) -> None:
+        """Refuse what a fit refuses too: by now the weights are those that are scored, wherever they came from.
+
+        Raises:
+            ValueError: There are people held out to validate on whom the weights were trained on.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if self.people is not None and isinstance(data, NamedPeople):
+            require_strangers_in_validation(self.people, data.people)
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

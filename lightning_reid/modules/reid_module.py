@@ -21,6 +21,7 @@ from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics, RetrievalSco
 from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.refusals import (
+    is_being_fitted,
     require_normalized_first,
     require_scorable,
     require_several,
@@ -28,7 +29,8 @@ from lightning_reid.modules.refusals import (
     require_triplets,
     warn_of_no_triplets_first,
 )
-from lightning_reid.modules.saved_parts import check_optimizers, saved_groups
+from lightning_reid.modules.resumed import check_loops, check_resumed, named, told_anew
+from lightning_reid.modules.saved_parts import saved_groups
 from lightning_reid.modules.schedule import EpochFactor
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
@@ -45,6 +47,8 @@ from lightning_reid.protocols import EvaluatedData, ResizedData
 logger = logging.getLogger(__name__)
 
 OptimizerName = Literal["sgd", "adam"]
+MOST_MILESTONES = 1000
+"""They are counted anew in every epoch."""
 OF_LIGHTNING = {"map_location", "hparams_file", "strict", "weights_only"}
 """Options of ``load_from_checkpoint`` that say nothing of what is built."""
 
@@ -72,7 +76,7 @@ class ReIDModule(pl.LightningModule, ABC):
         optimizer: ``"sgd"`` (momentum 0.9) or ``"adam"``.
         lr: Learning rate.
         weight_decay: L2 penalty of all parameters.
-        milestones: Epochs after which the learning rate is multiplied by 0.1.
+        milestones: Epochs after which the learning rate is multiplied by 0.1, at most 1000.
         warmup_epochs: The learning rate grows linearly over so many epochs.
         metric: ``"cosine"`` or ``"euclidean"`` distance of the scores.
         rerank: Score after k-reciprocal re-ranking.
@@ -96,7 +100,7 @@ class ReIDModule(pl.LightningModule, ABC):
     mines_triplets: ClassVar[bool] = False
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     _seed_before: int | None = None
-    _saved_groups: list[list[dict[str, Any]]] | None = None
+    _resumed: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class ReIDModule(pl.LightningModule, ABC):
         require_number("lr", lr, above=0)
         require_number("weight_decay", weight_decay, low=0)
         require_count("warmup_epochs", warmup_epochs, low=0)
+        require_count("the number of milestones", len(milestones or ()), low=0, high=MOST_MILESTONES)
         for milestone in milestones or ():
             require_count("milestones", milestone, low=0)
         # where the first weights came from must not be looked up again when a checkpoint is loaded
@@ -224,17 +229,27 @@ class ReIDModule(pl.LightningModule, ABC):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the network as small as the checkpoint's."""
-        self._seed_before, self._saved_groups = checkpoint.get("step_seed"), saved_groups(checkpoint)
+        """Make the network as small as the checkpoint's, and look at what a resumed fit is to go on with."""
+        self._seed_before = checkpoint.get("step_seed")
         require_count("step_seed of the checkpoint", self._seed_before, low=0, high=2**64 - 1, optional=True)
+        if is_being_fitted(self):
+            self._resumed = {name: checkpoint[name] for name in ("optimizer_states", "lr_schedulers") if name in checkpoint}
+            with named(self.trainer.ckpt_path):
+                check_loops(checkpoint)
+            difference = told_anew(checkpoint, self.hparams)
+            if difference:
+                logger.warning("%s %s", self.trainer.ckpt_path, difference)
+        else:
+            saved_groups(checkpoint)
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
 
     @override
     def on_fit_start(self) -> None:
-        saved, self._saved_groups = self._saved_groups, None
-        if saved and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
-            check_optimizers(saved, self.trainer.optimizers)
+        resumed, self._resumed = self._resumed, None
+        if resumed and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
+            with named(self.trainer.ckpt_path):
+                check_resumed(resumed, self.trainer.optimizers, [config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     @override
     def on_train_start(self) -> None:

@@ -10,6 +10,8 @@ _PICKLE = b"\x80"
 _MAGIC_OF_OLD_TORCH = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # in the first of its pickles
 _PICKLES_OF_OLD_TORCH = 5
 _HEAD = 64
+_CLASSES_OF_ANY_SIZE = ("bytearray", "Tensor", "TypedStorage")
+"""How names end of what ``weights_only`` lets a pickle call with a size, and ``torch.save`` writes in no file of weights."""
 
 
 def pickle_protocol(file: IO[bytes]) -> int | None:
@@ -27,6 +29,33 @@ def read_through_pickles(file: IO[bytes]) -> None:
     for _ in range(_PICKLES_OF_OLD_TORCH if _MAGIC_OF_OLD_TORCH in _head(file) else 1):
         for _ in pickletools.genops(file):
             pass
+
+
+def oversized_call(file: IO[bytes]) -> str | None:
+    """What a whole file could have made in any size by a few bytes of its pickles, while it is read; ``None`` of nothing.
+
+    Args:
+        file: Open for reading and seeking, of ``torch.save``. It stands at its beginning afterwards.
+
+    Raises:
+        ValueError: A pickle makes no sense.
+    """
+    if pickle_protocol(file) is not None:
+        called = _classes_of_any_size(file, _PICKLES_OF_OLD_TORCH)
+    else:
+        with zipfile.ZipFile(file) as archive:
+            parts = [archive.open(name) for name in archive.namelist() if name.endswith("/data.pkl")]
+            called = next(filter(None, (_classes_of_any_size(part, 1) for part in parts)), None)
+    file.seek(0)
+    return called
+
+
+def _classes_of_any_size(file: IO[bytes], pickles: int) -> str | None:
+    for _ in range(pickles):
+        for opcode, told, _ in pickletools.genops(file):
+            if opcode.name == "GLOBAL" and str(told).endswith(_CLASSES_OF_ANY_SIZE):
+                return str(told).replace(" ", ".")
+    return None
 
 
 def foreign_kind(file: IO[bytes]) -> str | None:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import torch
 from torch.serialization import MAP_LOCATION
 
-from lightning_reid.networks.archive_kinds import foreign_kind, pickle_protocol, read_through_pickles, told_stranger
+from lightning_reid.networks.archive_kinds import foreign_kind, oversized_call, pickle_protocol, read_through_pickles, told_stranger
 from lightning_reid.regular_files import require_regular
 
 _COMMENT = b"lightning-reid crc32 "
@@ -25,8 +25,11 @@ _NO_COMMENT = b"\0\0"  # the last two bytes of an archive: the size of the comme
 _CHUNK = 1 << 20
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, MemoryError)
 """What ``zipfile`` and ``pickletools`` raise of damaged files."""
-_SENSELESS = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error)
-"""What ``torch.load`` raises, besides its own errors, of pickles that make no sense."""
+_SENSELESS = (
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What ``torch.load`` and ``pickletools`` raise, besides their own errors, of pickles that make no sense."""
 _LATER_PROTOCOLS = 4
 _WORDS_OF_DAMAGE = ("PytorchStreamReader", "unexpected EOF", "corrupt", "wrong byte size", "Invalid protocol version", "Unknown saved id")
 
@@ -79,7 +82,8 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
 
     Raises:
         DamagedArchiveError: It is empty, cut short, overwritten, or begins as nothing that torch writes; the message says which.
-        ForeignArchiveError: It is whole, but no file of ``torch.save``; the message says what it is.
+        ForeignArchiveError: It is whole, but no file of ``torch.save``, or would have something made that is larger than itself; the
+            message says what.
         pickle.UnpicklingError: It is whole, and holds more than tensors and plain values.
     """
     damage = damage_of(file)
@@ -91,11 +95,14 @@ def load_archive(file: IO[bytes], *, map_location: MAP_LOCATION = "cpu", weights
     protocol = pickle_protocol(file)
     of_old_torch = protocol is not None
     try:
+        called = oversized_call(file) if weights_only else None
+        if called is not None:
+            raise ForeignArchiveError(f"it calls {called}, of which a few bytes may ask for any size")
         content = torch.load(file, map_location=map_location, weights_only=weights_only)
         if of_old_torch and file.read(1):
             raise DamagedArchiveError("bytes were written into it: it is longer than its weights")
         return content
-    except DamagedArchiveError:
+    except (DamagedArchiveError, ForeignArchiveError):
         raise
     except EOFError as error:
         raise DamagedArchiveError("it is cut short") from error

@@ -16,24 +16,30 @@ from lightning_reid.networks.told_tensors import stored_numbers
 
 SPARE_NUMBERS = 10_000_000
 """That a network may have beside its weights: tables of positions, what an initialization draws."""
+SPARE_TENSORS = 1000
+"""That may be made beside three for each name of the file: a network of many small layers takes minutes to build, and little memory."""
 MOST_NUMBERS = 1_000_000_000
 """Of a network that loses channels when it is loaded, or that a user told more of: its file does not say how large it is at first."""
 
 
 class _Room(TorchDispatchMode):
-    """Tensors of so many numbers in all may be made; the next one is refused before it takes memory."""
+    """So many tensors, of so many numbers in all, may be made; the next one is refused before it takes memory."""
 
-    def __init__(self, numbers: int) -> None:
+    def __init__(self, numbers: int, tensors: int) -> None:
         super().__init__()
         self.numbers, self.left = numbers, numbers
+        self.tensors, self.tensors_left = tensors, tensors
 
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         size = args[0] if args and isinstance(args[0], (list, tuple)) else ()
         if size and all(isinstance(side, int) for side in size):
             self.left -= math.prod(size)
+            self.tensors_left -= 1
             if self.left < 0:
                 raise ValueError(f"the network that it asks for has more than the {self.numbers:,} numbers that its weights have use for")
+            if self.tensors_left < 0:
+                raise ValueError(f"the network that it asks for has more than {self.tensors:,} tensors, and the file weights for far fewer")
         return func(*args, **(kwargs or {}))
 
 
@@ -51,12 +57,11 @@ def built_from(path: str | Path, content: Mapping[str, Any], *, told_alone: bool
             tensors that do not fit. The message names the file, and tells what was wrong.
     """
     tensors = content.get("state_dict", content.get("model", content))
-    weights = (
-        sum(stored_numbers(tensor) for tensor in tensors.values() if isinstance(tensor, Tensor)) if isinstance(tensors, Mapping) else 0
-    )
-    grows = "channel_plan" in content or not told_alone
+    held = [tensor for tensor in tensors.values() if isinstance(tensor, Tensor)] if isinstance(tensors, Mapping) else []
+    numbers = MOST_NUMBERS if "channel_plan" in content or not told_alone else 2 * stored_numbers(*held) + SPARE_NUMBERS
+    most_tensors = 3 * len(held) + SPARE_TENSORS if told_alone else MOST_NUMBERS
     try:
-        with _Room(MOST_NUMBERS if grows else 2 * weights + SPARE_NUMBERS):
+        with _Room(numbers, most_tensors):
             yield
     except Exception as error:  # timm and torch raise what they like where an option makes no sense
         if str(path) in str(error) or isinstance(error, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,15 @@ def check_told_tensors(tensors: Mapping[Any, Any], path: str | Path) -> None:
             raise ValueError(f"{path} holds {name!r} as {fault}, which is no weight: save model.state_dict() of the trained network itself")
 
 
-def stored_numbers(tensor: Tensor) -> int:
-    """How many numbers a tensor really holds: an expanded one repeats them."""
-    if tensor.layout != torch.strided or tensor.is_meta:
-        return 0
-    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
+def stored_numbers(*tensors: Tensor) -> int:
+    """How many numbers tensors really hold: an expanded one repeats them, and several names may be of the same ones."""
+    claimed, stored = Counter[int](), dict[int, int]()
+    for tensor in tensors:
+        if tensor.layout == torch.strided and not tensor.is_meta:
+            storage = tensor.untyped_storage()
+            claimed[storage.data_ptr()] += tensor.numel()
+            stored[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+    return sum(min(claimed[place], numbers) for place, numbers in stored.items())
 
 
 def fault_of(tensor: Tensor) -> str | None:

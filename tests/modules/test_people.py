@@ -84,6 +84,21 @@ def test_weights_are_not_validated_on_people_they_were_trained_on(trained, marke
     trainer(tmp_path).fit(load(trained(val_identities=0.1)), data(market_folder, val_identities=0.1))
 
 
+@pytest.mark.parametrize("by", ["load_from_checkpoint", "ckpt_path"])
+def test_a_validation_alone_is_not_on_people_that_the_weights_were_trained_on(trained, market_folder, tmp_path, by):
+    def validate(held_out_in_training: float, held_out: float):
+        path, validating = trained(val_identities=held_out_in_training), trainer(tmp_path)
+        validating.limit_val_batches = 1.0
+        loaded = by == "load_from_checkpoint"
+        module, told = (load(path), {}) if loaded else (SupervisedReID(**TINY), {"ckpt_path": path, "weights_only": True})
+        return validating.validate(module, data(market_folder, val_identities=held_out), verbose=False, **told)
+
+    with pytest.raises(ValueError, match=r"2 of 2 people of market that are held out .* among those that these weights were trained on"):
+        validate(0, 0.1)
+    assert validate(0.1, 0.1)[0]["val/mAP"] > 0
+    assert validate(0, 0)[0]["val/mAP"] > 0
+
+
 def test_a_fit_that_is_resumed_on_other_people_is_refused_though_there_are_as_many(trained, market_folder, tmp_path):
     one, other = (data_people(market_folder, val_identities=3, seed=seed) for seed in (0, 1))
     assert len(one.pids) == len(other.pids)

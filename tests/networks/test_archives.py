@@ -182,3 +182,25 @@ def test_a_file_for_somebody_else_to_read_is_checked_by_name(tmp_path):
     (tmp_path / "small.ckpt").write_bytes(archive()[:-100])
     with pytest.raises(ValueError, match=r"small\.ckpt is damaged, it is cut short or overwritten.*make it again"):
         require_whole(tmp_path / "small.ckpt")
+
+
+class AsLargeAsItSays:
+    """Pickled, it is a few bytes that call ``made`` with a size."""
+
+    def __init__(self, made: type) -> None:
+        self.made = made
+
+    def __reduce__(self):
+        return self.made, (10**6,)
+
+
+@pytest.mark.parametrize("save", [save_archive, torch.save, save_old], ids=lambda save: save.__name__)
+@pytest.mark.parametrize("made", [bytearray, torch.FloatTensor, torch.Tensor], ids=lambda made: made.__name__)
+def test_what_a_few_bytes_would_have_made_in_any_size_is_refused_by_the_files_name(tmp_path, made, save):
+    whole = archive(CONTENT | {"more": AsLargeAsItSays(made)}, save)
+    (tmp_path / "some.ckpt").write_bytes(whole)
+    with pytest.raises(
+        ValueError, match=rf"some\.ckpt is no file of weights, it calls .*{made.__name__}, of which a few bytes may ask for any"
+    ):
+        read_checkpoint(tmp_path / "some.ckpt")
+    assert len(load_archive(io.BytesIO(whole), weights_only=False)["more"]) == 10**6  # by who trusts the file

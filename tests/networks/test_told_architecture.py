@@ -178,12 +178,22 @@ def test_arguments_under_a_name_that_lightning_adds_to_the_checked_ones_are_refu
         ({"backbone_options": {"patch_size": 16}}, "timm cannot build resnet18 with patch_size=16"),
         ({"backbone_options": {"channels": [16384] * 4}}, r"has more than the [\d,]+ numbers that its weights have use for"),
         ({"backbone_options": {"channels": [4096] * 4, "layers": [256] * 4}}, r"has more than the [\d,]+ numbers"),
+        ({"backbone_options": NARROW | {"layers": [256] * 4}}, r"has more than 1,\d\d\d tensors, and the file weights for far fewer"),
     ],
     ids=shown,
 )
 def test_arguments_of_another_kind_are_named(content, tmp_path, changed, message, load):
     content["hyper_parameters"] |= changed
     with pytest.raises(ValueError, match=rf"last.ckpt .*{message}|last.ckpt {message}"):
+        load(saved(content, tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize("load", [SupervisedReID.load_from_checkpoint, load_embedding_network], ids=["module", "network"])
+def test_many_names_of_the_same_numbers_leave_no_room_for_a_larger_network(content, tmp_path, load):
+    shared = torch.zeros(1_000_000)
+    content["state_dict"] |= {f"spare{number}": shared for number in range(100)}
+    content["hyper_parameters"]["backbone_options"] = {"channels": [1024, 1024, 8, 8], "layers": [1, 1, 1, 1]}
+    with pytest.raises(ValueError, match=r"last\.ckpt .*has more than the 12,[\d,]+ numbers that its weights have use for"):
         load(saved(content, tmp_path / "last.ckpt"))
 
 
@@ -195,6 +205,7 @@ def test_arguments_of_another_kind_are_named(content, tmp_path, changed, message
         ({"margin": math.nan}, "margin must be a number in .* or None, got nan"),
         ({"optimizer": "zz"}, "optimizer must be one of 'sgd', 'adam', got 'zz'"),
         ({"milestones": ["x"]}, "milestones must be a whole number"),
+        ({"milestones": [1] * 1001}, r"the number of milestones must be a whole number in 0\.\.1,000, got 1001"),
         ({"bn_group": -3}, "bn_group must be a whole number"),
         ({"surprise": 1}, "unexpected keyword argument 'surprise'"),
     ],
