@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -45,15 +47,15 @@ def as_network_input(images: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def require_normalized(images: Tensor) -> None:
-    """Refuse floats that are still pixels in 0..255 or in 0..1: a network would embed them, as something else.
+    """Refuse floats that are still pixels in 0..255, and warn of those in 0..1: a network would embed them, as something else.
 
     Of normalized pixels none is below 0 and none above 1 only where all are of a medium gray or so, from 124 to 182 of 255 in red: no
-    batch of pictures is. One gray throughout is taken as it comes.
+    batch of pictures is. A network that starts from nothing can learn from pixels in 0..1 too, hence the warning.
 
     Reads every value, and waits for the device: of the first batch of an epoch, not of every one.
 
     Raises:
-        ValueError: A value lies where no normalized pixel does, or all lie in 0..1.
+        ValueError: A value lies where no normalized pixel does.
     """
     if images.is_floating_point() and images.numel():
         lowest, highest = torch.stack(images.aminmax()).tolist()
@@ -63,7 +65,8 @@ def require_normalized(images: Tensor) -> None:
                 f"images are floats as large as {max(-lowest, highest):.4g}, but ImageNet-normalized pixels lie within 2.7 of 0: {way_on})"
             )
         if 0 <= lowest < highest <= 1:
-            raise ValueError(
+            warnings.warn(
                 f"images are floats from {lowest:.4g} to {highest:.4g}, as pixels divided by 255 are, but of ImageNet-normalized ones about"
-                f" half are negative: {way_on}, which takes 0..255)"
+                f" half are negative: {way_on}, which takes 0..255)",
+                stacklevel=2,
             )

@@ -232,7 +232,7 @@ class ReIDModule(pl.LightningModule, ABC):
         """Make the network as small as the checkpoint's, and look at what a resumed fit is to go on with."""
         self._seed_before = checkpoint.get("step_seed")
         require_count("step_seed of the checkpoint", self._seed_before, low=0, high=2**64 - 1, optional=True)
-        if is_being_fitted(self):
+        if is_being_fitted(self) and self.trainer.ckpt_path is not None:  # not where a client goes back to its own state
             self._resumed = {name: checkpoint[name] for name in ("optimizer_states", "lr_schedulers") if name in checkpoint}
             with named(self.trainer.ckpt_path):
                 check_loops(checkpoint)
@@ -247,7 +247,7 @@ class ReIDModule(pl.LightningModule, ABC):
     @override
     def on_fit_start(self) -> None:
         resumed, self._resumed = self._resumed, None
-        if resumed and self.trainer.ckpt_path is not None:  # not of a checkpoint that only gave its weights
+        if resumed:
             with named(self.trainer.ckpt_path):
                 check_resumed(resumed, self.trainer.optimizers, [config.scheduler for config in self.trainer.lr_scheduler_configs])
 
