@@ -21,6 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share th
     # before torch is imported, which looks at it once: nothing above and no plugin imports it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+PAIR = pytest.StashKey["PairOfProcesses"]()
+
 settings.register_profile("without deadlines", deadline=None)  # a busy machine fails no test
 settings.load_profile("without deadlines")
 
@@ -71,14 +73,26 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
     return draft
 
 
-@pytest.fixture(scope="session")
-def two_processes() -> Iterator[PairOfProcesses]:
-    """``two_processes(function, *arguments)``: what a function of a test module returns in each of two gloo processes."""
-    from pair_of_processes import PairOfProcesses
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The pair of processes is forked before any test: autograd may have begun threads of its own later, and trains in no child then."""
+    if not session.config.option.collectonly and any("two_processes" in getattr(item, "fixturenames", ()) for item in session.items):
+        from pair_of_processes import PairOfProcesses
 
-    pair = PairOfProcesses()
-    yield pair
-    pair.end()
+        session.config.stash[PAIR] = PairOfProcesses()
+        session.config.stash[PAIR].fork()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker waits for its children, whether one of its tests has used them or not."""
+    if PAIR in session.config.stash:
+        session.config.stash[PAIR].end()
+
+
+@pytest.fixture(scope="session")
+def two_processes(pytestconfig: pytest.Config) -> PairOfProcesses:
+    """``two_processes(function, *arguments)``: what a function of a test module returns in each of two gloo processes."""
+    return pytestconfig.stash[PAIR]
 
 
 @pytest.fixture

@@ -82,11 +82,14 @@ def test_a_folder_that_cannot_be_written_to_is_found_at_the_start(tmp_path):
         with pytest.raises(OSError, match=rf"cannot write {re.escape(str(output))}: .*\. Choose another folder \(--output\)"):
             run(options(output), people(tmp_path / "data"))
 
+    run_folder = RunFolder(options(tmp_path))  # it asks for the library's version, which another user may not be allowed to read
+
     def in_a_read_only_folder(folder):
         folder.chmod(0o500)
         for output in (folder, folder / "below"):
+            run_folder.output = output
             with pytest.raises(PermissionError, match=rf"cannot write {re.escape(str(output))}.*: Permission denied\. Choose another"):
-                RunFolder(options(output)).__enter__()
+                run_folder.__enter__()
 
     as_another_user(in_a_read_only_folder)
 
