@@ -29,9 +29,10 @@ settings.load_profile("without deadlines")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests go first, whole, for what their tests share, so that no worker begins one when the others end."""
+    """Files that fork children who train go first, for once autograd has threads no child may; then those with slow tests, each whole."""
+    forking = {item.path for item in items if "two_processes" in getattr(item, "fixturenames", ())}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in forking, item.path not in slow))
 
 
 @pytest.fixture(scope="session")
