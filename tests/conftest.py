@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,26 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share th
     # before torch is imported, which looks at it once: nothing above and no plugin imports it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-PAIR = pytest.StashKey["PairOfProcesses"]()
-
 settings.register_profile("without deadlines", deadline=None)  # a busy machine fails no test
 settings.load_profile("without deadlines")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that fork children who train go first, for once autograd has threads no child may; then those with slow tests, each whole."""
-    forking = {item.path for item in items if "two_processes" in getattr(item, "fixturenames", ())}
+    """Files with slow tests go first, whole, for what their tests share, so that no worker begins one when the others end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in forking, item.path not in slow))
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Let autograd count its devices before any test: the first backward pass does, and begins a thread for each.
+
+    A fake tensor, in an export or a compilation, sets up a guard of CUDA that counts as one where there is none, and beside such a thread
+    torch refuses to train in a forked child.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.ones((), requires_grad=True).backward()
 
 
 @pytest.fixture(scope="session")
@@ -74,26 +83,14 @@ def draft_of_a_dead_process() -> Callable[[Path], Path]:
     return draft
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """The pair of processes is forked before any test: autograd may have begun threads of its own later, and trains in no child then."""
-    if not session.config.option.collectonly and any("two_processes" in getattr(item, "fixturenames", ()) for item in session.items):
-        from pair_of_processes import PairOfProcesses
-
-        session.config.stash[PAIR] = PairOfProcesses()
-        session.config.stash[PAIR].fork()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker waits for its children, whether one of its tests has used them or not."""
-    if PAIR in session.config.stash:
-        session.config.stash[PAIR].end()
-
-
 @pytest.fixture(scope="session")
-def two_processes(pytestconfig: pytest.Config) -> PairOfProcesses:
+def two_processes() -> Iterator[PairOfProcesses]:
     """``two_processes(function, *arguments)``: what a function of a test module returns in each of two gloo processes."""
-    return pytestconfig.stash[PAIR]
+    from pair_of_processes import PairOfProcesses
+
+    pair = PairOfProcesses()
+    yield pair
+    pair.end()
 
 
 @pytest.fixture

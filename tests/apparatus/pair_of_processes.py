@@ -113,7 +113,7 @@ class PairOfProcesses:
         __tracebackhide__ = True
         call = pickle.dumps((function, arguments))
         if not self._processes:
-            self.fork()
+            self._fork()
         answers: list[tuple[bool, Any]] = []
         try:
             for pipe in self._pipes:
@@ -132,8 +132,7 @@ class PairOfProcesses:
         """Of the children, none where there are none."""
         return [process.pid for process in self._processes]
 
-    def fork(self) -> None:
-        """Make the two processes, which a first call does otherwise; where everything they are to need is imported."""
+    def _fork(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pair-of-processes-")
         for rank in range(2):
             ours, theirs = FORKED.Pipe()

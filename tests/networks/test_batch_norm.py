@@ -54,7 +54,6 @@ def one_rank(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.usefixtures("two_processes")  # it forks too, and goes first with those
 def test_one_process_of_64_equals_four_of_16_in_losses_gradients_and_running_statistics(tmp_path):
     mp.start_processes(one_rank, args=(tmp_path,), nprocs=WORLD, start_method="fork")
     network = group_batch_norm(small_network(), GROUP)
