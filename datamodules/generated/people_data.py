@@ -20,7 +20,8 @@ NAME = "generated-people"
 TEST_CAMERAS, TEST_VISITS = 8, 4
 """Cameras of the test part, and how many of them see one person."""
 _LEAST = {"people": 2, "cameras": 2, "visits": 2, "shots": 1, "test_people": 2, "seed": 0}
-_ADDRESS = re.compile(re.escape(DRAWN) + r"(\d+)/([1-9]\d*)/([1-9]\d*)/(\d+)(?:\+(\d+))?", re.ASCII)
+_ADDRESS = re.compile(re.escape(DRAWN) + r"(\d{1,18})/([1-9]\d{0,17})/([1-9]\d{0,17})/(\d{1,18})(?:\+(\d{1,18}))?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class PeopleData:
             return None
         pairs = [option.partition("=") for option in options]
         known = [one.name for one in fields(cls)]
-        wrong = [option for option, (key, _, value) in zip(options, pairs, strict=True) if key not in known or not value.isdecimal()]
+        wrong = [option for option, (key, _, value) in zip(options, pairs, strict=True) if key not in known or not _NUMBER.fullmatch(value)]
         if wrong or len({key for key, _, _ in pairs}) < len(pairs):
             raise ValueError(
                 f"cannot make {name!r}{f' of {wrong[0]!r}' if wrong else ''}: give each option once and as a whole number, as in"

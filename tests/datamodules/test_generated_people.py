@@ -88,7 +88,14 @@ def test_the_decoder_draws_what_an_address_says():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["generated-people://3/7/2", "generated-people://3/7/2/x", "generated-people://3/0/2/1", "generated-people://3/1/²/1"]
+    "wrong",
+    [
+        "generated-people://3/7/2",
+        "generated-people://3/7/2/x",
+        "generated-people://3/0/2/1",
+        "generated-people://3/1/²/1",
+        f"generated-people://{'9' * 5000}/1/1/1",
+    ],
 )
 def test_an_address_of_nobody_is_an_error_that_names_it(wrong):
     with pytest.raises(CorruptImageError, match="is no address of a generated person: give generated-people://"):
@@ -137,6 +144,8 @@ def test_every_query_is_answered_by_another_camera_and_some_answers_are_nobody()
     [
         ("generated-people,persons=5", "of 'persons=5': give each option once .* the options are people, cameras, visits"),
         ("generated-people,people=many", "of 'people=many'"),
+        ("generated-people,people=\u0665\u0660", "of .people=\u0665\u0660."),
+        ("generated-people,seed=" + "9" * 5000, "give each option once and as a whole number"),
         ("generated-people,people", "of 'people'"),
         ("generated-people,people=5,people=6", "give each option once"),
         ("generated-people,visits=1", "needs visits of at least 2 .* got 1"),
