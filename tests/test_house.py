@@ -13,7 +13,7 @@ CORE = {"losses", "metrics", "clustering", "federated", "linking", "pruning", "s
 MAY_IMPORT = {
     "recipes": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     **dict.fromkeys(CORE, CORE),
-    "networks": CORE | {"networks", "regular_files"},
+    "networks": CORE | {"networks", "files", "regular_files"},
     "protocols": CORE | {"networks"},
     "derived_seed": set(),
     "processes": set(),

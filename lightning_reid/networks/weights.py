@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_reid.files import read_json
 from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive, require_file
 from lightning_reid.networks.told_tensors import check_fitting, check_told_tensors
 
@@ -56,13 +56,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _read_model_folder(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / MODEL_CONFIG).read_text(encoding="utf-8"))
-        told = {name: config[name] for name in ("backbone", "backbone_options", "image_size")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MODEL_CONFIG} does not tell its network and image size: fetch it again ({error!r})") from error
-    size = told.pop("image_size")
-    return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": told, "image_size": size}
+    needed: dict[str, Any] = {"backbone": str, "backbone_options": (dict, type(None)), "image_size": list}
+    told = read_json(folder / MODEL_CONFIG, needed, way_on="fetch it again")
+    network = {name: told[name] for name in ("backbone", "backbone_options")}
+    return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": network, "image_size": told["image_size"]}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
