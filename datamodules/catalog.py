@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
-from lightning_reid.datamodules.generated.people_data import NAME, PeopleData
+from lightning_reid.datamodules.generated.people_data import NAME, PeopleData, PeopleTracklets
 from lightning_reid.datamodules.readers import (
     read_dataset,
     read_market_folder,
@@ -80,7 +80,7 @@ def data_folder(
         generated: Names of the presets.
 
     Raises:
-        ValueError: ``dataset`` is neither a known name nor an existing path.
+        ValueError: ``dataset`` is neither a known name nor an existing path, or a preset with options.
     """
     base = Path(root or "data")
     if dataset in folders:
@@ -89,7 +89,12 @@ def data_folder(
         return base / "generated" / dataset
     if Path(dataset).exists():
         return Path(dataset)
-    known = ", ".join((*folders, *generated, *((NAME,) if folders is FOLDERS else ())))
+    preset, comma, _ = dataset.partition(",")
+    if preset == NAME:
+        raise ValueError(f"{dataset} lies in no folder: its people are drawn when they are asked for")
+    if comma and preset in generated:
+        raise ValueError(f"{dataset!r}: {preset} is frozen, comparisons rest on it; what can be chosen is {NAME},people=500 and the like")
+    known = ", ".join((*folders, *generated, NAME))
     raise ValueError(f"{dataset!r} is neither an existing folder or table nor a known data set ({known})")
 
 
@@ -140,6 +145,8 @@ def video_folder(dataset: str, root: str | None) -> Path:
 
 def prepare_video_dataset(dataset: str, root: str | None) -> None:
     """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
+    if PeopleTracklets.named(dataset) is not None:  # drawn when they are asked for
+        return
     folder = video_folder(dataset, root)
     if dataset in GENERATED_VIDEO:
         GeneratedTracklets(dataset).write(folder)
@@ -151,7 +158,8 @@ def read_prepared_video(
     """Read a video data set's records.
 
     Args:
-        dataset: Name, preset, folder in the layout of MARS, or CSV/Parquet table of tracklets.
+        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleTracklets``), folder in the layout of MARS, or CSV/Parquet
+            table of tracklets.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own table must have queries and a gallery.
@@ -161,6 +169,10 @@ def read_prepared_video(
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
         ValueError: ``split`` is given for a set of one split, or the reader meets what it cannot read.
     """
+    people = PeopleTracklets.named(dataset)
+    if people is not None:
+        _require_no_split(dataset, split)
+        return people.read()
     folder = video_folder(dataset, root)
     if dataset in VIDEO_FOLDERS:
         return read_video_dataset(cast(VideoDatasetName, dataset), folder, split=split)

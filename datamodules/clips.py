@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,10 +21,11 @@ from lightning_reid.datamodules.clip_sampling import (
     rrs_train_frames,
 )
 from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.images import Draw
 from lightning_reid.datamodules.transforms import erase_rectangle, resized, seeded
 from lightning_reid.packed_tracklets import PackedTracklet
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import DRAWN, TrackletRecord
 
 ClipChoice = Literal["rrs", "all", "even"]
 """Clips of a test tracklet: the first frame of each chunk; as many as cover every frame; T frames at equal distances."""
@@ -134,7 +136,7 @@ class TrainClips(Dataset[dict[str, Tensor]]):
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         record, key = self.records[draw.row], (self.seed, draw.epoch, draw.position)
         generator = np.random.default_rng(key)
-        clip = self.reader(record, rrs_train_frames(len(record.paths), self.clip_length, generator))
+        clip = self.reader(_of_epoch(record, draw.epoch), rrs_train_frames(len(record.paths), self.clip_length, generator))
         if generator.random() < 0.5:
             clip = mirrored(clip)
         if self.erasing_probability > 0:
@@ -193,6 +195,13 @@ class EvaluationClips(Dataset[dict[str, Tensor]]):
         return {name: rows.unflatten(0, indices.shape) for name, rows in tensors.items()} | {
             name: torch.tensor(value) for name, value in numbers.items()
         }
+
+
+def _of_epoch(record: TrackletRecord, epoch: int) -> TrackletRecord:
+    """The tracklet that a record stands for in an epoch: generated people walk anew in each."""
+    if not record.paths[0].startswith(DRAWN):
+        return record
+    return replace(record, paths=tuple(of_epoch(path, epoch) for path in record.paths))
 
 
 _CLIPS = ("clips", "pictures")

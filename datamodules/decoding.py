@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.claimed_size import MOST_PIXELS, claimed_size, is_jpeg, jpeg_head
-from lightning_reid.datamodules.generated.people_data import PeopleAddress
+from lightning_reid.datamodules.generated.people_address import PeopleAddress
 from lightning_reid.records import DRAWN
 from lightning_reid.regular_files import read_regular
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.decoding import load_image
-from lightning_reid.datamodules.generated.people_data import of_epoch
+from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.images import (
     EvaluationImages,
     ResizedCrops,

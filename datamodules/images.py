@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
-from lightning_reid.datamodules.generated.people_data import of_epoch
+from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
 from lightning_reid.records import DRAWN, ImageRecord

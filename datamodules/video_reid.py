@@ -24,6 +24,7 @@ from lightning_reid.datamodules.clips import (
     collate_train_clips,
 )
 from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.generated.people_data import PeopleTracklets
 from lightning_reid.datamodules.images import ResizedCrops
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
@@ -57,7 +58,9 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
 
     Args:
         dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.VIDEO_FOLDERS``), ``"mars-like"`` or ``"dukev-like"`` for
-            a generated one, or the path of a folder in the layout of MARS or of a CSV/Parquet table of tracklets.
+            a generated one, ``"generated-people"`` for people without end, other walks of them in each epoch (with options as in
+            ``"generated-people,people=5000"``, see ``PeopleTracklets``), or the path of a folder in the layout of MARS or of a CSV/Parquet
+            table of tracklets.
         root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
         image_size: (height, width) in pixels.
         clip_length: T, frames a clip.
@@ -85,7 +88,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
 
     Raises:
         ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets, too few
-            people to hold out, or a Trainer that draws for itself (``setup``).
+            people to hold out, or a Trainer that draws for itself (``setup``). Or ``packed`` with people who are drawn anew.
 
     Example:
         >>> from lightning_reid.datamodules import VideoReIDDataModule
@@ -145,6 +148,8 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         require_switch("sparse_tracklets", sparse_tracklets)
         require_path("corrections", corrections, optional=True)
         require_path("packed", packed, optional=True)
+        if packed is not None and PeopleTracklets.named(dataset) is not None:
+            raise ValueError(f"{dataset} is drawn anew in every epoch, and packed={packed!r} would keep one of them: leave packed out")
         self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
         self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
         self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)

@@ -32,7 +32,9 @@ FACE = {
         CrossDomainDataModule FederatedData ImageReIDDataModule PublicAndLocalDataModule SemiSupervisedDataModule
         UnlabeledDataModule VideoReIDDataModule
     """,
-    "lightning_reid.datamodules.generated": "GeneratedBoxDetector GeneratedPedestrians GeneratedPeople GeneratedTracklets PeopleData",
+    "lightning_reid.datamodules.generated": """
+        GeneratedBoxDetector GeneratedPedestrians GeneratedPeople GeneratedTracklets PeopleData PeopleTracklets
+    """,
     "lightning_reid.datamodules.readers": """
         find_unreadable_images read_dataset read_market_folder read_mars_folder read_table read_tracklet_table
         read_video_dataset

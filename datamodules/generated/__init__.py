@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
     from lightning_reid.datamodules.generated.pedestrians import GeneratedPedestrians
     from lightning_reid.datamodules.generated.people import GeneratedPeople
-    from lightning_reid.datamodules.generated.people_data import PeopleData
+    from lightning_reid.datamodules.generated.people_data import PeopleData, PeopleTracklets
     from lightning_reid.datamodules.generated.tracklets import GeneratedTracklets
 
 _HOMES = {
@@ -22,9 +22,10 @@ _HOMES = {
     "GeneratedPeople": "people",
     "GeneratedTracklets": "tracklets",
     "PeopleData": "people_data",
+    "PeopleTracklets": "people_data",
 }
 
-__all__ = ["GeneratedBoxDetector", "GeneratedPedestrians", "GeneratedPeople", "GeneratedTracklets", "PeopleData"]
+__all__ = ["GeneratedBoxDetector", "GeneratedPedestrians", "GeneratedPeople", "GeneratedTracklets", "PeopleData", "PeopleTracklets"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.datamodules.generated.appearance import Person
 from lightning_reid.datamodules.generated.streams import Stream, stream
 from lightning_reid.datamodules.generated.wide_camera import WideCamera, draw_wide_camera
 from lightning_reid.datamodules.generated.wide_crop import begin_walk, take_crop
 from lightning_reid.datamodules.generated.wide_place import Place, draw_place
+from lightning_reid.datamodules.generated.wide_variation import Variation, camera_without, person_without, place_without, walk_without
 from lightning_reid.datamodules.generated.wide_wardrobe import CODE, draw_somebody
 
 NUM_PLACES = 64
@@ -30,9 +33,10 @@ class GeneratedPeople:
 
     Attributes:
         seed: At least 0; another seed gives other people at other places.
+        without: Kinds of variation that are left out, see ``Variation``; everything else is drawn as it is with them.
 
     Raises:
-        ValueError: ``seed`` is negative.
+        ValueError: ``seed`` is negative, or a kind of variation is unknown or named twice.
 
     Example:
         >>> from lightning_reid.datamodules.generated import GeneratedPeople
@@ -42,10 +46,16 @@ class GeneratedPeople:
     """
 
     seed: int = 0
+    without: tuple[Variation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
+        known = get_args(Variation)
+        for kind in self.without:
+            require_choice("without", kind, known)
+        if len(set(self.without)) < len(self.without):
+            raise ValueError(f"without must name each kind once, got {', '.join(self.without)}")
 
     def crop(self, pid: int, camid: int, shot: int) -> NDArray[np.uint8]:
         """One crop of a person.
@@ -61,26 +71,62 @@ class GeneratedPeople:
         Raises:
             ValueError: A number is out of its range.
         """
-        if pid < 1 or camid < 1 or shot < 0:
-            raise ValueError(f"need pid >= 1, camid >= 1 and shot >= 0, got pid={pid}, camid={camid}, shot={shot}")
-        wide, place = _camera(self.seed, camid), _place(self.seed, _place_of(camid))
-        walk = begin_walk(stream(self.seed, CODE, Stream.VISIT, pid, camid, shot // SHOTS_A_WALK), wide, _person(self.seed, pid))
-        rng = stream(self.seed, CODE, Stream.PICTURE, pid, camid, shot)
-        return take_crop(rng, wide, place, walk, lambda number: _passer_by(self.seed, number), shot % SHOTS_A_WALK)
+        _require_numbers(pid, camid, shot=shot)
+        visit, step = divmod(shot, SHOTS_A_WALK)
+        return self._take(stream(self.seed, CODE, Stream.PICTURE, pid, camid, shot), pid, camid, visit, step)
+
+    def frame(self, pid: int, camid: int, visit: int, number: int) -> NDArray[np.uint8]:
+        """One frame of a tracklet, at some ten frames a second: of the walk that shots ``4 visit`` to ``4 visit + 3`` of ``crop`` show.
+
+        Who and what stands in front stays there for some frames.
+
+        Args:
+            pid: Identity, at least 1.
+            camid: Camera, at least 1.
+            visit: At least 0; each is another walk past the camera.
+            number: At least 0, the place of the frame in the tracklet.
+
+        Returns:
+            ``[height, width, 3]`` uint8 RGB; the height is the same in all frames of a visit.
+
+        Raises:
+            ValueError: A number is out of its range.
+        """
+        _require_numbers(pid, camid, visit=visit, number=number)
+        company = stream(self.seed, CODE, Stream.FRAME, pid, camid, visit, number // FRAMES_IN_COMPANY)
+        rng = stream(self.seed, CODE, Stream.FRAME, pid, camid, visit, number // FRAMES_IN_COMPANY, number)
+        return self._take(rng, pid, camid, visit, number * STEPS_A_FRAME, company)
+
+    def _take(
+        self, rng: np.random.Generator, pid: int, camid: int, visit: int, step: float, company: np.random.Generator | None = None
+    ) -> NDArray[np.uint8]:
+        seed, without = self.seed, self.without
+        wide = camera_without(_camera(seed, camid), without)
+        person, place = _person(seed, pid, without), _place(seed, _place_of(camid), without)
+        walk = walk_without(begin_walk(stream(seed, CODE, Stream.VISIT, pid, camid, visit), wide, person), without)
+        return take_crop(rng, wide, place, walk, lambda number: _passer_by(seed, number, without), step, company)
+
+
+def _require_numbers(pid: int, camid: int, **others: int) -> None:
+    if pid < 1 or camid < 1 or min(others.values()) < 0:
+        needed, got = (", ".join(f"{name}{told}" for name in others) for told in (" >= 0", "={}"))
+        raise ValueError(f"need pid >= 1, camid >= 1, {needed}, got pid={pid}, camid={camid}, {got.format(*others.values())}")
 
 
 SHOTS_A_WALK = 4
 """Crops of one walk; then the person comes again, at another hour."""
+STEPS_A_FRAME, FRAMES_IN_COMPANY = 0.35, 4
+"""How far somebody walks between two frames, in the steps between two crops; and frames that show the same people and things beside."""
 
 
 @lru_cache(maxsize=4096)
-def _person(seed: int, pid: int) -> Person:
-    return draw_somebody(seed, Stream.PERSON, pid)
+def _person(seed: int, pid: int, without: tuple[Variation, ...]) -> Person:
+    return person_without(draw_somebody(seed, Stream.PERSON, pid, dull="palette" in without), without)
 
 
 @lru_cache(maxsize=512)
-def _passer_by(seed: int, number: int) -> Person:
-    return draw_somebody(seed, Stream.PASSER_BY, number)
+def _passer_by(seed: int, number: int, without: tuple[Variation, ...]) -> Person:
+    return person_without(draw_somebody(seed, Stream.PASSER_BY, number, dull="palette" in without), without)
 
 
 @lru_cache(maxsize=1024)
@@ -93,5 +139,5 @@ def _place_of(camid: int) -> int:
 
 
 @lru_cache(maxsize=NUM_PLACES + 16)
-def _place(seed: int, number: int) -> Place:
-    return draw_place(seed, number, _camera(seed, number + 1).camera)
+def _place(seed: int, number: int, without: tuple[Variation, ...]) -> Place:
+    return place_without(draw_place(seed, number, _camera(seed, number + 1).camera), without)

@@ -72,7 +72,13 @@ def begin_walk(rng: np.random.Generator, wide: WideCamera, person: Person) -> Wa
 
 
 def take_crop(
-    rng: np.random.Generator, wide: WideCamera, place: Place, walk: Walk, passer_by: Callable[[int], Person], step: float
+    rng: np.random.Generator,
+    wide: WideCamera,
+    place: Place,
+    walk: Walk,
+    passer_by: Callable[[int], Person],
+    step: float,
+    company: np.random.Generator | None = None,
 ) -> NDArray[np.uint8]:
     """Take one crop of a walk.
 
@@ -83,11 +89,12 @@ def take_crop(
         walk: Who passes, how.
         passer_by: Somebody else by number, 0 or more.
         step: How far they have walked, in steps of a visit.
+        company: Source of who and what is in front and beside, where that lasts for several crops; ``None`` takes ``rng``.
 
     Returns:
         ``[height, width, 3]`` uint8 RGB, in the size at which the camera recorded it.
     """
-    camera, phase = walk.camera, walk.phase + 1.9 * step
+    camera, phase, company = walk.camera, walk.phase + 1.9 * step, company or rng
     light = 1 if camera.sun > 0 else -1
     view = Projection((0.0, 0.0), 1.0, 1.0, walk.yaw + rng.normal(0.0, 0.2), math.radians(camera.pitch), light)
     box = box_of(rng, wide, walk.person, walking_pose(walk.person, phase, walk.arms), view)
@@ -95,7 +102,7 @@ def take_crop(
     scale = OVERSAMPLING * height / box.height
     view = replace(view, ground=(-box.left * scale, -box.top * scale), scale_x=OVERSAMPLING * width / box.width, scale_y=scale)
     canvas = _scene(rng, wide, place, walk, box, (OVERSAMPLING * height, OVERSAMPLING * width), step)
-    others = _passers_by(rng, wide, camera, view, passer_by)
+    others = _passers_by(company, wide, camera, view, passer_by)
     for other, theirs, gait in others:
         if theirs.ground[1] <= view.ground[1]:
             draw_figure(canvas, other, theirs, gait)
@@ -104,8 +111,8 @@ def take_crop(
     for other, theirs, gait in others:
         if theirs.ground[1] > view.ground[1]:
             draw_figure(canvas, other, theirs, gait)
-    if rng.random() < wide.occlusion:
-        draw_occluder(rng, canvas, camera.occluders[int(rng.integers(len(camera.occluders)))])
+    if company.random() < wide.occlusion:
+        draw_occluder(company, canvas, camera.occluders[int(company.integers(len(camera.occluders)))])
     return _record(rng, wide, place, walk, canvas, (height, width))
 
 

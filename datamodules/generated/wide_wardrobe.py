@@ -78,15 +78,23 @@ _WINTER = replace(
 )
 # fmt: on
 SEASONS = (_MILD, _SUMMER, _WINTER)
+_DULL = replace(_MILD, top_colors=_grays(4, 2.5) | _STREET, bottom_colors=_grays(6, 1) | _STREET, bag_colors=_grays(5, 1) | _STREET)
 
 
-def draw_somebody(seed: int, purpose: Stream, number: int) -> Person:
-    """A person of one of the seasons, some in clothes that others own too; each (seed, purpose, number) is one person."""
+def draw_somebody(seed: int, purpose: Stream, number: int, *, dull: bool = False) -> Person:
+    """A person of one of the seasons, some in clothes that others own too; each (seed, purpose, number) is one person.
+
+    Args:
+        seed: Of all people.
+        purpose: Whether they are asked for or pass by.
+        number: Who.
+        dull: Everybody wears the dull colors of a street in mild weather.
+    """
     rng = stream(seed, CODE, purpose, number)
     season = int(rng.integers(len(SEASONS)))
-    return draw_person(rng, SEASONS[season], *_shared_clothes(seed, season))
+    return draw_person(rng, _DULL if dull else SEASONS[season], *_shared_clothes(seed, len(SEASONS) if dull else season))
 
 
 @lru_cache(maxsize=12)
 def _shared_clothes(seed: int, season: int) -> tuple[tuple[Top, ...], tuple[Bottom, ...]]:
-    return draw_shared_clothes(stream(seed, CODE, Stream.WARDROBE, season), SEASONS[season])
+    return draw_shared_clothes(stream(seed, CODE, Stream.WARDROBE, season), (*SEASONS, _DULL)[season])

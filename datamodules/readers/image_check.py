@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
-from lightning_reid.datamodules.generated.people_data import PeopleAddress
+from lightning_reid.datamodules.generated.people_address import PeopleAddress
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.records import DRAWN, ImageRecord
 from lightning_reid.regular_files import open_regular

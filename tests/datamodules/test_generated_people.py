@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -18,6 +19,14 @@ from lightning_reid.datamodules import ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.datamodules.catalog import read_prepared
 from lightning_reid.datamodules.decoding import CorruptImageError, load_image
 from lightning_reid.datamodules.generated import GeneratedPeople, PeopleData
+from lightning_reid.datamodules.generated.appearance import HEADGEAR
+from lightning_reid.datamodules.generated.people import _person, _place
+from lightning_reid.datamodules.generated.people_address import PeopleAddress, of_epoch
+from lightning_reid.datamodules.generated.streams import Stream
+from lightning_reid.datamodules.generated.wide_camera import draw_wide_camera
+from lightning_reid.datamodules.generated.wide_crop import begin_walk
+from lightning_reid.datamodules.generated.wide_variation import Variation, camera_without, person_without, walk_without
+from lightning_reid.datamodules.generated.wide_wardrobe import draw_somebody
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.metrics import retrieval_scores
 from lightning_reid.recipes.workshop.fingerprints import data_fingerprint
@@ -73,7 +82,7 @@ def test_any_crop_is_a_picture_of_a_size_that_cameras_record(seed, pid, camid, s
 
 @pytest.mark.parametrize("wrong", [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
 def test_a_number_out_of_range_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=rf"pid >= 1, camid >= 1 and shot >= 0, got pid={wrong[0]}, camid={wrong[1]}, shot={wrong[2]}"):
+    with pytest.raises(ValueError, match=rf"pid >= 1, camid >= 1, shot >= 0, got pid={wrong[0]}, camid={wrong[1]}, shot={wrong[2]}"):
         GeneratedPeople().crop(*wrong)
     with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
         GeneratedPeople(-1)
@@ -108,6 +117,68 @@ def test_the_check_before_training_finds_an_address_of_nobody(decode):
     (found,) = find_unreadable_images(records, decode=decode)
     assert found.path == "generated-people://0/1/0/0"
     assert "give generated-people://<seed>/<pid>/<camid>/<shot>" in found.reason
+
+
+# --- one kind of variation left out
+
+
+SHOWN = [(pid, camid, shot) for pid in range(1, 7) for camid in (1, 9, 23) for shot in (0, 5)]
+
+
+@pytest.mark.parametrize("kind", get_args(Variation))
+def test_a_kind_of_variation_that_is_left_out_changes_crops_and_comes_with_its_address(kind):
+    wide, without = GeneratedPeople(0), GeneratedPeople(0, (kind,))
+    assert [digest(wide.crop(*one)) for one in SHOWN] != [digest(without.crop(*one)) for one in SHOWN]
+    train = read_prepared(f"{NAME},without={kind}", None).train
+    assert all(record.path.startswith(f"generated-people://without={kind}/0/") for record in train)
+    address = PeopleAddress.of(of_epoch(train[5].path, 3))
+    assert np.array_equal(address.draw(), without.crop(address.pid, address.camid, address.shot))
+
+
+def test_people_are_tested_on_everything_whatever_was_left_out_of_training():
+    reduced, whole = read_prepared(f"{NAME},without=light+views", None), read_prepared(NAME, None)
+    assert [record.path for record in reduced.query + reduced.gallery] == [record.path for record in whole.query + whole.gallery]
+    assert reduced.name == f"{NAME},without=light+views"
+
+
+def test_without_light_and_recording_cameras_differ_in_nothing_that_colors_a_crop():
+    wide, calm = (
+        [camera_without(draw_wide_camera(np.random.default_rng(seed)), kinds).camera for seed in range(20)]
+        for kinds in ((), ("light", "recording"))
+    )
+    told = ("gain", "exposure", "gamma", "haze", "saturation", "sun", "resolution", "blur", "noise", "quality")
+    for name in told:
+        assert len({getattr(camera, name) for camera in wide}) > 5
+        assert len({getattr(camera, name) for camera in calm}) == 1
+
+
+def test_without_accessories_nobody_carries_or_wears_any():
+    people = [person_without(draw_somebody(0, Stream.PERSON, pid), ("accessories",)) for pid in range(1, 200)]
+    assert {person.bag for person in people} == {"none"}
+    assert {person.scarf for person in people} == {None}
+    assert not {person.hair_style for person in people} & {*HEADGEAR, "hood"}
+
+
+def test_without_boxes_all_crops_are_as_high_and_without_views_everybody_comes_towards_the_camera():
+    heights = {GeneratedPeople(0, ("boxes",)).crop(pid, camid, 0).shape[0] for pid, camid, _ in SHOWN}
+    assert heights == {96}
+    wide = draw_wide_camera(np.random.default_rng(3))
+    walks = [begin_walk(np.random.default_rng(seed), wide, draw_somebody(0, Stream.PERSON, 1)) for seed in range(9)]
+    assert {(one.yaw, one.camera.pitch) for one in (walk_without(walk, ("views",)) for walk in walks)} == {(0.0, 0.0)}
+
+
+def test_without_palette_clothes_are_dull():
+    def vividness(without) -> float:
+        people = [_person(0, pid, without) for pid in range(1, 300)]
+        return float(np.mean([max(person.top.color) - min(person.top.color) for person in people]))
+
+    assert vividness(("palette",)) < 0.7 * vividness(())
+
+
+def test_without_background_there_is_one_gray_place():
+    places = [_place(0, number, ("background",)).backdrop for number in (0, 1)]
+    assert np.array_equal(*places)
+    assert len(np.unique(places[0])) == 1
 
 
 # --- the data set
@@ -148,9 +219,14 @@ def test_every_query_is_answered_by_another_camera_and_some_answers_are_nobody()
         ("generated-people,seed=" + "9" * 5000, "give each option once and as a whole number"),
         ("generated-people,people", "of 'people'"),
         ("generated-people,people=5,people=6", "give each option once"),
+        ("generated-people,frames=8", "of 'frames=8'"),
+        ("generated-people,without=weather", "without must be one of .*accessories.*, got 'weather'"),
+        ("generated-people,without=light+light", "without must name each kind once"),
+        ("generated-people,without=3", "of 'without=3'"),
         ("generated-people,visits=1", "needs visits of at least 2 .* got 1"),
         ("generated-people,people=2000000", "needs people of at least 2 and below 1000001, got 2000000"),
         ("generated-persons", "known data set .*generated-people"),
+        ("duke-like,people=5", "duke-like is frozen, comparisons rest on it; what can be chosen is generated-people,people=500"),
     ],
 )
 def test_a_name_that_cannot_be_made_says_what_is_known(name, message):
