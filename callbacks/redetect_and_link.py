@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_path
@@ -24,7 +25,7 @@ from lightning_reid.files import write_atomically
 from lightning_reid.linking.alignment import AlignedTracklet, EmbedCrops, align_tracklet
 from lightning_reid.linking.placing import MIDDLE, SLIM_SHARE
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
-from lightning_reid.networks.foreign import trained_image_size
+from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.packed_tracklets.format import Encoding
 from lightning_reid.protocols import TrackletData
 from lightning_reid.records import TrackletRecord
@@ -53,8 +54,8 @@ class RedetectAndLink(pl.Callback):
         detector: Finds people in frames.
         extractor: Network that tells candidates apart, best trained on the original tracklets of the same data: a checkpoint that
             ``load_embedding_network`` reads, or a network. Crops have the image size of its training where the checkpoint says it, else
-            the datamodule's.
-        cache: Folder for processed tracklets, of any data and settings: each finds only its own.
+            the datamodule's. By default the network that comes with the library, see ``from_pretrained``, which is said.
+        cache: Folder for processed tracklets, of any data and settings: each finds only its own. By default ``redetected`` where one is.
         every_n_epochs: Link again after every n-th epoch but the last, with the network under training as the extractor; ``None`` never
             does. It needs a datamodule with ``clip_length``, and has the Trainer ask for loaders anew after every epoch.
         alpha: Share of the old running embedding, eq. 2.2, in [0, 1].
@@ -91,8 +92,8 @@ class RedetectAndLink(pl.Callback):
     def __init__(
         self,
         detector: PersonDetector,
-        extractor: str | Path | EmbeddingNetwork,
-        cache: str | Path,
+        extractor: str | Path | EmbeddingNetwork = DEFAULT,
+        cache: str | Path = "redetected",
         every_n_epochs: int | None = None,
         alpha: float = 0.9,
         padding: float = 0.5,
@@ -112,7 +113,10 @@ class RedetectAndLink(pl.Callback):
         if isinstance(extractor, EmbeddingNetwork):
             self.extractor, self.extractor_size = extractor, None
         else:
-            self.extractor, self.extractor_size = load_embedding_network(extractor), trained_image_size(extractor)
+            self.extractor = load_embedding_network(extractor)
+            self.extractor_size = self.extractor.image_size
+            if str(extractor) == DEFAULT:
+                rank_zero_info(f"re-detect and link: candidates are told apart by {DEFAULT}, trained on generated people alone")
         self.report: RedetectionReport | None = None
         self._first_settings: dict[str, str] = {}
         self._served: LinkedTrackletCache | None = None

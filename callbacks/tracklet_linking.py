@@ -13,7 +13,7 @@ from lightning_reid.linking import AlignedTracklet
 from lightning_reid.packed_tracklets.format import Encoding
 from lightning_reid.packed_tracklets.store import content_digest
 from lightning_reid.protocols import TrackletData
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import DRAWN, TrackletRecord
 
 Contents = dict[TrackletRecord, str]
 """The tracklets of a datamodule and the ``content_digest`` of each."""
@@ -47,8 +47,15 @@ def clip_length(data: TrackletData) -> int:
 
 
 def tracklet_contents(trainer: pl.Trainer, data: TrackletData) -> Contents:
-    """Read the files of all tracklets, each rank its share; the result is the same on every rank."""
+    """Read the files of all tracklets, each rank its share; the result is the same on every rank.
+
+    Raises:
+        ValueError: They are no files, but frames of generated people, who walk anew in every epoch.
+    """
     records = data.tracklet_records()
+    drawn = [record.paths[0] for record in records if record.paths[0].startswith(DRAWN)]
+    if drawn:
+        raise ValueError(f"RedetectAndLink wants tracklets in files: {drawn[0]} is drawn when it is asked for, in every epoch anew")
     mine = records[trainer.global_rank :: trainer.world_size]
 
     def read() -> list[str]:

@@ -8,13 +8,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.images import (
     EvaluationImages,
@@ -129,10 +127,6 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     def drawn_anew(self) -> bool:
         """Whether generated people are drawn anew in every epoch: a pseudo-label is of a picture, not of the person in the next one."""
         return not self.labels_change
-
-    def picture(self, path: str) -> Tensor:
-        """The crop of a record as it was recorded, ``[3, h, w]`` uint8 RGB; errors as of ``load_image``."""
-        return load_image(path)
 
     @override
     def prepare_data(self) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import checked_image_size, require_count, require_path, require_seed
+from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
@@ -104,6 +105,10 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     @abstractmethod
     def transform_text(self) -> str:
         """What the test images went through, as the stamp of a score tells it."""
+
+    def picture(self, path: str) -> Tensor:
+        """The crop of a record as it was recorded, ``[3, h, w]`` uint8 RGB; errors as of ``load_image``."""
+        return load_image(path)
 
     def serve(self, dataset: Splits[Record]) -> None:
         """Serve these records, in place of those that the data set's name stands for; people to validate on are held out of them."""

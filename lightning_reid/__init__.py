@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_reid.inference import EmbeddingPass, nearest_images
     from lightning_reid.metrics import RetrievalMetrics, retrieval_scores
     from lightning_reid.modules import HSR, SGCDPL, BottomUpReID, DistilledReID, SupervisedReID, VideoReID
+    from lightning_reid.networks import from_pretrained
 
     __version__: str
 
@@ -61,6 +62,7 @@ __all__ = [
     "UnlabeledDataModule",
     "VideoReID",
     "VideoReIDDataModule",
+    "from_pretrained",
     "nearest_images",
     "retrieval_scores",
 ]
@@ -77,6 +79,7 @@ _PACKAGES = {
     "metrics": ("RetrievalMetrics", "retrieval_scores"),
     "federation": ("Federation",),
     "inference": ("EmbeddingPass", "nearest_images"),
+    "networks": ("from_pretrained",),
 }
 _HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
 

@@ -1,6 +1,7 @@
 """Embeddings of a folder of person crops by a trained network, and the rank list of a query image.
 
-Takes checkpoints of lightning-reid, and ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.npz (embeddings
+Without --checkpoint by the network that comes with the library, trained on generated people alone. Takes checkpoints of lightning-reid, and
+ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.npz (embeddings
 [N, D] float32 of length 1, paths [N]), config.yaml (the options, for --config), and with --query neighbors.csv and rank_list.png.
 """
 
@@ -22,7 +23,7 @@ from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, draw_search, find_crops, nearest_images, write_embeddings
 from lightning_reid.inference.search import print_neighbors, write_neighbors
 from lightning_reid.networks import load_embedding_network
-from lightning_reid.networks.foreign import trained_image_size
+from lightning_reid.networks.shipped import DEFAULT, located, shipped_names
 
 
 def height_and_width(told: str | Sequence[int]) -> tuple[int, int]:
@@ -47,7 +48,11 @@ def build_parser() -> ArgumentParser:
     )
     # paths are no YAML: a folder may be called null or [cam1]
     parser.add_argument(
-        "--checkpoint", type=str, help="weights: our last.ckpt or model folder, or a ResNet state dict of torchreid or fast-reid"
+        "--checkpoint",
+        type=str,
+        default=DEFAULT,
+        help="weights: our last.ckpt or model folder, a ResNet state dict of torchreid or fast-reid, or the name of a network that comes"
+        f" with the library: {', '.join(shipped_names())}",
     )
     parser.add_argument("--query", type=str, help="image file of the person to search for; it need not be among the crops")
     parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")
@@ -65,8 +70,8 @@ def build_parser() -> ArgumentParser:
 def parse(argv: list[str] | None) -> tuple[ArgumentParser, Namespace]:
     parser = build_parser()
     cfg = parser.parse_args(argv)
-    if not cfg.crops or cfg.checkpoint is None:
-        parser.error("give --crops (a folder of person crops, or image files) and --checkpoint (the weights of a trained network)")
+    if not cfg.crops:
+        parser.error("give --crops (a folder of person crops, or image files)")
     if cfg.query is not None and not Path(cfg.query).is_file():
         parser.error(f"--query must be one image file, there is none at {cfg.query}")
     return parser, cfg
@@ -75,8 +80,11 @@ def parse(argv: list[str] | None) -> tuple[ArgumentParser, Namespace]:
 def main(argv: list[str] | None = None) -> EmbeddedImages:
     parser, cfg = parse(argv)
     network = load_embedding_network(cfg.checkpoint)
-    cfg.image_size = cfg.image_size or trained_image_size(cfg.checkpoint) or EmbeddingPass.image_size
+    if cfg.checkpoint == DEFAULT:
+        print(f"by {DEFAULT}, trained on generated people alone; what it is good for, and what not: {located(DEFAULT) / 'README.md'}")
     options, output = EmbeddingPass(**{field.name: cfg[field.name] for field in fields(EmbeddingPass)}), Path(cfg.output)
+    cfg.image_size = options.size_for(network)
+    options = replace(options, image_size=cfg.image_size)
     picture = output / "rank_list.png"
     # the picture of an earlier run is no crop, where the output lies among the crops
     crops = [path for path in find_crops(cfg.crops) if not (picture.exists() and Path(path).samefile(picture))]
@@ -88,7 +96,7 @@ def main(argv: list[str] | None = None) -> EmbeddedImages:
     images = options.run(network, crops)
     rate = len(crops) / (time.monotonic() - began)
     write_embeddings(output / "embeddings.npz", images)
-    (number, length), (height, width) = images.embeddings.shape, options.image_size
+    (number, length), (height, width) = images.embeddings.shape, cfg.image_size
     print(
         f"{number} embeddings of {length} numbers in {output / 'embeddings.npz'}; images resized to {height}x{width}, {rate:.0f} a second"
     )

@@ -20,7 +20,7 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.generated import PeopleData
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.recipes.workshop.model_folder import card_of_generated_people, write_model_folder
+from lightning_reid.recipes.workshop.model_folder import card_of_generated_people, round_weights, write_model_folder
 from lightning_reid.recipes.workshop.options import RunOptions
 from lightning_reid.recipes.workshop.report import ResultRow, print_scores, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process, read_now
@@ -37,6 +37,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="generated_people.py")
     RunOptions.add_to(parser, output="runs/generated_people")
     parser.add_argument("--epochs", type=PositiveInt, help="passes over the people; each shows other pictures of them")
+    parser.add_argument("--half_weights", action="store_true", help="round the weights to 16 bits, then score and write them")
     parser.add_argument("--scored_on", type=list[str], default=[], help="sets of real people with a test part: names, folders, tables")
     parser.add_class_arguments(ImageReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(SupervisedReID, "model", skip={"num_classes"})
@@ -70,6 +71,8 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         folder.read(data, *others.values())
         stage = Stage(run, "generated people")
         model, trainer = stage.train(lambda: SupervisedReID(**cfg.model), data, cfg.epochs)
+        if cfg.half_weights:
+            round_weights(model.network)
         tests = {stage: data} | {Stage(run, f"on {Path(name).name}"): one for name, one in others.items()}
         rows = [one.finished_row() or one.score(trainer, model, tested) for one, tested in tests.items()]
         if is_first_process():
@@ -81,7 +84,7 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
             scores = dict(zip(map(str, stamps), rows, strict=True))
             card = card_of_generated_people(model.network, built, data.image_size, data.dataset.name, first_weights(cfg), scores)
             trained = {"trained_on": data.dataset.name, "epochs": cfg.epochs, "first_weights": first_weights(cfg)}
-            write_model_folder(Path(cfg.output) / "model", model.network, built, data.image_size, trained, card)
+            write_model_folder(Path(cfg.output) / "model", model.network, built, data.image_size, trained, card, half=cfg.half_weights)
         return rows
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def build_parser() -> ArgumentParser:
     tables = f"train every row of these tables of the text instead, of {' '.join(VIDEO_TABLES)}; of all of them where none is named"
     parser.add_argument("--ablation", type=str, nargs="*", default=None, metavar="TABLE", help=tables)
     parser.add_argument("--epochs", type=PositiveInt, default=200, help="passes over the training identities")
+    parser.add_argument("--tested_on", type=str, help="name, folder or table of tracklets to score on, for the test part of --data.dataset")
     RunOptions.add_to(parser, output="runs/video")
     parser.add_class_arguments(VideoReIDDataModule, "data", skip={"seed"})
     parser.add_class_arguments(VideoReID, "model", skip={"network"})
@@ -65,11 +67,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     unknown = set(cfg.ablation or ()) - set(VIDEO_TABLES)
     if unknown:
         parser.error(f"--ablation takes the tables {', '.join(VIDEO_TABLES)}, got {', '.join(sorted(unknown))}")
-    if cfg.ablation == []:
-        cfg.ablation = list(VIDEO_TABLES)
-    height = cfg.data.image_size[0]
-    if height != TABLES_HEIGHT and (cfg.network == "stenvan" or cfg.ablation):
-        print(f"numbers of stripes are for images of {TABLES_HEIGHT} rows: at {height} rows, 16 become {scaled_stripes(16, height)}")
+    cfg.ablation = list(VIDEO_TABLES) if cfg.ablation == [] else cfg.ablation
+    if (rows := cfg.data.image_size[0]) != TABLES_HEIGHT and (cfg.network == "stenvan" or cfg.ablation):
+        print(f"numbers of stripes are for images of {TABLES_HEIGHT} rows: at {rows} rows, 16 become {scaled_stripes(16, rows)}")
     return cfg
 
 
@@ -80,9 +80,13 @@ class Rows:
         self.cfg, self.run, self.redetect = cfg, RunOptions.of(cfg), RedetectOptions(**cfg.redetection.as_dict())
         self._trained: dict[str, tuple[ResultRow, Stage]] = {}
 
-    def data(self, row: VideoTableRow) -> VideoReIDDataModule:
-        """The data of a row, of clips as long as its network takes."""
-        return VideoReIDDataModule(**(self.cfg.data.as_dict() | {"clip_length": row.clip_length}), seed=self.cfg.seed)
+    def data(self, row: VideoTableRow, dataset: str | None = None) -> VideoReIDDataModule:
+        """The data of a row, of clips as long as its network takes; of another set, which is read, where one is named."""
+        told = {"clip_length": row.clip_length, "dataset": dataset or self.cfg.data.dataset}
+        data = VideoReIDDataModule(**(self.cfg.data.as_dict() | told), seed=self.cfg.seed)
+        if dataset is not None:
+            read_now(data)
+        return data
 
     def train(self, row: VideoTableRow) -> tuple[ResultRow, Stage]:
         """The scores, under the row's name, and the stage that trained it."""
@@ -100,10 +104,9 @@ class Rows:
     def _fit(self, row: VideoTableRow, options: dict[str, Any]) -> tuple[ResultRow, Stage]:
         stage, cfg = Stage(self.run, row.folder, seeded_as="video", told=options), self.cfg
         extractor = self.extractor(row.clip_length) if row.redetected else None
-        finished, data = stage.finished_row(), self.data(row)
-        if finished is not None:
+        if (finished := stage.finished_row()) is not None:
             return finished, stage
-        callbacks: list[pl.Callback] = [RankListLogger(stage.folder / "rank_list.png")]
+        data, callbacks = self.data(row), list[pl.Callback]([RankListLogger(stage.folder / "rank_list.png")])
         if extractor is not None:
             cache, picture = self.redetect.cache or Path(cfg.output) / "redetected", stage.folder / "redetected.png"
             detector, linking = self.redetect.build_detector(data.folder), self.redetect.linking()
@@ -114,21 +117,19 @@ class Rows:
                 print(f"{stage.name}: {callbacks[0].report}")
             return network_costs(model.network, (row.clip_length, 3, *cfg.data.image_size), trainer.strategy.root_device)
 
-        def build() -> VideoReID:
-            return VideoReID(row.network, **(cfg.model.as_dict() | {"network_options": options}))
-
-        every = max(1, cfg.epochs // 4)
-        return stage.train_and_score(build, data, cfg.epochs, callbacks, validate_every_n_epochs=every, costs=costs)[1], stage
+        build, every = partial(VideoReID, row.network, **(cfg.model.as_dict() | {"network_options": options})), max(1, cfg.epochs // 4)
+        scored: dict[str, Any] = {"tested_on": self.data(row, cfg.tested_on) if cfg.tested_on else data, "costs": costs}
+        return stage.train_and_score(build, data, cfg.epochs, callbacks, validate_every_n_epochs=every, **scored)[1], stage
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, list[ResultRow]]:
     cfg, began = parse(argv), time.monotonic()
     asked, rows = asked_rows(cfg), Rows(cfg)
     with RunFolder(cfg, ignored=("ablation",)) as folder:
-        data = {title: rows.data(table[0]) for title, table in asked.items()}
-        read_now(*data.values())
-        first = next(iter(data.values()))
-        folder.holds(first.dataset)
+        data = {title: rows.data(table[0], cfg.tested_on) for title, table in asked.items()}
+        first = rows.data(next(iter(asked.values()))[0]) if cfg.tested_on else next(iter(data.values()))
+        read_now(*([first] if cfg.tested_on else data.values()))
+        folder.holds(*(one.dataset for one in dict.fromkeys((first, next(iter(data.values()))))))
         if any(row.redetected for table in asked.values() for row in table):
             rows.redetect.build_detector(first.folder)  # a missing file is found now, not after the baseline was trained
         tables = {}
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, list[ResultRow]]:
                 stamp = stamp_of_table(data[title].protocol_stamp(), table, cfg.model)
                 curves = {result.name: stage.metrics_files for result, stage in trained}
                 draw_curves(output / "curves.png", curves, panels=(SCORE, LOSS), stamp=stamp)
-                report(output, tables[title], stamp, title=f"{title} on {cfg.data.dataset}", began=began)
+                report(output, tables[title], stamp, title=f"{title} on {cfg.tested_on or cfg.data.dataset}", began=began)
         return tables
 
 

@@ -16,7 +16,7 @@ FACE = {
         HSR SGCDPL AffinityPseudoLabels BottomUpClustering BottomUpReID CAIEPruning CPOPruning CrossDomainDataModule
         DistilledReID EmbeddingPass Federation ImageReIDDataModule InterCameraMining PartBasedHomogeneity ProgressiveSelection
         PseudoLabelClustering RankListLogger RedetectAndLink RetrievalMetrics SemiSupervisedDataModule SupervisedReID
-        UnlabeledDataModule VideoReID VideoReIDDataModule nearest_images retrieval_scores
+        UnlabeledDataModule VideoReID VideoReIDDataModule from_pretrained nearest_images retrieval_scores
     """,
     "lightning_reid.callbacks": """
         AffinityPseudoLabels BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
@@ -57,8 +57,8 @@ FACE = {
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,
     "lightning_reid.networks": """
-        CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone count_multiply_adds group_batch_norm
-        load_embedding_network load_released_weights load_teacher materialize
+        CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone count_multiply_adds from_pretrained group_batch_norm
+        load_embedding_network load_released_weights load_teacher materialize shipped_names
     """,
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",

@@ -56,6 +56,14 @@ def run_block(data_root, tmp_path, monkeypatch):
     return run
 
 
+def test_the_network_that_comes_along_embeds_a_folder_at_once(run_block, market_folder):
+    quiet = {"EmbeddingPass()": "EmbeddingPass(device='cpu', quiet=True)", '["my_crops/"]': "[MARKET]"}
+    names = run_block("from_pretrained", quiet, MARKET=str(market_folder / "query"))
+    number = len(names["images"].paths)
+    assert names["similarities"].shape == (number, number)
+    torch.testing.assert_close(names["similarities"].diagonal(), torch.ones(number))
+
+
 def test_a_trainer_takes_modules_of_its_own_distribution_alone_and_says_what_the_readme_quotes(tmp_path):
     (quoted,) = re.findall(r'"(`model` must be a .*?)"', README)
     of_the_other = type("SupervisedReID", (torch.nn.Module,), {})  # which is no LightningModule of this Trainer's either
@@ -64,7 +72,7 @@ def test_a_trainer_takes_modules_of_its_own_distribution_alone_and_says_what_the
 
 
 def test_every_block_is_run_below():
-    assert len(PYTHON) == 5
+    assert len(PYTHON) == 6
 
 
 def test_adapting_without_labels(run_block):

@@ -24,6 +24,7 @@ from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
 from lightning_reid.files import write_atomically
 from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.normalization import normalize_images
@@ -85,7 +86,8 @@ class EmbeddingPass:
     """How a network is passed over image files.
 
     Attributes:
-        image_size: (height, width) in pixels that every image is resized to: what the network was trained with.
+        image_size: (height, width) in pixels that every image is resized to. ``None`` is what the network was trained with, 256x128 where
+            it does not say; another than that works, with a warning.
         batch_size: Images a forward pass.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for CUDA where there is a device.
         precision: ``"32-true"``, or ``"16-mixed"`` or ``"bf16-mixed"`` for autocast, as Lightning names them.
@@ -97,16 +99,15 @@ class EmbeddingPass:
         ValueError: A number is out of range, or CUDA is asked for where there is none.
 
     Example:
-        >>> from lightning_reid.inference import EmbeddingPass, find_crops
-        >>> from lightning_reid.networks import EmbeddingNetwork, build_backbone
-        >>> network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]))
+        >>> from lightning_reid import EmbeddingPass, from_pretrained
+        >>> from lightning_reid.inference import find_crops
         >>> crops = find_crops([market + "/query"])  # market: a folder in the Market naming
-        >>> images = EmbeddingPass(image_size=(64, 32), device="cpu", quiet=True).run(network, crops)
+        >>> images = EmbeddingPass(device="cpu", quiet=True).run(from_pretrained("generated-people-small"), crops)
         >>> len(images.paths) == len(crops), images.embeddings.shape[1], round(float(images.embeddings[0].norm()), 3)
-        (True, 16, 1.0)
+        (True, 192, 1.0)
     """
 
-    image_size: tuple[int, int] = (256, 128)
+    image_size: tuple[int, int] | None = None
     batch_size: int = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
@@ -115,7 +116,8 @@ class EmbeddingPass:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        checked_image_size("image_size", self.image_size)
+        if self.image_size is not None:
+            checked_image_size("image_size", self.image_size)
         require_count("batch_size", self.batch_size)
         require_count("num_workers", self.num_workers, low=0)
         require_choice("device", self.device, ("auto", "cpu", "cuda"))
@@ -140,6 +142,10 @@ class EmbeddingPass:
             raise ValueError("there are no images to embed")
         if self.unreadable == "error":
             require_readable([ImageRecord(path, pid=JUNK_PID, camid=0) for path in paths])
+        image_size = self.size_for(network)
+        if network.image_size not in (None, image_size):
+            told = "the network was trained on images of %dx%d: at %dx%d it finds people less well"
+            logger.warning(told, *network.image_size, *image_size)
         device = torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
         network.to(device)
         embeddings = torch.empty(len(paths), network.num_features)
@@ -149,7 +155,7 @@ class EmbeddingPass:
         precision = partial(torch.autocast, device.type, AUTOCAST[self.precision], enabled=half)
         with self._progress() as progress:
             task = progress.add_task("embedding", total=len(paths))
-            for batch, output in embedding_pass(network, self._loader(paths, device), embed, precision=precision):
+            for batch, output in embedding_pass(network, self._loader(paths, image_size, device), embed, precision=precision):
                 embeddings[len(kept) : len(kept) + len(batch.paths)] = _normalized(output.embedding.cpu(), batch.paths)
                 kept += batch.paths
                 reasons += batch.reasons
@@ -160,8 +166,12 @@ class EmbeddingPass:
             logger.warning("left out %d of %d images that cannot be read, the first: %s", len(reasons), len(paths), reasons[0])
         return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
 
-    def _loader(self, paths: Sequence[str], device: torch.device) -> DataLoader:
-        images = Crops(paths, EvaluationTransform(self.image_size), skip_unreadable=self.unreadable == "skip")
+    def size_for(self, network: EmbeddingNetwork) -> tuple[int, int]:
+        """(height, width) in pixels that images are resized to for a network."""
+        return self.image_size or network.image_size or PERSON_SIZE
+
+    def _loader(self, paths: Sequence[str], image_size: tuple[int, int], device: torch.device) -> DataLoader:
+        images = Crops(paths, EvaluationTransform(image_size), skip_unreadable=self.unreadable == "skip")
         pinned = device.type == "cuda"
         return DataLoader(images, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate_crops, pin_memory=pinned)
 

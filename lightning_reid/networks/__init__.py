@@ -6,7 +6,9 @@ from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network
 from lightning_reid.networks.multiply_adds import count_multiply_adds
+from lightning_reid.networks.pretrained import from_pretrained
 from lightning_reid.networks.released_weights import load_released_weights
+from lightning_reid.networks.shipped import shipped_names
 from lightning_reid.networks.teacher import load_teacher
 from lightning_reid.networks.video.cfaan import CFAAN
 from lightning_reid.networks.video.network import VideoResNet50
@@ -21,9 +23,11 @@ __all__ = [
     "VideoResNet50",
     "build_backbone",
     "count_multiply_adds",
+    "from_pretrained",
     "group_batch_norm",
     "load_embedding_network",
     "load_released_weights",
     "load_teacher",
     "materialize",
+    "shipped_names",
 ]

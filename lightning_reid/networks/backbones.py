@@ -68,7 +68,8 @@ def build_backbone(
             and BEiT kinds take any image size (``dynamic_img_size``) unless ``timm_kwargs`` hold an ``img_size``.
         pretrained: Load timm's weights from its hub, or from the hub's local cache.
         weights: File with weights of exactly this network (``.safetensors``, or a ``torch.save`` file with a state dict); a
-            classifier in it is left out. Excludes ``pretrained``. With neither, weights are random.
+            classifier in it is left out. Or a checkpoint or model folder of ours, or the name of a network that comes with the library
+            (``from_pretrained``), whose neck and pooling are left out. Excludes ``pretrained``. With neither, weights are random.
         last_stride: 1 doubles height and width of the last feature map, as usual in re-ID (see ``remove_last_stride``); 2 leaves the
             network as it is. A network that nowhere halves its map in one layer, such as a ViT, stays as it is, which is logged.
         **timm_kwargs: Further arguments of ``timm.create_model``, e.g. ``channels=[16, 32, 64, 128]`` for a narrow ``resnet18``.
@@ -140,8 +141,16 @@ def _with_weights(name: str, pretrained: bool, weights: str | None, timm_kwargs:
     if weights is None:
         logger.info("%s: random weights", name)
     else:
-        load_all(trunk, read_state_dict(weights), source=f"{weights} (for {name})", ignored=CLASSIFIERS)
+        load_all(trunk, _trunk_of(read_state_dict(weights)), source=f"{weights} (for {name})", ignored=CLASSIFIERS)
     return trunk
+
+
+def _trunk_of(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of one of our own networks, or of a module that holds one, the backbone's trunk; any other state dict as it is."""
+    for prefix in ("backbone.trunk.", "network.backbone.trunk."):
+        if any(name.startswith(prefix) for name in state):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return state
 
 
 def _made(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -44,6 +44,10 @@ class EmbeddingNetwork(nn.Module):
 
     Source: Luo et al. 2019 (arXiv:1903.07071), section 3.5. The classifier is no part of it.
 
+    Attributes:
+        image_size: (height, width) in pixels of the images it was trained on, where it comes from a file that says so; else ``None``. It
+            takes others too.
+
     Args:
         backbone: Gives the feature map ``[B, D, h, w]``.
         pooling: ``"avg"``, or ``"gem"`` with a learnable exponent.
@@ -60,6 +64,8 @@ class EmbeddingNetwork(nn.Module):
         >>> output.embedding.shape, output.parts.shape
         (torch.Size([2, 16]), torch.Size([2, 2, 16]))
     """
+
+    image_size: tuple[int, int] | None = None
 
     def __init__(self, backbone: Backbone, *, pooling: PoolingName = "avg", neck: NeckName = "bnneck") -> None:
         super().__init__()

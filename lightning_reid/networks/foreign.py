@@ -74,8 +74,11 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     All expect RGB images with ImageNet normalization.
 
     Args:
-        path: See ``load_foreign_state_dict``.
+        path: See ``load_foreign_state_dict``; or the name of a network that comes with the library, see ``from_pretrained``.
         last_stride: Overrides the project's default.
+
+    Returns:
+        The network. Its ``image_size`` is the one that it was trained on, ``None`` where the file does not say.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -110,6 +113,7 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
         if "channel_plan" in content:
             network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
         load_all(network, state, source=f"{path} ({kind})")
+    network.image_size = _told_size(content, path)
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()
 
@@ -121,7 +125,11 @@ def trained_image_size(path: str | Path) -> tuple[int, int] | None:
         FileNotFoundError: There is no such file.
         ValueError: The file cannot be read.
     """
-    size = read_checkpoint(path).get("image_size")
+    return _told_size(read_checkpoint(path), path)
+
+
+def _told_size(content: Mapping[str, Any], path: str | Path) -> tuple[int, int] | None:
+    size = content.get("image_size")
     return None if size is None else check_told_size(size, path)
 
 

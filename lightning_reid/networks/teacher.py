@@ -14,6 +14,7 @@ from typing_extensions import override
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network, trained_image_size
+from lightning_reid.networks.shipped import located
 from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.weights import read_checkpoint, read_state_dict
 from lightning_reid.normalization import normalize_images
@@ -116,8 +117,8 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
     """A teacher from a checkpoint, or a network of timm.
 
     Args:
-        source: A file as ``load_embedding_network`` reads it, ours with the classifier that it holds; or timm's name of a network,
-            which has the embeddings of its last feature map and no classifier of people.
+        source: A file, a model folder or a name as ``load_embedding_network`` reads it, ours with the classifier that it holds; or timm's
+            name of a network, which has the embeddings of its last feature map and no classifier of people.
         **backbone_options: Of ``build_backbone``, for a name only; ``pretrained`` is on unless ``weights`` are given.
 
     Raises:
@@ -133,7 +134,7 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
         >>> output.embedding.shape, output.embedding.requires_grad, output.logits
         (torch.Size([2, 16]), False, None)
     """
-    path = Path(source)
+    path = located(source)
     named_as_file = path.suffix.lower() in CHECKPOINT_SUFFIXES
     if named_as_file or path.exists() or not timm.is_model(str(source)):
         if backbone_options:

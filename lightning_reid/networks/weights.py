@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_reid.files import read_json
 from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive, require_file
+from lightning_reid.networks.shipped import located, shipped_names
 from lightning_reid.networks.told_tensors import check_fitting, check_told_tensors
 
 logger = logging.getLogger(__name__)
@@ -27,17 +28,21 @@ MODEL_WEIGHTS, MODEL_CONFIG = "model.safetensors", "config.json"
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What a ``.safetensors`` file or a ``torch.save`` file holds, on the CPU. Only tensors and plain values are read, never code.
 
-    Of a model folder, ``model.safetensors`` with ``config.json``, it is what a checkpoint of the same network would hold.
+    Of a model folder, ``model.safetensors`` with ``config.json``, it is what a checkpoint of the same network would hold; the name of a
+    network that comes with the library stands for its folder.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is cut short or damaged, of another format, needs its author's classes, or holds no dictionary.
     """
-    path = Path(path)
+    path = located(path)
     if (path / MODEL_CONFIG).is_file():
         return _read_model_folder(path)
     if not path.exists():
-        raise FileNotFoundError(f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file")
+        raise FileNotFoundError(
+            f"no weights at {path}: expected a .safetensors, .pth, .pt, .tar or .ckpt file, a model folder, or the name of a network that"
+            f" comes with the library: {', '.join(shipped_names())}"
+        )
     require_file(path)
     try:
         content = load_file(path) if path.suffix.lower() == ".safetensors" else _load_pickled(path)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from lightning_reid.files import remove_partial_files
 from lightning_reid.packed_tracklets.reading import PackedTracklet
-from lightning_reid.records import DRAWN
 
 
 class TrackletStore:
@@ -70,11 +69,8 @@ def content_digest(paths: Sequence[str], digest_bytes: int) -> str:
         digest_bytes: Length of the digest, half of its number of digits.
 
     Raises:
-        ValueError: They are no files, but frames of generated people, of whom a store would keep a few for ever.
         OSError: A file cannot be read.
     """
-    if paths and paths[0].startswith(DRAWN):
-        raise ValueError(f"{paths[0]} is drawn anew whenever it is asked for: generated people cannot be packed, nor detected and linked")
     digest = blake2b(digest_size=digest_bytes)
     for path in paths:
         content = Path(path).read_bytes()

@@ -16,8 +16,29 @@ from lightning_reid.networks.weights import MODEL_CONFIG, MODEL_WEIGHTS
 from lightning_reid.recipes.workshop.report import ResultRow
 
 
+def round_weights(network: EmbeddingNetwork) -> None:
+    """Round the weights to half precision, in place; vectors (biases, batch statistics) stay as they are.
+
+    Raises:
+        ValueError: A weight is beyond the range of half precision.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            rounded = tensor.half().to(tensor.dtype)
+            if not bool(rounded.isfinite().all()):
+                raise ValueError(f"{name} has a weight of {float(tensor.abs().max()):g}, which half precision has not: keep full precision")
+            tensor.copy_(rounded)
+
+
 def write_model_folder(
-    folder: Path, network: EmbeddingNetwork, built: Mapping[str, Any], image_size: Sequence[int], trained: Mapping[str, Any], card: str
+    folder: Path,
+    network: EmbeddingNetwork,
+    built: Mapping[str, Any],
+    image_size: Sequence[int],
+    trained: Mapping[str, Any],
+    card: str,
+    *,
+    half: bool = False,
 ) -> None:
     """Write ``model.safetensors``, ``config.json`` and ``README.md``; ``load_embedding_network`` reads the folder.
 
@@ -28,12 +49,16 @@ def write_model_folder(
         image_size: (height, width) in pixels.
         trained: What else a reader may want to know, as plain values.
         card: The text of ``README.md``.
+        half: Whether the weights, which ``round_weights`` has rounded, are stored in half precision.
 
     Raises:
         OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
+    content = save(tensors)
     write_atomically(folder / MODEL_WEIGHTS, lambda file: file.write_bytes(content))
     write_atomically(folder / "README.md", lambda file: file.write_text(card, encoding="utf-8"))
     config = {**built, "image_size": list(image_size), "embedding": network.num_features, "normalization": "ImageNet", **trained}
@@ -64,7 +89,7 @@ embeddings of {network.num_features} numbers, compared by cosine.
 ## What it was trained on
 
 `{data}`: crops of people who never were, drawn by lightning-reid {version("lightning-reid")} while it trained. No picture of a real person
-was used to train or to select it beyond what its first weights saw. Its first weights: {weights}.
+was used to train it, beyond what its first weights saw. Its first weights: {weights}.
 
 ## Scores
 

@@ -207,3 +207,14 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
     with pytest.raises(SystemExit):
         bench.main(["--method=fedureid", f"--output={tmp_path}"])
     assert "give --weights FILE" in capsys.readouterr().err
+
+
+@pytest.mark.benchmark
+def test_shipped_networks_are_counted_and_timed_beside_the_usual_small_backbone():
+    rows = run("shipped_networks", "--rounds", "1")
+    assert list(rows)[-1] == "mobilenetv2_100"
+    for name, row in list(rows.items())[:-1]:
+        assert row["megabytes"] < 2, name
+        assert row["ONNX off by"] < 1e-4
+        assert row["multiply_adds"] < rows["mobilenetv2_100"]["multiply_adds"]
+        assert row["to peer"] > 0

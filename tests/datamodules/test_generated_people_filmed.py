@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from lightning_reid.callbacks.tracklet_linking import tracklet_contents
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.catalog import read_prepared_video
 from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedPeople, PeopleData, PeopleTracklets
-from lightning_reid.packed_tracklets.store import content_digest
 
 NAME = "generated-people,people=8,cameras=6,visits=3,test_people=5,frames=6"
 OPTIONS = {"image_size": (64, 32), "clip_length": 3, "p": 4, "k": 2, "num_workers": 0, "val_identities": 0}
@@ -100,8 +101,8 @@ def test_a_tracklet_is_tested_on_its_own_frames():
 def test_what_would_keep_a_few_of_endless_many_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"generated-people,.* is drawn anew in every epoch, and packed=.* leave packed out"):
         data_of(packed=str(tmp_path))
-    with pytest.raises(ValueError, match=r"generated-people://0/1/.* generated people cannot be packed, nor detected and linked"):
-        content_digest(data_of().dataset.train[0].paths, 16)
+    with pytest.raises(ValueError, match=r"RedetectAndLink wants tracklets in files: generated-people://0/1/.* is drawn"):
+        tracklet_contents(SimpleNamespace(global_rank=0, world_size=1), data_of())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_reid import from_pretrained
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.recipes.embed import build_parser, main
 
@@ -158,11 +159,20 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_its_name(crops, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("argv", [[], ["--crops", "some"], ["--checkpoint", "some.ckpt"]])
+@pytest.mark.parametrize("argv", [[], ["--checkpoint", "some.ckpt"]])
 def test_what_is_to_be_given_is_said(argv, capsys):
     with pytest.raises(SystemExit):
         main(argv)
-    assert "give --crops (a folder of person crops, or image files) and --checkpoint" in capsys.readouterr().err
+    assert "give --crops (a folder of person crops, or image files)" in capsys.readouterr().err
+
+
+def test_where_no_network_is_named_the_shipped_one_is_taken_at_its_own_size_and_this_is_said(crops, tmp_path, capsys):
+    images = main(["--crops", str(crops), "--output", str(tmp_path / "out"), "--quiet"])
+    told, network = capsys.readouterr().out, from_pretrained()
+    assert images.embeddings.shape == (4, network.num_features)
+    assert "by generated-people-small, trained on generated people alone; what it is good for, and what not: " in told
+    assert f"images resized to {network.image_size[0]}x{network.image_size[1]}" in told
+    assert Path(told.split("what not: ")[1].splitlines()[0]).is_file()
 
 
 def test_a_query_that_is_not_there_is_named(crops, checkpoint, tmp_path, capsys):

@@ -8,9 +8,10 @@ import shutil
 import pytest
 import torch
 
-from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_embedding_network
 from lightning_reid.networks.foreign import trained_image_size
 from lightning_reid.recipes import generated_people
+from lightning_reid.recipes.workshop.model_folder import round_weights, write_model_folder
 
 PEOPLE = "generated-people,people=8,cameras=4,visits=2,shots=1,test_people=4"
 TINY = [
@@ -66,6 +67,26 @@ def test_a_damaged_model_folder_is_named(trained, tmp_path, damage):
     (folder / "config.json").write_text(damage)
     with pytest.raises(ValueError, match=r"config.json (is cut short|holds) .*: fetch it again"):
         load_embedding_network(folder)
+
+
+def test_rounded_weights_take_half_the_room_and_come_back_as_the_network_that_was_scored(tmp_path):
+    network = EmbeddingNetwork(build_backbone("resnet18", channels=[16, 16, 32, 32], layers=[1, 1, 1, 1]), pooling="gem").eval()
+    built = {"backbone": "resnet18", "backbone_options": {"channels": [16, 16, 32, 32], "layers": [1, 1, 1, 1]}}
+    images, weights = torch.rand(2, 3, 32, 16), network.backbone.trunk.conv1.weight.clone()
+    write_model_folder(tmp_path / "whole", network, built, (32, 16), {}, "")
+    round_weights(network)
+    assert 0 < (network.backbone.trunk.conv1.weight - weights).abs().max() < 1e-3
+    write_model_folder(tmp_path / "half", network, built, (32, 16), {}, "", half=True)
+    sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert torch.equal(load_embedding_network(tmp_path / "half")(images).embedding, network(images).embedding)
+
+
+def test_weights_that_half_precision_has_not_are_refused():
+    network = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1]))
+    torch.nn.init.constant_(network.backbone.trunk.conv1.weight, 1e6)
+    with pytest.raises(ValueError, match=r"backbone\.trunk\.conv1\.weight has a weight of 1e\+06, .* keep full precision"):
+        round_weights(network)
 
 
 def test_other_data_are_refused_with_the_recipe_for_them(tmp_path, capsys):

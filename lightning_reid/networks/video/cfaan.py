@@ -83,16 +83,16 @@ class CFAAN(VideoNetwork):
             for stage, count, (channels, height, width) in _attentive_stages(built, image_size)
         }
         super().__init__(built, attention=attention)
-        self.clip_length, self.image_size, self.position = clip_length, image_size, position
+        self.clip_length, self.image_size, self.position, self._made_for = clip_length, image_size, position, image_size
 
     @override
     def feature_map(self, clips: Tensor) -> Tensor:
         if clips.ndim != 5:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         (_, length, _, *size), relative = clips.shape, self.position in ("relative", "relative_query")
-        if relative and (length, *size) != (self.clip_length, *self.image_size):
+        if relative and (length, *size) != (self.clip_length, *self._made_for):
             raise ValueError(
-                f"the relative positions were made for clips of {self.clip_length} frames of {self.image_size[0]} x {self.image_size[1]} "
+                f"the relative positions were made for clips of {self.clip_length} frames of {self._made_for[0]} x {self._made_for[1]} "
                 f"pixels, got {length} frames of {size[0]} x {size[1]}: sample and resize to that, or build CFAAN with "
                 f"clip_length={length}, image_size=({size[0]}, {size[1]})"
             )

@@ -1,0 +1,26 @@
+"""Which networks come with the library: model folders beside this file, known by the folder's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDERS = Path(__file__).with_name("model_folders")
+DEFAULT = "generated-people-small"
+"""What is taken where a network is needed and none is named."""
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Names of the networks that come with the library, in the order of the alphabet.
+
+    Example:
+        >>> from lightning_reid.networks import shipped_names
+        >>> shipped_names()
+        ('generated-people-small',)
+    """
+    return tuple(sorted(folder.name for folder in FOLDERS.iterdir() if folder.is_dir()))
+
+
+def located(source: str | Path) -> Path:
+    """A file or folder as it is named; where there is none and the name is a shipped network's, its model folder."""
+    path = Path(source)
+    return FOLDERS / path if not path.exists() and str(source) in shipped_names() else path
