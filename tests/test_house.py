@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "checksums": set(),
     "claimed_size": set(),
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
-    "detection": {"detection", "arguments"},
+    "detection": {"detection", "arguments", "normalization"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE
