@@ -30,6 +30,7 @@ MAY_IMPORT = {
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
     | {"claimed_size"},
     "lightning_messages": set(),
+    "tracking": CORE | {"tracking"},
     "checkpoints": {"checkpoints", "networks", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules"},
     "federation": CORE
