@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 SIZE = (64, 96)
 NUM_CELLS = 8 * 12 + 4 * 6 + 2 * 3
 HEADS = {"yolox": YoloHead("yolox"), "yolov8": YoloHead("yolov8")}
-WIDE, TALL = torch.zeros(3, 100, 300, dtype=torch.uint8), torch.zeros(3, 128, 50, dtype=torch.uint8)
+WIDE, TALL = torch.zeros(3, 100, 300, dtype=torch.uint8), torch.zeros(3, 101, 37, dtype=torch.uint8)
 
 
 def write_graph(path: Path, answer: np.ndarray, takes: tuple = (1, 3, *SIZE), tells: bool = True, half: bool = False) -> Path:
@@ -184,6 +184,13 @@ def test_a_kept_box_that_cannot_be_is_refused_and_a_decoded_graph_told(tmp_path,
     answer[0, 7, 5] = 0.1
     (found,) = OnnxDetector(write_graph(tmp_path / "unsure.onnx", answer), yolo=HEADS["yolox"], num_threads=1)([WIDE])
     assert len(found.boxes) == 0
+
+
+def test_a_box_of_negative_width_is_refused(tmp_path):
+    answer = answer_of("yolov8", [(7, [16, 8, 32, 24], 0.75)])
+    answer[0, 2, 7] = -5
+    with pytest.raises(ValueError, match="answers with a box of -5 x 16 pixels"):
+        OnnxDetector(write_graph(tmp_path / "yolo.onnx", answer), yolo=HEADS["yolov8"], num_threads=1)([WIDE])
 
 
 @pytest.mark.parametrize(

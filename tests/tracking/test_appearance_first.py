@@ -288,6 +288,40 @@ def test_embeddings_that_cannot_be_are_refused_and_the_next_frame_goes_on(embedd
     assert after.track_ids.tolist() == before.track_ids.tolist() == [0, 1]
 
 
+def pair(tracker: CameraTracker, frames: range, shift: float, left: int, right: int) -> list[int]:
+    """The ids of two boxes that stand ``shift`` pixels apart and are embedded as axes, after these frames."""
+    boxes = [[0, 0, WIDTH, HEIGHT], [shift, 0, shift + WIDTH, HEIGHT]]
+    for number in frames:
+        told = tracker.update(boxes, [0.9, 0.9], number / FPS, lambda rows: np.eye(4)[[left, right]][rows])
+    return told.track_ids.tolist()
+
+
+def test_a_match_by_appearance_goes_before_two_by_overlap():
+    tracker = CameraTracker(**SETTINGS)
+    assert pair(tracker, range(4), shift=24, left=0, right=1) == [0, 1]
+    assert pair(tracker, range(4, 5), shift=24, left=1, right=3) == [1, 0], "only the first of them is known by appearance"
+
+
+def test_a_track_learns_nothing_from_boxes_that_show_two_people():
+    tracker = CameraTracker(**SETTINGS)
+    assert pair(tracker, range(8), shift=12, left=1, right=0) == [0, 1]
+    assert pair(tracker, range(8, 12), shift=24, left=0, right=1) == [0, 1]
+
+
+def test_a_track_learns_nothing_from_what_looks_like_somebody_else():
+    tracker = CameraTracker(**SETTINGS)
+    assert pair(tracker, range(4), shift=24, left=0, right=1) == [0, 1]
+    assert pair(tracker, range(4, 60), shift=24, left=2, right=3) == [0, 1], "nobody knows these"
+    assert pair(tracker, range(60, 61), shift=24, left=1, right=0) == [1, 0], "it still knows the first"
+
+
+def test_nothing_is_kept_of_tracks_that_have_ended():
+    tracker = CameraTracker(**SETTINGS)
+    for visit in range(10):
+        pair(tracker, range(visit * 100, visit * 100 + 4), shift=24, left=0, right=1)
+        assert len(tracker._embeddings) == 2
+
+
 def test_two_are_matched_by_appearance_where_both_are_each_others_nearest_by_a_margin():
     far = np.inf
     assert appearance_matches(np.array([[0.05, 0.5], [0.6, 0.12]]), max_distance=0.1, margin=0.1) == [(0, 0)]
