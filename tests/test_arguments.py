@@ -63,6 +63,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
     **dict.fromkeys(("NVAN", "STENVAN", "VideoResNet50", "CFAAN"), lambda: {"backbone": embedding_network().backbone}),
     "Federation": lambda: {"strategy": FedPav(), "clients": [], "output": "nowhere"},
     "OnnxDetector": lambda: {"path": "nowhere.onnx"},
+    "YoloHead": lambda: {"layout": "yolox"},
     "TorchvisionDetector": lambda: {"model": nn.Linear(1, 1)},
     "augmented_triplet_loss": lambda: {"embeddings": TWO_BY_TWO, "rows": FOUR},
     **dict.fromkeys(("batch_hard_triplet_loss", "weighted_triplet_loss"), lambda: {"embeddings": TWO_BY_TWO, "labels": FOUR}),

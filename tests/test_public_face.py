@@ -39,7 +39,7 @@ FACE = {
         find_unreadable_images read_dataset read_market_folder read_mars_folder read_table read_tracklet_table
         read_video_dataset
     """,
-    "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector",
+    "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector YoloHead",
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": "EmbeddedImages EmbeddingPass draw_search export_onnx find_crops nearest_images write_embeddings",

@@ -4,6 +4,7 @@ from lightning_reid.detection.detections import Detections, PersonDetector
 from lightning_reid.detection.onnx_detector import OnnxDetector
 from lightning_reid.detection.opencv_detector import OpenCVPeopleDetector
 from lightning_reid.detection.torchvision_detector import TorchvisionDetector
+from lightning_reid.detection.yolo_head import YoloHead
 
 __all__ = [
     "Detections",
@@ -11,4 +12,5 @@ __all__ = [
     "OpenCVPeopleDetector",
     "PersonDetector",
     "TorchvisionDetector",
+    "YoloHead",
 ]

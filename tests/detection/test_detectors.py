@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector
+from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector, YoloHead
 from lightning_reid.detection.detections import checked_detections
 
 
@@ -167,6 +167,18 @@ def test_an_onnx_file_that_is_not_there_or_has_other_names_is_told(onnx_file, tm
         OnnxDetector(onnx_file, output_names=("detection_boxes:0", "b", "detection_classes:0"))
     with pytest.raises(ValueError, match="box_order must be one of 'yxyx', 'xyxy', got 'xywh'"):
         OnnxDetector(onnx_file, box_order="xywh")
+
+
+def test_a_graph_with_boxes_scores_and_classes_is_no_raw_yolo_head(onnx_file):
+    with pytest.raises(ValueError, match=r"has 3 outputs, a raw YOLO head has one: give output_names out of \['detection_scores:0'"):
+        OnnxDetector(onnx_file, yolo=YoloHead("yolox"))
+    with pytest.raises(ValueError, match=r"takes tensor\(uint8\): expected one of \['tensor\(float\)', 'tensor\(float16\)'\]"):
+        OnnxDetector(onnx_file, yolo=YoloHead("yolox"), output_names=("detection_boxes:0",))
+
+
+def test_the_settings_in_an_onnx_name_are_those_that_caches_were_written_under(onnx_file):
+    settings = "image_tensor:0 detection_boxes:0 detection_scores:0 detection_classes:0 yxyx class=1 score>=0.3"
+    assert OnnxDetector(onnx_file).name.endswith(f" {settings}")
 
 
 def walker(height: int, width: int, scale: float) -> Tensor:

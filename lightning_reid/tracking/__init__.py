@@ -1,0 +1,1 @@
+"""Live tracking of people, within a camera and across cameras."""
