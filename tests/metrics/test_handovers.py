@@ -106,6 +106,12 @@ def test_a_link_is_judged_by_the_camera_that_showed_the_identity_last():
     assert (scores.num_handovers, scores.num_found) == (1, 1)
 
 
+def test_of_two_cameras_that_showed_the_identity_last_at_one_time_the_first_is_asked():
+    hall, door, yard = walk("hall", 1, [1], pid=0), walk("door", 0, [1, 1], pid=7), walk("yard", 5, [1], pid=0)
+    # the hall's link to the door is false; the yard's is to the hall, or else to the door
+    assert [handover_scores(cameras).num_right for cameras in ((hall, door, yard), (door, hall, yard))] == [1, 0]
+
+
 def test_whom_a_track_shows_while_it_covers_nobody_is_whom_it_showed_last_or_will_show_first():
     def score(pids):
         true = [Row(t, 0, pid, pid) for t, pid in enumerate(pids) if pid is not None]

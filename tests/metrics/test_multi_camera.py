@@ -13,6 +13,7 @@ import torch
 from recordings import Row, camera, drawn_recording, rows_of, walk
 
 from lightning_reid.metrics import camera_scores, cross_camera_scores
+from lightning_reid.metrics.multi_camera import CrossCameraScores, IdentityScores
 
 SEEDS = range(8)
 
@@ -132,6 +133,13 @@ def test_the_share_of_the_gap_is_one_for_right_matches_and_below_zero_for_wrong_
     assert wrong.shown.hota == pytest.approx(sqrt(4 / 9), abs=1e-12)
     assert wrong.no_matching.hota == pytest.approx(sqrt(2 / 3), abs=1e-12)
     assert wrong.gap_closed == pytest.approx((0, (sqrt(4 / 9) - sqrt(2 / 3)) / (1 - sqrt(2 / 3))))
+
+
+def test_references_that_differ_by_rounding_alone_leave_no_gap_to_close():
+    same = IdentityScores(idf1=0.5, hota=0.5)
+    scores = CrossCameraScores(shown=same, no_matching=same, oracle=IdentityScores(idf1=0.6, hota=0.5 + 2**-52))
+    assert scores.oracle.hota > same.hota  # as happens: sums in another order
+    assert scores.gap_closed == pytest.approx((0, float("nan")), nan_ok=True)
 
 
 def test_a_track_of_two_people_goes_to_the_one_it_covers_longer_and_of_equally_long_to_the_lower_pid():
