@@ -11,11 +11,13 @@ from importlib import import_module
 from types import GeneratorType, ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import sparse
 from torch import Tensor
 
+from lightning_reid.metrics import ShownBoxes, TrackedCamera, TrueBoxes
 from lightning_reid.metrics.matching import Matching
 
 PACKAGES = ("metrics", "clustering", "losses", "linking", "selection")
@@ -25,7 +27,9 @@ OF_NO_TENSOR = {
     "check_options",
     "default_chunk_size",
     "merges_to_reach",
+    "require_cameras",
     "require_neighborhood",
+    "tracking_engine",
     "whole_picture",
 }
 WITHIN_OTHERS = {
@@ -63,6 +67,11 @@ class Given:
     def distance(self) -> sparse.csr_matrix:
         return functions()["jaccard_distance"](self.e, k1=5, k2=2)
 
+    def camera(self, name: str) -> TrackedCamera:
+        frames, boxes = torch.tensor([1, 0, 2]), torch.cat([self.boxes[0], self.boxes[0][:1] + 1])
+        true = TrueBoxes(frames, boxes, self.pids[:3].clone(), self.labels[:3].clone())
+        return TrackedCamera(name, torch.arange(3, dtype=torch.float64), true, ShownBoxes(frames, boxes + 1, *self.labels[:6].view(2, 3)))
+
     def pairs(self) -> Any:
         return functions()["inter_camera_pairs"](self.e, self.cams, k=3)
 
@@ -83,9 +92,15 @@ def package(name: str) -> ModuleType:
 Call = Callable[[Given], tuple[Any, ...]]
 CALLS: Mapping[str, Call | list[Call]] = {
     "bootstrap_interval": lambda g: (g.values, g.pids),
+    "camera_scores": lambda g: (g.camera("hall"),),
     "clustering_nmi": lambda g: (g.e, g.pids),
+    "covered_rows": lambda g: (g.camera("hall"), functions()["frame_overlaps"](g.camera("hall"))),
+    "cross_camera_scores": lambda g: ([g.camera("hall"), g.camera("door")],),
+    "frame_overlaps": lambda g: (g.camera("hall"),),
+    "handover_scores": lambda g: ([g.camera("hall"), g.camera("door")],),
     "identification_rates": lambda g: (g.e, g.pids, g.e[:2].clone(), g.pids[:2].clone(), {"fpir": [0.5]}),
     "k_reciprocal_rerank": lambda g: (g.e, g.other, 4, 2),
+    "own_labels": lambda g: ([g.camera("hall"), g.camera("door")],),
     "paired_difference_interval": lambda g: (g.values, g.values.flip(0).clone()),
     "rank_lists": [
         lambda g: (g.e, g.other, g.matching(), [0, 3], {"top": 5}),
@@ -98,6 +113,7 @@ CALLS: Mapping[str, Call | list[Call]] = {
         lambda g: (*g.sides(), {"rerank": True}),
         lambda g: (*g.sides(), {"protocol": "mars-corrected", "query_second_pids": g.pids - 1, "gallery_second_pids": g.pids}),
     ],
+    "rows_by": lambda g: (g.labels.numpy(), 3),
     "scores_from_similarities": [
         lambda g: ([g.similarity], *g.sides()[2:]),
         lambda g: (list(g.similarity.split(5)), *g.sides()[2:], {"ap": "trapezoid"}),
@@ -188,6 +204,8 @@ def parts(value: Any) -> Iterator[Tensor]:
     """Every tensor and array within an argument."""
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, np.ndarray):
+        yield torch.from_numpy(value)
     elif isinstance(value, sparse.csr_matrix):
         yield from map(torch.from_numpy, (value.data, value.indices, value.indptr))
     elif isinstance(value, Mapping):

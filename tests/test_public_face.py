@@ -50,8 +50,9 @@ FACE = {
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
     "lightning_reid.metrics": """
-        ProtocolStamp RetrievalMetrics RetrievalScores bootstrap_interval clustering_nmi identification_rates
-        k_reciprocal_rerank paired_difference_interval rank_lists retrieval_scores verification_rates
+        ProtocolStamp RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval camera_scores
+        clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
+        rank_lists retrieval_scores verification_rates
     """,
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
@@ -91,6 +92,7 @@ LIGHT = {
     "what a worker is sent": ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb"),
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
+    "lightning_reid.metrics": ("trackers", "supervision"),
 }
 """What is imported, one after another, and what may not come with it or with those before."""
 OF_A_WORKER = [f"lightning_reid.datamodules.{name}" for name in ("clips", "images", "loaders", "unlabeled_views", "workers")]
