@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_reid.arguments import checked_image_size, require_count, require_number, require_seed, require_switch, shown
+from lightning_reid.datamodules.camera_truth import CameraTruth, CameraVisit, stays_of
 from lightning_reid.datamodules.generated.streams import Stream, stream
 from lightning_reid.datamodules.generated.world_camera import CODE, LEAST_INSIDE, Street, WorldCamera, build_street
 from lightning_reid.datamodules.generated.world_cast import Actor, draw_cast
 from lightning_reid.datamodules.generated.world_people import draw_people, sight_of
 from lightning_reid.datamodules.generated.world_picture import Scene, Sprite, boxes_and_shares, build_scene, record
 from lightning_reid.datamodules.generated.world_route import Meeting, Steps, draw_routes, steps_of
-from lightning_reid.datamodules.generated.world_visits import WorldVisit, find_visits
 
-
-class WorldTruth(NamedTuple):
-    """Who is in a picture, one row each.
-
-    Attributes:
-        boxes: ``[N, 4]`` float64, x0, y0, x1, y1 in pixels: around what is drawn of the person inside the picture, hidden or not.
-        pids: ``[N]`` int64, from 1.
-        visits: ``[N]`` int64, from 1, of all cameras; a person who comes back to a camera is a new visit.
-        visible: ``[N]`` float64 in 0..1, share of the whole person that lies in the picture and that nobody nearer hides.
-    """
-
-    boxes: NDArray[np.float64]
-    pids: NDArray[np.int64]
-    visits: NDArray[np.int64]
-    visible: NDArray[np.float64]
+LONGEST_ABSENCE = 1.0
+"""Seconds; who is back at the same camera sooner has not left it."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +97,12 @@ class GeneratedWorld:
         return self._walks[1]
 
     @property
-    def visits(self) -> tuple[WorldVisit, ...]:
+    def visits(self) -> tuple[CameraVisit, ...]:
         """Every stay of a person in the view of a camera; visit number n is at place n - 1."""
         return self._stays[0]
 
     def frame(self, camid: int, number: int) -> NDArray[np.uint8]:
-        """One picture.
+        """Draw one picture of a camera.
 
         Args:
             camid: Camera, from 1.
@@ -133,7 +119,7 @@ class GeneratedWorld:
         sprites = [sprite for _, sprite in _people(self, camid, number)]
         return record(scene, sprites, stream(self.seed, CODE, Stream.FRAME, camid, number))
 
-    def truth(self, camid: int, number: int) -> WorldTruth:
+    def truth(self, camid: int, number: int) -> CameraTruth:
         """Who is in a picture, with a row for everybody of whom it holds about a third or more, by pid.
 
         Args:
@@ -149,7 +135,7 @@ class GeneratedWorld:
         visits = self._stays[1][camid - 1, :, number]
         rows = sorted((row for row, (pid, _) in enumerate(drawn) if visits[pid - 1]), key=lambda row: drawn[row][0])
         pids = np.array([drawn[row][0] for row in rows], np.int64)
-        return WorldTruth(boxes[rows], pids, visits[pids - 1].astype(np.int64), visible[rows])
+        return CameraTruth(boxes[rows], pids, visits[pids - 1].astype(np.int64), visible[rows])
 
     @cached_property
     def street(self) -> Street:
@@ -171,12 +157,19 @@ class GeneratedWorld:
         return Steps(*(np.stack([getattr(walk, field.name) for walk in walks]) for field in fields(Steps))), meetings
 
     @cached_property
-    def _stays(self) -> tuple[tuple[WorldVisit, ...], NDArray[np.int32]]:
+    def _stays(self) -> tuple[tuple[CameraVisit, ...], NDArray[np.int32]]:
         """The visits, and the number of the visit by camera, person and frame, 0 for none."""
         steps = self._walks[0]
         sights = [sight_of(camera, self.cast, steps, slice(None)) for camera in self.street.cameras]
         inside = np.stack([sight.share_inside(self.image_size) >= LEAST_INSIDE for sight in sights])
-        return find_visits(inside & (steps.under_way > 0), self.fps)
+        seen = inside & (steps.under_way > 0)
+        visits: list[CameraVisit] = []
+        numbers = np.zeros(seen.shape, np.int32)
+        for camera, row in np.ndindex(*seen.shape[:2]):
+            for stay in stays_of(np.flatnonzero(seen[camera, row]), LONGEST_ABSENCE * self.fps):
+                visits.append(CameraVisit(len(visits) + 1, row + 1, camera + 1, int(stay[0]), int(stay[-1])))
+                numbers[camera, row, stay] = len(visits)
+        return tuple(visits), numbers
 
     def _require(self, camid: int, number: int) -> None:
         require_count("camid", camid, high=self.num_cameras)

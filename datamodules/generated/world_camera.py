@@ -89,7 +89,7 @@ class WorldCamera:
         return self.image_size[0] / 2 + self.focal * math.tan(math.atan2(self.height - up, distance) - self.pitch)
 
     def sight(self, x: Floats, y: Floats, heading: Floats, body: Floats) -> Sight:
-        """Where people appear.
+        """Find where people appear in its pictures.
 
         Args:
             x: Where they stand along the street, meters.

@@ -26,7 +26,7 @@ class Actor:
 
     @property
     def height(self) -> float:
-        """Meters."""
+        """How tall they are, meters."""
         return BODY * self.person.height
 
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_reid.arguments import require_number, require_seed
+from lightning_reid.datamodules.camera_truth import CameraTruth
 from lightning_reid.datamodules.generated.streams import Stream, stream
-from lightning_reid.datamodules.generated.world import GeneratedWorld, WorldTruth
+from lightning_reid.datamodules.generated.world import GeneratedWorld
 from lightning_reid.datamodules.generated.world_camera import CODE
 from lightning_reid.detection import Detections
 
@@ -58,7 +59,7 @@ class WorldDetector:
         require_seed("seed", self.seed)
 
     def __call__(self, camid: int, number: int) -> Detections:
-        """People in one picture.
+        """Find the people in one picture of a camera.
 
         Args:
             camid: Camera, from 1.
@@ -81,7 +82,7 @@ class WorldDetector:
         best = np.argsort(-scores, kind="stable")
         return Detections(torch.from_numpy(boxes[best].astype(np.float32)), torch.from_numpy(scores[best].astype(np.float32)))
 
-    def _find(self, rng: np.random.Generator, truth: WorldTruth) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _find(self, rng: np.random.Generator, truth: CameraTruth) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         count, sizes = len(truth.pids), np.tile(truth.boxes[:, 2:] - truth.boxes[:, :2], 2)
         clear = np.clip((truth.visible - HIDDEN) / (CLEAR - HIDDEN), 0.0, 1.0)
         found = rng.random(count) < (1.0 - self.miss) * clear

@@ -11,12 +11,12 @@ from statistics import median
 import numpy as np
 import pytest
 
+from lightning_reid.datamodules.camera_truth import stays_of
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.datamodules.generated import world as home
 from lightning_reid.datamodules.generated.world_camera import NEAR, build_street
 from lightning_reid.datamodules.generated.world_people import draw_people
 from lightning_reid.datamodules.generated.world_picture import boxes_and_shares, build_scene, lay_over, record
-from lightning_reid.datamodules.generated.world_visits import find_visits
 
 SMALL = {"num_people": 16, "seconds": 60.0, "image_size": (144, 192)}
 
@@ -188,12 +188,10 @@ def test_a_person_who_comes_back_to_a_camera_is_a_new_visit(world):
     assert all(after.first - before.last > world.fps for visits in by_place.values() for before, after in pairwise(visits))
 
 
-def test_visits_are_runs_that_a_short_absence_does_not_end():
-    seen = np.zeros((1, 2, 40), bool)
-    seen[0, 1, 3:6] = seen[0, 1, 16:20] = seen[0, 1, 31:33] = True  # at 10 frames a second: 10 frames away, then 11
-    visits, table = find_visits(seen, fps=10.0)
-    assert [(visit.number, visit.pid, visit.camid, visit.first, visit.last) for visit in visits] == [(1, 2, 1, 3, 19), (2, 2, 1, 31, 32)]
-    assert (table > 0).tolist() == seen.tolist()
+def test_a_stay_lasts_over_a_short_absence():
+    frames = np.array([3, 4, 5, 16, 17, 29])  # 10 frames away, then 11
+    assert [stay.tolist() for stay in stays_of(frames, longest_absence=10)] == [[3, 4, 5, 16, 17], [29]]
+    assert stays_of(frames[:0], longest_absence=10) == []
 
 
 # --- itineraries
