@@ -33,7 +33,8 @@ FACE = {
         UnlabeledDataModule VideoReIDDataModule
     """,
     "lightning_reid.datamodules.generated": """
-        GeneratedBoxDetector GeneratedPedestrians GeneratedPeople GeneratedTracklets PeopleData PeopleTracklets
+        GeneratedBoxDetector GeneratedPedestrians GeneratedPeople GeneratedTracklets GeneratedWorld PeopleData PeopleTracklets
+        WorldDetector
     """,
     "lightning_reid.datamodules.readers": """
         find_unreadable_images read_dataset read_market_folder read_mars_folder read_table read_tracklet_table

@@ -15,17 +15,30 @@ if TYPE_CHECKING:
     from lightning_reid.datamodules.generated.people import GeneratedPeople
     from lightning_reid.datamodules.generated.people_data import PeopleData, PeopleTracklets
     from lightning_reid.datamodules.generated.tracklets import GeneratedTracklets
+    from lightning_reid.datamodules.generated.world import GeneratedWorld
+    from lightning_reid.datamodules.generated.world_detector import WorldDetector
 
 _HOMES = {
     "GeneratedBoxDetector": "box_detector",
     "GeneratedPedestrians": "pedestrians",
     "GeneratedPeople": "people",
     "GeneratedTracklets": "tracklets",
+    "GeneratedWorld": "world",
     "PeopleData": "people_data",
     "PeopleTracklets": "people_data",
+    "WorldDetector": "world_detector",
 }
 
-__all__ = ["GeneratedBoxDetector", "GeneratedPedestrians", "GeneratedPeople", "GeneratedTracklets", "PeopleData", "PeopleTracklets"]
+__all__ = [
+    "GeneratedBoxDetector",
+    "GeneratedPedestrians",
+    "GeneratedPeople",
+    "GeneratedTracklets",
+    "GeneratedWorld",
+    "PeopleData",
+    "PeopleTracklets",
+    "WorldDetector",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,9 @@ class Stream(IntEnum):
     FRAME = 10
     PLACE = 11
     PASSER_BY = 12
+    ACTOR = 13
+    MEETING = 14
+    DETECTION = 15
 
 
 def stream(seed: int, domain: int, purpose: Stream, *keys: int) -> np.random.Generator:
