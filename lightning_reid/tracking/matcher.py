@@ -86,7 +86,7 @@ class OnlineMatcher:
         self._next_expiry = 0.0
 
     def feed(self, message: Input, *, received: float | None = None) -> list[Event]:
-        """Take one message.
+        """Take one message, and tell what follows from it.
 
         Args:
             message: What a camera or somebody who watches tells, in the order of each camera.
