@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracked import key
 
@@ -16,6 +16,7 @@ def boxes_of_whole_pixels() -> st.SearchStrategy[list[list[int]]]:
     return st.lists(st.tuples(corner, corner, side, side).map(lambda one: [one[0], one[1], one[0] + one[2], one[1] + one[3]]), max_size=5)
 
 
+@settings(max_examples=40)
 @given(boxes=boxes_of_whole_pixels(), max_hidden=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_a_box_is_usable_unless_another_covers_too_many_of_its_pixels(boxes, max_hidden):
     def covered(one: list[int], other: list[int]) -> float:
