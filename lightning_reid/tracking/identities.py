@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -43,18 +44,23 @@ class _Track:
     seen_until: float
     number: int
     """What it bears while it is alone; a person bears the smallest of theirs."""
+    ended: bool = False
     told: int | None = None
     found: TrackKey | None = None
     """Whom it asked for and holds."""
     banned: set[TrackKey] = field(default_factory=set)
+
+    @property
+    def lasts_until(self) -> float:
+        return self.seen_until if self.ended else math.inf
 
 
 class Identities:
     """Global numbers of people, as unions of tracks by their matches.
 
     A person is what matches connect. No two tracks of a person are in one camera at a time, nor, where ``may_share`` says no, in two: a
-    match that would have it so is refused, unless it is better by a margin than the weakest that stands in its way, which goes. Where
-    tracks that were apart come to overlap later, the weakest match between them goes. A person's number is the smallest of its tracks',
+    match that would have it so is refused, unless it is better by a margin than the weakest that stands in its way, which goes. A
+    track that has not ended is taken to last: who is hidden for a moment has not left. A person's number is the smallest of its tracks',
     and parted tracks get their own back: so the numbers depend on nothing but what is told here, in order.
 
     Args:
@@ -69,6 +75,7 @@ class Identities:
         >>> people = Identities()
         >>> door, hall = TrackKey("door", 0, 7), TrackKey("hall", 0, 3)
         >>> people.appear(door, 0.0, 9.0)
+        >>> people.end(door)
         >>> people.appear(hall, 12.0, 15.0)
         >>> people.link(hall, door, similarity=0.9)
         []
@@ -115,7 +122,8 @@ class Identities:
         """Tell that a track was seen until then; earlier than is known changes nothing.
 
         Returns:
-            Matches that had to go, since the person would be twice in a camera at a time.
+            Matches that had to go, since the person would be twice in a camera at a time; there are some only for a track that has ended,
+            of which more is told.
 
         Raises:
             ValueError: The time is none, or the track is not known.
@@ -126,6 +134,14 @@ class Identities:
             return []
         track.seen_until = seen_until
         return self._part(key)
+
+    def end(self, key: TrackKey) -> None:
+        """Tell that a track is over: it lasted until it was seen last.
+
+        Raises:
+            ValueError: The track is not known.
+        """
+        self._known(key).ended = True
 
     def link(self, track: TrackKey, other: TrackKey, similarity: float, margin: float = 0.0) -> list[Undone] | None:
         """Match two tracks: their people become one.
@@ -266,6 +282,15 @@ class Identities:
         """All tracks of the person that a track is of, sorted; errors as of ``found``."""
         return sorted(self._person(track))
 
+    def last_sight(self, track: TrackKey, before: float) -> TrackKey | None:
+        """Of the person that a track is of, the track that was seen first the latest, but before a time; errors as of ``found``."""
+        earlier = [(self._tracks[one].entered, one) for one in self._person(track) if self._tracks[one].entered < before]
+        return max(earlier, default=(0.0, None))[1]
+
+    def transit(self, track: TrackKey, entered: float) -> tuple[float, bool]:
+        """Seconds from the last sight of a track to a time, and whether that is all, since the track has ended; errors as of ``found``."""
+        return entered - self._known(track).seen_until, self._tracks[track].ended
+
     def renumbered(self) -> list[Renumbered]:
         """The tracks whose number is another than when this was asked before, sorted by their keys."""
         changed = []
@@ -297,7 +322,7 @@ class Identities:
     def _collide(self, one: TrackKey, other: TrackKey) -> bool:
         """Whether two tracks cannot be of a person."""
         a, b = self._tracks[one], self._tracks[other]
-        together = min(a.seen_until, b.seen_until) - max(a.entered, b.entered)
+        together = min(a.lasts_until, b.lasts_until) - max(a.entered, b.entered)
         if one.camera == other.camera:
             return together >= 0 or other in a.banned
         return other in a.banned or (together > self._slack and not self._may_share(one.camera, other.camera))

@@ -29,7 +29,7 @@ class OnlineMatcher:
     """Matches the people of several cameras while they walk: feed it messages, it answers with events.
 
     It has no clock, no thread and no file. A message that cannot be right is refused, and leaves everything as it was. A node tells the
-    last feature of a track before its end.
+    last feature of a track before its end, and who watches over nodes ends the tracks of one that is gone: until then they last.
 
     Args:
         rules: How matches are made and undone.
@@ -225,10 +225,13 @@ class OnlineMatcher:
         return self.rules.waited(state.stamp.number - live.asked[0], state.stamp.captured_utc - live.asked[1])
 
     def _end(self, key: TrackKey) -> None:
-        live, found = self._live.pop(key), self.identities.found(key)
-        if found is not None and found[0] not in self._live and found[0].camera != key.camera:
-            transit = self.identities.entered(key) - self.identities.seen_until(found[0])
-            self.gates.learn(found[0].camera, key.camera, transit)
+        live, entered = self._live.pop(key), self.identities.entered(key)
+        self.identities.end(key)
+        last = self.identities.last_sight(key, entered)
+        if last is not None and last.camera != key.camera:
+            seconds, over = self.identities.transit(last, entered)
+            if over:
+                self.gates.learn(last.camera, key.camera, seconds)
         if live.feature is None:
             self.identities.drop(key)
         else:

@@ -54,7 +54,7 @@ def propose_matches(
     allowed = admissible(memory, keys, [identities.entered(key) for key in keys], rules, gates)
     found = memory.search(features, keys, mode=rules.memory, k=rules.num_candidates, allowed=allowed)
     _refresh(asking, memory, identities)
-    choices = {key: _by_person(key, candidates, identities, rules) for key, candidates in zip(keys, found)}
+    choices = {key: _by_person(key, candidates, identities, rules, gates) for key, candidates in zip(keys, found)}
     rivals: dict[str, list[TrackKey]] = {}
     for key in keys:
         rivals.setdefault(rules.rivals(key.camera), []).append(key)
@@ -70,16 +70,30 @@ def _refresh(asking: Mapping[TrackKey, Tensor], memory: TrackMemory, identities:
             identities.refresh(key, held[0], similarity)
 
 
-def _by_person(key: TrackKey, candidates: list[Candidate], identities: Identities, rules: MatchingRules) -> dict[int, Candidate]:
+def _by_person(
+    key: TrackKey, candidates: list[Candidate], identities: Identities, rules: MatchingRules, gates: TransitGates
+) -> dict[int, Candidate]:
     """The nearest track of each other person that a track may be matched with."""
     own, best = identities.number(key), dict[int, Candidate]()
     for one in candidates:  # nearest first
         person = identities.number(one.key)
         if one.similarity <= rules.threshold or person == own or person in best:
             continue
+        if not _in_time(key, one.key, identities, gates):
+            continue
         if identities.cuts_for(key, one.key, one.similarity, rules.margin) is not None:
             best[person] = one
     return best
+
+
+def _in_time(key: TrackKey, other: TrackKey, identities: Identities, gates: TransitGates) -> bool:
+    """Whether a track comes at a possible time after the last sight of another's person, which need not be that other."""
+    entered = identities.entered(key)
+    last = identities.last_sight(other, entered)
+    if last is None or last.camera == key.camera:
+        return True
+    seconds, over = identities.transit(last, entered)
+    return gates.allows(last.camera, key.camera, seconds, over=over)
 
 
 def _assigned(

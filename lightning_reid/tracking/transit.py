@@ -62,6 +62,11 @@ class TransitGates:
         pair = (left, entered)
         return self._table.get(pair) or self._learned.get(pair) or (-math.inf, math.inf)
 
+    def allows(self, left: str, entered: str, seconds: float, *, over: bool = True) -> bool:
+        """Whether a transit may take so many seconds; one that is not ``over``, since the track before has not ended, may get shorter."""
+        least, most = self.bounds(left, entered)
+        return least <= seconds and (seconds <= most or not over)
+
     def learn(self, left: str, entered: str, seconds: float) -> None:
         """Learn from one match that stood until its track ended; nothing, where this pair does not learn.
 

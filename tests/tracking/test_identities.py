@@ -18,6 +18,7 @@ def people(*tracks: tuple[str, float, float], overlapping: bool = False, slack: 
     keys = [key(camera, number) for number, (camera, _, _) in enumerate(tracks)]
     for one, (_, entered, left) in zip(keys, tracks):
         made.appear(one, entered, left)
+        made.end(one)
     return made, keys
 
 
@@ -85,11 +86,21 @@ def test_clocks_may_differ_by_the_slack_across_cameras_but_not_within_one():
     assert identities.link(keys[1], keys[0], 0.9) is None
 
 
+def test_a_track_that_has_not_ended_lasts_though_it_is_hidden():
+    identities, keys = people(("a", 0, 1))
+    identities.appear(key("b", 1), 2, 3)
+    identities.appear(key("b", 2), 4, 5)
+    assert identities.link(key("b", 1), keys[0], 0.8) == []
+    assert identities.link(key("b", 2), keys[0], 0.8) is None
+    identities.end(key("b", 1))
+    assert identities.link(key("b", 2), keys[0], 0.8) == []
+
+
 def test_tracks_that_come_to_overlap_are_parted_at_their_weakest_match():
     identities, keys = people(("a", 0, 1), ("b", 2, 3), ("a", 4, 5))
     identities.link(keys[1], keys[0], 0.7)
     identities.link(keys[2], keys[1], 0.9)
-    assert identities.see(keys[0], 4.5) == [(keys[1], keys[0])]  # it was hidden, not gone
+    assert identities.see(keys[0], 4.5) == [(keys[1], keys[0])]  # a feature that came late says so
     assert numbers(identities, keys) == [0, 1, 1]
     assert identities.see(keys[0], 4.2) == []
 
@@ -144,6 +155,7 @@ def test_a_person_is_forgotten_with_all_tracks_and_matches():
 ACTS = st.one_of(
     st.tuples(st.just("appear"), st.sampled_from("abc"), st.integers(0, 3)),
     st.tuples(st.just("see"), st.integers(0, 99), st.integers(0, 3)),
+    st.tuples(st.just("end"), st.integers(0, 99)),
     st.tuples(st.just("link"), st.integers(0, 99), st.integers(0, 99), st.integers(0, 20), st.sampled_from([0, 2])),
     st.tuples(st.just("forbid"), st.integers(0, 99), st.integers(0, 99)),
     st.tuples(st.just("drop"), st.integers(0, 99)),
@@ -157,6 +169,7 @@ class Slow:
         self.times: dict[TrackKey, list[float]] = {}
         self.matches: dict[frozenset[TrackKey], float] = {}
         self.apart: set[frozenset[TrackKey]] = set()
+        self.ended: set[TrackKey] = set()
 
     def person(self, one: TrackKey) -> set[TrackKey]:
         found, size = {one}, 0
@@ -166,8 +179,10 @@ class Slow:
         return found
 
     def together(self, one: TrackKey, other: TrackKey, overlapping: bool) -> bool:
-        a, b = self.times[one], self.times[other]
-        overlap = min(a[1], b[1]) - max(a[0], b[0])
+        (start, end), (other_start, other_end) = (
+            (self.times[track][0], self.times[track][1] if track in self.ended else float("inf")) for track in (one, other)
+        )
+        overlap = min(end, other_end) - max(start, other_start)
         return overlap >= 0 if one.camera == other.camera else overlap > 0 and not overlapping
 
 
@@ -193,6 +208,9 @@ def test_whatever_is_told_nobody_is_twice_in_a_camera_at_a_time_and_people_are_w
             clock += told[1]
             slow.times[chosen[0]][1] = clock
             undone = identities.see(chosen[0], clock)
+        elif act == "end":
+            identities.end(chosen[0])
+            slow.ended.add(chosen[0])
         elif act == "link":
             similarity, margin = told[2] / 20, told[3] / 20
             before = dict(slow.matches)
