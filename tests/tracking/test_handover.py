@@ -50,6 +50,12 @@ def test_who_holds_a_column_leaves_it_only_for_one_that_is_better_by_the_margin(
         assert gain(values[1][held], 0.3) + 1e-9 >= gain(values[0][held], 0.3) + margin
 
 
+def test_who_loses_a_column_waits_rather_than_take_one_that_is_hardly_better():
+    similarities, held = torch.tensor([[0.50, 0.55], [0.90, 0.10]]), torch.tensor([0, -1])
+    assert assign_one_to_one(similarities, threshold=0.3, held=held, margin=0.1).tolist() == [-1, 0]
+    assert assign_one_to_one(similarities, threshold=0.3, held=held, margin=0.01).tolist() == [1, 0]
+
+
 def test_at_the_threshold_is_not_above_it():
     assert assign_one_to_one(torch.tensor([[0.5]], dtype=torch.float64), threshold=0.5).tolist() == [-1]
 

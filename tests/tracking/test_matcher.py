@@ -106,6 +106,24 @@ def test_a_match_that_is_hardly_better_undoes_none():
     assert matches(feed(one, frame("yard", 22, 8), looks("yard", 8, ANNA, 22), frame("yard", 23, 8))) == []
 
 
+def test_a_match_is_as_good_as_its_track_looks_by_now():
+    one = matcher()
+    feed(one, *visit("door", 7, ANNA, 0, 5), frame("hall", 20, 3), looks("hall", 3, NEARLY_ANNA, 20), frame("hall", 21, 3))
+    feed(one, looks("hall", 3, ANNA, 20, 60, count=2), *(frame("hall", number, 3) for number in range(22, 63)))  # asks again
+    slightly = direction(1, 0.3, 0, 0)  # 0.958, above 0.894 and the margin of 0.05, below 1
+    assert matches(feed(one, frame("yard", 64, 8), looks("yard", 8, slightly, 64), frame("yard", 65, 8))) == []
+
+
+def test_who_has_waited_half_of_the_time_asks_along_with_those_who_are_due():
+    one = matcher(overlapping=(("door", "hall"),))
+    feed(one, frame("hall", 0, 1), looks("hall", 1, ANNA, 0), *(frame("hall", number, 1) for number in range(1, 16)))  # asks at 1
+    feed(one, looks("hall", 2, BERT, 16), *(frame("hall", number, 1, 2) for number in range(16, 40)))  # asks at 16, 1 has not waited half
+    feed(one, *visit("door", 7, ANNA, 0, 0), *visit("yard", 8, BERT, 0, 0))
+    found = [matches(feed(one, frame("hall", number, 1, 2))) for number in range(40, 60)]
+    assert found[:2] == [[], [(key("hall", 1), key("door", 7)), (key("hall", 2), key("yard", 8))]]
+    assert not any(found[2:])
+
+
 def test_a_person_who_is_hidden_for_a_moment_is_not_also_somebody_else_in_that_camera():
     one = matcher()
     feed(one, *visit("door", 7, ANNA, 0, 5), frame("hall", 10, 3), looks("hall", 3, ANNA, 10), frame("hall", 11, 3))
