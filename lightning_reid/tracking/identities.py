@@ -294,13 +294,15 @@ class Identities:
     def renumbered(self) -> list[Renumbered]:
         """The tracks whose number is another than when this was asked before, sorted by their keys."""
         changed = []
-        for key in sorted(self._touched):
-            track, number = self._tracks[key], self.number(key)
-            if number != track.told:
-                changed.append(Renumbered(key, number, track.told))
-                track.told = number
-        self._touched.clear()
-        return changed
+        while self._touched:
+            person = self._person(self._touched.pop())
+            self._touched -= person
+            number = min(self._tracks[key].number for key in person)
+            for key in person:
+                if number != self._tracks[key].told:
+                    changed.append(Renumbered(key, number, self._tracks[key].told))
+                    self._tracks[key].told = number
+        return sorted(changed)
 
     def collisions(self) -> Iterator[tuple[TrackKey, TrackKey]]:
         """Two tracks of a person who is twice in a camera at a time: there is never any, which tests and every run's report look at."""
