@@ -24,13 +24,13 @@ MAY_IMPORT = {
     "claimed_size": set(),
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "detection": {"detection", "arguments", "normalization"},
+    "tracking": {"tracking", "arguments"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
     | {"claimed_size"},
     "lightning_messages": set(),
-    "tracking": CORE | {"tracking"},
     "checkpoints": {"checkpoints", "networks", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules"},
     "federation": CORE

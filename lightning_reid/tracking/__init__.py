@@ -1,1 +1,45 @@
-"""Live tracking of people, within a camera and across cameras."""
+"""Multi-camera tracking online: messages, embeddings of tracks, the memory of tracks, handovers, identities, the matcher."""
+
+from lightning_reid.tracking.events import (
+    CameraRestarted,
+    ForgetIdentity,
+    IdentityEvent,
+    Match,
+    MatchUndone,
+    UndoMatch,
+)
+from lightning_reid.tracking.handover import MatchingRules, assign_one_to_one
+from lightning_reid.tracking.identities import Identities
+from lightning_reid.tracking.matcher import OnlineMatcher
+from lightning_reid.tracking.record_fields import TrackKey
+from lightning_reid.tracking.records import CameraTracks, FrameStamp, StageHealth, TrackEnded, TrackFeature
+from lightning_reid.tracking.track_embedding import ClipCollector, TrackEmbedding, usable_boxes
+from lightning_reid.tracking.track_memory import TrackMemory
+from lightning_reid.tracking.transit import TransitGates
+from lightning_reid.tracking.wire import read_message, write_message
+
+__all__ = [
+    "CameraRestarted",
+    "CameraTracks",
+    "ClipCollector",
+    "ForgetIdentity",
+    "FrameStamp",
+    "Identities",
+    "IdentityEvent",
+    "Match",
+    "MatchUndone",
+    "MatchingRules",
+    "OnlineMatcher",
+    "StageHealth",
+    "TrackEmbedding",
+    "TrackEnded",
+    "TrackFeature",
+    "TrackKey",
+    "TrackMemory",
+    "TransitGates",
+    "UndoMatch",
+    "assign_one_to_one",
+    "read_message",
+    "usable_boxes",
+    "write_message",
+]
