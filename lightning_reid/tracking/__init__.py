@@ -1,5 +1,7 @@
 """Multi-camera tracking online: messages, embeddings of tracks, the memory of tracks, handovers, identities, the matcher."""
 
+from lightning_reid.tracking.appearance_first import CameraTracker
+from lightning_reid.tracking.camera_node import CameraNode
 from lightning_reid.tracking.events import (
     CameraRestarted,
     ForgetIdentity,
@@ -19,7 +21,9 @@ from lightning_reid.tracking.transit import TransitGates
 from lightning_reid.tracking.wire import read_message, write_message
 
 __all__ = [
+    "CameraNode",
     "CameraRestarted",
+    "CameraTracker",
     "CameraTracks",
     "ClipCollector",
     "ForgetIdentity",

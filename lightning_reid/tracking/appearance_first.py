@@ -65,6 +65,13 @@ class CameraTracker:
     Raises:
         ModuleNotFoundError: ``trackers`` is not installed.
         ValueError: An argument is out of range.
+
+    Example:
+        >>> from lightning_reid.tracking import CameraTracker
+        >>> tracker = CameraTracker(max_distance=0)  # by overlap alone: nothing is embedded
+        >>> walking = [[[8.0 + 2 * number, 4, 40 + 2 * number, 90]] for number in range(4)]
+        >>> [tracker.update(boxes, [0.9], number / 10, embed=None).track_ids.tolist() for number, boxes in enumerate(walking)]
+        [[-1], [0], [0], [0]]
     """
 
     def __init__(
@@ -99,6 +106,11 @@ class CameraTracker:
         )
         self._seconds: float | None = None
         self._embeddings: dict[int, NDArray[np.float64]] = {}
+
+    @property
+    def track_ids(self) -> set[int]:
+        """The ids of the tracks that may still get boxes, those that are lost for the moment among them."""
+        return {track for track in self._tracker.track_ids if track != NO_TRACK}
 
     def restart(self) -> None:
         """Forget all tracks and begin anew at the id 0, in the next epoch: after a reconnect, or another scene."""

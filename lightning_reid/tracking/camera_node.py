@@ -1,0 +1,170 @@
+"""What a node does for one camera: the boxes of its frames in, messages for the matcher out. It knows no thread and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_reid.tracking.appearance_first import CameraTracker
+from lightning_reid.tracking.record_fields import TrackKey
+from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded, TrackFeature
+from lightning_reid.tracking.track_embedding import ClipCollector, TrackEmbedding, usable_boxes
+
+EmbedCrops = Callable[[Sequence[Tensor]], Tensor]
+"""Crops ``[3, h, w]`` uint8 RGB of any sizes to embeddings ``[n, D]`` of length 1."""
+EmbedClip = Callable[[Sequence[Tensor]], Tensor]
+"""The T crops of a clip to one embedding ``[D]``."""
+
+
+class CameraNode:
+    """Tracks the people of one camera, and gives each track an embedding that grows with it.
+
+    Source: thesis, sections 8.3 and 8.4: ByteTrack with the appearance repair; a feature of every T frames of a track; their running mean.
+
+    Args:
+        camera: Name of the camera.
+        tracker: Of this camera alone.
+        embed: Network of crops, which tells apart who meets; never asked where the tracker's ``max_distance`` is 0.
+        model: Name or digest of the network that makes features.
+        embed_clip: Network of clips; ``None`` takes the mean of what ``embed`` makes of the T crops.
+        clips: Which frames make a feature.
+        max_hidden: Largest share of a box that another one may cover, for a crop of it to be embedded, in [0, 1].
+        min_score: Smallest score of a box of which a crop is embedded, in [0, 1].
+
+    Attributes:
+        num_embedded: Crops embedded for features since it was made; ``tracker.num_embedded`` counts those for the repair.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector, FrameStamp
+        >>> def embed(crops):
+        ...     return torch.nn.functional.normalize(torch.stack([crop.float().mean((1, 2)) for crop in crops]), dim=1)
+        >>> node = CameraNode("door", CameraTracker(), embed, model="mean color", clips=ClipCollector(num_frames=2, spread=0.1))
+        >>> frame, box = torch.full((3, 96, 64), 90, dtype=torch.uint8), torch.tensor([[8.0, 4, 40, 90]])
+        >>> for number in range(4):
+        ...     stamp = FrameStamp("door", number, captured_monotonic=number / 10, captured_utc=number / 10)
+        ...     print([type(one).__name__ for one in node.step(stamp, frame, box, torch.tensor([0.9]))])
+        ['CameraTracks']
+        ['CameraTracks']
+        ['CameraTracks', 'TrackFeature']
+        ['CameraTracks']
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        tracker: CameraTracker,
+        embed: EmbedCrops,
+        *,
+        model: str,
+        embed_clip: EmbedClip | None = None,
+        clips: ClipCollector[Tensor] | None = None,
+        max_hidden: float = 0.5,
+        min_score: float = 0.5,
+    ) -> None:
+        self.camera, self.tracker, self.model = camera, tracker, model
+        self._embed, self._embed_clip = embed, embed_clip or (lambda crops: embed(crops).mean(0))
+        self._clips: ClipCollector[Tensor] = ClipCollector() if clips is None else clips  # an empty one is false
+        self._usable = {"max_hidden": max_hidden, "min_score": min_score}
+        self._seen: dict[TrackKey, tuple[float, float]] = {}
+        self._embeddings: dict[TrackKey, TrackEmbedding] = {}
+        self.num_embedded = 0
+
+    def step(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> list[FromCameras]:
+        """Take one frame of the camera, and tell what follows from it.
+
+        Args:
+            stamp: When it was captured; frames come in order.
+            frame: ``[3, H, W]`` uint8 RGB.
+            boxes: ``[K, 4]`` float x0, y0, x1, y1 in pixels, of area; what lies beyond the frame is cut off.
+            scores: ``[K]`` float in [0, 1].
+
+        Returns:
+            Who is in the frame, the features that are due, and the ends of tracks, in this order.
+
+        Raises:
+            ValueError: The stamp is another camera's, the frame is no image, or a box is as ``CameraTracker`` refuses it or wholly outside.
+        """
+        self._check(stamp, frame)
+        inside = _within(boxes, frame)
+        epoch = self.tracker.epoch
+        numbers = inside.numpy(), scores.numpy(), stamp.captured_monotonic
+        tracked = self.tracker.update(*numbers, lambda rows: self._rows(frame, inside, rows))
+        if tracked.epoch != epoch:  # the matcher ends the tracks of an epoch that is over
+            self._forget(self._seen.keys())
+        rows = torch.from_numpy(np.flatnonzero(tracked.track_ids >= 0))
+        ids = tuple(int(tracked.track_ids[row]) for row in rows)
+        found = CameraTracks(stamp, tracked.epoch, ids, inside[rows].float(), scores[rows].float())
+        for key in found.keys:
+            self._seen[key] = (self._seen.get(key, (stamp.captured_utc, 0.0))[0], stamp.captured_utc)
+        usable = usable_boxes(inside, scores, **self._usable)[rows]
+        features = [
+            feature
+            for key, row, good in zip(found.keys, rows.tolist(), usable.tolist(), strict=True)
+            if good and (feature := self._feature(key, stamp, frame, inside[row])) is not None
+        ]
+        return [found, *features, *self._ends(tracked.epoch)]
+
+    def end(self) -> list[FromCameras]:
+        """End all tracks that still live: the camera is gone, or the recording is over."""
+        ends: list[FromCameras] = [TrackEnded(*key, seen_until) for key, (_, seen_until) in sorted(self._seen.items())]
+        self._forget(self._seen.keys())
+        self.tracker.restart()
+        return ends
+
+    def _check(self, stamp: FrameStamp, frame: Tensor) -> None:
+        if stamp.camera != self.camera:
+            raise ValueError(f"the node of camera {self.camera!r} got a frame of {stamp.camera!r}")
+        if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
+            got = f"{list(frame.shape)} {frame.dtype}"
+            raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: expected [3, H, W] uint8, got {got}")
+
+    def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu().numpy()
+
+    def _feature(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor) -> TrackFeature | None:
+        if not self._clips.wants(key, stamp.captured_utc):
+            return None
+        clip = self._clips.add(key, stamp.captured_utc, _crop(frame, box))
+        if clip is None:
+            return None
+        self.num_embedded += len(clip)
+        feature, known = self._embed_clip(clip), self._embeddings.get(key)
+        self._embeddings[key] = mean = TrackEmbedding.of(feature) if known is None else known.with_feature(feature)
+        return TrackFeature(*key, mean.feature, mean.num_features, *self._seen[key], self.model)
+
+    def _ends(self, epoch: int) -> list[FromCameras]:
+        """The ends of tracks that the tracker will not find again."""
+        alive = self.tracker.track_ids
+        over = sorted(key for key in self._seen if key.epoch == epoch and key.track_id not in alive)
+        ends: list[FromCameras] = [TrackEnded(*key, self._seen[key][1]) for key in over]
+        self._forget(over)
+        return ends
+
+    def _forget(self, keys: Iterable[TrackKey]) -> None:
+        for key in list(keys):
+            self._clips.end(key)
+            self._embeddings.pop(key, None)
+            del self._seen[key]
+
+
+def _within(boxes: Tensor, frame: Tensor) -> Tensor:
+    """The boxes cut to the frame; one without a pixel in it would be no crop, and is refused."""
+    height, width = frame.shape[1:]
+    inside = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
+    outside = boxes.isfinite().all(1) & ((inside[:, 2:] - inside[:, :2]) <= 0).any(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+    if outside.any():
+        row = int(outside.nonzero()[0])
+        told = f"box {row}, {boxes[row].tolist()}, lies outside the frame of {width} x {height} pixels"
+        raise ValueError(f"{told}: drop it, or mend the detector")
+    return torch.where(boxes.isfinite(), inside, boxes)
+
+
+def _crop(frame: Tensor, box: Tensor) -> Tensor:
+    """All pixels that a box touches."""
+    x0, y0, x1, y1 = (*box[:2].floor().long().tolist(), *box[2:].ceil().long().tolist())
+    return frame[:, y0:y1, x0:x1].clone()
