@@ -43,7 +43,9 @@ FACE = {
     "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector YoloHead",
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
-    "lightning_reid.inference": "EmbeddedImages EmbeddingPass draw_search export_onnx find_crops nearest_images write_embeddings",
+    "lightning_reid.inference": """
+        EmbeddedImages EmbeddingPass crop_embedder draw_search export_onnx find_crops nearest_images write_embeddings
+    """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
         augmented_triplet_loss batch_hard_triplet_loss cosface_loss distillation_loss embedding_cosine_loss identity_losses
