@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lightning_reid.arguments import require_number
 from lightning_reid.tracking.match_forest import Links, Pair, add_match, reached, remove_match, weakest_match
-from lightning_reid.tracking.record_fields import LATEST, TrackKey
+from lightning_reid.tracking.presences import Presences
+from lightning_reid.tracking.record_fields import TrackKey
 
 
 class Undone(NamedTuple):
@@ -39,20 +39,12 @@ class Renumbered(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Track:
-    entered: float
-    seen_until: float
+class _Node:
     number: int
-    """What it bears while it is alone; a person bears the smallest of theirs."""
-    ended: bool = False
+    """What a track bears while it is alone; a person bears the smallest of theirs."""
     told: int | None = None
     found: TrackKey | None = None
     """Whom it asked for and holds."""
-    banned: set[TrackKey] = field(default_factory=set)
-
-    @property
-    def lasts_until(self) -> float:
-        return self.seen_until if self.ended else math.inf
 
 
 class Identities:
@@ -66,6 +58,9 @@ class Identities:
     Args:
         may_share: Whether a person may be in two different cameras at a time.
         slack: Seconds that they may be in two cameras which may not share, because clocks differ.
+
+    Attributes:
+        presences: When each track was seen.
 
     Raises:
         ValueError: ``slack`` is negative or no number.
@@ -84,20 +79,19 @@ class Identities:
     """
 
     def __init__(self, may_share: Callable[[str, str], bool] = lambda camera, other: False, slack: float = 0.0) -> None:
-        require_number("slack", slack, low=0)
-        self._may_share, self._slack = may_share, slack
-        self._tracks: dict[TrackKey, _Track] = {}
+        self.presences = Presences(may_share, slack)
+        self._nodes: dict[TrackKey, _Node] = {}
         self._links: Links = {}
         self._next = 0
         self._touched: set[TrackKey] = set()
 
     def __len__(self) -> int:
         """Tracks that are known."""
-        return len(self._tracks)
+        return len(self._nodes)
 
     def __contains__(self, key: object) -> bool:
         """Whether a track is known."""
-        return key in self._tracks
+        return key in self._nodes
 
     def appear(self, key: TrackKey, entered: float, seen_until: float) -> None:
         """Give a new track a number of its own.
@@ -110,11 +104,8 @@ class Identities:
         Raises:
             ValueError: The track is known, or a time is none.
         """
-        if key in self._tracks:
-            raise ValueError(f"{key} has appeared before")
-        require_number("entered", entered, low=0, high=LATEST)
-        require_number("seen_until", seen_until, low=entered, high=LATEST)
-        self._tracks[key], self._links[key] = _Track(entered, seen_until, self._next), {}
+        self.presences.add(key, entered, seen_until)
+        self._nodes[key], self._links[key] = _Node(self._next), {}
         self._next += 1
         self._touched.add(key)
 
@@ -128,12 +119,7 @@ class Identities:
         Raises:
             ValueError: The time is none, or the track is not known.
         """
-        require_number("seen_until", seen_until, low=0, high=LATEST)
-        track = self._known(key)
-        if seen_until <= track.seen_until:
-            return []
-        track.seen_until = seen_until
-        return self._part(key)
+        return self._part(key) if self.presences.see(key, seen_until) else []
 
     def end(self, key: TrackKey) -> None:
         """Tell that a track is over: it lasted until it was seen last.
@@ -141,7 +127,7 @@ class Identities:
         Raises:
             ValueError: The track is not known.
         """
-        self._known(key).ended = True
+        self.presences.end(key)
 
     def link(self, track: TrackKey, other: TrackKey, similarity: float, margin: float = 0.0) -> list[Undone] | None:
         """Match two tracks: their people become one.
@@ -163,7 +149,7 @@ class Identities:
             return cuts
         undone = [self._cut(*pair) for pair in cuts]
         add_match(self._links, track, other, float(similarity))
-        self._tracks[track].found = other
+        self._nodes[track].found = other
         self._touched |= self._person(track)
         return undone
 
@@ -175,14 +161,14 @@ class Identities:
             return []
         links = {one: dict(self._links[one]) for one in person | others}
         cuts: list[Pair] = []
-        held = self._tracks[track].found
+        held = self._nodes[track].found
         if held is not None:
             if not similarity > links[track][held] + margin:
                 return None
             cuts.append((track, held))
             remove_match(links, track, held)
         add_match(links, track, other, similarity)
-        while pair := self._collision(person & (joined := reached(links, track)), others & joined):
+        while pair := self.presences.collision(person & (joined := reached(links, track)), others & joined):
             weakest = weakest_match(links, *pair, spared=(track, other))
             if weakest is None or not similarity > links[weakest[0]][weakest[1]] + margin:
                 return None
@@ -197,7 +183,7 @@ class Identities:
             ValueError: A track is not known, or the similarity is no number.
         """
         require_number("similarity", similarity, low=-2, high=2)
-        self._known(track)
+        self.presences.require(track)
         if other in self._links[track]:
             add_match(self._links, track, other, float(similarity))
 
@@ -212,8 +198,7 @@ class Identities:
         """
         if track == other:
             raise ValueError(f"{track} cannot be kept apart from itself")
-        self._known(track).banned.add(other)
-        self._known(other).banned.add(track)
+        self.presences.keep_apart(track, other)
         direct = [self._cut(track, other)] if other in self._links[track] else []
         return direct + self._part(track)
 
@@ -223,7 +208,7 @@ class Identities:
         Raises:
             ValueError: The track is not known.
         """
-        gone = self._known(key)
+        self.presences.require(key)
         near = self._links.pop(key)
         for one in near:
             del self._links[one][key]
@@ -232,9 +217,8 @@ class Identities:
             for one in near.keys() - {heir}:
                 add_match(self._links, heir, one, min(near[one], near[heir]))
             self._inherit(key, heir, near.keys())
-        for one in gone.banned & self._tracks.keys():
-            self._tracks[one].banned.discard(key)
-        del self._tracks[key]
+        self.presences.remove(key)
+        del self._nodes[key]
         self._touched.discard(key)
 
     def forget(self, identity: int) -> tuple[list[TrackKey], list[Undone]]:
@@ -249,7 +233,7 @@ class Identities:
         Raises:
             ValueError: Nobody bears that number.
         """
-        keys = sorted(key for key, track in self._tracks.items() if track.told == identity)
+        keys = sorted(key for key, track in self._nodes.items() if track.told == identity)
         if not keys:
             raise ValueError(f"nobody bears the number {identity}: it was corrected, or forgotten")
         undone = [self._cut(one, other) for one in keys for other in sorted(self._links[one]) if one < other]
@@ -263,33 +247,22 @@ class Identities:
         Raises:
             ValueError: The track is not known.
         """
-        other = self._known(track).found
+        self.presences.require(track)
+        other = self._nodes[track].found
         return None if other is None else (other, self._links[track][other])
-
-    def entered(self, track: TrackKey) -> float:
-        """When a track was seen first, in seconds; errors as of ``found``."""
-        return self._known(track).entered
-
-    def seen_until(self, track: TrackKey) -> float:
-        """When a track was seen last, in seconds; errors as of ``found``."""
-        return self._known(track).seen_until
 
     def number(self, track: TrackKey) -> int:
         """The number of the person that a track is of; errors as of ``found``."""
-        return min(self._tracks[one].number for one in self._person(track))
+        return min(self._nodes[one].number for one in self._person(track))
 
     def person(self, track: TrackKey) -> list[TrackKey]:
         """All tracks of the person that a track is of, sorted; errors as of ``found``."""
         return sorted(self._person(track))
 
     def last_sight(self, track: TrackKey, before: float) -> TrackKey | None:
-        """Of the person that a track is of, the track that was seen first the latest, but before a time; errors as of ``found``."""
-        earlier = [(self._tracks[one].entered, one) for one in self._person(track) if self._tracks[one].entered < before]
+        """The latest track to enter before a time of the person that a track is of; ``None`` if none did, errors as of ``found``."""
+        earlier = [(entered, one) for one in self._person(track) if (entered := self.presences.entered(one)) < before]
         return max(earlier, default=(0.0, None))[1]
-
-    def transit(self, track: TrackKey, entered: float) -> tuple[float, bool]:
-        """Seconds from the last sight of a track to a time, and whether that is all, since the track has ended; errors as of ``found``."""
-        return entered - self._known(track).seen_until, self._tracks[track].ended
 
     def renumbered(self) -> list[Renumbered]:
         """The tracks whose number is another than when this was asked before, sorted by their keys."""
@@ -297,47 +270,29 @@ class Identities:
         while self._touched:
             person = self._person(self._touched.pop())
             self._touched -= person
-            number = min(self._tracks[key].number for key in person)
+            number = min(self._nodes[key].number for key in person)
             for key in person:
-                if number != self._tracks[key].told:
-                    changed.append(Renumbered(key, number, self._tracks[key].told))
-                    self._tracks[key].told = number
+                if number != self._nodes[key].told:
+                    changed.append(Renumbered(key, number, self._nodes[key].told))
+                    self._nodes[key].told = number
         return sorted(changed)
 
     def collisions(self) -> Iterator[tuple[TrackKey, TrackKey]]:
         """Two tracks of a person who is twice in a camera at a time: there is never any, which tests and every run's report look at."""
-        left = set(self._tracks)
+        left = set(self._nodes)
         while left:
             person = sorted(self._person(min(left)))
             left -= {*person}
-            yield from ((one, two) for one in person for two in person if one < two and self._collide(one, two))
-
-    def _known(self, key: TrackKey) -> _Track:
-        if key not in self._tracks:
-            raise ValueError(f"{key} is not known: it never appeared, or has been let go of")
-        return self._tracks[key]
+            yield from ((one, two) for one in person for two in person if one < two and self.presences.collide(one, two))
 
     def _person(self, key: TrackKey) -> set[TrackKey]:
-        self._known(key)
+        self.presences.require(key)
         return reached(self._links, key)
-
-    def _collide(self, one: TrackKey, other: TrackKey) -> bool:
-        """Whether two tracks cannot be of a person."""
-        a, b = self._tracks[one], self._tracks[other]
-        together = min(a.lasts_until, b.lasts_until) - max(a.entered, b.entered)
-        if one.camera == other.camera:
-            return together >= 0 or other in a.banned
-        return other in a.banned or (together > self._slack and not self._may_share(one.camera, other.camera))
-
-    def _collision(self, some: Iterable[TrackKey], others: Iterable[TrackKey]) -> Pair | None:
-        """The first two, one of each side, that cannot be of a person."""
-        sides = sorted(some), sorted(others)
-        return next(((one, two) for one in sides[0] for two in sides[1] if self._collide(one, two)), None)
 
     def _part(self, key: TrackKey) -> list[Undone]:
         """Cut the weakest matches until nobody collides with this track, which alone has changed."""
         undone = []
-        while pair := self._collision({key}, self._person(key) - {key}):
+        while pair := self.presences.collision({key}, self._person(key) - {key}):
             weakest = weakest_match(self._links, *pair)
             assert weakest is not None
             undone.append(self._cut(*weakest))
@@ -347,27 +302,25 @@ class Identities:
         undone = self._directed(one, other)
         remove_match(self._links, one, other)
         for a, b in ((one, other), (other, one)):
-            if self._tracks[a].found == b:
-                self._tracks[a].found = None
+            if self._nodes[a].found == b:
+                self._nodes[a].found = None
             self._touched |= self._person(a)
         return undone
 
     def _directed(self, one: TrackKey, other: TrackKey) -> Undone:
         """Who of two matched tracks has asked for the other; the later one, where a track between them has been let go of."""
-        if self._tracks[one].found == other or self._tracks[other].found == one:
-            return Undone(one, other) if self._tracks[one].found == other else Undone(other, one)
-        first, second = sorted((one, other), key=lambda key: (self._tracks[key].entered, key))
+        if self._nodes[one].found == other or self._nodes[other].found == one:
+            return Undone(one, other) if self._nodes[one].found == other else Undone(other, one)
+        first, second = sorted((one, other), key=lambda key: (self.presences.entered(key), key))
         return Undone(second, first)
 
     def _inherit(self, key: TrackKey, heir: TrackKey, near: Iterable[TrackKey]) -> None:
         """Hand on what a track stands for to its nearest: its number, whom it found and who found it, and from whom it is kept apart."""
-        gone, new = self._tracks[key], self._tracks[heir]
+        self.presences.hand_on(key, heir)
+        gone, new = self._nodes[key], self._nodes[heir]
         new.number = min(new.number, gone.number)
         if new.found in (key, None):
             new.found = gone.found if gone.found != heir else None
         for one in near:
-            if one != heir and self._tracks[one].found == key:
-                self._tracks[one].found = heir
-        for one in gone.banned & self._tracks.keys():
-            new.banned.add(one)
-            self._tracks[one].banned.add(heir)
+            if one != heir and self._nodes[one].found == key:
+                self._nodes[one].found = heir

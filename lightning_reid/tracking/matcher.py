@@ -175,8 +175,8 @@ class OnlineMatcher:
         key = message.key
         if key not in self._live:  # by a restart, or it was forgotten, or told twice: over is over
             return []
-        if message.seen_until < self.identities.entered(key):
-            raise ValueError(f"{key} ended at {message.seen_until}, before it appeared at {self.identities.entered(key)}")
+        if message.seen_until < self.identities.presences.entered(key):
+            raise ValueError(f"{key} ended at {message.seen_until}, before it appeared at {self.identities.presences.entered(key)}")
         self.now = self._time("track's end", key, message.seen_until, received)
         undone = self.identities.see(key, message.seen_until)
         self._end(key)
@@ -184,7 +184,7 @@ class OnlineMatcher:
 
     def _forget(self, identity: int) -> list[Event]:
         """The features go, also those to come; a track that is still seen is somebody new, of whom nothing is kept but the boxes."""
-        times = {key: (self.identities.entered(key), self.identities.seen_until(key)) for key in self._live}
+        times = {key: (self.identities.presences.entered(key), self.identities.presences.seen_until(key)) for key in self._live}
         keys, undone = self.identities.forget(identity)
         self.memory.forget(keys)
         for key in keys:
@@ -225,11 +225,11 @@ class OnlineMatcher:
         return self.rules.waited(state.stamp.number - live.asked[0], state.stamp.captured_utc - live.asked[1])
 
     def _end(self, key: TrackKey) -> None:
-        live, entered = self._live.pop(key), self.identities.entered(key)
+        live, entered = self._live.pop(key), self.identities.presences.entered(key)
         self.identities.end(key)
         last = self.identities.last_sight(key, entered)
         if last is not None and last.camera != key.camera:
-            seconds, over = self.identities.transit(last, entered)
+            seconds, over = self.identities.presences.transit(last, entered)
             if over:
                 self.gates.learn(last.camera, key.camera, seconds)
         if live.feature is None:
@@ -238,7 +238,7 @@ class OnlineMatcher:
             self._remember(key, live.feature, ended=True)
 
     def _remember(self, key: TrackKey, feature: Tensor, *, ended: bool) -> None:
-        entered, seen_until = self.identities.entered(key), self.identities.seen_until(key)
+        entered, seen_until = self.identities.presences.entered(key), self.identities.presences.seen_until(key)
         gone = self.memory.put(key, feature, entered=entered, seen_until=seen_until, ended=ended)
         self._let_go([] if gone is None else [gone])
 
@@ -247,7 +247,7 @@ class OnlineMatcher:
             return
         self._next_expiry = self.now + _EXPIRY_INTERVAL
         oldest = self.now - self.memory.keep_for
-        unseen = [key for key in self._live if self.identities.seen_until(key) < oldest]
+        unseen = [key for key in self._live if self.identities.presences.seen_until(key) < oldest]
         for key in unseen:
             del self._live[key]
         self._let_go({*self.memory.expire(self.now), *self.memory.forget(unseen), *unseen})

@@ -51,7 +51,7 @@ def propose_matches(
         return []
     keys = sorted(asking)
     features = torch.stack([asking[key].float() for key in keys])
-    allowed = admissible(memory, keys, [identities.entered(key) for key in keys], rules, gates)
+    allowed = admissible(memory, keys, [identities.presences.entered(key) for key in keys], rules, gates)
     found = memory.search(features, keys, mode=rules.memory, k=rules.num_candidates, allowed=allowed)
     _refresh(asking, memory, identities)
     choices = {key: _by_person(key, candidates, identities, rules, gates) for key, candidates in zip(keys, found)}
@@ -88,11 +88,11 @@ def _by_person(
 
 def _in_time(key: TrackKey, other: TrackKey, identities: Identities, gates: TransitGates) -> bool:
     """Whether a track comes at a possible time after the last sight of another's person, which need not be that other."""
-    entered = identities.entered(key)
+    entered = identities.presences.entered(key)
     last = identities.last_sight(other, entered)
     if last is None or last.camera == key.camera:
         return True
-    seconds, over = identities.transit(last, entered)
+    seconds, over = identities.presences.transit(last, entered)
     return gates.allows(last.camera, key.camera, seconds, over=over)
 
 

@@ -253,6 +253,14 @@ def test_letting_go_of_tracks_changes_nobodys_number(order, links):
     assert len(identities) == 0
 
 
+def test_a_refused_wish_to_keep_apart_from_a_stranger_leaves_nothing_behind():
+    identities, (one, _) = people(("a", 0, 1), ("b", 2, 3))
+    with pytest.raises(ValueError, match="is not known"):
+        identities.forbid(one, key("z", 9))
+    identities.appear(key("z", 9), 4, 5)
+    assert identities.link(key("z", 9), one, 0.9) == []
+
+
 @pytest.mark.parametrize(
     ("act", "told"),
     [

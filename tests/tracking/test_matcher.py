@@ -339,8 +339,8 @@ def test_whatever_comes_nobody_is_twice_in_a_camera_and_a_replay_announces_the_s
             assert len(set(shown)) == len(shown)
     assert list(one.identities.collisions()) == []
     assert len(one.memory) <= capacity
-    assert all(one.identity(track) == numbers[track] for track in one.identities._tracks)
-    assert {*one.identities._tracks} == {*one._live} | {*one.memory._places}
+    assert all(one.identity(track) == numbers[track] for track in one.identities._nodes)
+    assert {*one.identities._nodes} == {*one._live} | {*one.memory._places}
     again = announced(matcher(**options), [read_message(write_message(message)) for message in messages])
     assert again == answers
 
