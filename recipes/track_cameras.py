@@ -1,7 +1,7 @@
 """Online multi-camera tracking on generated cameras, scored by what was shown at the time (thesis, chapter 8).
 
 Each camera detects (a stand-in detector), tracks (ByteTrack with the appearance repair) and embeds its people; a matcher finds them
-again in the other cameras while they walk. The threshold of a match is chosen on worlds of other people, before those that are scored are looked at.
+again in the other cameras while they walk. The threshold of a match is chosen on worlds of other people, before those that are scored.
 
     python recipes/track_cameras.py
 
@@ -11,9 +11,10 @@ Leaves in --output: results.json with the scores of each world, those without ma
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
@@ -21,14 +22,14 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.files import write_json
 from lightning_reid.inference import crop_embedder
-from lightning_reid.metrics import camera_scores, cross_camera_scores, handover_scores
+from lightning_reid.metrics import TrackedCamera, TrueBoxes, camera_scores, cross_camera_scores, handover_scores
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
-from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, record_world, replay, scored_cameras
+from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, record_world, replay, scored_cameras, truth_of
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.tracking import CameraNode, CameraTracker, MatchingRules, OnlineMatcher
 
-THRESHOLDS = tuple(round(0.5 + 0.025 * step, 3) for step in range(17))
+THRESHOLDS = tuple(round(0.3 + 0.025 * step, 3) for step in range(25))
 """Cosines that the threshold is chosen from."""
 
 
@@ -48,20 +49,29 @@ def parse(argv: list[str] | None) -> Namespace:
     return cfg
 
 
+class Recorded(NamedTuple):
+    """A world, what its cameras told, and who was there."""
+
+    world: GeneratedWorld
+    messages: Messages
+    truth: list[TrueBoxes]
+
+
 class Tracking:
-    """Worlds, what their cameras told, and what a matcher makes of it; each world is recorded once."""
+    """Worlds, and what a matcher makes of them; each world is recorded once."""
 
     def __init__(self, cfg: Namespace) -> None:
         self.cfg, self.network = cfg, load_embedding_network(cfg.checkpoint)
         self.embed = crop_embedder(self.network)
-        self._recorded: dict[int, tuple[GeneratedWorld, Messages]] = {}
+        self._recorded: dict[int, Recorded] = {}
 
-    def recorded(self, seed: int) -> tuple[GeneratedWorld, Messages]:
-        """The world of a seed, and all that its cameras told."""
+    def recorded(self, seed: int) -> Recorded:
+        """The world of a seed, watched from its first picture to its last."""
         if seed not in self._recorded:
             world = GeneratedWorld(seed, **self.cfg.world)
             nodes = {camid: self.node(camid, world.fps) for camid in range(1, world.num_cameras + 1)}
-            self._recorded[seed] = world, record_world(world, WorldDetector(world, seed=seed), nodes, progress=not self.cfg.quiet)
+            messages = record_world(world, WorldDetector(world, seed=seed), nodes, progress=not self.cfg.quiet)
+            self._recorded[seed] = Recorded(world, messages, truth_of(world))
         return self._recorded[seed]
 
     def node(self, camid: int, fps: float) -> CameraNode:
@@ -69,28 +79,32 @@ class Tracking:
         tracker = CameraTracker(high_score=0.5, new_score=0.55, frame_rate=fps, max_distance=self.cfg.max_distance)
         return CameraNode(name_of(camid), tracker, self.embed, model=self.cfg.checkpoint)
 
-    def scores(self, seed: int, threshold: float) -> dict[str, float]:
-        """Fractions but for the delay (seconds) and the counts, of a world."""
-        world, messages = self.recorded(seed)
+    def matched(self, seed: int, threshold: float) -> list[TrackedCamera]:
+        """What was shown of each camera of a world."""
+        world, messages, truth = self.recorded(seed)
         rules = MatchingRules(threshold, memory="live" if world.overlapping else "left", every_n_frames=self.cfg.every_n_frames)
         matcher = OnlineMatcher(rules, feature_size=self.network.num_features, model=self.cfg.checkpoint)
-        cameras = scored_cameras(world, replay(messages, matcher))
-        across, handed, single = cross_camera_scores(cameras), handover_scores(cameras), [camera_scores(one) for one in cameras]
-        return {
-            **{f"camera {name}": mean(getattr(one, name.lower()) for one in single) for name in ("IDF1", "HOTA", "MOTA")},
-            **{f"across {name}": getattr(across.shown, name.lower()) for name in ("IDF1", "HOTA")},
-            **{"no matching IDF1": across.no_matching.idf1, "oracle IDF1": across.oracle.idf1, "gap closed": across.gap_closed.idf1},
-            **{"handover precision": handed.precision, "handover recall": handed.recall, "delay, s": handed.mean_delay},
-            **{"false links an hour": handed.false_links_per_hour, "twice in a camera": handed.num_duplicates},
-        }
+        return scored_cameras(world, truth, replay(messages, matcher))
+
+
+def scores_of(cameras: Sequence[TrackedCamera]) -> dict[str, float]:
+    """Fractions, but for the delay (seconds) and the counts."""
+    across, handed, single = cross_camera_scores(cameras), handover_scores(cameras), [camera_scores(one) for one in cameras]
+    return {
+        **{f"camera {name}": mean(getattr(one, name.lower()) for one in single) for name in ("IDF1", "HOTA", "MOTA")},
+        **{f"across {name}": getattr(across.shown, name.lower()) for name in ("IDF1", "HOTA")},
+        **{"no matching IDF1": across.no_matching.idf1, "oracle IDF1": across.oracle.idf1, "gap closed": across.gap_closed.idf1},
+        **{"handover precision": handed.precision, "handover recall": handed.recall, "delay, s": handed.mean_delay},
+        **{"false links an hour": handed.false_links_per_hour, "twice in a camera": handed.num_duplicates},
+    }
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     cfg, began = parse(argv), time.monotonic()
     tracking = Tracking(cfg)
-    chosen = {one: mean(tracking.scores(seed, one)["across IDF1"] for seed in cfg.calibrated_on) for one in THRESHOLDS}
+    chosen = {one: mean(cross_camera_scores(tracking.matched(seed, one)).shown.idf1 for seed in cfg.calibrated_on) for one in THRESHOLDS}
     threshold = max(chosen, key=lambda one: (chosen[one], one))
-    rows = {seed: tracking.scores(seed, threshold) for seed in cfg.seeds}
+    rows = {seed: scores_of(tracking.matched(seed, threshold)) for seed in cfg.seeds}
     names = list(next(iter(rows.values())))
     cells = [[name, *(f"{row[name]:.3g}" for row in rows.values()), f"{mean(row[name] for row in rows.values()):.3g}"] for name in names]
     told = f"threshold {threshold} by worlds {cfg.calibrated_on}, network {cfg.checkpoint}"

@@ -66,16 +66,18 @@ def replay(messages: Messages, matcher: OnlineMatcher) -> list[Shown]:
     return shown
 
 
-def scored_cameras(world: GeneratedWorld, shown: Sequence[Shown]) -> list[TrackedCamera]:
+def truth_of(world: GeneratedWorld) -> list[TrueBoxes]:
+    """Who was in each camera of a world."""
+    return [_truth(world, camid) for camid in range(1, world.num_cameras + 1)]
+
+
+def scored_cameras(world: GeneratedWorld, truth: Sequence[TrueBoxes], shown: Sequence[Shown]) -> list[TrackedCamera]:
     """What was shown of each camera of a world, beside who was there."""
     times = torch.arange(world.num_frames, dtype=torch.float64) / world.fps
     by_camera = defaultdict(list)
     for one in shown:
         by_camera[one.tracks.stamp.camera].append(one)
-    return [
-        TrackedCamera(name_of(camid), times, _truth(world, camid), _boxes(by_camera[name_of(camid)]))
-        for camid in range(1, world.num_cameras + 1)
-    ]
+    return [TrackedCamera(name_of(camid), times, true, _boxes(by_camera[name_of(camid)])) for camid, true in enumerate(truth, 1)]
 
 
 def _truth(world: GeneratedWorld, camid: int) -> TrueBoxes:
