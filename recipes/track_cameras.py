@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -103,14 +104,17 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     cfg, began = parse(argv), time.monotonic()
     tracking = Tracking(cfg)
     chosen = {one: mean(cross_camera_scores(tracking.matched(seed, one)).shown.idf1 for seed in cfg.calibrated_on) for one in THRESHOLDS}
-    threshold = max(chosen, key=lambda one: (chosen[one], one))
+    best = [one for one, score in chosen.items() if score == max(chosen.values())]
+    threshold = best[len(best) // 2]  # the middle of those that do not differ
     rows = {seed: scores_of(tracking.matched(seed, threshold)) for seed in cfg.seeds}
     names = list(next(iter(rows.values())))
     cells = [[name, *(f"{row[name]:.3g}" for row in rows.values()), f"{mean(row[name] for row in rows.values()):.3g}"] for name in names]
     told = f"threshold {threshold} by worlds {cfg.calibrated_on}, network {cfg.checkpoint}"
     print_table("generated cameras, tracked online", ["score", *(f"world {seed}" for seed in rows), "mean"], cells, caption=told)
     results = {"threshold": threshold, "chosen": {str(one): value for one, value in chosen.items()}, "rows": rows}
-    write_json(Path(cfg.output) / "results.json", {**results, "seconds": round(time.monotonic() - began, 1)})
+    # a share of nothing is no number, which JSON has not
+    written = {seed: {name: None if isnan(value) else value for name, value in row.items()} for seed, row in rows.items()}
+    write_json(Path(cfg.output) / "results.json", {**results, "rows": written, "seconds": round(time.monotonic() - began, 1)})
     return results
 
 

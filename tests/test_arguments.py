@@ -22,6 +22,7 @@ from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.federated import FedPav
 from lightning_reid.federation import Federation
 from lightning_reid.federation.server import FederationServer
+from lightning_reid.metrics import ShownBoxes, TrueBoxes
 from lightning_reid.networks import EmbeddingNetwork, VideoResNet50, build_backbone
 from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -29,6 +30,8 @@ from lightning_reid.records import ImageRecord, ReIDDataset
 NARROW = {"channels": [16, 16, 16, 16], "layers": [1, 1, 1, 1]}
 TINY = {"backbone": "resnet18", "backbone_options": NARROW}
 PACKAGES = ("modules", "callbacks", "datamodules", "metrics", "federated", "federation", "inference", "networks", "detection", "losses")
+NONE = torch.zeros(0, dtype=torch.int64)
+NOBODY = (TrueBoxes(NONE, NONE.new_zeros(0, 4).float(), NONE, NONE), ShownBoxes(NONE, NONE.new_zeros(0, 4).float(), NONE, NONE))
 PEOPLE = ReIDDataset("people", tuple(ImageRecord(f"{row}.jpg", 1 + row % 3, row % 2) for row in range(12)))
 TWO_BY_TWO, FOUR = torch.eye(4), torch.tensor([0, 0, 1, 1])
 
@@ -63,6 +66,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
     **dict.fromkeys(("NVAN", "STENVAN", "VideoResNet50", "CFAAN"), lambda: {"backbone": embedding_network().backbone}),
     "Federation": lambda: {"strategy": FedPav(), "clients": [], "output": "nowhere"},
     "OnnxDetector": lambda: {"path": "nowhere.onnx"},
+    "TrackedCamera": lambda: {"times": torch.zeros(0, dtype=torch.float64), "true": NOBODY[0], "shown": NOBODY[1]},
     "YoloHead": lambda: {"layout": "yolox"},
     "TorchvisionDetector": lambda: {"model": nn.Linear(1, 1)},
     "augmented_triplet_loss": lambda: {"embeddings": TWO_BY_TWO, "rows": FOUR},

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_reid.arguments import require_choice
+from lightning_reid.arguments import require_count
 from lightning_reid.datamodules.generated.appearance import Person
 from lightning_reid.datamodules.generated.streams import Stream, stream
 from lightning_reid.datamodules.generated.wide_camera import WideCamera, draw_wide_camera
 from lightning_reid.datamodules.generated.wide_crop import begin_walk, take_crop
 from lightning_reid.datamodules.generated.wide_place import Place, draw_place
-from lightning_reid.datamodules.generated.wide_variation import Variation, camera_without, person_without, place_without, walk_without
+from lightning_reid.datamodules.generated.wide_variation import (
+    Variation,
+    camera_without,
+    checked_kinds,
+    person_without,
+    place_without,
+    walk_without,
+)
 from lightning_reid.datamodules.generated.wide_wardrobe import CODE, draw_somebody
 
 NUM_PLACES = 64
@@ -49,13 +55,9 @@ class GeneratedPeople:
     without: tuple[Variation, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        known = get_args(Variation)
-        for kind in self.without:
-            require_choice("without", kind, known)
-        if len(set(self.without)) < len(self.without):
-            raise ValueError(f"without must name each kind once, got {', '.join(self.without)}")
+        require_count("seed", self.seed, low=0)
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "without", checked_kinds(self.without))
 
     def crop(self, pid: int, camid: int, shot: int) -> NDArray[np.uint8]:
         """One crop of a person.
@@ -71,7 +73,7 @@ class GeneratedPeople:
         Raises:
             ValueError: A number is out of its range.
         """
-        _require_numbers(pid, camid, shot=shot)
+        pid, camid, shot = _numbers(pid, camid, shot=shot)
         visit, step = divmod(shot, SHOTS_A_WALK)
         return self._take(stream(self.seed, CODE, Stream.PICTURE, pid, camid, shot), pid, camid, visit, step)
 
@@ -92,7 +94,7 @@ class GeneratedPeople:
         Raises:
             ValueError: A number is out of its range.
         """
-        _require_numbers(pid, camid, visit=visit, number=number)
+        pid, camid, visit, number = _numbers(pid, camid, visit=visit, number=number)
         company = stream(self.seed, CODE, Stream.FRAME, pid, camid, visit, number // FRAMES_IN_COMPANY)
         rng = stream(self.seed, CODE, Stream.FRAME, pid, camid, visit, number // FRAMES_IN_COMPANY, number)
         return self._take(rng, pid, camid, visit, number * STEPS_A_FRAME, company)
@@ -107,10 +109,13 @@ class GeneratedPeople:
         return take_crop(rng, wide, place, walk, lambda number: _passer_by(seed, number, without), step, company)
 
 
-def _require_numbers(pid: int, camid: int, **others: int) -> None:
-    if pid < 1 or camid < 1 or min(others.values()) < 0:
-        needed, got = (", ".join(f"{name}{told}" for name in others) for told in (" >= 0", "={}"))
-        raise ValueError(f"need pid >= 1, camid >= 1, {needed}, got pid={pid}, camid={camid}, {got.format(*others.values())}")
+def _numbers(pid: int, camid: int, **others: int) -> list[int]:
+    """The numbers as Python's own: those of fixed width overflow where a stream is drawn from them."""
+    for name, value in {"pid": pid, "camid": camid}.items():
+        require_count(name, value)
+    for name, value in others.items():
+        require_count(name, value, low=0)
+    return [int(value) for value in (pid, camid, *others.values())]
 
 
 SHOTS_A_WALK = 4

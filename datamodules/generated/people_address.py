@@ -75,4 +75,4 @@ def of_epoch(path: str, epoch: int) -> str:
 
 def kinds_of(told: str) -> tuple[Variation, ...]:
     """Kinds of variation between plus signs; they are checked where they are used."""
-    return cast(tuple[Variation, ...], tuple(filter(None, told.split("+"))))
+    return cast(tuple[Variation, ...], tuple(told.split("+") if told else ()))

@@ -6,20 +6,24 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any, Self
 
 from typing_extensions import override
 
-from lightning_reid.datamodules.generated.people import FIRST_OF_TEST, GeneratedPeople
+from lightning_reid.arguments import is_number
+from lightning_reid.datamodules.generated.people import FIRST_OF_TEST
 from lightning_reid.datamodules.generated.people_address import PeopleAddress, kinds_of
 from lightning_reid.datamodules.generated.streams import Stream, stream
-from lightning_reid.datamodules.generated.wide_variation import Variation
+from lightning_reid.datamodules.generated.wide_variation import Variation, checked_kinds
 from lightning_reid.datamodules.generated.wide_wardrobe import CODE
 from lightning_reid.records import DISTRACTOR_PID, ImageRecord, ReIDDataset, TrackletDataset, TrackletRecord
 
 NAME = "generated-people"
 TEST_CAMERAS, TEST_VISITS = 8, 4
 """Cameras of the test part, and how many of them see one person."""
+MOST_ADDRESSES = 10_000_000
+"""Of the training part: a few gigabytes of memory."""
 NOTES = ("people who never were",)
 _LEAST = {"people": 2, "cameras": 2, "visits": 2, "shots": 1, "test_people": 2, "seed": 0, "frames": 1}
 _NUMBER, _KINDS = re.compile(r"[0-9]{1,9}"), re.compile(r"[a-z+]{1,99}")
@@ -38,10 +42,19 @@ class _People:
     without: tuple[Variation, ...] = ()
 
     def __post_init__(self) -> None:
-        GeneratedPeople(max(0, self.seed), self.without)
         for name, low in ((name, low) for name, low in _LEAST.items() if hasattr(self, name)):
+            if not is_number(getattr(self, name), Integral):
+                raise ValueError(f"{NAME} needs {name} as a whole number, got {getattr(self, name)!r}")
             if not low <= getattr(self, name) < FIRST_OF_TEST:
                 raise ValueError(f"{NAME} needs {name} of at least {low} and below {FIRST_OF_TEST}, got {getattr(self, name)}")
+
+        object.__setattr__(self, "without", checked_kinds(self.without))
+        addresses = self.people * min(self.visits, self.cameras) * self.shots * getattr(self, "frames", 1)
+        if addresses > MOST_ADDRESSES:
+            raise ValueError(
+                f"{self} would be {addresses:,} crops an epoch, more than {MOST_ADDRESSES:,}: ask for fewer shots or people, other crops"
+                " come in each epoch"
+            )
 
     @override
     def __str__(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 
+from lightning_reid.arguments import require_choice
 from lightning_reid.datamodules.generated.appearance import HEADGEAR, Person
 from lightning_reid.datamodules.generated.camera import Weather
 from lightning_reid.datamodules.generated.wide_camera import WideCamera
@@ -25,6 +26,23 @@ Variation = Literal["accessories", "background", "boxes", "light", "occlusion", 
 - ``"recording"``: blur, noise, sharpening, resolution and compression.
 - ``"views"``: directions and pitch; without, everybody comes towards a camera of eye level.
 """
+
+
+def checked_kinds(without: Collection[str]) -> tuple[Variation, ...]:
+    """Kinds of variation as a tuple.
+
+    Raises:
+        ValueError: It is no list of kinds, or a kind is unknown or stands twice; the message lists those that exist.
+    """
+    if isinstance(without, str) or not isinstance(without, Collection):
+        raise ValueError(f"without must be a list of kinds of variation, of {', '.join(get_args(Variation))}, got {without!r}")
+    for kind in without:
+        require_choice("without", kind, get_args(Variation))
+    if len(set(without)) < len(without):
+        raise ValueError(f"without must name each kind once, got {', '.join(without)}")
+    return cast(tuple[Variation, ...], tuple(without))
+
+
 GRAY, HAIR = 127, (58.0, 40.0, 30.0)
 _CALM = Weather(exposure=1.0, gain=(1.0, 1.0, 1.0), blur=1.0)
 

@@ -21,6 +21,10 @@ LONGEST_ABSENCE = 1.0
 """Seconds; who is back at the same camera sooner has not left it."""
 
 
+MOST_STEPS = 20_000_000
+"""Of all people in all pictures: they are planned at once, in some gigabytes."""
+
+
 @dataclass(frozen=True)
 class GeneratedWorld:
     """A street that several cameras look at, and people who never were who walk along it: for trackers, with the truth beside it.
@@ -79,6 +83,10 @@ class GeneratedWorld:
         require_switch("overlapping", self.overlapping)
         for name in ("encounters", "crossings", "twins"):
             require_count(name, getattr(self, name), low=0)
+        if self.num_people * self.num_frames > MOST_STEPS:
+            raise ValueError(
+                f"{self.num_people} people for {self.num_frames:,} pictures are more than {MOST_STEPS:,} steps: ask for fewer seconds"
+            )
         needed = 2 * max(self.encounters + self.crossings, self.twins)
         if needed > self.num_people:
             raise ValueError(
@@ -114,7 +122,7 @@ class GeneratedWorld:
         Raises:
             ValueError: There is no such camera or frame.
         """
-        self._require(camid, number)
+        camid, number = self._checked(camid, number)
         scene = _scene(self.seed, camid - 1, self.street.cameras[camid - 1])
         sprites = [sprite for _, sprite in _people(self, camid, number)]
         return record(scene, sprites, stream(self.seed, CODE, Stream.FRAME, camid, number))
@@ -129,7 +137,7 @@ class GeneratedWorld:
         Raises:
             ValueError: There is no such camera or frame.
         """
-        self._require(camid, number)
+        camid, number = self._checked(camid, number)
         drawn = _people(self, camid, number)
         boxes, visible = boxes_and_shares([sprite for _, sprite in drawn], self.image_size)
         visits = self._stays[1][camid - 1, :, number]
@@ -171,9 +179,10 @@ class GeneratedWorld:
                 numbers[camera, row, stay] = len(visits)
         return tuple(visits), numbers
 
-    def _require(self, camid: int, number: int) -> None:
+    def _checked(self, camid: int, number: int) -> tuple[int, int]:
         require_count("camid", camid, high=self.num_cameras)
         require_count("number", number, low=0, high=self.num_frames - 1)
+        return int(camid), int(number)
 
 
 @lru_cache(maxsize=64)

@@ -117,7 +117,7 @@ class EmbeddingPass:
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
-            checked_image_size("image_size", self.image_size)
+            object.__setattr__(self, "image_size", checked_image_size("image_size", self.image_size))
         require_count("batch_size", self.batch_size)
         require_count("num_workers", self.num_workers, low=0)
         require_choice("device", self.device, ("auto", "cpu", "cuda"))

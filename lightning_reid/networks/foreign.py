@@ -14,6 +14,7 @@ from lightning_reid.arguments import shown
 from lightning_reid.networks.backbones import build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
+from lightning_reid.networks.pooling import GeneralizedMeanPooling
 from lightning_reid.networks.told_architecture import check_told_module, check_told_options, check_told_size
 from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
@@ -40,6 +41,8 @@ FAST_REID_NAMES = {
 }
 """``heads.bnneck`` until the release 1.0, ``heads.bottleneck.0`` since."""
 
+LEAST_EXPONENT, LARGEST_EXPONENT = 0.01, 1000.0
+"""Of generalized mean pooling: 1 is the average, and training starts with 3."""
 CLASSIFIERS = ("classifier.", "fc.weight", "fc.bias", "heads.classifier.", "heads.weight", "heads.cls_layer.", "pixel_mean", "pixel_std")
 """What an embedding does not need: identity classifiers, and the normalization, which is checked."""
 
@@ -113,9 +116,23 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
         if "channel_plan" in content:
             network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
         load_all(network, state, source=f"{path} ({kind})")
+    _check_parts(network, content.get("model_parts", {}), path)
     network.image_size = _told_size(content, path)
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()
+
+
+def _check_parts(network: EmbeddingNetwork, told: Mapping[str, Any], path: str | Path) -> None:
+    """Weights that have lost entries are those of another network, which would be built and say nothing."""
+    exponent = float(network.pooling.p.detach()) if isinstance(network.pooling, GeneralizedMeanPooling) else None
+    neck = "none" if isinstance(network.neck, nn.Identity) else "bnneck"
+    found = {"pooling": "avg" if exponent is None else "gem", "neck": neck, "embedding": network.num_features}
+    for name, value in found.items():
+        if told.get(name, value) != value:
+            there = f"{path} is a network with {name} {shown(told[name])}"
+            raise ValueError(f"{there}, and its weights are of one with {value}: fetch it again")
+    if exponent is not None and not LEAST_EXPONENT <= exponent <= LARGEST_EXPONENT:
+        raise ValueError(f"{path} pools with the exponent {exponent:g}, expected {LEAST_EXPONENT:g} to {LARGEST_EXPONENT:g}")
 
 
 def trained_image_size(path: str | Path) -> tuple[int, int] | None:

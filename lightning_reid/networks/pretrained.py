@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning_reid.arguments import require_path
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
 from lightning_reid.networks.foreign import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT, located, shipped_names
+from lightning_reid.networks.weights import MODEL_CONFIG
 
 
 def from_pretrained(source: str | Path = DEFAULT) -> EmbeddingNetwork:
@@ -17,14 +19,15 @@ def from_pretrained(source: str | Path = DEFAULT) -> EmbeddingNetwork:
 
     Args:
         source: Name of a network that comes with the library (``shipped_names``), or a model folder as
-            ``recipes/generated_people.py`` leaves it. A folder of that name in the working directory goes before a shipped network.
+            ``recipes/generated_people.py`` leaves it. A name is the shipped network's whatever lies in the working directory: a folder
+            there is ``"./generated-people-small"``.
 
     Returns:
         The network; its ``image_size`` is the one that it was trained on.
 
     Raises:
-        ValueError: Neither a shipped network nor a folder; the message lists those that exist. Or the folder's files are damaged.
-        FileNotFoundError: The folder is no model folder.
+        ValueError: Neither a shipped network nor a folder; the message lists those that exist. Or the folder is no model folder, or its
+            files are damaged.
 
     Example:
         >>> import torch
@@ -34,8 +37,11 @@ def from_pretrained(source: str | Path = DEFAULT) -> EmbeddingNetwork:
         >>> network(images).embedding.shape, network.image_size
         (torch.Size([2, 192]), (128, 64))
     """
-    if not located(source).is_dir():
+    require_path("source", source)
+    if not str(source) or not located(source).is_dir():
         raise ValueError(f"there is no network {str(source)!r}: give a model folder, or one that comes with the library: {_names()}")
+    if not (located(source) / MODEL_CONFIG).is_file():
+        raise ValueError(f"{source} is no model folder, it lacks {MODEL_CONFIG}: recipes/generated_people.py makes one")
     return load_embedding_network(source)
 
 

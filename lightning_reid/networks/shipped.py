@@ -21,6 +21,5 @@ def shipped_names() -> tuple[str, ...]:
 
 
 def located(source: str | Path) -> Path:
-    """A file or folder as it is named; where there is none and the name is a shipped network's, its model folder."""
-    path = Path(source)
-    return FOLDERS / path if not path.exists() and str(source) in shipped_names() else path
+    """The model folder of a shipped network by its name, whatever lies in the working directory; else a file or folder as it is named."""
+    return FOLDERS / source if str(source) in shipped_names() else Path(source)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_reid.arguments import shown
 from lightning_reid.files import read_json
 from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive, require_file
 from lightning_reid.networks.shipped import located, shipped_names
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_WEIGHTS, MODEL_CONFIG = "model.safetensors", "config.json"
 """Files of a model folder: weights of an ``EmbeddingNetwork``, and how it is built."""
+MODEL_PARTS = ("pooling", "neck", "embedding")
+"""What a model folder tells of its network that its weights must agree with."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -64,7 +67,13 @@ def _read_model_folder(folder: Path) -> dict[str, Any]:
     needed: dict[str, Any] = {"backbone": str, "backbone_options": (dict, type(None)), "image_size": list}
     told = read_json(folder / MODEL_CONFIG, needed, way_on="fetch it again")
     network = {name: told[name] for name in ("backbone", "backbone_options")}
-    return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": network, "image_size": told["image_size"]}
+    if told.get("normalization", "ImageNet") != "ImageNet":
+        raise ValueError(
+            f"{folder / MODEL_CONFIG} asks for the normalization {shown(told['normalization'])}: networks here have ImageNet's"
+        )
+    parts = {name: told[name] for name in MODEL_PARTS if name in told}
+    content = {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": network, "image_size": told["image_size"]}
+    return content | {"model_parts": parts}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -130,6 +139,9 @@ def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ig
     ]
     if not (missing or unexpected or reshaped):
         check_fitting(own, state)
+        negative = [name for name in own if name.endswith("running_var") and bool((state[name] < 0).any())]
+        if negative:
+            raise ValueError(f"{source} holds a negative variance in {negative[0]}: it was changed, or its training diverged")
     if missing or unexpected or reshaped:
         faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
         told = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in faults if names)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_reid.arguments import require_text
 from lightning_reid.tracking.appearance_first import CameraTracker
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded, TrackFeature
@@ -18,6 +19,10 @@ EmbedCrops = Callable[[Sequence[Tensor]], Tensor]
 """Crops ``[3, h, w]`` uint8 RGB of any sizes to embeddings ``[n, D]`` of length 1."""
 EmbedClip = Callable[[Sequence[Tensor]], Tensor]
 """The T crops of a clip to one embedding ``[D]``."""
+
+
+MOST_BOXES = 1000
+"""In a frame: each is compared with each, and a detector that finds more people has a fault."""
 
 
 class CameraNode:
@@ -66,6 +71,8 @@ class CameraNode:
         max_hidden: float = 0.5,
         min_score: float = 0.5,
     ) -> None:
+        require_text("camera", camera)
+        require_text("model", model)
         self.camera, self.tracker, self.model = camera, tracker, model
         self._embed, self._embed_clip = embed, embed_clip or (lambda crops: embed(crops).mean(0))
         self._clips: ClipCollector[Tensor] = ClipCollector() if clips is None else clips  # an empty one is false
@@ -87,9 +94,10 @@ class CameraNode:
             Who is in the frame, the features that are due, and the ends of tracks, in this order.
 
         Raises:
-            ValueError: The stamp is another camera's, the frame is no image, or a box is as ``CameraTracker`` refuses it or wholly outside.
+            ValueError: The stamp is another camera's, the frame is no image, boxes and scores are not of those shapes or more than
+                ``MOST_BOXES``, or a box is as ``CameraTracker`` refuses it or wholly outside.
         """
-        self._check(stamp, frame)
+        self._check(stamp, frame, boxes, scores)
         inside = _within(boxes, frame)
         epoch = self.tracker.epoch
         numbers = inside.numpy(), scores.numpy(), stamp.captured_monotonic
@@ -116,12 +124,16 @@ class CameraNode:
         self.tracker.restart()
         return ends
 
-    def _check(self, stamp: FrameStamp, frame: Tensor) -> None:
+    def _check(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> None:
         if stamp.camera != self.camera:
             raise ValueError(f"the node of camera {self.camera!r} got a frame of {stamp.camera!r}")
         if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
             got = f"{list(frame.shape)} {frame.dtype}"
             raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: expected [3, H, W] uint8, got {got}")
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1] or len(boxes) > MOST_BOXES:
+            got = f"{list(boxes.shape)} and {list(scores.shape)}"
+            told = f"expected boxes [K, 4] and scores [K], K up to {MOST_BOXES:,}, got {got}"
+            raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: {told}")
 
     def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu().numpy()

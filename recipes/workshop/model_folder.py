@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import nn
 
 from lightning_reid.files import write_atomically, write_json
 from lightning_reid.networks import EmbeddingNetwork
+from lightning_reid.networks.pooling import GeneralizedMeanPooling
 from lightning_reid.networks.weights import MODEL_CONFIG, MODEL_WEIGHTS
 from lightning_reid.recipes.workshop.report import ResultRow
 
@@ -61,6 +63,8 @@ def write_model_folder(
     content = save(tensors)
     write_atomically(folder / MODEL_WEIGHTS, lambda file: file.write_bytes(content))
     write_atomically(folder / "README.md", lambda file: file.write_text(card, encoding="utf-8"))
+    neck = "none" if isinstance(network.neck, nn.Identity) else "bnneck"
+    built = {**built, "pooling": "gem" if isinstance(network.pooling, GeneralizedMeanPooling) else "avg", "neck": neck}
     config = {**built, "image_size": list(image_size), "embedding": network.num_features, "normalization": "ImageNet", **trained}
     write_json(folder / MODEL_CONFIG, {**json.loads(json.dumps(config)), "lightning-reid": version("lightning-reid")})
 

@@ -80,12 +80,25 @@ def test_any_crop_is_a_picture_of_a_size_that_cameras_record(seed, pid, camid, s
     assert crop.std() > 2
 
 
-@pytest.mark.parametrize("wrong", [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
+@pytest.mark.parametrize("wrong", [(0, 1, 0), (1, 0, 0), (1, 1, -1), (1.0, 1, 1), (1, True, 1), (1, 1, None), (1, 1, float("nan"))])
 def test_a_number_out_of_range_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match=rf"pid >= 1, camid >= 1, shot >= 0, got pid={wrong[0]}, camid={wrong[1]}, shot={wrong[2]}"):
+    with pytest.raises(ValueError, match=r"^(pid|camid|shot) must be a whole number of at least [01]"):
         GeneratedPeople().crop(*wrong)
-    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         GeneratedPeople(-1)
+
+
+def test_a_number_of_fixed_width_is_the_number_that_it_is():
+    narrow = GeneratedPeople(np.uint8(255)).crop(np.uint8(255), np.uint8(255), np.uint8(255))
+    assert np.array_equal(narrow, GeneratedPeople(255).crop(255, 255, 255))
+
+
+@pytest.mark.parametrize("without", ["light", ["light", "light"], ["weather"], 3, [""]])
+def test_kinds_of_variation_are_a_list_of_those_that_exist(without):
+    for make in (GeneratedPeople, PeopleData):
+        with pytest.raises(ValueError, match="without must "):
+            make(seed=0, without=without)
+    assert str(PeopleData(without=["light"])) == "generated-people,without=light"
 
 
 # --- its address
@@ -223,6 +236,9 @@ def test_every_query_is_answered_by_another_camera_and_some_answers_are_nobody()
         ("generated-people,without=weather", "without must be one of .*accessories.*, got 'weather'"),
         ("generated-people,without=light+light", "without must name each kind once"),
         ("generated-people,without=3", "of 'without=3'"),
+        ("generated-people,without=+", "without must be one of .*, got ''"),
+        ("generated-people,without=light+", "without must be one of .*, got ''"),
+        ("generated-people,people=60,shots=1000000", "would be 240,000,000 crops an epoch, more than 10,000,000: ask for fewer"),
         ("generated-people,visits=1", "needs visits of at least 2 .* got 1"),
         ("generated-people,people=2000000", "needs people of at least 2 and below 1000001, got 2000000"),
         ("generated-persons", "known data set .*generated-people"),

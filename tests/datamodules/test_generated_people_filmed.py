@@ -63,7 +63,7 @@ def test_frames_of_one_walk_have_one_height_and_one_person_walks_on():
 
 @pytest.mark.parametrize("wrong", [(0, 1, 0, 0), (1, 1, -1, 0), (1, 1, 0, -1)])
 def test_a_number_out_of_range_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match="need pid >= 1, camid >= 1, visit >= 0, number >= 0, got pid="):
+    with pytest.raises(ValueError, match=r"^(pid|camid|visit|number) must be a whole number of at least [01]"):
         GeneratedPeople().frame(*wrong)
 
 
@@ -108,6 +108,7 @@ def test_what_would_keep_a_few_of_endless_many_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("generated-people,people=60,frames=100000", "would be 24,000,000 crops an epoch"),
         ("generated-people,frames=0", "needs frames of at least 1"),
         ("generated-people,images=5", "of 'images=5': .* the options are people, .*, frames"),
         ("generated-persons", "known data set .*generated-people"),

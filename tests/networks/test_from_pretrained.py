@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from lightning_reid import EmbeddingPass, from_pretrained
 from lightning_reid.callbacks import RedetectAndLink
@@ -93,11 +94,62 @@ def test_a_damaged_copy_of_it_is_an_error_that_names_the_file(damage, tmp_path):
         from_pretrained(folder)
 
 
-def test_a_folder_of_that_name_goes_before_the_shipped_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_lies_in_the_working_directory_does_not_stand_for_it(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    match kind:
+        case "folder":
+            (tmp_path / DEFAULT).mkdir()
+        case "file":
+            (tmp_path / DEFAULT).touch()
+        case "link":
+            (tmp_path / DEFAULT).symlink_to("nowhere")
     assert located(DEFAULT) == FOLDERS / DEFAULT
-    (tmp_path / DEFAULT).mkdir()
-    assert located(DEFAULT).resolve() == tmp_path / DEFAULT
+    assert from_pretrained().num_features == 192
+    if kind == "folder":
+        with pytest.raises(ValueError, match="is no model folder, it lacks config.json"):
+            from_pretrained(f"./{DEFAULT}")
+
+
+@pytest.mark.parametrize("nothing", ["", None, 3])
+def test_what_names_nothing_is_refused(nothing):
+    with pytest.raises(ValueError, match=r"there is no network ''|source must be a string or a path"):
+        from_pretrained(nothing)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pooling": "avg"}, "is a network with pooling 'avg', and its weights are of one with gem: fetch it again"),
+        ({"neck": "none"}, "with neck 'none'"),
+        ({"embedding": 5}, "with embedding 5, and its weights are of one with 192"),
+        ({"normalization": "none"}, "asks for the normalization 'none': networks here have ImageNet's"),
+    ],
+)
+def test_what_a_model_folder_tells_must_be_what_its_weights_are(changed, message, tmp_path):
+    folder = shutil.copytree(FOLDERS / DEFAULT, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [
+        (lambda weights: weights.pop("pooling.p"), "with pooling 'gem', and its weights are of one with avg"),
+        (lambda weights: [weights.pop(name) for name in list(weights) if name.startswith("neck.")], "with neck 'bnneck'"),
+        (lambda weights: weights["pooling.p"].fill_(-3), "pools with the exponent -3, expected 0.01 to 1000"),
+        (lambda weights: weights["neck.running_var"].fill_(-1), "a negative variance in neck.running_var"),
+    ],
+)
+def test_weights_that_have_lost_entries_are_not_another_network(lost, message, tmp_path):
+    folder = shutil.copytree(FOLDERS / DEFAULT, tmp_path / "copy")
+    weights = load_file(folder / "model.safetensors")
+    lost(weights)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(folder)
 
 
 # --- every place that takes weights takes the name

@@ -147,6 +147,18 @@ def test_a_frame_of_another_camera_or_kind_is_refused():
         node_of().step(stamp(0), frame.float(), boxes, torch.ones(2))
 
 
+@pytest.mark.parametrize("boxes", [torch.zeros(2, 5), torch.zeros(4), torch.zeros(0), torch.zeros(3, 4), torch.zeros(2000, 4)])
+def test_boxes_that_are_none_are_refused_with_their_frame(boxes):
+    scores = torch.ones(2 if len(boxes) != 2000 else 2000)
+    with pytest.raises(ValueError, match=r"camera 'door', frame 0: expected boxes \[K, 4\] and scores \[K\], K up to 1,000, got"):
+        node_of().step(stamp(0), picture(two_people(0))[0], boxes, scores)
+
+
+def test_a_node_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="model must be"):
+        node_of(model=None)
+
+
 def test_a_clock_that_jumps_back_begins_an_epoch_of_which_nothing_is_known():
     node = node_of(clips=ClipCollector(num_frames=2, spread=0.1))
     walk(node, [two_people(number) for number in range(6)])
