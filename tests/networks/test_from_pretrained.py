@@ -107,7 +107,7 @@ def test_what_lies_in_the_working_directory_does_not_stand_for_it(kind, tmp_path
     assert located(DEFAULT) == FOLDERS / DEFAULT
     assert from_pretrained().num_features == 192
     if kind == "folder":
-        with pytest.raises(ValueError, match="is no model folder, it lacks config.json"):
+        with pytest.raises(ValueError, match=r"is no model folder, it lacks config\.json"):
             from_pretrained(f"./{DEFAULT}")
 
 
