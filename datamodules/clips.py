@@ -199,7 +199,7 @@ class EvaluationClips(Dataset[dict[str, Tensor]]):
 
 def _of_epoch(record: TrackletRecord, epoch: int) -> TrackletRecord:
     """The tracklet that a record stands for in an epoch: generated people walk anew in each."""
-    if not record.paths[0].startswith(DRAWN):
+    if not record.paths or not record.paths[0].startswith(DRAWN):
         return record
     return replace(record, paths=tuple(of_epoch(path, epoch) for path in record.paths))
 

@@ -167,7 +167,7 @@ def test_a_slow_client_misses_its_deadline_and_killed_ones_and_a_killed_server_e
     for name in folders:
         deployment.supernode(name, folders[name], "slow=1" if name == "client2" else "")
     # two of three are enough: a resumed server need not wait for the third
-    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "seed": 3, "quorum": 0.6, "deadline": 30.0, "grace": 1.0}
+    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "seed": 3, "quorum": 0.6, "deadline": 60.0, "grace": 1.0}
     deployment.run(**run)
     deployment.wait_for("the first round", deployment.server / "rounds.json")
     first = deployment.rounds()[0]["report"]
