@@ -2,6 +2,7 @@
 
 Each camera detects (a stand-in detector), tracks (ByteTrack with the appearance repair) and embeds its people; a matcher finds them
 again in the other cameras while they walk. The threshold of a match is chosen on worlds of other people, before those that are scored.
+World 0 is not among them by default: some of its clothes are those that the shipped network was trained on.
 
     python recipes/track_cameras.py
 
@@ -30,6 +31,7 @@ from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, 
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.tracking import CameraNode, CameraTracker, MatchingRules, OnlineMatcher
 
+RESULTS = "results.json"
 THRESHOLDS = tuple(round(0.3 + 0.025 * step, 3) for step in range(25))
 """Cosines that the threshold is chosen from."""
 
@@ -38,7 +40,7 @@ def parse(argv: list[str] | None) -> Namespace:
     parser = ArgumentParser(description=__doc__, prog="track_cameras.py")
     parser.add_argument("--output", type=str, default="runs/tracking", help="folder for the scores")
     parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
-    parser.add_argument("--seeds", type=list[int], default=[0, 1, 2, 3, 4], help="worlds that are scored")
+    parser.add_argument("--seeds", type=list[int], default=[1, 2, 3, 4, 5], help="worlds that are scored")
     parser.add_argument("--calibrated_on", type=list[int], default=[100, 101], help="worlds that the threshold is chosen on")
     parser.add_argument("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
     parser.add_argument("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
@@ -47,6 +49,8 @@ def parse(argv: list[str] | None) -> Namespace:
     cfg = parser.parse_args(argv)
     if set(cfg.seeds) & set(cfg.calibrated_on):
         parser.error(f"--seeds and --calibrated_on share {sorted(set(cfg.seeds) & set(cfg.calibrated_on))}: who is scored is not chosen on")
+    if (Path(cfg.output) / RESULTS).exists():  # found before minutes are spent
+        parser.error(f"{cfg.output} holds the {RESULTS} of another run: give another --output")
     return cfg
 
 
@@ -114,7 +118,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     results = {"threshold": threshold, "chosen": {str(one): value for one, value in chosen.items()}, "rows": rows}
     # a share of nothing is no number, which JSON has not
     written = {seed: {name: None if isnan(value) else value for name, value in row.items()} for seed, row in rows.items()}
-    write_json(Path(cfg.output) / "results.json", {**results, "rows": written, "seconds": round(time.monotonic() - began, 1)})
+    write_json(Path(cfg.output) / RESULTS, {**results, "rows": written, "seconds": round(time.monotonic() - began, 1)})
     return results
 
 

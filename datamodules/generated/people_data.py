@@ -47,7 +47,6 @@ class _People:
                 raise ValueError(f"{NAME} needs {name} as a whole number, got {getattr(self, name)!r}")
             if not low <= getattr(self, name) < FIRST_OF_TEST:
                 raise ValueError(f"{NAME} needs {name} of at least {low} and below {FIRST_OF_TEST}, got {getattr(self, name)}")
-
         object.__setattr__(self, "without", checked_kinds(self.without))
         addresses = self.people * min(self.visits, self.cameras) * self.shots * getattr(self, "frames", 1)
         if addresses > MOST_ADDRESSES:

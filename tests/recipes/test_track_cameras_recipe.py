@@ -46,6 +46,12 @@ def test_worlds_that_are_scored_are_not_chosen_on(capsys):
     assert "--seeds and --calibrated_on share [1]: who is scored is not chosen on" in capsys.readouterr().err
 
 
+def test_the_results_of_another_run_are_not_written_over(run, capsys):
+    with pytest.raises(SystemExit):
+        track_cameras.main([f"--output={run[0]}"])
+    assert "holds the results.json of another run: give another --output" in capsys.readouterr().err
+
+
 def test_what_was_recorded_gives_the_same_identities_however_often_it_is_replayed(tmp_path):
     cfg = track_cameras.parse([f"--world.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in WORLD.items()])
     tracking = track_cameras.Tracking(cfg)
