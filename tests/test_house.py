@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "detection": {"detection", "arguments", "normalization"},
     "tracking": {"tracking", "arguments"},
+    "live": {"live", "tracking", "arguments", "detection", "files"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE

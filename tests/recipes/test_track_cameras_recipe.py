@@ -8,6 +8,7 @@ import pytest
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.recipes import track_cameras
+from lightning_reid.recipes.workshop import tracking_scores
 from lightning_reid.recipes.workshop.camera_recording import record_world, replay
 from lightning_reid.tracking import CameraTracks, MatchingRules, OnlineMatcher, TrackFeature
 
@@ -18,7 +19,7 @@ WORLD = {"num_cameras": 2, "num_people": 6, "seconds": 20.0, "image_size": (144,
 def run(tmp_path_factory):
     output = tmp_path_factory.mktemp("run")
     options = [f"--world.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in WORLD.items()]
-    told = [*options, "--seeds=[0,1]", "--calibrated_on=[7]", "--quiet", f"--output={output}"]
+    told = ["evaluate", *options, "--seeds=[0,1]", "--calibrated_on=[7]", "--quiet", f"--output={output}"]
     return output, track_cameras.main(told)
 
 
@@ -42,19 +43,21 @@ def test_the_threshold_is_the_best_one_on_worlds_that_are_not_scored(run):
 
 def test_worlds_that_are_scored_are_not_chosen_on(capsys):
     with pytest.raises(SystemExit):
-        track_cameras.main(["--seeds=[0,1]", "--calibrated_on=[1]"])
+        track_cameras.main(["evaluate", "--seeds=[0,1]", "--calibrated_on=[1]"])
     assert "--seeds and --calibrated_on share [1]: who is scored is not chosen on" in capsys.readouterr().err
 
 
 def test_the_results_of_another_run_are_not_written_over(run, capsys):
     with pytest.raises(SystemExit):
-        track_cameras.main([f"--output={run[0]}"])
+        track_cameras.main(["evaluate", f"--output={run[0]}"])
     assert "holds the results.json of another run: give another --output" in capsys.readouterr().err
 
 
 def test_what_was_recorded_gives_the_same_identities_however_often_it_is_replayed(tmp_path):
-    cfg = track_cameras.parse([f"--world.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in WORLD.items()])
-    tracking = track_cameras.Tracking(cfg)
+    cfg = tracking_scores.build_parser().parse_args(
+        [f"--world.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in WORLD.items()]
+    )
+    tracking = tracking_scores.Tracking(cfg)
     world = GeneratedWorld(3, **WORLD)
     nodes = {camid: tracking.node(camid, world.fps) for camid in (1, 2)}
     messages = record_world(world, WorldDetector(world), nodes, progress=False)

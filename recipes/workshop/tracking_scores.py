@@ -1,0 +1,130 @@
+"""Tracking over generated cameras, scored by what was shown at the time: ``track_cameras.py evaluate``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import isnan
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
+from lightning_reid.files import write_json
+from lightning_reid.inference import crop_embedder
+from lightning_reid.metrics import TrackedCamera, TrueBoxes, camera_scores, cross_camera_scores, handover_scores
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, record_world, replay, scored_cameras, truth_of
+from lightning_reid.recipes.workshop.tables import print_table
+from lightning_reid.tracking import CameraNode, CameraTracker, MatchingRules, OnlineMatcher
+
+DESCRIPTION = """Score tracking over generated cameras by what was shown at the time.
+
+Each camera detects (a stand-in detector), tracks (ByteTrack with the appearance repair) and embeds its people; a matcher finds them
+again in the other cameras while they walk. The threshold of a match is chosen on worlds of other people, before those that are scored.
+World 0 is not among them by default: some of its clothes are those that the shipped network was trained on.
+Leaves in --output: results.json with the scores of each world, those without matching and those of an oracle beside them.
+"""
+RESULTS = "results.json"
+THRESHOLDS = tuple(round(0.3 + 0.025 * step, 3) for step in range(25))
+"""Cosines that the threshold is chosen from."""
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(description=DESCRIPTION)
+    parser.add_argument("--output", type=str, default="runs/tracking", help="folder for the scores")
+    parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
+    parser.add_argument("--seeds", type=list[int], default=[1, 2, 3, 4, 5], help="worlds that are scored")
+    parser.add_argument("--calibrated_on", type=list[int], default=[100, 101], help="worlds that the threshold is chosen on")
+    parser.add_argument("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
+    parser.add_argument("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
+    parser.add_class_arguments(GeneratedWorld, "world", skip={"seed"})
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
+    return parser
+
+
+def check(cfg: Namespace) -> None:
+    """Find what cannot be right before minutes are spent.
+
+    Raises:
+        ValueError: Worlds are scored that are chosen on, or the folder holds results.
+    """
+    if set(cfg.seeds) & set(cfg.calibrated_on):
+        raise ValueError(
+            f"--seeds and --calibrated_on share {sorted(set(cfg.seeds) & set(cfg.calibrated_on))}: who is scored is not chosen on"
+        )
+    if (Path(cfg.output) / RESULTS).exists():
+        raise ValueError(f"{cfg.output} holds the {RESULTS} of another run: give another --output")
+
+
+class Recorded(NamedTuple):
+    """A world, what its cameras told, and who was there."""
+
+    world: GeneratedWorld
+    messages: Messages
+    truth: list[TrueBoxes]
+
+
+class Tracking:
+    """Worlds, and what a matcher makes of them; each world is recorded once."""
+
+    def __init__(self, cfg: Namespace) -> None:
+        self.cfg, self.network = cfg, load_embedding_network(cfg.checkpoint)
+        self.embed = crop_embedder(self.network)
+        self._recorded: dict[int, Recorded] = {}
+
+    def recorded(self, seed: int) -> Recorded:
+        """The world of a seed, watched from its first picture to its last."""
+        if seed not in self._recorded:
+            world = GeneratedWorld(seed, **self.cfg.world)
+            nodes = {camid: self.node(camid, world.fps) for camid in range(1, world.num_cameras + 1)}
+            messages = record_world(world, WorldDetector(world, seed=seed), nodes, progress=not self.cfg.quiet)
+            self._recorded[seed] = Recorded(world, messages, truth_of(world))
+        return self._recorded[seed]
+
+    def node(self, camid: int, fps: float) -> CameraNode:
+        """What watches a camera."""
+        tracker = CameraTracker(high_score=0.5, new_score=0.55, frame_rate=fps, max_distance=self.cfg.max_distance)
+        return CameraNode(name_of(camid), tracker, self.embed, model=self.cfg.checkpoint)
+
+    def matched(self, seed: int, threshold: float) -> list[TrackedCamera]:
+        """What was shown of each camera of a world."""
+        world, messages, truth = self.recorded(seed)
+        rules = MatchingRules(threshold, memory="live" if world.overlapping else "left", every_n_frames=self.cfg.every_n_frames)
+        matcher = OnlineMatcher(rules, feature_size=self.network.num_features, model=self.cfg.checkpoint)
+        return scored_cameras(world, truth, replay(messages, matcher))
+
+
+def scores_of(cameras: Sequence[TrackedCamera]) -> dict[str, float]:
+    """Fractions, but for the delay (seconds) and the counts."""
+    across, handed, single = cross_camera_scores(cameras), handover_scores(cameras), [camera_scores(one) for one in cameras]
+    return {
+        **{f"camera {name}": mean(getattr(one, name.lower()) for one in single) for name in ("IDF1", "HOTA", "MOTA")},
+        **{f"across {name}": getattr(across.shown, name.lower()) for name in ("IDF1", "HOTA")},
+        **{"no matching IDF1": across.no_matching.idf1, "oracle IDF1": across.oracle.idf1, "gap closed": across.gap_closed.idf1},
+        **{"handover precision": handed.precision, "handover recall": handed.recall, "delay, s": handed.mean_delay},
+        **{"false links an hour": handed.false_links_per_hour, "twice in a camera": handed.num_duplicates},
+    }
+
+
+def run(cfg: Namespace) -> dict[str, Any]:
+    """Record the worlds, choose the threshold, and score what was shown; leaves results.json in the folder."""
+    began = time.monotonic()
+    tracking = Tracking(cfg)
+    chosen = {one: mean(cross_camera_scores(tracking.matched(seed, one)).shown.idf1 for seed in cfg.calibrated_on) for one in THRESHOLDS}
+    best = [one for one, score in chosen.items() if score == max(chosen.values())]
+    threshold = best[len(best) // 2]  # the middle of those that do not differ
+    rows = {seed: scores_of(tracking.matched(seed, threshold)) for seed in cfg.seeds}
+    names = list(next(iter(rows.values())))
+    cells = [[name, *(f"{row[name]:.3g}" for row in rows.values()), f"{mean(row[name] for row in rows.values()):.3g}"] for name in names]
+    told = f"threshold {threshold} by worlds {cfg.calibrated_on}, network {cfg.checkpoint}"
+    print_table("generated cameras, tracked online", ["score", *(f"world {seed}" for seed in rows), "mean"], cells, caption=told)
+    results = {"threshold": threshold, "chosen": {str(one): value for one, value in chosen.items()}, "rows": rows}
+    # a share of nothing is no number, which JSON has not
+    written = {seed: {name: None if isnan(value) else value for name, value in row.items()} for seed, row in rows.items()}
+    write_json(Path(cfg.output) / RESULTS, {**results, "rows": written, "seconds": round(time.monotonic() - began, 1)})
+    return results
