@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +207,22 @@ def test_opencv_finds_an_upright_figure_in_a_small_crop_and_nobody_on_an_empty_w
     assert abs((x0 + x1) / 2 - 17) < 4
     assert abs((y0 + y1) / 2 - 30) < 6
     assert 36 < y1 - y0 < 60, "the person is 48 pixels high"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process lists its libraries in /proc on Linux alone")
+def test_opencv_finds_people_without_any_library_of_a_display():
+    script = (
+        "import torch; from lightning_reid.detection import OpenCVPeopleDetector\n"
+        "OpenCVPeopleDetector(min_height=160)([torch.zeros(3, 200, 100, dtype=torch.uint8)])\n"
+        "print(open('/proc/self/maps').read())"
+    )
+    without_display = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    ran = subprocess.run([sys.executable, "-c", script], env=without_display, capture_output=True, text=True, check=True)
+    loaded = {Path(line.split()[-1]) for line in ran.stdout.splitlines() if "/" in line}
+    assert any("cv2" in path.name for path in loaded)
+    # opencv-python, which trackers brings, wants libGL, which servers lack: the headless wheel's files must have replaced its
+    of_the_machine = {path.name for path in loaded if "site-packages" not in path.parts}
+    assert not {name for name in of_the_machine if re.match("lib(GL|EGL|X11|xcb|wayland|Qt)", name)}
 
 
 def test_opencv_takes_images_smaller_than_its_window():
