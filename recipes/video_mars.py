@@ -82,8 +82,8 @@ class Rows:
 
     def data(self, row: VideoTableRow, dataset: str | None = None) -> VideoReIDDataModule:
         """The data of a row, of clips as long as its network takes; of another set, which is read, where one is named."""
-        told = {"clip_length": row.clip_length, "dataset": dataset or self.cfg.data.dataset}
-        data = VideoReIDDataModule(**(self.cfg.data.as_dict() | told), seed=self.cfg.seed)
+        other: dict[str, Any] = {} if dataset is None else {"dataset": dataset, "p": 1}  # no batch is made of it, however few its people
+        data = VideoReIDDataModule(**(self.cfg.data.as_dict() | {"clip_length": row.clip_length} | other), seed=self.cfg.seed)
         if dataset is not None:
             read_now(data)
         return data

@@ -56,13 +56,13 @@ def test_a_run_with_redetection_leaves_both_rows_pictures_and_a_checkpoint_that_
     assert again == tables
 
 
-def test_generated_people_are_trained_on_and_others_scored_on(small_run, tracklets, tmp_path, capsys):
-    people = "--data.dataset=generated-people,people=6,cameras=3,visits=2,test_people=2,frames=4"
-    tables = video_mars.main([*small_run, people, f"--tested_on={tracklets}", "--network=baseline", f"--output={tmp_path}"])
+def test_generated_people_are_trained_on_and_others_scored_on_however_few_those_are(small_run, tracklets, tmp_path, capsys):
+    people = "--data.dataset=generated-people,people=9,cameras=3,visits=2,test_people=2,frames=4"
+    tables = video_mars.main([*small_run, people, "--data.p=9", f"--tested_on={tracklets}", "--network=baseline", f"--output={tmp_path}"])
     assert [row.queries.people for row in tables["baseline"]] == [4]
     assert json.loads((tmp_path / "results.json").read_text())["stamp"]["dataset"] == tracklets.name
     assert f"baseline on {tracklets}" in (tmp_path / "table.md").read_text()
-    assert next(iter(json.loads((tmp_path / "run.json").read_text())["data"])).startswith("generated-people,people=6")
+    assert next(iter(json.loads((tmp_path / "run.json").read_text())["data"])).startswith("generated-people,people=9")
 
 
 def test_an_ablation_trains_the_rows_of_the_table_and_each_network_once(small_run, tmp_path, without_pictures_and_exports):
