@@ -105,7 +105,8 @@ class VideoSource:
             with self._open() as container:
                 yield from self._pictures(container)
         except self._av.error.FFmpegError as error:
-            raise self._lost(error.strerror or type(error).__name__, OSError(error.errno, error.strerror)) from None
+            # FFmpeg's own error tells the whole address
+            raise self._lost(error.strerror or type(error).__name__) from OSError(error.errno, error.strerror)
 
     def _open(self) -> Any:
         form = "v4l2" if self.address.startswith(DEVICE) else None
@@ -135,10 +136,8 @@ class VideoSource:
         self.num_corrupt += len(frames) - len(whole)
         return whole
 
-    def _lost(self, why: str, cause: OSError | None = None) -> SourceLostError:
-        lost = SourceLostError(f"camera {self.camera!r}: {self.shown} {'is lost' if self.endless else 'cannot be read'}: {why}")
-        lost.__cause__ = cause  # FFmpeg's own error tells the whole address
-        return lost
+    def _lost(self, why: str) -> SourceLostError:
+        return SourceLostError(f"camera {self.camera!r}: {self.shown} {'is lost' if self.endless else 'cannot be read'}: {why}")
 
 
 def address_without_secrets(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.ticker import MultipleLocator
 
 from lightning_reid.files import write_atomically
 from lightning_reid.recipes.workshop.live_record import Bar, Handover, RunRecord
@@ -58,7 +60,6 @@ def draw_lanes(path: Path, record: RunRecord) -> None:
     begin = min((bars[0].since for bars in record.bars.values()), default=0.0)
     end = max((bars[-1].until for bars in record.bars.values()), default=begin + 1)
     length = max(end - begin, 1.0)
-    unit, name = (60.0, "minutes") if length > _MINUTES else (1.0, "seconds")
     tops, places, height = _places(record, length)
     figure = Figure(figsize=(12, min(max(1.2 + 0.24 * height, 2.5), 60)), layout="constrained")
     axes = figure.subplots()
@@ -70,8 +71,11 @@ def draw_lanes(path: Path, record: RunRecord) -> None:
     for one in record.handovers:
         if one.track in places and one.other in places:
             _draw_handover(axes, one, record, places, begin)
-    axes.set(xlim=(-0.01 * length, 1.01 * length), ylim=(height, -_GAP / 2), xlabel=name, yticks=[])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
+    axes.set(xlim=(-0.01 * length, 1.01 * length), ylim=(height, -_GAP / 2), xlabel="seconds", yticks=[])
+    if length > _MINUTES:
+        axes.set_xlabel("minutes")
+        axes.xaxis.set_major_locator(MultipleLocator(60 * math.ceil(length / _MINUTES)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 60:g}")
     axes.set_title(_title(record), fontsize=10, loc="left")
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", color="1", linewidth=1)
