@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import struct
 import threading
 import time
@@ -93,10 +92,10 @@ def test_a_file_that_is_no_video_cannot_be_read(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_refused_at_once_and_a_camera_is_not(tmp_path):
-    with pytest.raises(FileNotFoundError, match="camera 'door': there is no video at .*door.mp4"):
+    with pytest.raises(FileNotFoundError, match=r"camera 'door': there is no video at .*door.mp4"):
         VideoSource("door", tmp_path / "door.mp4")
-    assert VideoSource("door", 7).address == "/dev/video7"
-    with pytest.raises(SourceLostError, match="camera 'door': .*/dev/video7 is lost: No such file"):
+    assert VideoSource("door", "7").address == "/dev/video7"
+    with pytest.raises(SourceLostError, match=r"camera 'door': .*/dev/video7 is lost: No such file"):
         frames_of(VideoSource("door", "7"))
 
 
@@ -117,18 +116,34 @@ def test_no_message_tells_the_password_of_a_camera(caplog):
     assert address_without_secrets("a:b@c.mp4") == "a:b@c.mp4"
 
 
-def test_two_hundred_tries_in_vain_leave_nothing_open():
-    source = VideoSource("door", "rtsp://127.0.0.1:9/stream")
+def left_open() -> tuple[int, int]:
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
-    def attempt() -> None:
-        with pytest.raises(SourceLostError):
-            frames_of(source)
 
-    attempt()
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+def in_vain(source: VideoSource) -> None:
+    with pytest.raises(SourceLostError):
+        frames_of(source)
+
+
+def until_it_hangs_up(source: VideoSource) -> None:
+    assert len(frames_of(source)) == 2
+
+
+def until_nobody_watches(source: VideoSource) -> None:
+    frames = source.frames(GO_ON)
+    next(frames)
+    frames.close()
+
+
+@pytest.mark.parametrize("attempt", [in_vain, until_it_hangs_up, until_nobody_watches])
+def test_two_hundred_tries_leave_nothing_open(attempt, tmp_path):
+    address = "rtsp://127.0.0.1:9/stream" if attempt is in_vain else film(tmp_path / "door.mp4", 2)
+    source = VideoSource("door", address, live=True)
+    attempt(source)
+    before = left_open()
     for _ in range(200):
-        attempt()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+        attempt(source)
+    assert left_open() == before
 
 
 def test_pictures_are_looped_like_a_video_and_an_empty_loop_ends():
