@@ -1,5 +1,6 @@
 """Online multi-target multi-camera tracking (thesis, chapter 8): cameras in, identities across cameras out.
 
+python recipes/track_cameras.py run --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0
 python recipes/track_cameras.py evaluate
 """
 
@@ -9,9 +10,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_reid.recipes.workshop import tracking_scores
+from lightning_reid.recipes.workshop import live_run, tracking_scores
 
-COMMANDS = {"evaluate": tracking_scores}
+COMMANDS = {"run": live_run, "evaluate": tracking_scores}
 
 
 def parse(argv: list[str] | None) -> Namespace:
@@ -22,7 +23,7 @@ def parse(argv: list[str] | None) -> Namespace:
     cfg = parser.parse_args(argv)
     try:
         COMMANDS[cfg.command].check(cfg[cfg.command])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     return cfg
 

@@ -57,7 +57,10 @@ FACE = {
         clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
         rank_lists retrieval_scores verification_rates
     """,
-    "lightning_reid.live": "Listener MatchingThread Told",
+    "lightning_reid.live": """
+        CameraParts CameraPipeline FrameSource Listener LiveCameras MatchingThread PictureSource SourceLostError Told VideoSource
+        detect_with
+    """,
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,

@@ -12,14 +12,12 @@ from torch import Tensor
 from lightning_reid.arguments import require_text
 from lightning_reid.tracking.appearance_first import CameraTracker
 from lightning_reid.tracking.record_fields import TrackKey
-from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded, TrackFeature
-from lightning_reid.tracking.track_embedding import ClipCollector, TrackEmbedding, usable_boxes
+from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded
+from lightning_reid.tracking.track_embedding import ClipCollector, usable_boxes
+from lightning_reid.tracking.track_features import DueClip, DueWork, EmbedClip, TrackFeatures
 
 EmbedCrops = Callable[[Sequence[Tensor]], Tensor]
 """Crops ``[3, h, w]`` uint8 RGB of any sizes to embeddings ``[n, D]`` of length 1."""
-EmbedClip = Callable[[Sequence[Tensor]], Tensor]
-"""The T crops of a clip to one embedding ``[D]``."""
-
 
 MOST_BOXES = 1000
 """In a frame: each is compared with each, and a detector that finds more people has a fault."""
@@ -27,6 +25,9 @@ MOST_BOXES = 1000
 
 class CameraNode:
     """Tracks the people of one camera, and gives each track an embedding that grows with it.
+
+    ``step`` does both in order. Where the network of re-ID may lag behind the frames, one thread calls ``track`` and ``end_tracks``,
+    another hands what they leave to do to ``features.step``, in the same order: the two share nothing.
 
     Source: thesis, sections 8.3 and 8.4: ByteTrack with the appearance repair; a feature of every T frames of a track; their running mean.
 
@@ -41,7 +42,7 @@ class CameraNode:
         min_score: Smallest score of a box of which a crop is embedded, in [0, 1].
 
     Attributes:
-        num_embedded: Crops embedded for features since it was made; ``tracker.num_embedded`` counts those for the repair.
+        features: Makes features of the clips that are due.
 
     Example:
         >>> import torch
@@ -72,17 +73,32 @@ class CameraNode:
         min_score: float = 0.5,
     ) -> None:
         require_text("camera", camera)
-        require_text("model", model)
-        self.camera, self.tracker, self.model = camera, tracker, model
-        self._embed, self._embed_clip = embed, embed_clip or (lambda crops: embed(crops).mean(0))
+        self.camera, self.tracker = camera, tracker
+        self.features = TrackFeatures(embed_clip or (lambda crops: embed(crops).mean(0)), model=model)
+        self._embed = embed
         self._clips: ClipCollector[Tensor] = ClipCollector() if clips is None else clips  # an empty one is false
         self._usable = {"max_hidden": max_hidden, "min_score": min_score}
         self._seen: dict[TrackKey, tuple[float, float]] = {}
-        self._embeddings: dict[TrackKey, TrackEmbedding] = {}
-        self.num_embedded = 0
+
+    @property
+    def num_embedded(self) -> int:
+        """Crops embedded for features since it was made; ``tracker.num_embedded`` counts those for the repair."""
+        return self.features.num_embedded
 
     def step(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> list[FromCameras]:
-        """Take one frame of the camera, and tell what follows from it.
+        """Take one frame of the camera, and tell what follows from it: ``track``, then ``features.step``.
+
+        Returns:
+            Who is in the frame, the features that are due, and the ends of tracks, in this order.
+
+        Raises:
+            ValueError: As ``track`` and ``features.step`` say.
+        """
+        tracks, work = self.track(stamp, frame, boxes, scores)
+        return [tracks, *self.features.step(work)]
+
+    def track(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> tuple[CameraTracks, DueWork]:
+        """Take one frame of the camera, and tell who is in it, and what there is to embed and to end.
 
         Args:
             stamp: When it was captured; frames come in order.
@@ -91,7 +107,7 @@ class CameraNode:
             scores: ``[K]`` float in [0, 1].
 
         Returns:
-            Who is in the frame, the features that are due, and the ends of tracks, in this order.
+            Who is in the frame, and the work that ``features.step`` takes; it holds crops of its own, and nothing of the frame.
 
         Raises:
             ValueError: The stamp is another camera's, the frame is no image, boxes and scores are not of those shapes or more than
@@ -110,19 +126,28 @@ class CameraNode:
         for key in found.keys:
             self._seen[key] = (self._seen.get(key, (stamp.captured_utc, 0.0))[0], stamp.captured_utc)
         usable = usable_boxes(inside, scores, **self._usable)[rows]
-        features = [
-            feature
+        clips = tuple(
+            clip
             for key, row, good in zip(found.keys, rows.tolist(), usable.tolist(), strict=True)
-            if good and (feature := self._feature(key, stamp, frame, inside[row])) is not None
-        ]
-        return [found, *features, *self._ends(tracked.epoch)]
+            if good and (clip := self._clip(key, stamp, frame, inside[row])) is not None
+        )
+        return found, DueWork(tracked.epoch, clips, self._ends(tracked.epoch))
 
     def end(self) -> list[FromCameras]:
-        """End all tracks that still live: the camera is gone, or the recording is over."""
-        ends: list[FromCameras] = [TrackEnded(*key, seen_until) for key, (_, seen_until) in sorted(self._seen.items())]
+        """End all tracks that still live: the camera is gone, or the recording is over. ``end_tracks``, then ``features.step``."""
+        return [*self.features.step(self.end_tracks())]
+
+    def end_tracks(self) -> DueWork:
+        """End all tracks that still live, and begin the next epoch.
+
+        Returns:
+            Their ends, for ``features.step``.
+        """
+        ends = tuple(TrackEnded(*key, seen_until) for key, (_, seen_until) in sorted(self._seen.items()))
         self._forget(self._seen.keys())
+        work = DueWork(self.tracker.epoch, ends=ends)
         self.tracker.restart()
-        return ends
+        return work
 
     def _check(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> None:
         if stamp.camera != self.camera:
@@ -138,29 +163,23 @@ class CameraNode:
     def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu().numpy()
 
-    def _feature(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor) -> TrackFeature | None:
+    def _clip(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor) -> DueClip | None:
         if not self._clips.wants(key, stamp.captured_utc):
             return None
-        clip = self._clips.add(key, stamp.captured_utc, _crop(frame, box))
-        if clip is None:
-            return None
-        self.num_embedded += len(clip)
-        feature, known = self._embed_clip(clip), self._embeddings.get(key)
-        self._embeddings[key] = mean = TrackEmbedding.of(feature) if known is None else known.with_feature(feature)
-        return TrackFeature(*key, mean.feature, mean.num_features, *self._seen[key], self.model)
+        crops = self._clips.add(key, stamp.captured_utc, _crop(frame, box))
+        return None if crops is None else DueClip(key, crops, *self._seen[key])
 
-    def _ends(self, epoch: int) -> list[FromCameras]:
+    def _ends(self, epoch: int) -> tuple[TrackEnded, ...]:
         """The ends of tracks that the tracker will not find again."""
         alive = self.tracker.track_ids
         over = sorted(key for key in self._seen if key.epoch == epoch and key.track_id not in alive)
-        ends: list[FromCameras] = [TrackEnded(*key, self._seen[key][1]) for key in over]
+        ends = tuple(TrackEnded(*key, self._seen[key][1]) for key in over)
         self._forget(over)
         return ends
 
     def _forget(self, keys: Iterable[TrackKey]) -> None:
         for key in list(keys):
             self._clips.end(key)
-            self._embeddings.pop(key, None)
             del self._seen[key]
 
 

@@ -167,6 +167,9 @@ class OnlineMatcher:
         undone = self.identities.see(key, message.seen_until)
         if live is not None:
             live.feature, live.num_features = message.feature, message.num_features
+            if (state := self._cameras.get(key.camera)) is not None and key.epoch < state.epoch:
+                self._end(key)  # it ended before it had a feature: nobody will tell its end again
+                return _undone(undone, "twice at a time", message.seen_until)
         if live is None or self.rules.memory == "live":
             self._remember(key, message.feature, ended=live is None)
         return _undone(undone, "twice at a time", message.seen_until)

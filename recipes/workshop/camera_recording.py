@@ -66,23 +66,26 @@ def replay(messages: Messages, matcher: OnlineMatcher) -> list[Shown]:
     return shown
 
 
-def truth_of(world: GeneratedWorld) -> list[TrueBoxes]:
-    """Who was in each camera of a world."""
-    return [_truth(world, camid) for camid in range(1, world.num_cameras + 1)]
+def truth_of(world: GeneratedWorld, num_frames: int | None = None) -> list[TrueBoxes]:
+    """Who was in each camera of a world, in its first frames; ``None`` for all."""
+    frames = range(world.num_frames if num_frames is None else num_frames)
+    return [_truth(world, camid, frames) for camid in range(1, world.num_cameras + 1)]
 
 
-def scored_cameras(world: GeneratedWorld, truth: Sequence[TrueBoxes], shown: Sequence[Shown]) -> list[TrackedCamera]:
-    """What was shown of each camera of a world, beside who was there."""
-    times = torch.arange(world.num_frames, dtype=torch.float64) / world.fps
+def scored_cameras(
+    world: GeneratedWorld, truth: Sequence[TrueBoxes], shown: Sequence[Shown], num_frames: int | None = None
+) -> list[TrackedCamera]:
+    """What was shown of each camera of a world, beside who was there in so many frames; ``None`` for all."""
+    times = torch.arange(world.num_frames if num_frames is None else num_frames, dtype=torch.float64) / world.fps
     by_camera = defaultdict(list)
     for one in shown:
         by_camera[one.tracks.stamp.camera].append(one)
     return [TrackedCamera(name_of(camid), times, true, _boxes(by_camera[name_of(camid)])) for camid, true in enumerate(truth, 1)]
 
 
-def _truth(world: GeneratedWorld, camid: int) -> TrueBoxes:
-    rows = [world.truth(camid, number) for number in range(world.num_frames)]
-    frames = np.repeat(np.arange(world.num_frames), [len(row.pids) for row in rows])
+def _truth(world: GeneratedWorld, camid: int, numbers: range) -> TrueBoxes:
+    rows = [world.truth(camid, number) for number in numbers]
+    frames = np.repeat(np.arange(len(numbers)), [len(row.pids) for row in rows])
     boxes, pids, visits = (torch.from_numpy(np.concatenate([getattr(row, name) for row in rows])) for name in ("boxes", "pids", "visits"))
     return TrueBoxes(torch.from_numpy(frames), boxes, pids, visits)
 

@@ -1,0 +1,115 @@
+"""The cameras of a live run by its options: generated ones, videos, folders of pictures, webcams and network cameras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jsonargparse import Namespace
+from numpy.typing import NDArray
+
+from lightning_reid.datamodules.decoding import decoded
+from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
+from lightning_reid.datamodules.readers.folders import image_names
+from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, YoloHead
+from lightning_reid.live import CameraParts, FrameSource, PictureSource, VideoSource, detect_with
+from lightning_reid.live.camera_pipeline import Detect
+from lightning_reid.recipes.workshop.camera_recording import name_of
+from lightning_reid.tracking import CameraNode, CameraTracker
+from lightning_reid.tracking.camera_node import EmbedCrops
+
+_NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
+_NAME = re.compile(r"\w[\w .-]*")
+CAMERA_RATE = 30.0
+"""Frames a second that a camera is taken to have where it does not say."""
+
+
+def world_of(cfg: Namespace) -> GeneratedWorld | None:
+    """The world whose cameras are watched; ``None`` where others are named."""
+    return None if cfg.cameras else GeneratedWorld(**cfg.world)
+
+
+def sources_of(cfg: Namespace) -> list[FrameSource]:
+    """Where the frames of each camera come from; nothing is opened yet.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: A name is no name of a file or stands twice, a camera is to wait or to be looped, or folders lack their ``--fps``.
+    """
+    world = world_of(cfg)
+    if world is not None:
+        return [_of_world(cfg, world, camid) for camid in range(1, world.num_cameras + 1)]
+    sources = [_source(cfg, number, told) for number, told in enumerate(cfg.cameras, 1)]
+    names = [source.camera for source in sources]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"--cameras: {name!r} is to be the name of a file: give letters, digits, spaces, dots and dashes")
+        if names.count(name) > 1:
+            raise ValueError(f"--cameras: two bear the name {name!r}: give names of your own, as in door=... hall=...")
+    return sources
+
+
+def parts_of(cfg: Namespace, embed: EmbedCrops, *, model: str) -> list[CameraParts]:
+    """The parts of each camera.
+
+    Args:
+        cfg: The options of a live run.
+        embed: Network of re-ID.
+        model: Its name.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        ValueError: As ``sources_of`` and ``OnnxDetector`` say.
+    """
+    world = world_of(cfg)
+    detector = None if cfg.detector is None else _onnx_detector(cfg)
+    parts = []
+    for camid, source in enumerate(sources_of(cfg), 1):
+        rate = world.fps if world is not None else source.fps if isinstance(source, PictureSource) else CAMERA_RATE
+        tracker = CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
+        stand_in = None if world is None or detector is not None else _stand_in(world, camid)
+        detect = stand_in or detect_with(detector or OpenCVPeopleDetector())
+        parts.append(CameraParts(source, detect, CameraNode(source.camera, tracker, embed, model=model)))
+    return parts
+
+
+def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSource:
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        return (world.frame(camid, number) for number in range(world.num_frames))
+
+    return PictureSource(name_of(camid), pictures, fps=world.fps, realtime=cfg.realtime, loop=cfg.loop)
+
+
+def _source(cfg: Namespace, number: int, told: str) -> FrameSource:
+    named = _NAMED.fullmatch(told)
+    address = named["address"] if named else told
+    is_file = not address.isdecimal() and "://" not in address and not address.startswith("/dev/")
+    name = named["name"] if named else Path(address).stem if is_file else f"camera {number}"
+    if is_file and Path(address).is_dir():
+        if cfg.fps is None:
+            raise ValueError(f"--cameras: {address} is a folder of pictures: tell how many a second they are (--fps)")
+        return PictureSource(name, lambda: _pictures(Path(address)), fps=cfg.fps, realtime=cfg.realtime, loop=cfg.loop)
+    return VideoSource(name, address, realtime=cfg.realtime, loop=cfg.loop)
+
+
+def _pictures(folder: Path) -> Iterator[NDArray[np.uint8]]:
+    inner = folder / "img1" if (folder / "img1").is_dir() else folder  # as MOTChallenge has it
+    names = image_names(inner)
+    if not names:
+        raise FileNotFoundError(f"{inner} holds no pictures: expected 000001.jpg and so on")
+    for name in names:
+        yield np.ascontiguousarray(decoded(str(inner / name), cv2.IMREAD_COLOR, "Restore it")[:, :, ::-1])
+
+
+def _stand_in(world: GeneratedWorld, camid: int) -> Detect:
+    detector = WorldDetector(world, seed=world.seed)
+    return lambda stamp, picture: detector(camid, stamp.number)
+
+
+def _onnx_detector(cfg: Namespace) -> PersonDetector:
+    options = cfg.onnx.as_dict()
+    head = options.pop("yolo")
+    return OnnxDetector(cfg.detector, **options, yolo=None if head is None else YoloHead(**head), num_threads=1)

@@ -1,0 +1,238 @@
+"""Cameras tracked while they run: ``track_cameras.py run``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from rich.console import Console
+from rich.status import Status
+
+from lightning_reid.datamodules.generated import GeneratedWorld
+from lightning_reid.detection import OnnxDetector
+from lightning_reid.files import folder_written_whole, write_json
+from lightning_reid.inference import crop_embedder
+from lightning_reid.live import CameraParts, Listener, LiveCameras, MatchingThread
+from lightning_reid.live.camera_pipeline import OnPicture
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
+from lightning_reid.recipes.workshop.lanes import draw_lanes
+from lightning_reid.recipes.workshop.live_parts import parts_of, sources_of, world_of
+from lightning_reid.recipes.workshop.live_record import RunRecord
+from lightning_reid.recipes.workshop.tables import print_table
+from lightning_reid.recipes.workshop.tracking_scores import RESULTS, scores_of
+from lightning_reid.tracking import CameraTracker, MatchingRules, OnlineMatcher
+from lightning_reid.tracking.track_memory import Mode
+
+DESCRIPTION = """Track people over several cameras while they run, and find them again from one to the next.
+
+Cameras are videos, folders of pictures, webcams (0) and addresses (rtsp://..., http://...), each with a name in front if it is to have
+one: --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0. Without any, three generated cameras are watched. Ends with the videos, after
+--seconds, or by Ctrl-C. Leaves in --output: results.json; lanes.png, who was where and when; and the tracks of each camera as its own
+CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
+"""
+LANES = "lanes.png"
+POLL = 0.25
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(description=DESCRIPTION)
+    add = parser.add_argument
+    add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
+    add("--output", type=str, default="runs/live", help="new folder for what the run leaves")
+    add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
+    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
+    add("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
+    add("--memory", type=Mode | None, default=None, help="live where views overlap; default left, or as the world is")
+    add("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
+    add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
+    add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
+    add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
+    add("--loop", type=bool, default=False, help="play videos again and again")
+    add("--fps", type=PositiveFloat | None, default=None, help="pictures a second of folders of pictures")
+    add("--no-page", action="store_true", help="show no page")
+    add("--quiet", action="store_true", help="show no line of progress")
+    parser.add_class_arguments(GeneratedWorld, "world")
+    parser.add_class_arguments(CameraTracker, "tracker", skip={"frame_rate", "max_distance"})
+    parser.add_class_arguments(OnnxDetector, "onnx", skip={"path", "num_threads"})
+    parser.set_defaults({"world.seed": 1, "tracker.high_score": 0.5, "tracker.new_score": 0.55})
+    return parser
+
+
+def check(cfg: Namespace) -> None:
+    """Find what cannot be right before a camera is opened.
+
+    Raises:
+        OSError: A video or a detector is not there.
+        ValueError: The folder is in use, cameras are not as ``sources_of`` needs them, or a page is asked for.
+    """
+    output = Path(cfg.output)
+    if (output / RESULTS).exists():
+        raise ValueError(f"{output} holds the {RESULTS} of another run: give another --output")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} is not empty: give another --output")
+    if not cfg.no_page:
+        raise ValueError("there is no page to watch yet: give --no-page")
+    if cfg.detector is not None and not Path(cfg.detector).is_file():
+        raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
+    sources_of(cfg)
+    _rules(cfg, world_of(cfg))
+
+
+def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPicture | None = None) -> dict[str, Any]:
+    """Track the cameras until they end, and leave what was shown in the folder.
+
+    Args:
+        cfg: Options.
+        listeners: Told of every message and what followed from it.
+        on_picture: Gets each picture that was tracked.
+
+    Raises:
+        OSError: The folder does not take the results.
+        RuntimeError: A camera has failed; what was shown by then is left all the same.
+    """
+    network, model = load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
+    parts, world = parts_of(cfg, crop_embedder(network), model=model), world_of(cfg)
+    matcher = OnlineMatcher(_rules(cfg, world), feature_size=network.num_features, model=model)
+    realtime, failure = parts[0].source.realtime, None
+    with folder_written_whole(Path(cfg.output)) as folder:
+        record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
+        began = time.monotonic()
+        live = None
+        try:
+            with MatchingThread(matcher, [record, *listeners], clock=time.time if realtime else None) as matching:
+                live = LiveCameras(parts, matching.put, on_picture=on_picture)
+                ended = _watch(cfg, live, record)
+        except RuntimeError as error:
+            failure, ended = error, f"a failure: {error}"
+        finally:
+            record.close()
+        assert live is not None
+        results = {"ended by": ended, "seconds": time.monotonic() - began, **_results(cfg, live, parts, record, world)}
+        write_json(folder / RESULTS, results)
+        draw_lanes(folder / LANES, record)
+    if failure is not None:
+        raise failure
+    for one, other in matcher.identities.collisions():
+        raise RuntimeError(f"{one} and {other} are one person, twice in a camera at a time")
+    _print(cfg, results)
+    return results
+
+
+def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
+    memory: Mode = cfg.memory or ("live" if world is not None and world.overlapping else "left")
+    return MatchingRules(cfg.threshold, memory=memory, every_n_frames=cfg.every_n_frames)
+
+
+@contextmanager
+def _signals() -> Iterator[list[str]]:
+    """The names of the signals that came and ask for an end; the second one of a kind does as it always does."""
+    came: list[str] = []
+
+    def take(number: int, _: object) -> None:
+        came.append(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before: dict[int, Any] = {kind: signal.getsignal(kind) for kind in kinds}
+    for kind in kinds:
+        signal.signal(kind, take)
+    try:
+        yield came
+    finally:
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+
+
+def _watch(cfg: Namespace, live: LiveCameras, record: RunRecord) -> str:
+    """Let the cameras run, and tell what ended them."""
+    began = time.monotonic()
+    status = Status("", console=Console(stderr=True))
+    try:
+        with _signals() as came, live:
+            while not live.wait(POLL):
+                passed = time.monotonic() - began
+                if came:
+                    return came[0]
+                if cfg.seconds is not None and passed >= cfg.seconds:
+                    return "--seconds"
+                if passed > 2 and not cfg.quiet:
+                    status.update(_progress(live, record, passed))
+                    status.start()
+            return "the end of the videos"
+    finally:
+        status.stop()
+
+
+def _progress(live: LiveCameras, record: RunRecord, passed: float) -> str:
+    rates = ", ".join(f"{name} {record.cameras[name].frames / passed:.1f} fps" for name in live.pipelines)
+    return f"{passed:.0f} s: {rates}; {len(record.identities)} people, {sum(one.stands for one in record.handovers)} matches"
+
+
+def _results(
+    cfg: Namespace, live: LiveCameras, parts: Sequence[CameraParts], record: RunRecord, world: GeneratedWorld | None
+) -> dict[str, Any]:
+    cameras = {one.source.camera: _of_camera(live, one, record) for one in parts}
+    scores = None
+    if record.shown and world is not None:
+        scores = {name: None if isnan(value) else value for name, value in _scores(world, record).items()}
+    return {
+        "network": cfg.reid.checkpoint,
+        "threshold": cfg.threshold,
+        "memory": _rules(cfg, world).memory,
+        "realtime": parts[0].source.realtime,
+        "identities": len(record.identities),
+        "matches": sum(one.stands for one in record.handovers),
+        "matches undone": sum(not one.stands for one in record.handovers),
+        "messages refused": sum(record.refused.values()),
+        "cameras": cameras,
+        "scores": scores,
+    }
+
+
+def _of_camera(live: LiveCameras, parts: CameraParts, record: RunRecord) -> dict[str, Any]:
+    name = parts.source.camera
+    pipeline, bars = live.pipelines[name], record.of_camera(name)
+    meters = pipeline.meters
+    return {
+        "frames captured": meters["decode"].processed,
+        "frames tracked": meters["track"].processed,
+        "frames dropped": meters["track"].dropped,
+        "clips dropped": meters["embed"].dropped,
+        "damaged": parts.source.num_corrupt,
+        "losses": pipeline.num_losses,
+        "fps": meters["track"].rate,
+        "tracks": len(bars),
+        "identities": len({one[-1].identity for one in bars}),
+        "matches": sum(one.stands and name in (one.track.camera, one.other.camera) for one in record.handovers),
+        "latency p50": record.latency(name, 50),
+        "latency p95": record.latency(name, 95),
+        "cpu seconds": {stage: round(meter.cpu_seconds, 3) for stage, meter in meters.items()},
+    }
+
+
+def _scores(world: GeneratedWorld, record: RunRecord) -> dict[str, float]:
+    """Of the frames that were captured."""
+    num_frames = max(one.last for one in record.cameras.values()) + 1
+    return scores_of(scored_cameras(world, truth_of(world, num_frames), record.shown, num_frames))
+
+
+def _print(cfg: Namespace, results: dict[str, Any]) -> None:
+    headings = ("frames tracked", "fps", "frames dropped", "clips dropped", "tracks", "identities", "matches", "latency p50", "latency p95")
+    rows = [[name, *(_cell(row[one]) for one in headings)] for name, row in results["cameras"].items()]
+    told = f"{results['identities']} people, {results['matches']} matches; ended by {results['ended by']}; more in {cfg.output}"
+    print_table("tracked live", ["camera", *headings], rows, caption=told)
+    if results["scores"] is not None:
+        print_table("against the truth", ["score", "value"], [[name, _cell(value)] for name, value in results["scores"].items()])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
