@@ -58,6 +58,7 @@ FACE = {
         rank_lists retrieval_scores verification_rates
     """,
     "lightning_reid.live": "Listener MatchingThread Told",
+    "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,
