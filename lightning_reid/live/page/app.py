@@ -75,7 +75,7 @@ async def _show(socket: WebSocket, view: LiveView) -> None:
     view.counts["browsers"] += 1
     tasks = [asyncio.ensure_future(_listen(socket, watcher, turn)), asyncio.ensure_future(_tell(socket, watcher, turn))]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         view.counts["browsers"] -= 1
         for task in tasks:

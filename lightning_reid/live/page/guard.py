@@ -103,7 +103,8 @@ class Guard:
 
 
 def _of_query(scope: Scope) -> str:
-    return parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+    found: str = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+    return found
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, text: str) -> None:

@@ -103,7 +103,8 @@ class LiveView:
         self.notes: deque[Note] = deque(maxlen=MOST_NOTES)
         self.now = 0.0
         self.counts = dict.fromkeys(("matches", "undone", "refused", "browsers"), 0)
-        self._most_cameras, self._put = most_cameras, _nowhere
+        self._most_cameras = most_cameras
+        self._put: Callable[[Request], None] = _nowhere
         self._drawn: deque[float] = deque(maxlen=500)
         self._serial, self._next_expiry = 0, 0.0
 

@@ -23,12 +23,11 @@ def within(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     """
     share = min(height / picture.shape[0], width / picture.shape[1], 1.0)
     size = (max(round(picture.shape[1] * share), 1), max(round(picture.shape[0] * share), 1))
-    smaller: NDArray[np.uint8] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return smaller
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Encode a picture.
+    """Encode a picture as a browser takes it.
 
     Args:
         picture: ``[H, W, 3]`` RGB.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import secrets
 import socket
 import threading
@@ -129,7 +130,7 @@ def _checked_token(token: str | None, host: str) -> str | None:
     if token is None:
         return None if _is_loopback(host) else secrets.token_urlsafe(24)
     require_text("token", token)
-    if len(token) < SHORTEST_TOKEN or not all(one.isalnum() and one.isascii() or one in "-_" for one in token):
+    if len(token) < SHORTEST_TOKEN or not re.fullmatch(r"[A-Za-z0-9_-]+", token):
         raise ValueError(f"a token must have at least {SHORTEST_TOKEN} letters, digits, - or _: secrets.token_urlsafe(24) makes one")
     return token
 
@@ -151,7 +152,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Bind before the server starts, so that a port that is taken is told here and not in a thread's log."""
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=kind)  # type: ignore[arg-type]
+        return socket.create_server(address[:2], family=kind)
     except OSError as error:
         taken = "it is taken, choose another port" if error.errno == errno.EADDRINUSE else str(error)
         raise OSError(error.errno, f"the page cannot listen on {host} port {port}: {taken}") from error

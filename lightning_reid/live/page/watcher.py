@@ -24,8 +24,8 @@ MOST_CAMERAS_NAMED = 256
 class Watcher:
     """Decides what a browser is sent: latest things only, no picture before it asks for pictures, nothing while it is behind.
 
-    A batch is pictures, each a binary message (length of the head, head in JSON, JPEG), then one JSON text, the tick. The browser says which
-    tick it has drawn; that is how a slow one is known, and how latency is measured, from capture to page.
+    A batch is pictures, each a binary message (length of the head, head in JSON, JPEG), then one JSON text, the tick. The browser says
+    which tick it has drawn; that is how a slow one is known, and how latency is measured, from capture to page.
 
     Args:
         view: What there is to watch.
@@ -130,7 +130,7 @@ class Watcher:
         with view.lock:
             now, people = view.monotonic(), view.people
             changed = [number for number, one in people.people.items() if one.version > self._version]
-            notes = [list(one) for one in view.notes if one.serial > self._serial]
+            notes = [one for one in view.notes if one.serial > self._serial]
             state: dict[str, Any] = {
                 "kind": "tick",
                 "tick": self._tick,
@@ -145,7 +145,7 @@ class Watcher:
             if people.version > self._version:
                 state["known"] = sorted(people.people)
             self._version = people.version
-            self._serial = notes[-1][0] if notes else self._serial
+            self._serial = notes[-1].serial if notes else self._serial
             return state
 
     def _camera(self, camera: CameraView, now: float, has_picture: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import { latency, paint, stateOf } from "./words.js";
 const CAPTION = 30; // pixels above a picture
 const GAP = 10;
 const EDGE = 2; // so that the outline of a tile is not cut off
-const SMALLEST = 230;
+const SMALLEST = 190;
 const tiles = new Map();
 const shown = new Set(); // cameras that are within the window
 let enlarged = null;

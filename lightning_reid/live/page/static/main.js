@@ -50,7 +50,10 @@ prepareTop(() => {
   drawAll();
 });
 preparePeople();
-prepareTabs(drawAll);
+prepareTabs(() => {
+  layOut();
+  drawAll();
+});
 prepareAsking((message) => link.send(message));
 document.addEventListener("followed", () => {
   drawCameras();

@@ -1,6 +1,6 @@
 // Lanes, health and log share a place.
 
-import { attribute, find } from "./dom.js";
+import { attribute, find, text } from "./dom.js";
 
 export function prepareTabs(opened) {
   const tabs = [...document.querySelectorAll('[role="tab"]')];
@@ -23,5 +23,11 @@ export function prepareTabs(opened) {
       open(next);
     });
   }
+  find("fold").addEventListener("click", () => {
+    const folded = document.querySelector("main").classList.toggle("folded");
+    attribute(find("fold"), "aria-expanded", String(!folded));
+    text(find("fold"), folded ? "Lanes, health, log" : "Fold");
+    opened();
+  });
   find("span").addEventListener("change", opened);
 }
