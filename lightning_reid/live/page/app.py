@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from pathlib import PurePosixPath
 
+import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -25,6 +25,7 @@ LONGEST_MESSAGE = 2**16
 """Bytes that a browser may send at once."""
 PATIENCE = 30.0
 """Seconds that a browser may leave everything undrawn before it is let go; it comes back by itself."""
+Part = Callable[[WebSocket, Watcher, anyio.Lock], Awaitable[None]]
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -70,35 +71,35 @@ def build_app(view: LiveView, *, names: Sequence[str] = ("localhost",), token: s
 
 
 async def _show(socket: WebSocket, view: LiveView) -> None:
-    """Feed one browser until it goes."""
-    watcher, turn = Watcher(view, socket.client.host if socket.client else "somebody"), asyncio.Lock()
+    """Feed one browser until it goes, or is let go."""
+    watcher, turn = Watcher(view, socket.client.host if socket.client else "somebody"), anyio.Lock()
     view.counts["browsers"] += 1
-    tasks = [asyncio.ensure_future(_listen(socket, watcher, turn)), asyncio.ensure_future(_tell(socket, watcher, turn))]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        async with anyio.create_task_group() as both:
+            for part in (_listen, _tell):
+                both.start_soon(_until_gone, part, socket, watcher, turn, both.cancel_scope)
     finally:
         view.counts["browsers"] -= 1
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for error in ended:
-        if isinstance(error, Exception) and not isinstance(error, WebSocketDisconnect):
-            raise error
-    with contextlib.suppress(RuntimeError):  # the browser has closed it already
+
+
+async def _until_gone(part: Part, socket: WebSocket, watcher: Watcher, turn: anyio.Lock, both: anyio.CancelScope) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        await part(socket, watcher, turn)
         await socket.close(1013)
+    both.cancel()
 
 
-async def _listen(socket: WebSocket, watcher: Watcher, turn: asyncio.Lock) -> None:
+async def _listen(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None:
     while True:
         text = await socket.receive_text()
         try:
             async with turn:
-                await asyncio.to_thread(watcher.hear, text)
+                await anyio.to_thread.run_sync(watcher.hear, text)
         except (ValueError, RuntimeError) as error:
             await socket.send_text(json.dumps({"kind": "refused", "text": str(error)}))
 
 
-async def _tell(socket: WebSocket, watcher: Watcher, turn: asyncio.Lock) -> None:
+async def _tell(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None:
     """Send a batch an interval; nothing while the browser is behind; return when it was for too long."""
     interval, waited = 1 / watcher.view.fps, 0.0
     while waited < PATIENCE:
@@ -107,7 +108,7 @@ async def _tell(socket: WebSocket, watcher: Watcher, turn: asyncio.Lock) -> None
         else:
             waited = 0.0
             async with turn:
-                batch = await asyncio.to_thread(watcher.batch)
+                batch = await anyio.to_thread.run_sync(watcher.batch)
             for message in batch:
                 await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
-        await asyncio.sleep(interval)
+        await anyio.sleep(interval)
