@@ -168,6 +168,7 @@ class CameraView:
             "name": self.name,
             "state": state,
             "age": round(age, 1),
+            "at": None if (last := self.seen_last()) is None else round(last.stamp.captured_utc, 2),
             "fps": round(rates["processed"], 1),
             "skipped": self.skipped,
             "latency": None if latency is None else round(latency, 3),

@@ -217,6 +217,10 @@ class LiveView:
                 "latency": quantile_of(self._drawn, 0.95),
             }
 
+    def time(self) -> float:
+        """Seconds on the scale of capture times: the clock's, where there is one, so that time passes though no frame comes."""
+        return self.now if self.clock is None else max(self.now, self.clock())
+
     def note(self, text: str) -> None:
         """Write a line into the log that the page shows."""
         with self.lock:

@@ -134,7 +134,7 @@ class Watcher:
             state: dict[str, Any] = {
                 "kind": "tick",
                 "tick": self._tick,
-                "now": round(view.now, 2),
+                "now": round(view.time(), 2),
                 "fps": view.fps,
                 "pictures": view.pictures,
                 "counters": view.counters(),

@@ -2,6 +2,7 @@
 
 import { find, make, text } from "./dom.js";
 import { cropOf } from "./people.js";
+import { follow, state } from "./state.js";
 import { time } from "./words.js";
 
 let agreed = () => {};
@@ -17,15 +18,21 @@ export const ask = {
   },
   forget(identity) {
     const told = "Features and crops of this person are deleted. Whoever is still in view gets a new number, of which nothing is kept but the boxes. This is logged.";
-    open(`Forget person ${identity}?`, [make("p", { textContent: told })], "Forget", { kind: "forget", identity });
+    open(`Forget person ${identity}?`, [make("p", { textContent: told })], "Forget", { kind: "forget", identity }, () => {
+      if (state.followed === identity) follow(null);
+    });
   },
 };
 
-function open(title, body, yes, message) {
+function open(title, body, yes, message, also = () => {}) {
   text(find("ask-title"), title);
   find("ask-body").replaceChildren(...body);
   text(find("ask-yes"), yes);
-  agreed = () => toast(send(message) ? "Asked for. It takes a moment." : "There is no connection: nothing was asked for.");
+  agreed = () => {
+    const sent = send(message);
+    if (sent) also();
+    toast(sent ? "Asked for. It takes a moment." : "There is no connection: nothing was asked for.");
+  };
   find("ask").showModal();
   find("ask-no").focus();
 }

@@ -37,7 +37,7 @@ export function drawPicture(head, bitmap) {
 export function drawCameras() {
   const grid = find("grid");
   const before = tiles.size;
-  keep(grid, tiles, state.cameras, makeTile, changeTile);
+  keep(grid, tiles, state.cameras, makeTile, changeTile, { ordered: true });
   find("no-cameras").hidden = state.cameras.size > 0;
   if (enlarged !== null && !tiles.has(enlarged)) enlarge(null);
   if (before !== tiles.size) layOut();

@@ -1,7 +1,7 @@
 // Lanes: cameras over time, a bar for each stay of a person, an arc for each handover.
 
 import { attribute, find, text } from "./dom.js";
-import { follow, state } from "./state.js";
+import { follow, inView, state, untilOf } from "./state.js";
 import { hue, time } from "./words.js";
 
 const [THINNEST, THICKEST] = [8, 15]; // of a bar, in pixels
@@ -16,7 +16,7 @@ let drawing = null;
 
 export function drawLanes() {
   const panel = find("lanes");
-  if (panel.hidden) return;
+  if (panel.hidden || (!state.cameras.size && !drawing)) return;
   if (!drawing) panel.append((drawing = made("svg")));
   const span = 60 * Number(find("span").value);
   const width = panel.clientWidth;
@@ -58,7 +58,7 @@ function arrange(start, available) {
 function rowsOf(camera, start) {
   const stays = [...state.people.values()]
     .flatMap((card) => card.tracks.filter((track) => track.camera === camera.name).map((track) => ({ identity: card.id, track })))
-    .map((bar) => ({ ...bar, until: bar.track.live ? state.now : bar.track.until }))
+    .map((bar) => ({ ...bar, until: untilOf(bar.track) }))
     .filter((bar) => bar.until >= start)
     .sort((a, b) => a.track.from - b.track.from);
   const ends = [];
@@ -109,11 +109,11 @@ function setBar(one, { identity, track, until, y }, x, thick) {
   const from = x(track.from);
   const width = Math.max(x(until) - from, 4);
   one.identity = identity;
-  set(one, { class: `bar${track.live ? " live" : ""}${dimmed(identity)}` });
+  set(one, { class: `bar${inView(track) ? " live" : ""}${dimmed(identity)}` });
   set(rect, { x: from, y, width, height: thick, rx: 3, fill: `oklch(var(--bar) ${hue(identity)})` });
   set(label, { x: from + 4, y: y + thick / 2, "font-size": Math.min(thick - 1, 11) });
   text(label, width > 7 + 7 * String(identity).length ? String(identity) : "");
-  text(title, `Person ${identity} in ${track.camera}, ${time(track.from)} to ${track.live ? "now" : time(until)}`);
+  text(title, `Person ${identity} in ${track.camera}, ${time(track.from)} to ${inView(track) ? "now" : time(until)}`);
 }
 
 function setArc(one, { identity, from, to, match }, x, thick) {

@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { attribute, find, keep, make, text } from "./dom.js";
-import { follow, isLive, lastSeen, lastTrack, state } from "./state.js";
+import { follow, inView, isLive, lastSeen, lastTrack, state } from "./state.js";
 import { age, paint, time } from "./words.js";
 
 const cards = new Map();
@@ -62,13 +62,13 @@ function changeCard(made, card, identity) {
   attribute(made.parts.head, "aria-pressed", String(followed));
   attribute(made.parts.head, "aria-label", `Follow person ${identity}, ${live ? "in" : "last in"} ${last.camera}`);
   text(made.parts.where, live ? now(card) : last.camera);
-  text(made.parts.when, live ? `since ${time(last.from)}` : `left ${age(state.now - last.until)} ago`);
+  text(made.parts.when, live ? `since ${time(last.from)}` : `seen ${age(state.now - lastSeen(card))} ago`);
   keep(made.parts.crops, made.crops, bestCrops(card), makeCrop, changeCrop);
   const matches = followed ? card.matches : card.matches.slice(-MOST_MATCHES);
   keep(made.parts.matches, made.matches, matches.map((one) => [`${one.track} ${one.other} ${one.at}`, one]), makeMatch, () => {});
 }
 
-const now = (card) => [...new Set(card.tracks.filter((track) => track.live).map((track) => track.camera))].join(", ");
+const now = (card) => [...new Set(card.tracks.filter(inView).map((track) => track.camera))].join(", ");
 
 // Of each camera the track in which the person was seen largest.
 function bestCrops(card) {

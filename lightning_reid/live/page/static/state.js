@@ -15,6 +15,7 @@ export const state = {
 };
 
 const MOST_NOTES = 200;
+const byName = new Intl.Collator([], { numeric: true });
 
 function readPrivacy() {
   try {
@@ -36,6 +37,7 @@ export function setPrivacy(on) {
   state.changed = true;
 }
 
+// Follow a person; the one who is followed already is let go of, and so is everybody with null.
 export function follow(identity) {
   state.followed = state.followed === identity ? null : identity;
   rememberTracks();
@@ -66,9 +68,10 @@ export function takeTick(tick, fresh) {
 
 function takeCameras(cameras) {
   const names = new Set();
-  for (const told of cameras) {
+  for (const told of cameras.sort((one, other) => byName.compare(one.name, other.name))) {
     names.add(told.name);
     const before = state.cameras.get(told.name);
+    state.cameras.delete(told.name); // set anew, in order
     state.cameras.set(told.name, { boxes: before?.boxes ?? [], stages: before?.stages ?? [], ...told });
   }
   for (const name of state.cameras.keys()) if (!names.has(name)) state.cameras.delete(name);
@@ -101,11 +104,14 @@ function dropCrops() {
   }
 }
 
-export const isLive = (card) => card.tracks.some((track) => track.live);
+// Whoever was in a camera when it stalled is not in view, whatever the tracker has not told.
+export const inView = (track) => track.live && state.cameras.get(track.camera)?.state === "live";
+export const untilOf = (track) => (track.live ? Math.min(state.cameras.get(track.camera)?.at ?? state.now, state.now) : track.until);
+export const isLive = (card) => card.tracks.some(inView);
 export const lastTrack = (card) => card.tracks.reduce((one, other) => (after(other, one) ? other : one));
-export const lastSeen = (card) => (isLive(card) ? state.now : Math.max(...card.tracks.map((track) => track.until)));
+export const lastSeen = (card) => Math.max(...card.tracks.map(untilOf));
 
 function after(one, other) {
-  if (one.live !== other.live) return one.live;
-  return one.live ? one.from >= other.from : one.until >= other.until;
+  if (inView(one) !== inView(other)) return inView(one);
+  return inView(one) ? one.from >= other.from : untilOf(one) >= untilOf(other);
 }

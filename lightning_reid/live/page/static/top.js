@@ -23,7 +23,7 @@ function drawFollowing() {
   const last = lastTrack(card);
   text(find("following-chip"), String(card.id));
   paint(find("following"), card.id);
-  text(find("following-where"), isLive(card) ? `is in ${last.camera}` : `left ${last.camera} ${age(state.now - lastSeen(card))} ago`);
+  text(find("following-where"), isLive(card) ? `is in ${last.camera}` : `seen in ${last.camera} ${age(state.now - lastSeen(card))} ago`);
 }
 
 export function showLink(link, wait) {
@@ -37,8 +37,8 @@ export function prepareTop(changed) {
     setPrivacy(event.target.checked);
     changed();
   });
-  find("unfollow").addEventListener("click", () => follow(state.followed));
+  find("unfollow").addEventListener("click", () => follow(null));
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && state.followed !== null && !find("ask").open) follow(state.followed);
+    if (event.key === "Escape" && state.followed !== null && !find("ask").open) follow(null);
   });
 }
