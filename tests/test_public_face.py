@@ -61,6 +61,7 @@ FACE = {
         CameraParts CameraPipeline FrameSource Listener LiveCameras MatchingThread PictureSource SourceLostError Told VideoSource
         detect_with
     """,
+    "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,
