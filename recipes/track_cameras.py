@@ -1,5 +1,8 @@
 """Online multi-target multi-camera tracking (thesis, chapter 8): cameras in, identities across cameras out.
 
+python recipes/track_cameras.py gateway
+python recipes/track_cameras.py token --cameras "camera 1" > one.token
+python recipes/track_cameras.py node --token one.token
 python recipes/track_cameras.py evaluate
 """
 
@@ -9,9 +12,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_reid.recipes.workshop import tracking_scores
+from lightning_reid.recipes.workshop import live_gateway, live_node, live_token, tracking_scores
 
-COMMANDS = {"evaluate": tracking_scores}
+COMMANDS = {"node": live_node, "gateway": live_gateway, "token": live_token, "evaluate": tracking_scores}
 
 
 def parse(argv: list[str] | None) -> Namespace:
@@ -22,7 +25,7 @@ def parse(argv: list[str] | None) -> Namespace:
     cfg = parser.parse_args(argv)
     try:
         COMMANDS[cfg.command].check(cfg[cfg.command])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     return cfg
 

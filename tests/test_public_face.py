@@ -57,7 +57,10 @@ FACE = {
         clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
         rank_lists retrieval_scores verification_rates
     """,
-    "lightning_reid.live": "Listener MatchingThread Told",
+    "lightning_reid.live": """
+        AuditLog Journal Listener MatchingThread Outbox Token TokenRefusedError Told check_token issue_token read_secret
+        read_token
+    """,
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,
@@ -72,7 +75,7 @@ FACE = {
         CameraNode CameraTracker
         CameraRestarted CameraTracks ClipCollector ForgetIdentity FrameStamp Identities IdentityEvent Match MatchUndone
         MatchingRules OnlineMatcher StageHealth TrackEmbedding TrackEnded TrackFeature TrackKey TrackMemory TransitGates
-        UndoMatch assign_one_to_one read_message usable_boxes write_message
+        UndoMatch assign_one_to_one matcher_state read_message restore_matcher usable_boxes write_message
     """,
 }
 """Package to the names it exports: one more is a promise more to its users."""
