@@ -89,7 +89,8 @@ class NodeLink:
         self.address, self.cameras = address, frozenset(read_token(token).cameras if cameras is None else cameras)
         self._hello = Hello(PROTOCOL, token_hex(16), model, feature_size, tuple(sorted(self.cameras)), 0.0, peer)
         self._headers, self._tls = {"Authorization": f"Bearer {token}"}, trusting(authority) if tls else None
-        self.outbox, self._interval, self._longest_wait = outbox or Outbox(), interval, longest_wait
+        self.outbox = Outbox() if outbox is None else outbox  # an empty one is false
+        self._interval, self._longest_wait = interval, longest_wait
         self.clock_offset: float | None = None
         self.refused: str | None = None
         self.connected = False
