@@ -1,6 +1,9 @@
 """Online multi-target multi-camera tracking (thesis, chapter 8): cameras in, identities across cameras out.
 
 python recipes/track_cameras.py run --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0
+ python recipes/track_cameras.py gateway
+ python recipes/track_cameras.py token --cameras "camera 1" > one.token
+ python recipes/track_cameras.py node --token one.token
 python recipes/track_cameras.py evaluate
 """
 
@@ -10,9 +13,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_reid.recipes.workshop import live_run, tracking_scores
+from lightning_reid.recipes.workshop import live_gateway, live_node, live_run, live_token, tracking_scores
 
-COMMANDS = {"run": live_run, "evaluate": tracking_scores}
+COMMANDS = {"run": live_run, "node": live_node, "gateway": live_gateway, "token": live_token, "evaluate": tracking_scores}
 
 
 def parse(argv: list[str] | None) -> Namespace:

@@ -58,8 +58,8 @@ FACE = {
         rank_lists retrieval_scores verification_rates
     """,
     "lightning_reid.live": """
-        CameraParts CameraPipeline FrameSource Listener LiveCameras MatchingThread PictureSource SourceLostError Told VideoSource
-        detect_with
+        AuditLog CameraParts CameraPipeline FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
+        Token TokenRefusedError Told VideoSource check_token detect_with issue_token read_secret read_token
     """,
     "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
@@ -76,7 +76,7 @@ FACE = {
         CameraNode CameraTracker
         CameraRestarted CameraTracks ClipCollector ForgetIdentity FrameStamp Identities IdentityEvent Match MatchUndone
         MatchingRules OnlineMatcher StageHealth TrackEmbedding TrackEnded TrackFeature TrackKey TrackMemory TransitGates
-        UndoMatch assign_one_to_one read_message usable_boxes write_message
+        UndoMatch assign_one_to_one matcher_state read_message restore_matcher usable_boxes write_message
     """,
 }
 """Package to the names it exports: one more is a promise more to its users."""

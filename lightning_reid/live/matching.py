@@ -87,7 +87,7 @@ class MatchingThread:
         """
         if self._closed:
             raise RuntimeError("the matching is closed: it takes no more messages")
-        self._raise_failure()
+        self.raise_failure()
         self._waiting.put(message)
 
     def close(self) -> None:
@@ -100,9 +100,10 @@ class MatchingThread:
             self._closed = True
             self._waiting.put(None)
         self._thread.join()
-        self._raise_failure()
+        self.raise_failure()
 
-    def _raise_failure(self) -> None:
+    def raise_failure(self) -> None:
+        """Raise what a listener has raised, as ``put`` does; nothing, while all is well."""
         if self._failure is not None:
             raise RuntimeError("the matching has stopped, since a listener failed") from self._failure
 

@@ -13,6 +13,7 @@ from lightning_reid.tracking.events import (
 from lightning_reid.tracking.handover import MatchingRules, assign_one_to_one
 from lightning_reid.tracking.identities import Identities
 from lightning_reid.tracking.matcher import OnlineMatcher
+from lightning_reid.tracking.matcher_state import matcher_state, restore_matcher
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import CameraTracks, FrameStamp, StageHealth, TrackEnded, TrackFeature
 from lightning_reid.tracking.track_embedding import ClipCollector, TrackEmbedding, usable_boxes
@@ -43,7 +44,9 @@ __all__ = [
     "TransitGates",
     "UndoMatch",
     "assign_one_to_one",
+    "matcher_state",
     "read_message",
+    "restore_matcher",
     "usable_boxes",
     "write_message",
 ]

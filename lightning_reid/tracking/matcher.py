@@ -79,7 +79,7 @@ class OnlineMatcher:
         self.memory = TrackMemory(feature_size, capacity, keep_for)
         self.identities = Identities(rules.may_share, rules.clock_slack)
         self.now = 0.0
-        self._feature_size = feature_size
+        self.feature_size = feature_size
         self._cameras: dict[str, CameraState] = {}
         self._live: dict[TrackKey, LiveTrack] = {}
         self._forgotten: dict[TrackKey, None] = {}
@@ -151,9 +151,9 @@ class OnlineMatcher:
     def _feature(self, message: TrackFeature, received: float | None) -> list[Event]:
         key, live = message.key, self._live.get(message.key)
         size = len(message.feature)
-        if message.model != self.model or size != self._feature_size:
+        if message.model != self.model or size != self.feature_size:
             raise ValueError(
-                f"{key}: its feature is of {size} numbers by {message.model!r}, expected {self._feature_size} by {self.model!r}:"
+                f"{key}: its feature is of {size} numbers by {message.model!r}, expected {self.feature_size} by {self.model!r}:"
                 " all nodes must use one network"
             )
         if live is not None and message.num_features <= live.num_features:

@@ -1,0 +1,130 @@
+"""A gateway: the people of all nodes' cameras, matched: ``track_cameras.py gateway``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat
+
+from lightning_reid.live import AuditLog, Journal, Listener, Told, read_secret, read_token
+from lightning_reid.live.addresses import checked_address, require_private, trusting
+from lightning_reid.live.gateway import Gateway
+from lightning_reid.live.node_link import NodeLink
+from lightning_reid.live.serving import Server
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.recipes.workshop.live_node import stopped
+from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
+
+DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.
+
+Leaves in --output: secret, by which its tokens are signed (issue some: track_cameras.py token); journal, from which it goes on after a
+kill with the same numbers; audit.log, a line for each time that somebody asked for a match to be undone or a person to be forgotten.
+Features are biometric data: they are forgotten --keep_for seconds after a person was seen last, and gone from the journal ten minutes
+later. Other gateways are told what nodes tell this one (--peers), and tell it theirs; each numbers people by itself. Ends by Ctrl-C or
+SIGTERM.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    parser = ArgumentParser(description=DESCRIPTION)
+    parser.add_argument("--output", type=str, default="runs/gateway", help="folder of this gateway, which goes on from what is in it")
+    parser.add_argument("--host", type=str, default="127.0.0.1", help="address to listen on; another than this machine's takes TLS")
+    parser.add_argument("--port", type=int, default=8443, help="port to listen on; 0 for a free one")
+    parser.add_argument("--certificate", type=str | None, default=None, help="PEM file of a certificate: TLS is spoken")
+    parser.add_argument("--key", type=str | None, default=None, help="PEM file of its key")
+    parser.add_argument("--insecure", action="store_true", help="other hosts without TLS: all on the way can read tokens and features")
+    parser.add_argument(
+        "--peers", nargs="+", type=str, default=[], help="other gateways, each as ADDRESS=FILE with the token it has issued"
+    )
+    parser.add_argument("--authority", type=str | None, default=None, help="PEM file of the peers' certificate; default the system's")
+    parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
+    parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
+    parser.add_argument("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
+    parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
+    parser.add_argument("--seconds", type=NonNegativeFloat, default=0.0, help="end after so many; 0 for never")
+    return parser
+
+
+def check(cfg: Namespace) -> None:
+    """Find what cannot be right before anything is opened.
+
+    Raises:
+        OSError: A file of a token cannot be read.
+        ValueError: An address, token, certificate or rule is none, or another host would be served without TLS.
+    """
+    require_private(cfg.host, tls=cfg.certificate is not None, insecure=cfg.insecure)
+    MatchingRules(cfg.threshold, **cfg.rules)
+    for address, token in _peers(cfg):
+        checked_address(address, insecure=cfg.insecure)
+        read_token(token)
+    trusting(cfg.authority)
+
+
+def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
+    """Match until somebody ends it.
+
+    Args:
+        cfg: Options.
+        listeners: Told of every message and what followed from it, as a page is.
+
+    Raises:
+        OSError: The folder or the port cannot be used, or a gateway runs there.
+        RuntimeError: A listener has failed, which is its cause.
+    """
+    output, network, model = Path(cfg.output), load_embedding_network(cfg.checkpoint), Path(cfg.checkpoint).name
+    size, count = network.num_features, _Count()
+    matcher = OnlineMatcher(MatchingRules(cfg.threshold, **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for)
+    peers = [
+        NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)
+        for address, token in _peers(cfg)
+    ]
+    with Journal(output / "journal", matcher) as journal, stopped() as stop:
+        gateway = Gateway(
+            matcher,
+            secret=read_secret(output / "secret"),
+            audit=AuditLog(output / "audit.log"),
+            journal=journal,
+            listeners=[count, *listeners],
+            peers=peers,
+        )
+        tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
+        with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server:
+            print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
+            gateway.wait(stop, cfg.seconds or None)
+        for link in peers:
+            link.close()
+        gateway.close()
+    print(f"{count.frames} frames, {count.matches} matches, {count.refused} messages refused", flush=True)
+    return {"frames": count.frames, "matches": count.matches, "refused": count.refused}
+
+
+class _Count:
+    """Counts what was told."""
+
+    def __init__(self) -> None:
+        self.frames = self.matches = self.refused = 0
+
+    def __call__(self, told: Told) -> None:
+        self.frames += isinstance(told.message, CameraTracks)
+        self.matches += sum(isinstance(event, Match) for event in told.events)
+        self.refused += told.refused is not None
+
+
+def _peers(cfg: Namespace) -> list[tuple[str, str]]:
+    """Address and token of each other gateway.
+
+    Raises:
+        OSError: A file of a token cannot be read.
+        ValueError: One is not told as ADDRESS=FILE.
+    """
+    found = []
+    for told in cfg.peers:
+        address, sign, file = told.partition("=")
+        if not sign or not file:
+            raise ValueError(f"--peers: expected ADDRESS=FILE, as wss://other.local:8443=other.token, got {told!r}")
+        found.append((address, Path(file).read_text(encoding="utf-8").strip()))
+    return found
