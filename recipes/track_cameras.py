@@ -1,9 +1,10 @@
 """Online multi-target multi-camera tracking (thesis, chapter 8): cameras in, identities across cameras out.
 
+python recipes/track_cameras.py run                                  # three generated cameras, and a page to watch them
 python recipes/track_cameras.py run --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0
- python recipes/track_cameras.py gateway
- python recipes/track_cameras.py token --cameras "camera 1" > one.token
- python recipes/track_cameras.py node --token one.token
+python recipes/track_cameras.py gateway                              # and, on other machines:
+python recipes/track_cameras.py token --cameras "camera 1" > one.token
+python recipes/track_cameras.py node --token one.token
 python recipes/track_cameras.py evaluate
 """
 

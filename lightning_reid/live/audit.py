@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_reid.arguments import require_choice
+from lightning_reid.tracking import ForgetIdentity
+from lightning_reid.tracking.events import Request
 
 ACTIONS = ("search", "forget", "undo")
 
@@ -69,6 +71,21 @@ class AuditLog:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def write_request(self, request: Request, *, by: str) -> None:
+        """Add the line of a request, before it is done.
+
+        Args:
+            request: What is asked of a matcher.
+            by: Id of the token of who asks, or another name.
+
+        Raises:
+            OSError: The line does not get on the disk.
+        """
+        if isinstance(request, ForgetIdentity):
+            self.write("forget", by=by, identity=request.identity)
+        else:
+            self.write("undo", by=by, track=request.track, other=request.other)
 
     def _open(self) -> int:
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

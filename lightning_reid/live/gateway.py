@@ -138,10 +138,7 @@ class Gateway:
             OSError: The audit log cannot be written; nothing is done.
             RuntimeError: The matching has stopped.
         """
-        if isinstance(request, ForgetIdentity):
-            self.audit.write("forget", by=by, identity=request.identity)
-        else:
-            self.audit.write("undo", by=by, track=request.track, other=request.other)
+        self.audit.write_request(request, by=by)
         batch = self._put([request])
         batch.done.result(MATCHED_WITHIN)
         return batch.refused[0] if batch.refused else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from lightning_reid.live import AuditLog, Journal, Listener, Told, read_secret, 
 from lightning_reid.live.addresses import checked_address, require_private, trusting
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
+from lightning_reid.live.page import LiveView
 from lightning_reid.live.serving import Server
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.live_node import stopped
+from lightning_reid.recipes.workshop.live_page import PageOptions
 from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
 
 DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.
@@ -41,10 +44,12 @@ def build_parser() -> ArgumentParser:
         "--peers", nargs="+", type=str, default=[], help="other gateways, each as ADDRESS=FILE with the token it has issued"
     )
     parser.add_argument("--authority", type=str | None, default=None, help="PEM file of the peers' certificate; default the system's")
-    parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
+    parser.add_argument("--reid.checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
     parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
     parser.add_argument("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
     parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
+    parser.add_argument("--watch", action="store_true", help="serve a page, on which nodes' cameras are boxes: no pixel leaves a node")
+    parser.add_class_arguments(PageOptions, "page", skip={"pictures", "fps"})
     parser.add_argument("--seconds", type=NonNegativeFloat, default=0.0, help="end after so many; 0 for never")
     return parser
 
@@ -75,8 +80,9 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         OSError: The folder or the port cannot be used, or a gateway runs there.
         RuntimeError: A listener has failed, which is its cause.
     """
-    output, network, model = Path(cfg.output), load_embedding_network(cfg.checkpoint), Path(cfg.checkpoint).name
+    output, network, model = Path(cfg.output), load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
     size, count = network.num_features, _Count()
+    view = LiveView(pictures=False)
     matcher = OnlineMatcher(MatchingRules(cfg.threshold, **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for)
     peers = [
         NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)
@@ -88,11 +94,12 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             secret=read_secret(output / "secret"),
             audit=AuditLog(output / "audit.log"),
             journal=journal,
-            listeners=[count, *listeners],
+            listeners=[count, view, *listeners],
             peers=peers,
         )
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
-        with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server:
+        page = PageOptions(**cfg.page).shown(view, lambda request: gateway.ask(request, "page")) if cfg.watch else nullcontext()
+        with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server, page:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
             gateway.wait(stop, cfg.seconds or None)
         for link in peers:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveFloat
 from numpy.typing import NDArray
 
 from lightning_reid.datamodules.decoding import decoded
@@ -17,6 +18,7 @@ from lightning_reid.datamodules.readers.folders import image_names
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, YoloHead
 from lightning_reid.live import CameraParts, FrameSource, PictureSource, VideoSource, detect_with
 from lightning_reid.live.camera_pipeline import Detect
+from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
 from lightning_reid.tracking import CameraNode, CameraTracker
 from lightning_reid.tracking.camera_node import EmbedCrops
@@ -25,6 +27,35 @@ _NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
 _NAME = re.compile(r"\w[\w .-]*")
 CAMERA_RATE = 30.0
 """Frames a second that a camera is taken to have where it does not say."""
+
+
+def add_camera_options(parser: ArgumentParser) -> None:
+    """What a command needs to know of the cameras it watches."""
+    add = parser.add_argument
+    add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
+    add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
+    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
+    add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
+    add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
+    add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
+    add("--loop", type=bool, default=False, help="play videos again and again")
+    add("--fps", type=PositiveFloat | None, default=None, help="pictures a second of folders of pictures")
+    parser.add_class_arguments(GeneratedWorld, "world")
+    parser.add_class_arguments(CameraTracker, "tracker", skip={"frame_rate", "max_distance"})
+    parser.add_class_arguments(OnnxDetector, "onnx", skip={"path", "num_threads"})
+    parser.set_defaults({"world.seed": 1, "tracker.high_score": 0.5, "tracker.new_score": 0.55})
+
+
+def check_cameras(cfg: Namespace) -> None:
+    """Find what cannot be right before a camera is opened.
+
+    Raises:
+        OSError: A video or a detector is not there.
+        ValueError: Cameras are not as ``sources_of`` needs them.
+    """
+    if cfg.detector is not None and not Path(cfg.detector).is_file():
+        raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
+    sources_of(cfg)
 
 
 def world_of(cfg: Namespace) -> GeneratedWorld | None:

@@ -5,65 +5,56 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.status import Status
 
 from lightning_reid.datamodules.generated import GeneratedWorld
-from lightning_reid.detection import OnnxDetector
 from lightning_reid.files import folder_written_whole, write_json
 from lightning_reid.inference import crop_embedder
-from lightning_reid.live import CameraParts, Listener, LiveCameras, MatchingThread
-from lightning_reid.live.camera_pipeline import OnPicture
+from lightning_reid.live import AuditLog, CameraParts, LiveCameras, MatchingThread
+from lightning_reid.live.page import LiveView
 from lightning_reid.networks import load_embedding_network
-from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
 from lightning_reid.recipes.workshop.lanes import draw_lanes
-from lightning_reid.recipes.workshop.live_parts import parts_of, sources_of, world_of
+from lightning_reid.recipes.workshop.live_page import PageOptions
+from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, world_of
 from lightning_reid.recipes.workshop.live_record import RunRecord
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.recipes.workshop.tracking_scores import RESULTS, scores_of
-from lightning_reid.tracking import CameraTracker, MatchingRules, OnlineMatcher
+from lightning_reid.tracking import MatchingRules, OnlineMatcher
+from lightning_reid.tracking.events import Request
 from lightning_reid.tracking.track_memory import Mode
 
 DESCRIPTION = """Track people over several cameras while they run, and find them again from one to the next.
 
 Cameras are videos, folders of pictures, webcams (0) and addresses (rtsp://..., http://...), each with a name in front if it is to have
-one: --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0. Without any, three generated cameras are watched. Ends with the videos, after
---seconds, or by Ctrl-C. Leaves in --output: results.json; lanes.png, who was where and when; and the tracks of each camera as its own
-CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
+one: --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0. Without any, three generated cameras are watched. A page shows them while
+they run (--no-page for none). Ends with the videos, after --seconds, or by Ctrl-C.
+Leaves in --output: results.json; lanes.png, who was where and when; audit.log, what was asked on the page; and the tracks of each camera as
+its own CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
 """
-LANES = "lanes.png"
+LANES, AUDIT = "lanes.png", "audit.log"
 POLL = 0.25
 
 
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=DESCRIPTION)
+    add_camera_options(parser)
     add = parser.add_argument
-    add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
     add("--output", type=str, default="runs/live", help="new folder for what the run leaves")
-    add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
-    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
     add("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
     add("--memory", type=Mode | None, default=None, help="live where views overlap; default left, or as the world is")
     add("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
-    add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
-    add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
-    add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
-    add("--loop", type=bool, default=False, help="play videos again and again")
-    add("--fps", type=PositiveFloat | None, default=None, help="pictures a second of folders of pictures")
     add("--no-page", action="store_true", help="show no page")
+    parser.add_class_arguments(PageOptions, "page")
     add("--quiet", action="store_true", help="show no line of progress")
-    parser.add_class_arguments(GeneratedWorld, "world")
-    parser.add_class_arguments(CameraTracker, "tracker", skip={"frame_rate", "max_distance"})
-    parser.add_class_arguments(OnnxDetector, "onnx", skip={"path", "num_threads"})
-    parser.set_defaults({"world.seed": 1, "tracker.high_score": 0.5, "tracker.new_score": 0.55})
     return parser
 
 
@@ -72,50 +63,47 @@ def check(cfg: Namespace) -> None:
 
     Raises:
         OSError: A video or a detector is not there.
-        ValueError: The folder is in use, cameras are not as ``sources_of`` needs them, or a page is asked for.
+        ValueError: The folder is in use, or cameras are not as ``sources_of`` needs them.
     """
     output = Path(cfg.output)
     if (output / RESULTS).exists():
         raise ValueError(f"{output} holds the {RESULTS} of another run: give another --output")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty: give another --output")
-    if not cfg.no_page:
-        raise ValueError("there is no page to watch yet: give --no-page")
-    if cfg.detector is not None and not Path(cfg.detector).is_file():
-        raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
-    sources_of(cfg)
+    check_cameras(cfg)
     _rules(cfg, world_of(cfg))
 
 
-def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPicture | None = None) -> dict[str, Any]:
-    """Track the cameras until they end, and leave what was shown in the folder.
-
-    Args:
-        cfg: Options.
-        listeners: Told of every message and what followed from it.
-        on_picture: Gets each picture that was tracked.
+def run(cfg: Namespace) -> dict[str, Any]:
+    """Track the cameras until they end, show them meanwhile, and leave what was shown in the folder.
 
     Raises:
-        OSError: The folder does not take the results.
+        OSError: The folder does not take the results, or the page cannot be served.
         RuntimeError: A camera has failed; what was shown by then is left all the same.
     """
     network, model = load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
     parts, world = parts_of(cfg, crop_embedder(network), model=model), world_of(cfg)
     matcher = OnlineMatcher(_rules(cfg, world), feature_size=network.num_features, model=model)
     realtime, failure = parts[0].source.realtime, None
+    clock = time.time if realtime else None
+    view = None if cfg.no_page else LiveView(pictures=cfg.page.pictures, fps=cfg.page.fps, clock=clock)
     with folder_written_whole(Path(cfg.output)) as folder:
         record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
         began = time.monotonic()
         live = None
         try:
-            with MatchingThread(matcher, [record, *listeners], clock=time.time if realtime else None) as matching:
-                live = LiveCameras(parts, matching.put, on_picture=on_picture)
+            with (
+                MatchingThread(matcher, [record, *([] if view is None else [view])], clock=clock) as matching,
+                _page(cfg, view, AuditLog(folder / AUDIT), matching),
+            ):
+                live = LiveCameras(parts, matching.put, on_picture=None if view is None else view.on_picture)
                 ended = _watch(cfg, live, record)
         except RuntimeError as error:
             failure, ended = error, f"a failure: {error}"
         finally:
             record.close()
-        assert live is not None
+        if live is None:
+            raise RuntimeError("no camera was started") from failure
         results = {"ended by": ended, "seconds": time.monotonic() - began, **_results(cfg, live, parts, record, world)}
         write_json(folder / RESULTS, results)
         draw_lanes(folder / LANES, record)
@@ -125,6 +113,16 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPic
         raise RuntimeError(f"{one} and {other} are one person, twice in a camera at a time")
     _print(cfg, results)
     return results
+
+
+def _page(cfg: Namespace, view: LiveView | None, audit: AuditLog, matching: MatchingThread) -> AbstractContextManager[object]:
+    """The page while it is served; what somebody asks there is written down before it is done."""
+
+    def ask(request: Request) -> None:
+        audit.write_request(request, by="page")
+        matching.put(request)
+
+    return nullcontext() if view is None else PageOptions(**cfg.page).shown(view, ask)
 
 
 def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
