@@ -119,7 +119,7 @@ class RunRecord:
     @property
     def identities(self) -> set[int]:
         """The numbers that tracks bore when they were shown last."""
-        return {bars[-1].identity for bars in self.bars.values()}
+        return {bars[-1].identity for bars in tuple(self.bars.values())}  # a copy: the matching goes on meanwhile
 
     def of_camera(self, camera: str) -> list[list[Bar]]:
         """The bars of each track of a camera."""

@@ -135,7 +135,7 @@ def test_the_end_of_a_track_is_told_after_its_last_feature_and_an_epoch_after_al
 
 
 def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
-    world = GeneratedWorld(3, num_cameras=2, num_people=6, seconds=10, image_size=(64, 96), encounters=1, crossings=1, twins=0)
+    world = GeneratedWorld(3, num_cameras=2, num_people=6, seconds=12, fps=5, image_size=(64, 96), encounters=1, crossings=0)
 
     def of_world(camid: int) -> CameraNode:
         return CameraNode(name_of(camid), CameraTracker(high_score=0.5, new_score=0.55), mean_color, model="mean color")
@@ -145,8 +145,12 @@ def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
 
     def parts(camid: int) -> CameraParts:
         frames = lambda: (world.frame(camid, number) for number in range(world.num_frames))  # noqa: E731
-        source = PictureSource(name_of(camid), frames, fps=world.fps, realtime=False)
-        return CameraParts(source, lambda stamp, picture: detector(camid, stamp.number), of_world(camid))
+
+        def detect(stamp, picture):
+            time.sleep(0.005 * (stamp.number % 3 == camid))  # now one camera is ahead, now the other
+            return detector(camid, stamp.number)
+
+        return CameraParts(PictureSource(name_of(camid), frames, fps=world.fps, realtime=False), detect, of_world(camid))
 
     _, told = run(parts(1), parts(2))
     assert {type(one) for one in recorded} == {CameraTracks, TrackFeature, TrackEnded}
@@ -154,7 +158,7 @@ def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
 
 
 def test_videos_of_different_lengths_are_told_in_the_order_of_capture():
-    _, told = run(camera("door", pictures(10), realtime=False), camera("hall", pictures(30), realtime=False, fps=25))
+    _, told = run(camera("door", pictures(10), realtime=False, fps=50), camera("hall", pictures(30), realtime=False, fps=25))
     frames = [(one.stamp.captured_utc, one.stamp.camera) for one in of(CameraTracks, told)]
     assert frames == sorted(frames)
     assert len(frames) == 40
