@@ -112,7 +112,7 @@ class RunRecord:
                 self._undo(event)
 
     def close(self) -> None:
-        """Finish the files."""
+        """Finish the files of the tracks."""
         for file in self._files.values():
             file.close()
 

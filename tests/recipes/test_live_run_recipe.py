@@ -24,8 +24,9 @@ from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, Mat
 WORLD = {
     "seed": 3,
     "num_cameras": 2,
-    "num_people": 6,
-    "seconds": 16.0,
+    "num_people": 8,
+    "fps": 8.0,
+    "seconds": 20.0,
     "image_size": (96, 128),
     "encounters": 1,
     "crossings": 1,
