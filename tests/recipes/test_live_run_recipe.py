@@ -156,21 +156,22 @@ def test_a_run_that_is_asked_to_end_leaves_its_results(kind, tmp_path):
     asked = []
 
     def ask(stamp, picture, tracks) -> None:
-        if stamp.number == 4 and not asked:
-            asked.append(os.kill(os.getpid(), kind))
+        asked.append(stamp)
+        if len(asked) == 5:
+            os.kill(os.getpid(), kind)
 
     results = live_run.run(parsed(tmp_path / "out", "--loop=true", "--cameras", str(film(tmp_path / "door.mp4", 6))), on_picture=ask)
     assert results["ended by"] == kind.name
     assert json.loads((tmp_path / "out" / "results.json").read_text())["ended by"] == kind.name
     assert results["cameras"]["door"]["frames tracked"] >= 5
-    assert 0 <= results["cameras"]["door"]["latency p50"] <= results["cameras"]["door"]["latency p95"] < 5
+    assert 0 <= results["cameras"]["door"]["latency p50"] <= results["cameras"]["door"]["latency p95"] < 60
     assert signal.getsignal(kind) is before
 
 
 def test_a_run_ends_after_its_seconds(tmp_path):
     results = live_run.run(parsed(tmp_path / "out", "--loop=true", "--seconds=0.5", "--cameras", str(film(tmp_path / "door.mp4", 6))))
     assert results["ended by"] == "--seconds"
-    assert 0.5 <= results["seconds"] < 5
+    assert 0.5 <= results["seconds"] < 60
 
 
 def test_a_camera_that_fails_ends_the_run_aloud_and_leaves_what_was_shown(tmp_path):
