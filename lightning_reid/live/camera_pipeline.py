@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-import cv2
 import torch
 from torch import Tensor
 
@@ -132,8 +131,7 @@ class CameraPipeline:
         ]
 
     def _run(self, stage: str, run: Callable[[], None]) -> None:
-        torch.set_num_threads(1)  # cameras and stages share the processors already
-        cv2.setNumThreads(1)
+        torch.set_num_threads(1)  # of this thread: cameras and stages share the processors already
         try:
             run()
         except Exception as error:

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import cv2
+
 from lightning_reid.live.camera_pipeline import CameraParts, CameraPipeline, OnPicture
 from lightning_reid.live.capture_order import CaptureOrder
 from lightning_reid.live.matching import Message
@@ -62,6 +64,8 @@ class LiveCameras:
         self._watcher = threading.Thread(target=self._watch, name="health", daemon=True)
 
     def __enter__(self) -> LiveCameras:
+        self._cv2_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # of the whole process, there is no other way
         for pipeline in self.pipelines.values():
             pipeline.start()
         self._watcher.start()
@@ -72,6 +76,7 @@ class LiveCameras:
         for pipeline in self.pipelines.values():
             pipeline.join()
         self._watcher.join()
+        cv2.setNumThreads(self._cv2_threads)
         if kind is None:
             self._raise_failure()
 

@@ -76,8 +76,7 @@ class VideoSource:
             raise ModuleNotFoundError("VideoSource needs PyAV: pip install 'lightning-reid[tracking]'", name="av") from error
         told = str(address)
         self.camera, self.address = camera, f"{DEVICE}{told}" if told.isdecimal() else told
-        scheme = urlsplit(self.address).scheme if "://" in self.address else ""
-        is_file = not scheme and not self.address.startswith(DEVICE)
+        is_file = is_on_disk(self.address)
         self.endless = not is_file if live is None else live
         self.shown = address_without_secrets(self.address)
         if self.endless and (loop or not realtime):
@@ -85,7 +84,7 @@ class VideoSource:
         if not self.endless and is_file and not Path(self.address).is_file():
             raise FileNotFoundError(f"camera {camera!r}: there is no video at {self.shown}")
         self.realtime, self.loop, self.num_corrupt = realtime, loop, 0
-        self._timeout, self._options = timeout, {**_OPTIONS.get(scheme, {}), **(options or {})}
+        self._timeout, self._options = timeout, {**_OPTIONS.get(urlsplit(self.address).scheme, {}), **(options or {})}
 
     def frames(self, stop: threading.Event) -> Generator[Frame]:
         """Open the video, and let its frames come; see ``FrameSource``."""
@@ -140,12 +139,15 @@ class VideoSource:
         return SourceLostError(f"camera {self.camera!r}: {self.shown} {'is lost' if self.endless else 'cannot be read'}: {why}")
 
 
+def is_on_disk(address: str) -> bool:
+    """Whether an address of a video is a file's or a folder's, not a webcam's (``/dev/video0`` or ``0``) and not of a network."""
+    return not (address.isdecimal() or address.startswith(DEVICE) or urlsplit(address).netloc)
+
+
 def address_without_secrets(address: str) -> str:
     """An address as it may be told: without user, password and query, in which cameras take keys."""
-    if "://" not in address:
-        return address
     parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else address
 
 
 def _upright(frame: Any) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from lightning_reid.datamodules.readers.folders import image_names
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, YoloHead
 from lightning_reid.live import CameraParts, FrameSource, PictureSource, VideoSource, detect_with
 from lightning_reid.live.camera_pipeline import Detect
+from lightning_reid.live.video_source import is_on_disk
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
 from lightning_reid.tracking import CameraNode, CameraTracker
@@ -117,7 +118,7 @@ def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSourc
 def _source(cfg: Namespace, number: int, told: str) -> FrameSource:
     named = _NAMED.fullmatch(told)
     address = named["address"] if named else told
-    is_file = not address.isdecimal() and "://" not in address and not address.startswith("/dev/")
+    is_file = is_on_disk(address)
     name = named["name"] if named else Path(address).stem if is_file else f"camera {number}"
     if is_file and Path(address).is_dir():
         if cfg.fps is None:

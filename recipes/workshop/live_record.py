@@ -112,14 +112,14 @@ class RunRecord:
                 self._undo(event)
 
     def close(self) -> None:
-        """Finish the files."""
+        """Finish the files of the tracks."""
         for file in self._files.values():
             file.close()
 
     @property
     def identities(self) -> set[int]:
         """The numbers that tracks bore when they were shown last."""
-        return {bars[-1].identity for bars in self.bars.values()}
+        return {bars[-1].identity for bars in tuple(self.bars.values())}  # a copy: the matching goes on meanwhile
 
     def of_camera(self, camera: str) -> list[list[Bar]]:
         """The bars of each track of a camera."""

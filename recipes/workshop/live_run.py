@@ -42,6 +42,19 @@ its own CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
 """
 LANES, AUDIT = "lanes.png", "audit.log"
 POLL = 0.25
+"""Seconds between two looks at whether the run is to end."""
+_TABLE = (
+    "frames tracked",
+    "fps",
+    "frames dropped",
+    "clips dropped",
+    "losses",
+    "tracks",
+    "identities",
+    "matches",
+    "latency p50",
+    "latency p95",
+)
 
 
 def build_parser() -> ArgumentParser:
@@ -89,21 +102,15 @@ def run(cfg: Namespace) -> dict[str, Any]:
     view = None if cfg.no_page else LiveView(pictures=cfg.page.pictures, fps=cfg.page.fps, clock=clock)
     with folder_written_whole(Path(cfg.output)) as folder:
         record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
-        began = time.monotonic()
-        live = None
+        began, matching = time.monotonic(), MatchingThread(matcher, [record, *([] if view is None else [view])], clock=clock)
+        live = LiveCameras(parts, matching.put, on_picture=None if view is None else view.on_picture)
         try:
-            with (
-                MatchingThread(matcher, [record, *([] if view is None else [view])], clock=clock) as matching,
-                _page(cfg, view, AuditLog(folder / AUDIT), matching),
-            ):
-                live = LiveCameras(parts, matching.put, on_picture=None if view is None else view.on_picture)
+            with matching, _page(cfg, view, AuditLog(folder / AUDIT), matching):
                 ended = _watch(cfg, live, record)
         except RuntimeError as error:
             failure, ended = error, f"a failure: {error}"
         finally:
             record.close()
-        if live is None:
-            raise RuntimeError("no camera was started") from failure
         results = {"ended by": ended, "seconds": time.monotonic() - began, **_results(cfg, live, parts, record, world)}
         write_json(folder / RESULTS, results)
         draw_lanes(folder / LANES, record)
@@ -172,7 +179,7 @@ def _watch(cfg: Namespace, live: LiveCameras, record: RunRecord) -> str:
 
 def _progress(live: LiveCameras, record: RunRecord, passed: float) -> str:
     rates = ", ".join(f"{name} {record.cameras[name].frames / passed:.1f} fps" for name in live.pipelines)
-    return f"{passed:.0f} s: {rates}; {len(record.identities)} people, {sum(one.stands for one in record.handovers)} matches"
+    return f"{passed:.0f} s: {rates}; {len(record.identities)} identities, {sum(one.stands for one in record.handovers)} matches"
 
 
 def _results(
@@ -224,10 +231,10 @@ def _scores(world: GeneratedWorld, record: RunRecord) -> dict[str, float]:
 
 
 def _print(cfg: Namespace, results: dict[str, Any]) -> None:
-    headings = ("frames tracked", "fps", "frames dropped", "clips dropped", "tracks", "identities", "matches", "latency p50", "latency p95")
-    rows = [[name, *(_cell(row[one]) for one in headings)] for name, row in results["cameras"].items()]
-    told = f"{results['identities']} people, {results['matches']} matches; ended by {results['ended by']}; more in {cfg.output}"
-    print_table("tracked live", ["camera", *headings], rows, caption=told)
+    cameras = results["cameras"]
+    rows = [[f"{name}, s" if "latency" in name else name, *(_cell(row[name]) for row in cameras.values())] for name in _TABLE]
+    told = f"{results['identities']} identities, {results['matches']} matches; ended by {results['ended by']}; more in {cfg.output}"
+    print_table("tracked live", ["", *cameras], rows, caption=told)
     if results["scores"] is not None:
         print_table("against the truth", ["score", "value"], [[name, _cell(value)] for name, value in results["scores"].items()])
 

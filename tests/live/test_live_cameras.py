@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,29 @@ def camera(name: str, frames=None, *, detect=lambda stamp, picture: TWO, fps: fl
     return CameraParts(source, detect, node(name, **options))
 
 
+class InStep:
+    """Cameras whose next frame comes when the last one has been tracked: no machine is too slow for them."""
+
+    def __init__(self) -> None:
+        self.tracked: dict[str, threading.Semaphore] = {}
+        self.seen: list = []
+
+    def camera(self, name: str, count: int = 16, **options) -> CameraParts:
+        tracked = self.tracked[name] = threading.Semaphore(1)
+
+        def frames():
+            for picture in pictures(count)():
+                tracked.acquire(timeout=30)
+                yield picture
+
+        return camera(name, frames, fps=100, **options)
+
+    def on_picture(self, stamp, picture, tracks) -> None:
+        self.seen.append((stamp, tuple(picture.shape), tracks.stamp))
+        if stamp.camera in self.tracked:
+            self.tracked[stamp.camera].release()
+
+
 def run(*cameras: CameraParts, **options) -> tuple[LiveCameras, list]:
     told = []
     with LiveCameras(cameras, told.append, **options) as live:
@@ -67,7 +91,8 @@ def counts(live: LiveCameras, name: str = "door") -> dict[str, tuple[int, int]]:
 
 
 def test_every_frame_is_tracked_where_the_stages_are_fast_enough():
-    live, told = run(camera("door"), camera("hall"))
+    step = InStep()
+    live, told = run(step.camera("door"), step.camera("hall"), on_picture=step.on_picture)
     for name in ("door", "hall"):
         frames = [one for one in of(CameraTracks, told) if one.stamp.camera == name]
         assert [one.stamp.number for one in frames] == list(range(16))
@@ -81,7 +106,7 @@ def test_a_detector_that_lags_drops_the_oldest_frames_counts_them_and_its_latenc
         time.sleep(0.04)
         return TWO
 
-    live, told = run(camera("door", pictures(100), fps=100, detect=slow))
+    live, told = run(camera("door", pictures(100), fps=100, detect=slow))  # a queue without bounds would make it 3 s late
     tracked, dropped = counts(live)["track"]
     numbers = [one.stamp.number for one in of(CameraTracks, told)]
     assert dropped > 20
@@ -90,7 +115,7 @@ def test_a_detector_that_lags_drops_the_oldest_frames_counts_them_and_its_latenc
     assert numbers[-1] == 99  # the latest is never what is dropped
     (health,) = [one for one in live.pipelines["door"].health() if one.stage == "track"]
     assert (health.processed, health.dropped) == (tracked, dropped)
-    assert 0.04 <= health.latency < 0.04 * 3 + 0.3  # two that wait and one in work
+    assert 0.04 <= health.latency < 1.5  # 0.12 where the machine has nothing else to do: two that wait, and one in work
 
 
 def test_an_embedding_that_lags_drops_clips_and_neither_frames_nor_ends():
@@ -98,7 +123,9 @@ def test_an_embedding_that_lags_drops_clips_and_neither_frames_nor_ends():
         time.sleep(0.1)
         return mean_color(crops).mean(0)
 
-    live, told = run(camera("door", detect=lambda stamp, picture: TWO if stamp.number < 13 else NOBODY, embed_clip=slow))
+    step = InStep()
+    door = step.camera("door", detect=lambda stamp, picture: TWO if stamp.number < 13 else NOBODY, embed_clip=slow)
+    live, told = run(door, on_picture=step.on_picture)
     assert counts(live)["track"] == (16, 0)
     embedded, dropped = counts(live)["embed"]
     assert dropped > 0
@@ -135,7 +162,7 @@ def test_the_end_of_a_track_is_told_after_its_last_feature_and_an_epoch_after_al
 
 
 def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
-    world = GeneratedWorld(3, num_cameras=2, num_people=6, seconds=10, image_size=(64, 96), encounters=1, crossings=1, twins=0)
+    world = GeneratedWorld(3, num_cameras=2, num_people=6, seconds=12, fps=5, image_size=(64, 96), encounters=1, crossings=0)
 
     def of_world(camid: int) -> CameraNode:
         return CameraNode(name_of(camid), CameraTracker(high_score=0.5, new_score=0.55), mean_color, model="mean color")
@@ -145,8 +172,12 @@ def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
 
     def parts(camid: int) -> CameraParts:
         frames = lambda: (world.frame(camid, number) for number in range(world.num_frames))  # noqa: E731
-        source = PictureSource(name_of(camid), frames, fps=world.fps, realtime=False)
-        return CameraParts(source, lambda stamp, picture: detector(camid, stamp.number), of_world(camid))
+
+        def detect(stamp, picture):
+            time.sleep(0.005 * (stamp.number % 3 == camid))  # now one camera is ahead, now the other
+            return detector(camid, stamp.number)
+
+        return CameraParts(PictureSource(name_of(camid), frames, fps=world.fps, realtime=False), detect, of_world(camid))
 
     _, told = run(parts(1), parts(2))
     assert {type(one) for one in recorded} == {CameraTracks, TrackFeature, TrackEnded}
@@ -154,7 +185,7 @@ def test_where_frames_wait_the_messages_are_those_of_a_recording_bit_for_bit():
 
 
 def test_videos_of_different_lengths_are_told_in_the_order_of_capture():
-    _, told = run(camera("door", pictures(10), realtime=False), camera("hall", pictures(30), realtime=False, fps=25))
+    _, told = run(camera("door", pictures(10), realtime=False, fps=50), camera("hall", pictures(30), realtime=False, fps=25))
     frames = [(one.stamp.captured_utc, one.stamp.camera) for one in of(CameraTracks, told)]
     assert frames == sorted(frames)
     assert len(frames) == 40
@@ -174,18 +205,19 @@ def test_a_camera_that_is_absent_dies_and_comes_back_with_another_size_is_watche
         return TWO if picture.shape[1] == 96 else NOBODY
 
     door = CameraParts(VideoSource("door", path, live=True), detect, node("door"))
-    with LiveCameras([door, camera("hall", pictures(10_000))], told.append) as live:
+    step = InStep()
+    with LiveCameras([door, step.camera("hall", 10_000)], told.append, on_picture=step.on_picture) as live:
         assert not came.wait(0.3)
         assert {one.state for one in live.pipelines["door"].health()} == {"gone"}
         film(path)
-        assert came.wait(2)
+        assert came.wait(10)
         path.unlink()
         time.sleep(0.3)
         other.rename(path)
         returned = time.monotonic()
-        assert back.wait(2)
+        assert back.wait(10)
         assert "gone" not in {one.state for one in live.pipelines["hall"].health()}
-    assert next(at for size, at in seen if size == (96, 128)) - returned < 2
+    assert next(at for size, at in seen if size == (96, 128)) - returned < 3  # it is tried again after a second at the latest
     assert live.pipelines["door"].num_losses >= 1
     epochs = [(one.epoch, one.stamp.number) for one in of(CameraTracks, told) if one.stamp.camera == "door"]
     assert epochs == sorted(epochs)
@@ -288,10 +320,31 @@ def test_where_nobody_comes_for_long_each_frame_is_told_and_nothing_else():
 
 
 def test_who_watches_gets_each_picture_with_its_tracks():
-    seen = []
-    run(camera("door", pictures(5)), on_picture=lambda stamp, picture, tracks: seen.append((stamp, tuple(picture.shape), tracks.stamp)))
-    assert [(stamp.number, shape) for stamp, shape, _ in seen] == [(number, (3, *SIZE)) for number in range(5)]
-    assert all(stamp == of_tracks for stamp, _, of_tracks in seen)
+    step = InStep()
+    run(step.camera("door", 5), on_picture=step.on_picture)
+    assert [(stamp.number, shape) for stamp, shape, _ in step.seen] == [(number, (3, *SIZE)) for number in range(5)]
+    assert all(stamp == of_tracks for stamp, _, of_tracks in step.seen)
+
+
+def test_torch_and_opencv_work_with_one_thread_a_stage_and_as_before_afterwards():
+    cv2.setNumThreads(3)
+    before, used = torch.get_num_threads(), set()
+
+    def detect(stamp, picture):
+        used.add(("detect", torch.get_num_threads(), cv2.getNumThreads()))
+        return TWO
+
+    def embed(crops):
+        used.add(("embed", torch.get_num_threads(), cv2.getNumThreads()))
+        return mean_color(crops).mean(0)
+
+    try:
+        torch.set_num_threads(2)
+        run(camera("door", pictures(6), detect=detect, embed_clip=embed, realtime=False))
+        assert used == {("detect", 1, 1), ("embed", 1, 1)}
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_health_of_every_stage_is_told_once_a_second():
@@ -299,24 +352,33 @@ def test_the_health_of_every_stage_is_told_once_a_second():
     health = of(StageHealth, told)
     stages = [(one.camera, one.stage) for one in health]
     assert {*stages} == {(name, stage) for name in ("door", "hall") for stage in ("decode", "track", "embed")}
-    assert {stages.count(one) for one in stages} == {2}  # at 0 and at 1 s
-    assert {one.state for one in health if one.at - health[0].at > 0.5} == {"live"}
-    assert all(0 <= one.latency < 1 for one in health)
+    of_embed = [one for one in health if (one.camera, one.stage) == ("hall", "embed")]
+    assert len(of_embed) >= 2  # at 0 and at 1 s, and a machine that is slow may take longer
+    assert of_embed[1].at - of_embed[0].at > 0.9
+    assert of_embed[1].state == "live"
+    assert of_embed[1].processed > of_embed[0].processed
+    assert all(0 <= one.latency < 5 for one in health)
 
 
 def test_a_stage_that_works_at_nothing_is_stalled(monkeypatch):
-    monkeypatch.setattr("lightning_reid.live.stage_meter.STALLED_AFTER", 0.1)
-    go_on, states = threading.Event(), {}
+    monkeypatch.setattr("lightning_reid.live.stage_meter.STALLED_AFTER", 0.3)
+    go_on, begun = threading.Event(), time.monotonic()
+    expected = {"decode": "live", "track": "stalled", "embed": "live"}
 
     def hang(stamp, picture):
-        go_on.wait(5)
+        go_on.wait(60)
         return TWO
 
-    with LiveCameras([camera("door", pictures(100), detect=hang)], print) as live:
-        time.sleep(0.5)
-        states = {one.stage: one.state for one in live.pipelines["door"].health()}
-        go_on.set()
-    assert states == {"decode": "live", "track": "stalled", "embed": "live"}
+    def states() -> dict[str, str]:
+        return {one.stage: one.state for one in live.pipelines["door"].health()}
+
+    with LiveCameras([camera("door", pictures(10_000), detect=hang)], print) as live:
+        try:
+            while states() != expected:
+                assert time.monotonic() - begun < 30, states()
+                time.sleep(0.02)
+        finally:
+            go_on.set()
 
 
 def test_cameras_that_are_stopped_tell_the_ends_of_their_tracks():

@@ -39,9 +39,10 @@ def test_a_file_gives_all_its_frames_at_its_own_times(video):
 
 
 def test_a_file_that_is_played_like_a_camera_comes_at_its_own_rate(video):
+    begun = time.monotonic()
     stamps = [stamp for stamp, _ in frames_of(VideoSource("door", video))]
-    assert [one.captured_monotonic - stamps[0].captured_monotonic for one in stamps] == pytest.approx([n / 20 for n in range(10)], abs=0.6)
-    assert stamps[-1].captured_monotonic - stamps[0].captured_monotonic >= 0.45 - 1e-6
+    assert [one.number for one in stamps] == list(range(10))
+    assert 0.45 - 1e-6 <= stamps[-1].captured_monotonic - stamps[0].captured_monotonic <= time.monotonic() - begun
     assert abs(stamps[0].captured_utc - time.time()) < 60
 
 

@@ -183,3 +183,38 @@ def test_the_end_of_a_recording_ends_all_tracks_and_a_matcher_believes_every_mes
     for message in told:
         matcher.feed(message)
     assert len(matcher.memory) == 2
+
+
+def test_what_is_embedded_later_by_another_thread_is_what_is_embedded_at_once():
+    frames = [two_people(number)[: 1 if number >= 8 else 2] for number in range(20)]
+    at_once = node_of(clips=ClipCollector(num_frames=2, spread=0.1))
+    expected = [one for frame in walk(at_once, frames) for one in frame] + at_once.end()
+    node, told, work = node_of(clips=ClipCollector(num_frames=2, spread=0.1)), [], []
+    for number, people in enumerate(frames):
+        frame, boxes = picture(people)
+        tracks, due = node.track(stamp(number), frame, boxes, torch.full((len(boxes),), 0.9))
+        frame.zero_()  # the crops are copies
+        told.append(tracks)
+        work.append(due)
+    work.append(node.end_tracks())
+    later = [one for due in work for one in node.features.step(due)]
+    assert told == [one for one in expected if isinstance(one, CameraTracks)]
+    assert later == [one for one in expected if not isinstance(one, CameraTracks)]
+    assert {type(one) for one in later} == {TrackFeature, TrackEnded}
+
+
+def test_a_clip_that_is_left_out_leaves_the_mean_of_the_others():
+    node = node_of(clips=ClipCollector(num_frames=2, spread=0.1))
+    work = [node.track(stamp(number), *picture(two_people(number)), torch.full((2,), 0.9))[1] for number in range(8)]
+    told = [one for number, due in enumerate(work) for one in node.features.step(due._replace(clips=()) if number == 2 else due)]
+    assert [(one.track_id, one.num_features) for one in told] == [(0, 1), (1, 1), (0, 2), (1, 2)]
+
+
+def test_features_of_an_epoch_know_nothing_of_the_one_before():
+    node = node_of(clips=ClipCollector(num_frames=2, spread=0.1))
+    work = [node.track(stamp(number), *picture(two_people(number)), torch.full((2,), 0.9))[1] for number in range(6)]
+    told = [one for due in [*work, node.end_tracks()] for one in node.features.step(due)]
+    work = [node.track(stamp(number), *picture(two_people(number)), torch.full((2,), 0.9))[1] for number in range(6, 10)]
+    again = [one for due in work for one in node.features.step(due)]
+    assert max(one.num_features for one in told if isinstance(one, TrackFeature)) == 2
+    assert {(one.epoch, one.num_features) for one in again} == {(1, 1)}

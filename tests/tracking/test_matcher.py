@@ -267,6 +267,17 @@ def test_a_feature_that_comes_after_the_end_is_still_learned():
     assert matches(feed(one, frame("hall", 20, 3), looks("hall", 3, ANNA, 20), frame("hall", 21, 3))) == [(key("hall", 3), key("door", 7))]
 
 
+def test_a_feature_that_comes_after_the_end_of_its_epoch_is_of_a_track_that_is_over():
+    one = matcher()
+    feed(one, frame("door", 0, 7), frame("door", 5, 7), frame("door", 6, epoch=1))  # a restart, before the track had a feature
+    feed(one, looks("door", 7, ANNA, 0, 5))
+    assert one.identities.presences.transit(key("door", 7), 2.0) == (pytest.approx(1.5), True)
+    assert len(one.memory) == 1
+    assert matches(feed(one, frame("hall", 20, 3), looks("hall", 3, ANNA, 20), frame("hall", 21, 3))) == [(key("hall", 3), key("door", 7))]
+    feed(one, looks("door", 7, BERT, 0, 5, count=2))
+    assert list(one._live) == [key("hall", 3)]
+
+
 def test_nobody_who_was_not_in_a_frame_asks():
     one = matcher()
     feed(one, *visit("door", 7, ANNA, 0, 5), looks("hall", 3, ANNA, 20))  # told late, of a track that was over before the node was back
