@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -125,7 +126,7 @@ class Watcher:
             self._crops |= {key: crop.version for key, crop in chosen}
             return [binary({"kind": "crop", "key": written_key(key), "version": crop.version}, crop.content()) for key, crop in chosen]
 
-    def _state(self, with_picture: Any) -> dict[str, Any]:
+    def _state(self, with_picture: Collection[str]) -> dict[str, Any]:
         view = self.view
         with view.lock:
             now, people = view.monotonic(), view.people

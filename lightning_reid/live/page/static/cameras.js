@@ -29,6 +29,7 @@ export function drawPicture(head, bitmap) {
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     Object.assign(camera, { boxes: head.boxes, size: head.size });
     tile.painted = true;
+    tile.classList.remove("bare");
     drawBoxes(tile, camera);
   }
   bitmap.close();
