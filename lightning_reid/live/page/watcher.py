@@ -111,7 +111,7 @@ class Watcher:
         self._shots[name] = tracks.epoch, tracks.stamp.number
         captured[name] = tracks.stamp.captured_utc
         size = _size(encoded.shot.picture)
-        head = {"kind": "picture", "camera": name, "size": size, "boxes": self._boxes(tracks)}
+        head = {"kind": "picture", "camera": name, "size": size, "epoch": tracks.epoch, "boxes": self._boxes(tracks)}
         return binary(head, encoded.content)
 
     def _new_crops(self) -> list[bytes]:
