@@ -119,6 +119,21 @@ def test_every_package_is_in_the_build():
     assert listed == present
 
 
+def test_every_file_beside_the_code_is_in_the_build():
+    import tomllib
+
+    globs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {path for each, patterns in globs.items() for pattern in patterns for path in _folder_of(each).glob(pattern) if path.is_file()}
+    beside = {path for folder in FOLDERS.values() for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in beside - packed if path.suffix != ".py"} == set()
+    assert any(path.name == "main.js" for path in packed)
+
+
+def _folder_of(package: str) -> Path:
+    root = max((name for name in FOLDERS if f"{package}.".startswith(f"{name}.")), key=len)
+    return FOLDERS[root].joinpath(*package.removeprefix(root).strip(".").split("."))
+
+
 def public_summaries() -> list[tuple[str, str]]:
     """The first line of every docstring of a module, class, method, property or function that has no underscore in front, and whose."""
     found = []

@@ -15,6 +15,7 @@ import torch
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from tracked import MODEL, direction, ended, frame, key, looks
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from lightning_reid.live import MatchingThread
@@ -206,6 +207,23 @@ def test_a_browser_that_never_reads_costs_nothing():
         got = all_that_comes(live)
     assert sum(isinstance(one, str) for one in got) == WINDOW
     assert len(got) < 4 * WINDOW
+
+
+def test_a_browser_that_draws_nothing_for_long_is_let_go(street, monkeypatch):
+    monkeypatch.setattr("lightning_reid.live.page.app.PATIENCE", 0.05)
+    with client(street) as browser, browser.websocket_connect(LIVE) as live, pytest.raises(WebSocketDisconnect) as gone:
+        [live.receive_text() for _ in range(WINDOW + 1)]
+    assert gone.value.code == 1013
+
+
+def test_a_message_too_long_for_any_page_ends_its_connection_alone(street):
+    with serve(street.view, port=0) as page:
+        address = page.url.replace("http", "ws") + "/live"
+        with connect(address) as loud, connect(address) as other:
+            loud.send("x" * 2**20)
+            with pytest.raises(ConnectionClosed):
+                [loud.recv(timeout=5) for _ in range(2 * WINDOW)]
+            assert json.loads(other.recv(timeout=5))["kind"] == "tick"
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost:8080", "http://localhost:9090", "null"])

@@ -240,9 +240,9 @@ def test_people_who_left_are_dropped_after_a_while():
     assert not watched.view.people.matches
 
 
-def test_ten_thousand_people_cost_no_more_memory_than_the_bound():
+def test_three_thousand_people_cost_no_more_memory_than_the_bound():
     watched = Watched(most_people=20)
-    for number in range(200):
+    for number in range(60):
         ids = range(50 * number, 50 * number + 50)
         watched.feed(frame("door", 10 * number, *ids), *(ended("door", one, 10 * number) for one in ids))
     people = watched.view.people
@@ -257,6 +257,15 @@ def test_a_thousand_cameras_cost_no_more_than_those_heard_last():
         watched.clock.seconds += 1
         watched.feed(health(f"camera {number}", "live"))
     assert list(watched.view.cameras) == [f"camera {number}" for number in range(995, 1000)]
+
+
+def test_what_is_no_picture_or_of_another_frame_is_refused():
+    tracks, picture = frame("door", 0, 7), torch.zeros(3, 100, 400, dtype=torch.uint8)
+    for wrong in (picture.permute(1, 2, 0), picture.float(), picture[:, :0]):
+        with pytest.raises(ValueError, match=r"camera 'door', frame 0: expected \[3, H, W\] uint8"):
+            LiveView().on_picture(tracks.stamp, wrong, tracks)
+    with pytest.raises(ValueError, match="its tracks are of frame"):
+        LiveView().on_picture(frame("door", 1).stamp, picture, tracks)
 
 
 @pytest.mark.parametrize("options", [{"fps": 0}, {"stall_after": float("nan")}, {"most_people": 0}, {"pictures": "no"}])

@@ -163,12 +163,13 @@ class CameraView:
     def told(self, now: float) -> dict[str, Any]:
         """What a browser is told of it, but for its boxes."""
         state, age = self.state(now)
-        rates, latency = self.rates(now), self.latency(0.95)
+        rates, latency, last = self.rates(now), self.latency(0.95), self.seen_last()
         return {
             "name": self.name,
             "state": state,
             "age": round(age, 1),
-            "at": None if (last := self.seen_last()) is None else round(last.stamp.captured_utc, 2),
+            "at": None if last is None else round(last.stamp.captured_utc, 2),
+            "epoch": None if last is None else last.epoch,
             "fps": round(rates["processed"], 1),
             "skipped": self.skipped,
             "latency": None if latency is None else round(latency, 3),

@@ -71,7 +71,8 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            parts = urlsplit(f"//{host}")
+            name = parts.hostname or "" if parts.port != 0 else ""
         except ValueError:
             return False
         if name in self._names:
@@ -99,7 +100,7 @@ class Guard:
         return hashlib.sha256(b"lightning-reid page\0" + self._token.encode()).hexdigest()
 
     def _cookie(self, headers: Headers) -> str:
-        return f"lightning-reid-{headers.get('host', '').rpartition(':')[2] or 'page'}"  # a browser sends cookies to all ports of a host
+        return f"lightning-reid-{urlsplit('//' + headers.get('host', '')).port}"  # a browser sends cookies to all ports of a host
 
 
 def _of_query(scope: Scope) -> str:

@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lightning_reid.arguments import require_count, require_number, require_switch
 from lightning_reid.live.matching import Told
 from lightning_reid.live.page.camera_view import CameraView, Encoded, quantile_of
+from lightning_reid.live.page.crops import take_crops
 from lightning_reid.live.page.people_view import PeopleView
-from lightning_reid.live.page.pictures import crop_of
 from lightning_reid.tracking import (
     CameraRestarted,
     CameraTracks,
@@ -27,7 +28,6 @@ from lightning_reid.tracking import (
     TrackEnded,
     TrackKey,
     UndoMatch,
-    usable_boxes,
 )
 from lightning_reid.tracking.events import Event, Request
 
@@ -135,24 +135,26 @@ class LiveView:
                     self._announce(event)
 
     def on_picture(self, stamp: FrameStamp, picture: Tensor, tracks: CameraTracks) -> None:
-        """Take a camera's picture, ``[3, H, W]`` uint8 RGB on the CPU, which is not written into afterwards, and who is in it."""
+        """Take a camera's picture, and who is in it; to be called in the camera's thread.
+
+        Args:
+            stamp: Of the frame.
+            picture: ``[3, H, W]`` uint8 RGB, not written into afterwards: it is kept as it is.
+            tracks: Of the same frame.
+
+        Raises:
+            ValueError: The picture is none, or the tracks are of another frame.
+        """
+        if picture.ndim != 3 or picture.shape[0] != 3 or picture.dtype != torch.uint8 or not picture.numel():
+            told = f"expected [3, H, W] uint8, got {list(picture.shape)} {picture.dtype}"
+            raise ValueError(f"camera {stamp.camera!r}, frame {stamp.number}: {told}")
+        if tracks.stamp != stamp:
+            raise ValueError(f"camera {stamp.camera!r}, frame {stamp.number}: its tracks are of frame {tracks.stamp}")
         if not self.pictures:
             return
         with self.lock:
             self._camera(stamp.camera).take_picture(picture, tracks, self.monotonic())
-            boxes = tracks.boxes.tolist()
-            wanted = [
-                row
-                for row, (key, box) in enumerate(zip(tracks.keys, boxes, strict=True))
-                if self.people.wants_crop(key, (box[2] - box[0]) * (box[3] - box[1]))
-            ]
-            if not wanted:
-                return
-            good = usable_boxes(tracks.boxes, tracks.scores).tolist()
-            for row in wanted:
-                if good[row] and (crop := crop_of(picture, boxes[row])) is not None:
-                    x0, y0, x1, y1 = boxes[row]
-                    self.people.put_crop(tracks.keys[row], crop, (x1 - x0) * (y1 - y0), stamp.captured_utc)
+            take_crops(self.people, picture, tracks)
 
     def undo(self, track: TrackKey, other: TrackKey, *, who: str) -> None:
         """Ask that a match be undone.

@@ -42,8 +42,8 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 
 def rows_of(picture: Tensor) -> NDArray[np.uint8]:
-    """Turn ``[3, H, W]`` uint8 into ``[H, W, 3]``, which looks at the same memory."""
-    rows: NDArray[np.uint8] = picture.permute(1, 2, 0).numpy()
+    """Turn ``[3, H, W]`` uint8 into ``[H, W, 3]`` on the CPU, which looks at the same memory where it was there."""
+    rows: NDArray[np.uint8] = picture.permute(1, 2, 0).cpu().numpy()
     return rows
 
 

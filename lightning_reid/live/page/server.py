@@ -58,10 +58,16 @@ class Page:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Let all browsers go and free the port."""
+        """Let all browsers go and free the port.
+
+        Raises:
+            RuntimeError: The server does not stop.
+        """
         self._server.should_exit = True
         self._thread.join(10)
         self._listening.close()
+        if self._thread.is_alive():
+            raise RuntimeError(f"the page at {self.url} has not stopped within 10 s")
 
 
 def serve(
@@ -110,10 +116,9 @@ def serve(
     listening = _listen(host, port)
     reached = host if not _is_any(host) else socket.gethostname()
     app = build_app(view, names=("localhost", reached, host, *names), token=token, secure=bool(tls))
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, ws="websockets-sansio", ws_max_size=LONGEST_MESSAGE,
-        timeout_graceful_shutdown=2, lifespan="off", **tls,
-    )  # fmt: skip
+    quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "server_header": False}
+    sockets: dict[str, Any] = {"ws": "websockets-sansio", "ws_max_size": LONGEST_MESSAGE, "ws_per_message_deflate": False}  # JPEG is dense
+    config = uvicorn.Config(app, timeout_graceful_shutdown=2, lifespan="off", **quiet, **sockets, **tls)
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
@@ -110,7 +111,7 @@ class Watcher:
         self._shots[name] = tracks.epoch, tracks.stamp.number
         captured[name] = tracks.stamp.captured_utc
         size = _size(encoded.shot.picture)
-        head = {"kind": "picture", "camera": name, "size": size, "boxes": self._boxes(tracks)}
+        head = {"kind": "picture", "camera": name, "size": size, "epoch": tracks.epoch, "boxes": self._boxes(tracks)}
         return binary(head, encoded.content)
 
     def _new_crops(self) -> list[bytes]:
@@ -125,7 +126,7 @@ class Watcher:
             self._crops |= {key: crop.version for key, crop in chosen}
             return [binary({"kind": "crop", "key": written_key(key), "version": crop.version}, crop.content()) for key, crop in chosen]
 
-    def _state(self, with_picture: Any) -> dict[str, Any]:
+    def _state(self, with_picture: Collection[str]) -> dict[str, Any]:
         view = self.view
         with view.lock:
             now, people = view.monotonic(), view.people

@@ -1,7 +1,7 @@
 // The grid of cameras: a picture each, and over it a button for each person.
 
 import { attribute, find, keep, make, text } from "./dom.js";
-import { follow, state } from "./state.js";
+import { follow, state, takeBoxes } from "./state.js";
 import { latency, paint, stateOf } from "./words.js";
 
 const CAPTION = 30; // pixels above a picture
@@ -27,8 +27,10 @@ export function drawPicture(head, bitmap) {
     const { canvas } = tile.parts;
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    Object.assign(camera, { boxes: head.boxes, size: head.size });
+    camera.size = head.size;
+    takeBoxes(camera, head.boxes, head.epoch);
     tile.painted = true;
+    tile.classList.remove("bare");
     drawBoxes(tile, camera);
   }
   bitmap.close();

@@ -19,37 +19,31 @@ export class Link {
     this.socket = socket;
     this.fresh = true;
     this.heard = performance.now();
-    let before = Promise.resolve(); // ticks are taken in order, each after the pictures that came before it
-    let drawings = [];
+    let before = Promise.resolve(); // ticks are taken in order, each with the pictures that came before it
+    let decoding = [];
     socket.onopen = () => this.tellShow();
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") {
-        drawings.push(this.takeBinary(data));
+        decoding.push(decode(data));
         return;
       }
       const message = JSON.parse(data);
       if (message.kind === "refused") this.onRefused(message.text);
       else {
-        const drawn = drawings;
-        drawings = [];
-        before = before.then(() => Promise.all(drawn)).then(() => this.takeTick(socket, message));
+        const all = Promise.all(decoding);
+        decoding = [];
+        before = before.then(() => all).then((pictures) => this.takeTick(socket, message, pictures));
       }
     };
     socket.onclose = () => this.lost(socket);
   }
 
-  async takeBinary(data) {
-    const length = new DataView(data).getUint32(0, true);
-    const head = JSON.parse(decoder.decode(new Uint8Array(data, 4, length)));
-    const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" }));
-    (head.kind === "picture" ? this.onPicture : this.onCrop)(head, bitmap);
-  }
-
-  takeTick(socket, tick) {
+  takeTick(socket, tick, pictures) {
     if (socket !== this.socket) return;
     this.heard = performance.now();
     this.wait = 500;
     this.onTick(tick, this.fresh);
+    for (const { head, bitmap } of pictures) (head.kind === "picture" ? this.onPicture : this.onCrop)(head, bitmap);
     if (this.fresh) this.onLink("live");
     this.fresh = false;
     this.send({ kind: "drawn", tick: tick.tick });
@@ -83,4 +77,11 @@ export class Link {
     }
     return false;
   }
+}
+
+// A binary message is the length of its head, the head in JSON, then a JPEG.
+async function decode(data) {
+  const length = new DataView(data).getUint32(0, true);
+  const head = JSON.parse(decoder.decode(new Uint8Array(data, 4, length)));
+  return { head, bitmap: await createImageBitmap(new Blob([new Uint8Array(data, 4 + length)], { type: "image/jpeg" })) };
 }

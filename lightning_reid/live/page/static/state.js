@@ -5,6 +5,7 @@ export const state = {
   cameras: new Map(), // name -> what the last tick told, with boxes
   people: new Map(), // identity -> card
   crops: new Map(), // key of a track -> bitmap
+  sights: new Map(), // key of a track -> when it was in a frame last
   notes: [],
   counters: {},
   followed: null,
@@ -15,6 +16,7 @@ export const state = {
 };
 
 const MOST_NOTES = 200;
+const MISSED = 1; // seconds that somebody may be in no frame and still is in view
 const byName = new Intl.Collator([], { numeric: true });
 
 function readPrivacy() {
@@ -59,7 +61,7 @@ export function takeTick(tick, fresh) {
     const known = new Set(tick.known ?? []);
     for (const identity of state.people.keys()) if (!known.has(identity)) state.people.delete(identity);
     stayWithFollowed();
-    dropCrops();
+    dropOfNobody();
     state.changed = true;
   }
   state.notes.unshift(...tick.notes.reverse());
@@ -72,7 +74,9 @@ function takeCameras(cameras) {
     names.add(told.name);
     const before = state.cameras.get(told.name);
     state.cameras.delete(told.name); // set anew, in order
-    state.cameras.set(told.name, { boxes: before?.boxes ?? [], stages: before?.stages ?? [], ...told });
+    const camera = { boxes: before?.boxes ?? [], stages: before?.stages ?? [], ...told };
+    state.cameras.set(told.name, camera);
+    if (told.boxes) takeBoxes(camera, told.boxes, told.epoch);
   }
   for (const name of state.cameras.keys()) if (!names.has(name)) state.cameras.delete(name);
 }
@@ -94,8 +98,9 @@ function rememberTracks() {
   state.followedTracks = new Set(card ? card.tracks.map((track) => track.key) : []);
 }
 
-function dropCrops() {
+function dropOfNobody() {
   const tracks = new Set([...state.people.values()].flatMap((card) => card.tracks.map((track) => track.key)));
+  for (const key of state.sights.keys()) if (!tracks.has(key)) state.sights.delete(key);
   for (const [key, bitmap] of state.crops) {
     if (!tracks.has(key)) {
       bitmap.close();
@@ -104,9 +109,18 @@ function dropCrops() {
   }
 }
 
-// Whoever was in a camera when it stalled is not in view, whatever the tracker has not told.
-export const inView = (track) => track.live && state.cameras.get(track.camera)?.state === "live";
-export const untilOf = (track) => (track.live ? Math.min(state.cameras.get(track.camera)?.at ?? state.now, state.now) : track.until);
+// A tracker waits for who is hidden; here nobody is in view who was not in a frame lately, or whose camera has stalled.
+export const untilOf = (track) => (track.live ? Math.max(state.sights.get(track.key) ?? 0, track.until) : track.until);
+
+export function inView(track) {
+  const camera = state.cameras.get(track.camera);
+  return track.live && camera?.state === "live" && camera.at - untilOf(track) < MISSED;
+}
+
+export function takeBoxes(camera, boxes, epoch) {
+  camera.boxes = boxes;
+  for (const [track] of boxes) state.sights.set(`${epoch}/${track}/${camera.name}`, camera.at);
+}
 export const isLive = (card) => card.tracks.some(inView);
 export const lastTrack = (card) => card.tracks.reduce((one, other) => (after(other, one) ? other : one));
 export const lastSeen = (card) => Math.max(...card.tracks.map(untilOf));
