@@ -72,7 +72,7 @@ FACE = {
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """
-        CameraNode CameraTracker
+        CameraGone CameraNode CameraTracker
         CameraRestarted CameraTracks ClipCollector ForgetIdentity FrameStamp Identities IdentityEvent Match MatchUndone
         MatchingRules OnlineMatcher StageHealth TrackEmbedding TrackEnded TrackFeature TrackKey TrackMemory TransitGates
         UndoMatch assign_one_to_one matcher_state read_message restore_matcher usable_boxes write_message

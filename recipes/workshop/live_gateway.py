@@ -43,6 +43,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--authority", type=str | None, default=None, help="PEM file of the peers' certificate; default the system's")
     parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
     parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
+    parser.add_argument("--gone_after", type=PositiveFloat, default=30.0, help="seconds until people of a camera without node have left")
     parser.add_argument("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
     parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
     parser.add_argument("--seconds", type=NonNegativeFloat, default=0.0, help="end after so many; 0 for never")
@@ -90,6 +91,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             journal=journal,
             listeners=[count, *listeners],
             peers=peers,
+            gone_after=cfg.gone_after,
         )
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server:
