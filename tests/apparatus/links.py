@@ -155,8 +155,8 @@ def certificate_of(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
 class Wire:
     """A wire between a node and a gateway, which counts and keeps what goes over it, and can be cut."""
 
-    def __init__(self, port: int, scheme: str = "ws") -> None:
-        self._target, self._scheme = port, scheme
+    def __init__(self, port: int = 0, scheme: str = "ws") -> None:
+        self.target, self._scheme = port, scheme
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.sent, self.answered = bytearray(), bytearray()
         self._open: list[socket.socket] = []
@@ -191,7 +191,11 @@ class Wire:
             if self._cut:
                 node.close()
                 continue
-            gateway = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                gateway = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # nobody listens there yet
+                node.close()
+                continue
             self._open += [node, gateway]
             for source, sink, kept in ((node, gateway, self.sent), (gateway, node, self.answered)):
                 threading.Thread(target=self._pass_on, args=(source, sink, kept), daemon=True).start()

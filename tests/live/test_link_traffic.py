@@ -59,8 +59,6 @@ def test_eight_people_at_ten_frames_a_second_are_at_most_ten_kilobytes_a_second_
                     door.put(message)
                 until(lambda: not len(door.outbox))
             rate = (len(wire.sent) + len(wire.answered)) / SECONDS
-            if __debug__:
-                print(f"{rate:.0f} bytes a second, {len(wire.answered) / SECONDS:.0f} of them answers")
         wire.close()
         assert len(gateway.of(CameraTracks)) == FPS * SECONDS
         assert len(gateway.of(TrackFeature)) == PEOPLE * 3  # each four seconds
