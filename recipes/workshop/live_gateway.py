@@ -17,6 +17,7 @@ from lightning_reid.live.serving import Server
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.live_node import stopped
+from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
 
 DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.
@@ -76,8 +77,8 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         OSError: The folder or the port cannot be used, or a gateway runs there.
         RuntimeError: A listener has failed, which is its cause.
     """
-    output, network, model = Path(cfg.output), load_embedding_network(cfg.checkpoint), Path(cfg.checkpoint).name
-    size, count = network.num_features, _Count()
+    output, network = Path(cfg.output), load_embedding_network(cfg.checkpoint)
+    model, size, count = network_name(network), network.num_features, _Count()
     matcher = OnlineMatcher(MatchingRules(cfg.threshold, **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for)
     peers = [
         NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)

@@ -23,6 +23,7 @@ from lightning_reid.live.node_link import NodeLink
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
+from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import CameraNode, CameraTracker, FrameStamp
 from lightning_reid.tracking.records import FromCameras
 
@@ -68,7 +69,7 @@ def run(cfg: Namespace) -> dict[str, Any]:
         SystemExit: The gateway refuses this node; the message says why.
     """
     network, world = load_embedding_network(cfg.checkpoint), GeneratedWorld(**cfg.world)
-    embed, model = crop_embedder(network), Path(cfg.checkpoint).name
+    embed, model = crop_embedder(network), network_name(network)
     names = [name_of(camid) for camid in _camids(cfg)]
     options = {"authority": cfg.authority, "insecure": cfg.insecure, "cameras": names}
     with NodeLink(cfg.gateway, _token(cfg), model=model, feature_size=network.num_features, **options) as link, stopped() as stop:
