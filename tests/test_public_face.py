@@ -57,10 +57,7 @@ FACE = {
         clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
         rank_lists retrieval_scores verification_rates
     """,
-    "lightning_reid.live": """
-        AuditLog Journal Listener MatchingThread Outbox Token TokenRefusedError Told check_token issue_token read_secret
-        read_token
-    """,
+    "lightning_reid.live": "AuditLog Journal Listener MatchingThread Outbox Told",
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
     """,

@@ -8,7 +8,6 @@ from lightning_reid.live.audit import AuditLog
 from lightning_reid.live.journal import Journal
 from lightning_reid.live.matching import Listener, MatchingThread, Told
 from lightning_reid.live.outbox import Outbox
-from lightning_reid.live.tokens import Token, TokenRefusedError, check_token, issue_token, read_secret, read_token
 
 __all__ = [
     "AuditLog",
@@ -16,11 +15,5 @@ __all__ = [
     "Listener",
     "MatchingThread",
     "Outbox",
-    "Token",
-    "TokenRefusedError",
     "Told",
-    "check_token",
-    "issue_token",
-    "read_secret",
-    "read_token",
 ]

@@ -9,11 +9,12 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 
-from lightning_reid.live import AuditLog, Journal, Listener, Told, read_secret, read_token
+from lightning_reid.live import AuditLog, Journal, Listener, Told
 from lightning_reid.live.addresses import checked_address, require_private, trusting
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.serving import Server
+from lightning_reid.live.tokens import read_secret, read_token
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.live_node import stopped

@@ -17,9 +17,9 @@ from jsonargparse.typing import NonNegativeFloat
 from lightning_reid.arguments import require_count
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.inference import crop_embedder
-from lightning_reid.live import read_token
 from lightning_reid.live.addresses import checked_address, trusting
 from lightning_reid.live.node_link import NodeLink
+from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of

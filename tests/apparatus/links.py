@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tracked import MODEL
 
-from lightning_reid.live import AuditLog, Journal, Told, issue_token
+from lightning_reid.live import AuditLog, Journal, Told
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.serving import Server
+from lightning_reid.live.tokens import issue_token
 from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher, TrackEnded, TrackFeature
 
 SECRET = bytes(range(32))

@@ -15,8 +15,9 @@ from tracked import MODEL, direction
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from lightning_reid.live import TokenRefusedError, check_token, node_endpoint, serving
+from lightning_reid.live import node_endpoint, serving
 from lightning_reid.live.link_wire import LARGEST_BATCH, PROTOCOL, BatchReader, BatchWriter, LinkRefusedError
+from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import CameraTracks, ForgetIdentity, write_message
 
 

@@ -13,7 +13,8 @@ import pytest
 from links import SECRET, link, now_ended, now_frame, now_looks, running, token, until
 from tracked import direction, key
 
-from lightning_reid.live import AuditLog, check_token, issue_token, read_secret, read_token
+from lightning_reid.live import AuditLog
+from lightning_reid.live.tokens import check_token, issue_token, read_secret, read_token
 from lightning_reid.tracking import ForgetIdentity, TrackEnded, UndoMatch, write_message
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_reid.live import read_token
+from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_gateway, live_node
