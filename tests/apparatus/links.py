@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tracked import MODEL
 
-from lightning_reid.live import AuditLog, Journal, Told
+from lightning_reid.live import AuditLog, Journal, Listener, Told
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.serving import Server
@@ -61,6 +61,7 @@ class Running:
         tls: Any = None,
         gone_after: float = 30.0,
         features: int = FEATURES,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.told: list[Told] = []
         self.matcher = matcher(feature_size=features)
@@ -70,7 +71,7 @@ class Running:
             secret=SECRET,
             audit=AuditLog(folder / "audit.log"),
             journal=self.journal,
-            listeners=[self.told.append],
+            listeners=[self.told.append, *listeners],
             peers=peers,
             gone_after=gone_after,
         )

@@ -6,16 +6,19 @@ import json
 import random
 import re
 import socket
+import threading
 import time
 from contextlib import suppress
 
 import pytest
 from links import FEATURES, SECRET, Running, link, now_frame, now_looks, running, token, until
 from tracked import MODEL, direction
+from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
-from lightning_reid.live import node_endpoint, serving
+from lightning_reid.live import node_endpoint, node_link, serving
 from lightning_reid.live.link_wire import LARGEST_BATCH, PROTOCOL, BatchReader, BatchWriter, LinkRefusedError
 from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import CameraTracks, ForgetIdentity, write_message
@@ -30,7 +33,7 @@ def gateway(tmp_path_factory):
 def hello(*cameras: str, **changed: object) -> str:
     told = {
         "protocol": PROTOCOL,
-        "node": "n",
+        "node": "0123abcd",
         "model": MODEL,
         "feature_size": FEATURES,
         "cameras": cameras,
@@ -92,6 +95,7 @@ def test_a_token_whose_content_was_changed_is_refused():
         ({"cameras": ["gateway"]}, "no camera may be named 'gateway'"),
         ({"cameras": []}, "must begin with a greeting"),
         ({"cameras": "door"}, "must begin with a greeting"),
+        ({"node": "two\nlines"}, "must begin with a greeting"),
         ({"peer": "yes"}, "must begin with a greeting"),
         ({"more": 1}, "must begin with a greeting"),
         ({"utc": None}, "must begin with a greeting"),
@@ -120,7 +124,7 @@ def batch(*contents: bytes) -> bytes:
         (batch(write_message(ForgetIdentity(0))), "a node does not tell ForgetIdentity"),
         (
             batch(write_message(now_frame("hall", 1, 7))),
-            r"is of camera 'hall', which node n \(token [0-9a-f]{8}, cameras door\) has not greeted",
+            r"is of camera 'hall', which node 0123abcd \(token [0-9a-f]{8}, cameras door\) has not greeted",
         ),
         ("a text", "bytes was due, and a text came"),
     ],
@@ -218,6 +222,34 @@ def test_only_so_many_may_be_without_a_greeting(gateway, monkeypatch):
 
 def gateway_greeting(gateway: Running) -> int:
     return gateway.server._server.config.app.routes[0].endpoint.__self__._greeting
+
+
+def test_a_node_that_is_gone_without_a_word_is_closed_and_its_camera_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "PINGS_EVERY", 0.05)
+    monkeypatch.setattr(serving, "ANSWERS_WITHIN", 0.05)
+    with running(tmp_path) as gateway, socket.create_connection(("127.0.0.1", gateway.server.port), timeout=20) as half_open:
+        client = ClientProtocol(parse_uri(f"{gateway.address}/nodes"))
+        request = client.connect()
+        request.headers["Authorization"] = f"Bearer {token('door')}"
+        client.send_request(request)
+        half_open.sendall(b"".join(client.data_to_send()))
+        client.receive_data(half_open.recv(2**16))
+        client.send_text(hello("door").encode())
+        half_open.sendall(b"".join(client.data_to_send()))
+        while half_open.recv(2**16):  # it reads, and answers no ping
+            pass
+        with link(gateway.address, "door") as door:
+            until(lambda: door.connected)
+
+
+def test_a_gateway_that_takes_nothing_is_given_up(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(node_link, "TAKEN_WITHIN", 0.1)
+    stuck = threading.Event()
+    with running(tmp_path, listeners=[lambda told: stuck.wait(20)]) as gateway, link(gateway.address, "door") as door:
+        until(lambda: door.connected)
+        door.put(now_frame("door", 0, 7))
+        until(lambda: "it took nothing for 0.1 s" in caplog.text)
+        stuck.set()
 
 
 def test_a_token_that_expires_ends_the_connection(gateway):
