@@ -59,7 +59,7 @@ FACE = {
     """,
     "lightning_reid.live": """
         AuditLog CameraParts CameraPipeline FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
-        Token TokenRefusedError Told VideoSource check_token detect_with issue_token read_secret read_token
+        Told VideoSource detect_with
     """,
     "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
@@ -73,7 +73,7 @@ FACE = {
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """
-        CameraNode CameraTracker
+        CameraGone CameraNode CameraTracker
         CameraRestarted CameraTracks ClipCollector ForgetIdentity FrameStamp Identities IdentityEvent Match MatchUndone
         MatchingRules OnlineMatcher StageHealth TrackEmbedding TrackEnded TrackFeature TrackKey TrackMemory TransitGates
         UndoMatch assign_one_to_one matcher_state read_message restore_matcher usable_boxes write_message

@@ -11,7 +11,6 @@ from lightning_reid.live.live_cameras import LiveCameras
 from lightning_reid.live.matching import Listener, MatchingThread, Told
 from lightning_reid.live.outbox import Outbox
 from lightning_reid.live.sources import FrameSource, PictureSource, SourceLostError
-from lightning_reid.live.tokens import Token, TokenRefusedError, check_token, issue_token, read_secret, read_token
 from lightning_reid.live.video_source import VideoSource
 
 __all__ = [
@@ -26,13 +25,7 @@ __all__ = [
     "Outbox",
     "PictureSource",
     "SourceLostError",
-    "Token",
-    "TokenRefusedError",
     "Told",
     "VideoSource",
-    "check_token",
     "detect_with",
-    "issue_token",
-    "read_secret",
-    "read_token",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import threading
 import time
@@ -11,46 +10,25 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lightning_reid.live.audit import AuditLog
 from lightning_reid.live.guests import Guest, Guests
 from lightning_reid.live.journal import GATEWAY, Journal
-from lightning_reid.live.link_wire import PROTOCOL, BatchReader, LinkRefusedError, read_hello
 from lightning_reid.live.matching import Listener, MatchingThread, Message, Told
-from lightning_reid.live.node_link import FromNode, NodeLink
+from lightning_reid.live.node_endpoint import NodeEndpoint, bearer_of
+from lightning_reid.live.node_link import FromNode, NodeLink, camera_of
 from lightning_reid.live.tokens import TokenRefusedError, check_token
-from lightning_reid.tracking import (
-    CameraTracks,
-    ForgetIdentity,
-    OnlineMatcher,
-    StageHealth,
-    TrackEnded,
-    TrackFeature,
-    UndoMatch,
-    read_message,
-)
+from lightning_reid.tracking import ForgetIdentity, OnlineMatcher, UndoMatch, read_message
 
-logger = logging.getLogger(__name__)
-
-GREETS_WITHIN = 10.0
-"""Seconds that a connection has for its greeting."""
 MATCHED_WITHIN = 60.0
 """Seconds after which a matching that does not come to a batch is given up."""
-MOST_GREETING = 64
-"""Connections that may be without a greeting at a time."""
-MOST_REASONS = 5
-"""Refused messages of a batch that are told with their reason."""
 LARGEST_REQUEST = 4096
 """Bytes of what is asked over HTTP."""
-_REFUSED = 1008
-_Content = TypeVar("_Content", str, bytes)
 
 
 @dataclass(eq=False)
@@ -59,7 +37,7 @@ class _Batch:
 
     left: int
     refused: list[str] = field(default_factory=list)
-    done: Future[None] = field(default_factory=Future)
+    done: Future[list[str]] = field(default_factory=Future)
 
 
 class Gateway:
@@ -67,7 +45,7 @@ class Gateway:
 
     Who is let in shows a token that this gateway has issued, speaks this protocol, and makes features of this width by this network; a
     camera is told of by one connection at a time. Peers match what each other's nodes tell, never what a third told them; each numbers
-    the people by itself, so a person may have another number there.
+    the people by itself, so a person may have another number there, and is to be forgotten at each.
 
     Args:
         matcher: That all messages are fed to, in a thread of its own.
@@ -76,11 +54,15 @@ class Gateway:
         journal: Of this matcher; the first to hear of each message.
         listeners: Told of every message, in the matching thread; they must be quick.
         peers: Links to other gateways.
+        gone_after: Seconds after which the people of a camera that nobody tells of are taken to have left.
         clock: Seconds since 1970.
 
     Attributes:
         matching: The thread that has the matcher.
         audit: As given.
+
+    Raises:
+        ValueError: ``gone_after`` is not above 0.
     """
 
     def __init__(
@@ -92,18 +74,19 @@ class Gateway:
         journal: Journal | None = None,
         listeners: Sequence[Listener] = (),
         peers: Sequence[NodeLink] = (),
+        gone_after: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.audit, self._secret, self._journal, self._peers, self._clock = audit, secret, journal, tuple(peers), clock
-        self._guests = Guests(matcher)
+        self._guests = Guests(matcher, gone_after=gone_after, now=clock())
         self._awaited: dict[int, _Batch] = {}
-        self._greeting = 0
         first = () if journal is None else (journal,)
         self.matching = MatchingThread(matcher, [*first, *listeners, self._hear], clock=clock)
 
     def app(self, routes: Sequence[BaseRoute] = ()) -> Starlette:
-        """The web application: ``/nodes`` for nodes and peers, ``/requests`` for who may ask, and other routes, as those of a page."""
-        own = [WebSocketRoute("/nodes", self._serve_node), Route("/requests", self._serve_request, methods=["POST"])]
+        """The web application: ``/nodes`` for nodes and peers, ``/requests`` for who may ask, and other routes."""
+        nodes = NodeEndpoint(self._guests, self._take, secret=self._secret, clock=self._clock)
+        own = [WebSocketRoute("/nodes", nodes.serve), Route("/requests", self._serve_request, methods=["POST"])]
         return Starlette(routes=[*own, *routes], lifespan=self._live)
 
     def wait(self, stop: threading.Event, seconds: float | None = None) -> None:
@@ -139,22 +122,21 @@ class Gateway:
             RuntimeError: The matching has stopped.
         """
         self.audit.write_request(request, by=by)
-        batch = self._put([request])
-        batch.done.result(MATCHED_WITHIN)
-        return batch.refused[0] if batch.refused else None
+        refused = self._put([request]).result(MATCHED_WITHIN)
+        return refused[0] if refused else None
 
-    def _put(self, messages: Sequence[Message]) -> _Batch:
-        """Hand messages to the matching; waits while too many wait there already."""
+    def _put(self, messages: Sequence[Message]) -> Future[list[str]]:
+        """Hand messages to the matching, and get in time which of them were refused; waits while too many wait there already."""
         batch = _Batch(len(messages))
         if not messages:
-            batch.done.set_result(None)
+            batch.done.set_result([])
         for message in messages:
             self._awaited[id(message)] = batch  # the matching holds the message as long as this stands here
             self.matching.put(message)
-        return batch
+        return batch.done
 
     def _hear(self, told: Told) -> None:
-        """The last listener: a message is matched, written down and shown."""
+        """Be the last listener: a message is matched, written down and shown."""
         batch = self._awaited.pop(id(told.message), None)
         if batch is None:
             return
@@ -162,71 +144,20 @@ class Gateway:
             batch.refused.append(told.refused)
         batch.left -= 1
         if not batch.left:
-            batch.done.set_result(None)
+            batch.done.set_result(batch.refused)
 
-    async def _serve_node(self, socket: WebSocket) -> None:
-        await socket.accept()
-        guest = None
-        try:
-            guest = await self._greet(socket)
-            await self._take(socket, guest)
-        except WebSocketDisconnect:
-            pass
-        except (LinkRefusedError, TokenRefusedError) as error:
-            logger.warning("%s is refused: %s", guest or socket.client, error)
-            await _refuse(socket, str(error))
-        finally:
-            if guest is not None:
-                self._guests.leave(guest)
-
-    async def _greet(self, socket: WebSocket) -> Guest:
-        if self._greeting >= MOST_GREETING:
-            raise LinkRefusedError(f"{MOST_GREETING} connections have yet to greet: come again")
-        self._greeting += 1
-        try:
-            token = check_token(self._secret, _bearer(socket.headers.get("authorization")), now=self._clock())
-            text = await asyncio.wait_for(_received(socket, str), GREETS_WITHIN)
-        except TimeoutError as error:
-            raise LinkRefusedError(f"no greeting came in {GREETS_WITHIN:g} s") from error
-        finally:
-            self._greeting -= 1
-        guest, replaced = self._guests.enter(read_hello(text), token, socket, now=self._clock())
-        if replaced is not None:
-            await _refuse(replaced.socket, "the same node has connected anew")
-        await socket.send_json({"protocol": PROTOCOL, "utc": self._clock()})
-        return guest
-
-    async def _take(self, socket: WebSocket, guest: Guest) -> None:
-        reader, number = BatchReader(), 0
-        while True:
-            try:
-                content = await asyncio.wait_for(_received(socket, bytes), max(guest.token.expires - self._clock(), 0))
-            except TimeoutError:
-                check_token(self._secret, _bearer(socket.headers.get("authorization")), now=self._clock())
-                raise
-            batch = await asyncio.to_thread(self._put_batch, guest, reader, content)
-            await asyncio.wait_for(asyncio.wrap_future(batch.done), MATCHED_WITHIN)
-            await socket.send_json({"taken": number, "refused_messages": batch.refused[:MOST_REASONS]})
-            number += 1
-
-    def _put_batch(self, guest: Guest, reader: BatchReader, content: bytes) -> _Batch:
-        try:
-            messages = [_of_guest(guest, read_message(one)) for one in reader.read(content)]
-        except LinkRefusedError:
-            raise
-        except ValueError as error:
-            raise LinkRefusedError(f"a batch holds what is no message of a node: {error}") from error
-        batch = self._put(messages)
-        if not guest.peer:
-            for link in self._peers:
-                for message in messages:
-                    if _camera(message) in link.cameras:
-                        link.put(message)
-        return batch
+    def _take(self, guest: Guest, messages: Sequence[FromNode]) -> list[str]:
+        """Match what a guest tells, and hand it on; what comes from a peer is not, or it would go round for ever."""
+        done = self._put(messages)
+        for link in () if guest.peer else self._peers:
+            for message in messages:
+                if camera_of(message) in link.cameras:
+                    link.put(message)
+        return done.result(MATCHED_WITHIN)
 
     async def _serve_request(self, request: HttpRequest) -> JSONResponse:
         try:
-            token = check_token(self._secret, _bearer(request.headers.get("authorization")), now=self._clock())
+            token = check_token(self._secret, bearer_of(request), now=self._clock())
             if not token.asks:
                 raise TokenRefusedError(f"token {token.id} lets nobody ask: issue one with --asks")
         except TokenRefusedError as error:
@@ -254,57 +185,11 @@ class Gateway:
             watch.cancel()
 
     async def _watch(self) -> None:
-        """Tell once a second how journal and links do."""
+        """Tell once a second which cameras are gone, and how journal and links do."""
         while True:
             await asyncio.sleep(1.0)
             now = self._clock()
-            told: list[Message] = [link.health(GATEWAY, now) for link in self._peers]
+            told: list[Message] = [*self._guests.gone(now), *(link.health(GATEWAY, now) for link in self._peers)]
             if self._journal is not None:
                 told.append(self._journal.health(now))
             await asyncio.to_thread(self._put, told)
-
-
-async def _received(socket: WebSocket, kind: type[_Content]) -> _Content:
-    """The next text or bytes.
-
-    Raises:
-        LinkRefusedError: It is the other of the two.
-        WebSocketDisconnect: The connection is over.
-    """
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", 1000))
-    content = message.get("text" if kind is str else "bytes")
-    if not isinstance(content, kind):
-        due, came = ("a text", "bytes") if kind is str else ("bytes", "a text")
-        raise LinkRefusedError(f"{due} was due, and {came} came")
-    return content
-
-
-async def _refuse(socket: WebSocket, reason: str) -> None:
-    try:
-        await socket.send_json({"refused": reason})
-        await socket.close(_REFUSED)
-    except (WebSocketDisconnect, RuntimeError):  # it did not wait for the answer
-        logger.info("%s was gone before it was told why", socket.client)
-
-
-def _bearer(header: str | None) -> str:
-    return (header or "").removeprefix("Bearer ")
-
-
-def _camera(message: FromNode) -> str:
-    return message.stamp.camera if isinstance(message, CameraTracks) else message.camera
-
-
-def _of_guest(guest: Guest, message: object) -> FromNode:
-    """A message that a guest may send.
-
-    Raises:
-        LinkRefusedError: It is of another camera, or asks or announces something.
-    """
-    if not isinstance(message, CameraTracks | TrackFeature | TrackEnded | StageHealth):
-        raise LinkRefusedError(f"a node does not tell {type(message).__name__}")
-    if (camera := _camera(message)) not in guest.hello.cameras:
-        raise LinkRefusedError(f"a message is of camera {camera!r}, which {guest} has not greeted for")
-    return message

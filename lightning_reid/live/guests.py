@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from starlette.websockets import WebSocket
 from typing_extensions import override
 
-from lightning_reid.arguments import shown
+from lightning_reid.arguments import require_number, shown
 from lightning_reid.live.journal import GATEWAY
 from lightning_reid.live.link_wire import Hello, LinkRefusedError
 from lightning_reid.live.tokens import Token
-from lightning_reid.tracking import OnlineMatcher
+from lightning_reid.tracking import CameraGone, OnlineMatcher
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +48,17 @@ class Guest:
 
 
 class Guests:
-    """The connections that were let in, by camera.
+    """The connections that were let in, by camera, and since when nobody tells of the others.
 
     Args:
-        matcher: Whose network, width and bounds of time those who enter must fit; only what never changes in it is read.
+        matcher: Whose network, width and bounds of time those who enter must fit. It is read now alone: a thread has it afterwards.
+        gone_after: Seconds after which a camera that nobody tells of is gone.
+        now: Seconds since 1970; from now on the cameras that the matcher knows, from a journal, have to come back.
     """
 
-    def __init__(self, matcher: OnlineMatcher) -> None:
+    def __init__(self, matcher: OnlineMatcher, *, gone_after: float, now: float) -> None:
+        require_number("gone_after", gone_after, above=0)
+        self._gone_after, self._absent = gone_after, dict.fromkeys(matcher.cameras, now)
         self._model, self._feature_size = matcher.model, matcher.feature_size
         self._max_ahead, self._keep_for = matcher.max_ahead, matcher.memory.keep_for
         self._by_camera: dict[str, Guest] = {}
@@ -95,6 +99,8 @@ class Guests:
                     f"camera {camera!r} is told of by {other} since {ago:.0f} s: two nodes may bear its name, give one another"
                 )
         self._by_camera |= dict.fromkeys(hello.cameras, guest)
+        for camera in hello.cameras:
+            self._absent.pop(camera, None)
         if abs(offset) > CLOCK_TOLERANCE:
             logger.warning(
                 "%s: its clock is %+.1f s from this gateway's: set them, as by NTP, or give the matcher clock_slack", guest, offset
@@ -102,9 +108,18 @@ class Guests:
         logger.info("%s has come", guest)
         return guest, next(iter(held.values()), None)
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, guest: Guest, *, now: float) -> None:
         """Tell that a connection is over."""
         for camera in guest.hello.cameras:
             if self._by_camera.get(camera) is guest:
                 del self._by_camera[camera]
+                self._absent[camera] = now
         logger.info("%s has gone", guest)
+
+    def gone(self, now: float) -> list[CameraGone]:
+        """The cameras that nobody has told of for so long that their people are taken to have left; each is told once."""
+        over = [camera for camera, since in self._absent.items() if now - since >= self._gone_after]
+        for camera in over:
+            del self._absent[camera]
+            logger.warning("camera %r: no node has told of it for %g s, its people are taken to have left", camera, self._gone_after)
+        return [CameraGone(camera) for camera in over]

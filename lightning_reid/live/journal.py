@@ -86,7 +86,8 @@ class Journal:
         self.folder, self._matcher, self.replayed = Path(folder), matcher, 0
         self._new_segment_after, self._sync_every, self._retry_after = new_segment_after, sync_every, retry_after
         self._written = self._missing = self._missing_before = self._unsynced = self._size = 0
-        self._number, self._began, self._tried = 0, 0.0, 0.0
+        self._number, self._tried = 0, 0.0
+        self._began: float | None = None
         self._latest = self._oldest_unsynced = 0.0
         self._descriptor: int | None = None
         self._failure: OSError | None = None
@@ -180,6 +181,7 @@ class Journal:
         self._written += 1
 
     def _full(self, received: float) -> bool:
+        self._began = received if self._began is None else self._began
         return abs(received - self._began) >= self._new_segment_after or self._size >= LARGEST_SEGMENT
 
     def _append(self, content: bytes, received: float) -> None:
@@ -201,7 +203,7 @@ class Journal:
         with self._guard:
             self._number, self._descriptor = self._number + 1, os.open(path, os.O_WRONLY | os.O_APPEND)
             self._size, self._unsynced, self._failure, self._of_syncing = len(content), 0, None, None
-        self._began = received
+        self._began = None  # with its first message
         for old in self.segments():
             if old != path:
                 old.unlink()

@@ -9,6 +9,7 @@ and written down.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Hello:
 
     Attributes:
         protocol: Version of what is spoken.
-        node: Drawn anew by each process: who comes back under it takes the place of its own dead connection.
+        node: 8 to 64 hexadecimal digits, drawn anew by each process: who comes back under it takes the place of its own dead connection.
         model: Name or digest of the network that makes its features.
         feature_size: D of its features.
         cameras: Of which it tells.
@@ -77,8 +78,10 @@ def read_hello(text: object) -> Hello:
             version = f"protocol {shown(told['protocol'])} is spoken there and {PROTOCOL} here"
             raise LinkRefusedError(f"{version}: install the same version of the library at both ends")
         hello = Hello(**told)
-        for name in ("node", "model"):
-            require_text(name, getattr(hello, name))
+        require_text("model", hello.model)
+        require_text("node", hello.node)
+        if not re.fullmatch("[0-9a-f]{8,64}", hello.node):
+            raise ValueError(f"node must be 8 to 64 hexadecimal digits, got {shown(hello.node)}")
         require_count("feature_size", hello.feature_size, high=2**16)
         require_texts("cameras", hello.cameras)
         require_count("the number of cameras", len(hello.cameras), high=MOST_CAMERAS)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
 from lightning_reid.arguments import require_number, shown
@@ -58,11 +60,13 @@ class NodeLink:
         outbox: Where messages wait.
         interval: Seconds from one batch to the next.
         longest_wait: Most seconds from one attempt to connect to the next.
+        clock: Seconds since 1970, as capture times are told.
 
     Attributes:
         clock_offset: Seconds that the gateway's clock is ahead of this one's; ``None`` before the first greeting.
         refused: Why the gateway refuses this node at the moment; ``None`` if it does not.
         connected: Whether it is there.
+        num_refused: Messages that the gateway's matcher has refused, as far as it told.
 
     Raises:
         ValueError: The address, the token or another argument is not as described.
@@ -82,6 +86,7 @@ class NodeLink:
         outbox: Outbox | None = None,
         interval: float = 0.1,
         longest_wait: float = 2.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         require_number("interval", interval, above=0, high=10)
         require_number("longest_wait", longest_wait, above=0)
@@ -90,10 +95,11 @@ class NodeLink:
         self._hello = Hello(PROTOCOL, token_hex(16), model, feature_size, tuple(sorted(self.cameras)), 0.0, peer)
         self._headers, self._tls = {"Authorization": f"Bearer {token}"}, trusting(authority) if tls else None
         self.outbox = Outbox() if outbox is None else outbox  # an empty one is false
-        self._interval, self._longest_wait = interval, longest_wait
+        self._interval, self._longest_wait, self._clock = interval, longest_wait, clock
         self.clock_offset: float | None = None
         self.refused: str | None = None
         self.connected = False
+        self.num_refused, self._refused_told = 0, -math.inf
         self._answered, self._closed = threading.Event(), threading.Event()
         self._flush_until = 0.0
         self._thread = threading.Thread(target=self._run, name=f"link to {address}", daemon=True)
@@ -111,8 +117,7 @@ class NodeLink:
         Raises:
             ValueError: It is of a camera that was not greeted for.
         """
-        camera = message.stamp.camera if isinstance(message, CameraTracks) else message.camera
-        if camera not in self.cameras:
+        if (camera := camera_of(message)) not in self.cameras:
             raise ValueError(f"the link to {self.address} is for {shown(sorted(self.cameras))}, not for camera {camera!r}")
         self.outbox.put(message)
 
@@ -175,13 +180,18 @@ class NodeLink:
             ping_timeout=10,
             close_timeout=1,
         ) as socket:
-            self._greet(socket)
-            self._talk(socket)
+            try:
+                self._greet(socket)
+                self._talk(socket)
+            except ConnectionClosed as error:
+                if error.rcvd is not None and error.rcvd.code == CloseCode.POLICY_VIOLATION:  # it had said why, before it could be read
+                    raise LinkRefusedError(f"refused by the gateway: {error.rcvd.reason}") from error
+                raise
 
     def _greet(self, socket: ClientConnection) -> None:
-        began = time.time()
+        began = self._clock()
         socket.send(write_hello(Hello(**{**vars(self._hello), "utc": began})))
-        answer, ended = _answer(socket.recv(timeout=TAKEN_WITHIN)), time.time()
+        answer, ended = _answer(socket.recv(timeout=TAKEN_WITHIN)), self._clock()
         require_number("the gateway's clock", answer.get("utc"), low=0, high=1e11)
         self.clock_offset = answer["utc"] - (began + ended) / 2
         if abs(self.clock_offset) > CLOCK_TOLERANCE:
@@ -216,8 +226,17 @@ class NodeLink:
 
     def _taken(self, answer: dict[str, Any]) -> None:
         self.outbox.batch_taken()
-        for reason in answer.get("refused_messages", ()):
-            logger.warning("link to %s: a message was refused: %s", self.address, shown(reason))
+        refused = answer.get("refused_messages", ())
+        self.num_refused += len(refused)
+        if refused and time.monotonic() - self._refused_told > 1:  # a clock that is far off has every frame refused
+            self._refused_told = time.monotonic()
+            told = "link to %s: a message was refused, the %d. so far: %s"
+            logger.warning(told, self.address, self.num_refused, " ".join(str(refused[0]).split())[:500])
+
+
+def camera_of(message: FromNode) -> str:
+    """Name of the camera that a message is of."""
+    return message.stamp.camera if isinstance(message, CameraTracks) else message.camera
 
 
 def _answer(text: str | bytes) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from lightning_reid.arguments import require_count, require_number
 from lightning_reid.tracking import CameraTracks, StageHealth, TrackEnded, TrackFeature, TrackKey, write_message
 from lightning_reid.tracking.records import FromCameras
 
+_OVERDUE = 1.25
+"""How many intervals a feature is held back where no newer one comes."""
+
 
 class _Item(NamedTuple):
     order: int
@@ -183,7 +186,8 @@ class _FeatureThinner:
                 for key in over:
                     self._passed.pop(key, None)
                 at = message.stamp.captured_utc
-                due = [key for key in self._held if key.camera == message.stamp.camera and at >= self._passed[key] + self._interval]
+                late = at - _OVERDUE * self._interval
+                due = [key for key in self._held if key.camera == message.stamp.camera and late >= self._passed[key]]
                 return [*last, message, *(self._pass(self._held[key]) for key in due)]
             case _:
                 return [message]

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 ASKS_WITHIN = 10.0
 """Seconds after which a connection that has asked for nothing is closed."""
+PINGS_EVERY, ANSWERS_WITHIN = 5.0, 10.0
+"""Seconds: a WebSocket whose other side is gone without a word is closed after both."""
 MOST_CONNECTIONS = 512
 STARTS_WITHIN = 20.0
 """Seconds."""
@@ -98,8 +100,8 @@ class Server:
             http=_ImpatientProtocol,
             ws="websockets-sansio",
             ws_max_size=LARGEST_BATCH,
-            ws_ping_interval=5.0,
-            ws_ping_timeout=10.0,
+            ws_ping_interval=PINGS_EVERY,
+            ws_ping_timeout=ANSWERS_WITHIN,
             ws_per_message_deflate=False,  # a small message may unpack to a large one
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=2,

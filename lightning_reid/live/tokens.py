@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -122,9 +123,11 @@ def _parts(token: object) -> tuple[Token, bytes, bytes]:
         said = Token(**told)
         require_texts("cameras", told["cameras"])
         require_texts("id", [said.id])
+        if not re.fullmatch("[0-9a-f]{8}", said.id):
+            raise ValueError("its id is none")
         require_number("expires", said.expires, high=1e11)
         require_switch("asks", said.asks)
-        return Token(said.id[:16], tuple(said.cameras), said.expires, said.asks), content, signature
+        return Token(said.id, tuple(said.cameras), said.expires, said.asks), content, signature
     except (ValueError, TypeError, KeyError, AttributeError, binascii.Error, RecursionError) as error:
         raise TokenRefusedError(
             f"what came is no token ({shown(str(error))}): have the gateway issue one (track_cameras.py token)"

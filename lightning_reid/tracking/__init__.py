@@ -3,6 +3,7 @@
 from lightning_reid.tracking.appearance_first import CameraTracker
 from lightning_reid.tracking.camera_node import CameraNode
 from lightning_reid.tracking.events import (
+    CameraGone,
     CameraRestarted,
     ForgetIdentity,
     IdentityEvent,
@@ -22,6 +23,7 @@ from lightning_reid.tracking.transit import TransitGates
 from lightning_reid.tracking.wire import read_message, write_message
 
 __all__ = [
+    "CameraGone",
     "CameraNode",
     "CameraRestarted",
     "CameraTracker",

@@ -182,6 +182,30 @@ class ForgetIdentity:
         set_checked(self, counts=("identity",))
 
 
+@dataclass(frozen=True, slots=True)
+class CameraGone:
+    """Whoever watches over nodes says that a camera tells nothing for now: its people are taken to have left, until it tells of them again.
+
+    Without it somebody who was in view of a camera that died would be found nowhere else until their track is forgotten.
+
+    Attributes:
+        camera: Name of the camera.
+
+    Raises:
+        ValueError: It is no name.
+
+    Example:
+        >>> from lightning_reid.tracking import CameraGone
+        >>> CameraGone("door").camera
+        'door'
+    """
+
+    camera: str
+
+    def __post_init__(self) -> None:
+        set_checked(self, names=("camera",))
+
+
 Event: TypeAlias = Match | MatchUndone | IdentityEvent | CameraRestarted
 """What a matcher announces."""
 Request: TypeAlias = UndoMatch | ForgetIdentity

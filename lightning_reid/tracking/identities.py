@@ -129,6 +129,18 @@ class Identities:
         """
         self.presences.end(key)
 
+    def last_on(self, key: TrackKey) -> list[Undone]:
+        """Tell that a track whose end was told is not over.
+
+        Returns:
+            Matches that had to go, since the person would be twice in a camera at a time.
+
+        Raises:
+            ValueError: The track is not known.
+        """
+        self.presences.last_on(key)
+        return self._part(key)
+
     def link(self, track: TrackKey, other: TrackKey, similarity: float, margin: float = 0.0) -> list[Undone] | None:
         """Match two tracks: their people become one.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_reid.arguments import require_number, shown
 from lightning_reid.tracking.cameras import CameraState, LiveTrack, require_near, require_next_frame
-from lightning_reid.tracking.events import CameraRestarted, Event, ForgetIdentity, IdentityEvent, Match, MatchUndone, UndoMatch
+from lightning_reid.tracking.events import CameraGone, CameraRestarted, Event, ForgetIdentity, IdentityEvent, Match, MatchUndone, UndoMatch
 from lightning_reid.tracking.handover import MatchingRules
 from lightning_reid.tracking.identities import Identities, Undone
 from lightning_reid.tracking.query_round import propose_matches
@@ -18,7 +18,7 @@ from lightning_reid.tracking.records import CameraTracks, TrackEnded, TrackFeatu
 from lightning_reid.tracking.track_memory import TrackMemory
 from lightning_reid.tracking.transit import TransitGates
 
-Input = CameraTracks | TrackFeature | TrackEnded | UndoMatch | ForgetIdentity
+Input = CameraTracks | TrackFeature | TrackEnded | UndoMatch | ForgetIdentity | CameraGone
 COMPANY = 0.5
 """Share of its wait after which a track asks along with those that are due: the more ask at once, the better the assignment."""
 _EXPIRY_INTERVAL = 1.0
@@ -29,7 +29,7 @@ class OnlineMatcher:
     """Matches the people of several cameras while they walk: feed it messages, it answers with events.
 
     It has no clock, no thread and no file. A message that cannot be right is refused, and leaves everything as it was. A node tells the
-    last feature of a track before its end, and who watches over nodes ends the tracks of one that is gone: until then they last.
+    last feature of a track before its end, and who watches over nodes tells of a camera that is gone: until then its tracks last.
 
     Args:
         rules: How matches are made and undone.
@@ -112,9 +112,16 @@ class OnlineMatcher:
                 events, at = _undone(self.identities.forbid(message.track, message.other), "by hand", self.now), self.now
             case ForgetIdentity():
                 events, at = self._forget(message.identity), self.now
+            case CameraGone():
+                events, at = self._gone(message.camera), self.now
             case _:
                 raise ValueError(f"a matcher takes {', '.join(kind.__name__ for kind in Input.__args__)}, got {shown(message)}")
         return events + [IdentityEvent(*one, at) for one in self.identities.renumbered()]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that have told of frames."""
+        return tuple(self._cameras)
 
     def identity(self, track: TrackKey) -> int:
         """The number of the person that a track is of by now.
@@ -142,6 +149,8 @@ class OnlineMatcher:
             if key not in self._live:
                 self._live[key] = LiveTrack()
                 self.identities.appear(key, at, at)
+            elif self.identities.presences.ended(key):
+                events += _undone(self._back(key), "twice at a time", at)
             self._live[key].in_view = True
             events += _undone(self.identities.see(key, at), "twice at a time", at)
         events += self._round(at)
@@ -170,8 +179,9 @@ class OnlineMatcher:
             if (state := self._cameras.get(key.camera)) is not None and key.epoch < state.epoch:
                 self._end(key)  # it ended before it had a feature: nobody will tell its end again
                 return _undone(undone, "twice at a time", message.seen_until)
-        if live is None or self.rules.memory == "live":
-            self._remember(key, message.feature, ended=live is None)
+        over = self.identities.presences.ended(key)
+        if over or self.rules.memory == "live":
+            self._remember(key, message.feature, ended=over)
         return _undone(undone, "twice at a time", message.seen_until)
 
     def _ended(self, message: TrackEnded, received: float | None) -> list[Event]:
@@ -184,6 +194,24 @@ class OnlineMatcher:
         undone = self.identities.see(key, message.seen_until)
         self._end(key)
         return _undone(undone, "twice at a time", message.seen_until)
+
+    def _gone(self, camera: str) -> list[Event]:
+        """All tracks of a camera have left, as far as anybody knows."""
+        for key, live in [(key, live) for key, live in self._live.items() if key.camera == camera]:
+            live.in_view = False
+            self.identities.end(key)
+            if live.feature is not None:
+                self._remember(key, live.feature, ended=True)
+        return []
+
+    def _back(self, key: TrackKey) -> list[Undone]:
+        """A track that was taken to have left has not: matches with where the person was found meanwhile are wrong."""
+        feature = self._live[key].feature
+        if feature is None or self.rules.memory == "left":
+            self.memory.forget([key])
+        else:
+            self._remember(key, feature, ended=False)
+        return self.identities.last_on(key)
 
     def _forget(self, identity: int) -> list[Event]:
         """The features go, also those to come; a track that is still seen is somebody new, of whom nothing is kept but the boxes."""

@@ -68,7 +68,16 @@ def restore_matcher(matcher: OnlineMatcher, content: bytes) -> None:
         content: Of :func:`matcher_state`.
 
     Raises:
-        ValueError: The matcher was fed before or goes by other rules, each of which is named, or the content is no such state.
+        ValueError: The matcher was fed before or goes by other rules, which is named, or the content is no such state.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.tracking import MatchingRules, OnlineMatcher, TrackFeature, TrackKey, matcher_state, restore_matcher
+        >>> one, other = (OnlineMatcher(MatchingRules(threshold=0.7), feature_size=2, model="resnet18") for _ in range(2))
+        >>> told = one.feed(TrackFeature("door", 0, 7, torch.tensor([0.6, 0.8]), 1, seen_from=4.0, seen_until=5.5, model="resnet18"))
+        >>> restore_matcher(other, matcher_state(one))
+        >>> other.identity(TrackKey("door", 0, 7)), other.now
+        (0, 5.5)
     """
     if matcher.now or len(matcher.identities):
         raise ValueError("a matcher that was fed before cannot be restored: make a new one")

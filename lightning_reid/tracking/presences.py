@@ -67,6 +67,14 @@ class Presences:
         """Tell that a track is over: it lasted until it was seen last. One that is not known is a ``ValueError``."""
         self._known(key).ended = True
 
+    def last_on(self, key: TrackKey) -> None:
+        """Tell that a track whose end was told is not over. One that is not known is a ``ValueError``."""
+        self._known(key).ended = False
+
+    def ended(self, key: TrackKey) -> bool:
+        """Whether a track is over, as far as was told. One that is not known is a ``ValueError``."""
+        return self._known(key).ended
+
     def entered(self, key: TrackKey) -> float:
         """When a track was seen first, in seconds. One that is not known is a ``ValueError``."""
         return self._known(key).entered

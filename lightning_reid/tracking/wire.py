@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_reid.arguments import is_number, shown
-from lightning_reid.tracking.events import CameraRestarted, ForgetIdentity, IdentityEvent, Match, MatchUndone, UndoMatch
+from lightning_reid.tracking.events import CameraGone, CameraRestarted, ForgetIdentity, IdentityEvent, Match, MatchUndone, UndoMatch
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import CameraTracks, FrameStamp, StageHealth, TrackEnded, TrackFeature
 
@@ -30,6 +30,7 @@ Message: TypeAlias = (
     | MatchUndone
     | IdentityEvent
     | CameraRestarted
+    | CameraGone
     | UndoMatch
     | ForgetIdentity
 )

@@ -10,16 +10,18 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
 
-from lightning_reid.live import AuditLog, Journal, Listener, Told, read_secret, read_token
+from lightning_reid.live import AuditLog, Journal, Listener, Told
 from lightning_reid.live.addresses import checked_address, require_private, trusting
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.page import LiveView
 from lightning_reid.live.serving import Server
+from lightning_reid.live.tokens import read_secret, read_token
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.live_node import stopped
 from lightning_reid.recipes.workshop.live_page import PageOptions
+from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
 
 DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.
@@ -46,6 +48,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--authority", type=str | None, default=None, help="PEM file of the peers' certificate; default the system's")
     parser.add_argument("--reid.checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
     parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
+    parser.add_argument("--gone_after", type=PositiveFloat, default=30.0, help="seconds until people of a camera without node have left")
     parser.add_argument("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
     parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
     parser.add_argument("--watch", action="store_true", help="serve a page, on which nodes' cameras are boxes: no pixel leaves a node")
@@ -80,9 +83,8 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         OSError: The folder or the port cannot be used, or a gateway runs there.
         RuntimeError: A listener has failed, which is its cause.
     """
-    output, network, model = Path(cfg.output), load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
-    size, count = network.num_features, _Count()
-    view = LiveView(pictures=False)
+    output, network, view = Path(cfg.output), load_embedding_network(cfg.reid.checkpoint), LiveView(pictures=False)
+    model, size, count = network_name(network), network.num_features, _Count()
     matcher = OnlineMatcher(MatchingRules(cfg.threshold, **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for)
     peers = [
         NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)
@@ -96,6 +98,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             journal=journal,
             listeners=[count, view, *listeners],
             peers=peers,
+            gone_after=cfg.gone_after,
         )
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
         page = PageOptions(**cfg.page).shown(view, lambda request: gateway.ask(request, "page")) if cfg.watch else nullcontext()

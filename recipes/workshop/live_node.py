@@ -14,11 +14,13 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.inference import crop_embedder
-from lightning_reid.live import LiveCameras, read_token
+from lightning_reid.live import LiveCameras
 from lightning_reid.live.addresses import checked_address, trusting
 from lightning_reid.live.node_link import NodeLink
+from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, sources_of
+from lightning_reid.recipes.workshop.network_name import network_name
 
 DESCRIPTION = """Track cameras here, and have a gateway find their people again in the cameras of others.
 
@@ -64,7 +66,7 @@ def run(cfg: Namespace) -> dict[str, Any]:
         SystemExit: The gateway refuses this node; the message says why.
     """
     network, names = load_embedding_network(cfg.reid.checkpoint), _watched(cfg)
-    model = Path(cfg.reid.checkpoint).name
+    model = network_name(network)
     parts = [one for one in parts_of(cfg, crop_embedder(network), model=model) if one.source.camera in names]
     for one in parts:
         one.node.tracker.epoch = int(time.time())  # larger than that of an earlier process, whose tracks had the same ids

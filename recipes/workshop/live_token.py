@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat
 
-from lightning_reid.live import issue_token, read_secret
+from lightning_reid.live.tokens import issue_token, read_secret
 
 DESCRIPTION = """Issue a token of a gateway: who shows it may tell of these cameras until it expires.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import threading
 import time
@@ -11,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tracked import MODEL
 
-from lightning_reid.live import AuditLog, Journal, Told, issue_token
+from lightning_reid.live import AuditLog, Journal, Listener, Told
 from lightning_reid.live.gateway import Gateway
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.serving import Server
+from lightning_reid.live.tokens import issue_token
 from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher, TrackEnded, TrackFeature
 
 SECRET = bytes(range(32))
@@ -45,17 +51,29 @@ def token(*cameras: str, expires: float | None = None, secret: bytes = SECRET, a
 class Running:
     """A gateway that listens, and what it was told."""
 
-    def __init__(self, folder: Path, *, journal: bool = False, peers: Sequence[NodeLink] = (), port: int = 0, tls: Any = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        journal: bool = False,
+        peers: Sequence[NodeLink] = (),
+        port: int = 0,
+        tls: Any = None,
+        gone_after: float = 30.0,
+        features: int = FEATURES,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
         self.told: list[Told] = []
-        self.matcher = matcher()
+        self.matcher = matcher(feature_size=features)
         self.journal = Journal(folder / "journal", self.matcher) if journal else None
         self.gateway = Gateway(
             self.matcher,
             secret=SECRET,
             audit=AuditLog(folder / "audit.log"),
             journal=self.journal,
-            listeners=[self.told.append],
+            listeners=[self.told.append, *listeners],
             peers=peers,
+            gone_after=gone_after,
         )
         certificate, key = tls or (None, None)
         self.server = Server(self.gateway.app(), port=port, certificate=certificate, key=key)
@@ -113,11 +131,34 @@ def now_ended(camera: str, track_id: int) -> TrackEnded:
     return TrackEnded(camera, 0, track_id, time.time())
 
 
+def certificate_of(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
+    """A certificate of this host that signs itself, and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / f"{host}.pem", folder / f"{host}.key"
+    files[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return files
+
+
 class Wire:
     """A wire between a node and a gateway, which counts and keeps what goes over it, and can be cut."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int = 0, scheme: str = "ws") -> None:
+        self.target, self._scheme = port, scheme
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.sent, self.answered = bytearray(), bytearray()
         self._open: list[socket.socket] = []
@@ -126,7 +167,7 @@ class Wire:
 
     @property
     def address(self) -> str:
-        return f"ws://localhost:{self._listening.getsockname()[1]}"
+        return f"{self._scheme}://localhost:{self._listening.getsockname()[1]}"
 
     def cut(self) -> None:
         """From now on nothing gets through, and who is connected is told so."""
@@ -152,7 +193,11 @@ class Wire:
             if self._cut:
                 node.close()
                 continue
-            gateway = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                gateway = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # nobody listens there yet
+                node.close()
+                continue
             self._open += [node, gateway]
             for source, sink, kept in ((node, gateway, self.sent), (gateway, node, self.answered)):
                 threading.Thread(target=self._pass_on, args=(source, sink, kept), daemon=True).start()

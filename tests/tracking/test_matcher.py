@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tracked import MODEL, direction, ended, frame, key, looks
 
 from lightning_reid.tracking import (
+    CameraGone,
     CameraRestarted,
     CameraTracks,
     ForgetIdentity,
@@ -193,7 +194,7 @@ def test_a_clock_that_was_set_back_is_told():
         (ForgetIdentity(99), "nobody bears the number 99"),
         (
             Match(key("a", 1), key("b", 2), 0.5, 0, 0.0),
-            "a matcher takes CameraTracks, TrackFeature, TrackEnded, UndoMatch, ForgetIdentity, got",
+            "a matcher takes CameraTracks, TrackFeature, TrackEnded, UndoMatch, ForgetIdentity, CameraGone, got",
         ),
     ],
 )
@@ -284,10 +285,32 @@ def test_nobody_who_was_not_in_a_frame_asks():
     assert matches(feed(one, frame("hall", 30), frame("hall", 90))) == []
 
 
+@pytest.mark.parametrize("mode", ["left", "live"])
+def test_who_was_in_view_of_a_camera_that_died_is_found_elsewhere_and_parted_once_it_is_back_with_them_in_view(mode):
+    one = matcher(memory=mode, overlapping=() if mode == "left" else (("door", "hall"),))
+    feed(one, frame("door", 0, 7), looks("door", 7, ANNA, 0), frame("door", 1, 7))
+    feed(one, frame("yard", 30, 2), looks("yard", 2, BERT, 30), CameraGone("door"))
+    events = feed(one, frame("hall", 50, 3), looks("hall", 3, ANNA, 50), frame("hall", 51, 3))
+    assert matches(events) == [(key("hall", 3), key("door", 7))]
+    events = feed(one, frame("door", 52, 7))
+    parted = [MatchUndone(key("hall", 3), key("door", 7), "twice at a time", 5.2), IdentityEvent(key("hall", 3), 2, 0, 5.2)]
+    assert events == (parted if mode == "left" else [])
+    assert one.identity(key("door", 7)) == 0
+    assert feed(one, frame("door", 53, 7), ended("door", 7, 53)) == []
+
+
+def test_a_camera_that_nobody_knows_may_be_gone_too_and_is_so_twice():
+    one = matcher()
+    feed(one, frame("door", 0, 7), looks("door", 7, ANNA, 0))
+    assert feed(one, CameraGone("yard"), CameraGone("door"), CameraGone("door"), looks("door", 7, ANNA, 0, 1, count=2)) == []
+    events = feed(one, frame("hall", 50, 3), looks("hall", 3, ANNA, 50), frame("hall", 51, 3))
+    assert matches(events) == [(key("hall", 3), key("door", 7))]
+
+
 FEATURES = [ANNA, BERT, NEARLY_ANNA, direction(1, 1, 0, 0), direction(0, 0, 1, 0.2)]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["frame"] * 6 + ["looks"] * 5 + ["ended"] * 2 + ["restart", "undo", "forget"]),
+        st.sampled_from(["frame"] * 6 + ["looks"] * 5 + ["ended"] * 2 + ["restart", "undo", "forget", "gone"]),
         st.sampled_from("abc"),
         st.sets(st.integers(0, 3), max_size=3),
         st.integers(0, 4),
@@ -315,6 +338,8 @@ def told(steps: list[Any]) -> list[Any]:
             epochs[camera], offsets[camera] = epoch + 1, max(offsets.get(camera, 0.0) + min(step, 3), -5.0)
         elif act == "undo":
             messages.append(UndoMatch(key(camera, track, epoch), key("a", which, epochs.get("a", 0))))
+        elif act == "gone":
+            messages.append(CameraGone(camera))
         else:
             messages.append(ForgetIdentity(which))
     return messages
@@ -363,7 +388,7 @@ def test_the_messages_of_the_property_do_match_people_and_part_them():
     def number(high: int) -> int:
         return int(torch.randint(high, (1,), generator=draw))
 
-    acts = ["frame"] * 12 + ["looks"] * 10 + ["ended"] * 2 + ["restart"] + ["undo"] * 3
+    acts = ["frame"] * 12 + ["looks"] * 10 + ["ended"] * 2 + ["restart", "gone"] + ["undo"] * 3
     steps = [(acts[number(len(acts))], "abc"[number(3)], {number(4), number(4)}, number(5), [1, 2, 15][number(3)]) for _ in range(600)]
     events = [event for _, some in announced(matcher(threshold=0.6, memory="live", every_n_frames=2), told(steps)) for event in some]
     reasons = {event.reason for event in events if isinstance(event, MatchUndone)}

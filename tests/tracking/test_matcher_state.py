@@ -21,7 +21,7 @@ def matcher(memory: str = "left", *, threshold: float = 0.6, capacity: int = 40)
     return OnlineMatcher(rules, feature_size=4, model=MODEL, gates=gates, capacity=capacity, keep_for=30.0)
 
 
-def walks(seed: int, num_frames: int = 400) -> list[Input]:
+def walks(seed: int, num_frames: int = 260) -> list[Input]:
     """People who come to three cameras and go, some of them undone or forgotten by hand; what no matcher takes is among it."""
     draw, told = random.Random(seed), list[Input]()
     there: dict[tuple[str, int], int] = {}

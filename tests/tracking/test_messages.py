@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tracked import direction, ended, frame, key, looks
 
 from lightning_reid.tracking import (
+    CameraGone,
     CameraRestarted,
     CameraTracks,
     ForgetIdentity,
@@ -40,6 +41,7 @@ MESSAGES = [
     CameraRestarted("door", epoch=2, previous=0, clock_change=-3600.0, at=12.0),
     UndoMatch(key("hall", 3), key("door", 7)),
     ForgetIdentity(7),
+    CameraGone("door"),
 ]
 
 

@@ -1,0 +1,107 @@
+"""Nodes and a gateway, as a user runs them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from lightning_reid.live.tokens import read_token
+from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.recipes import track_cameras
+from lightning_reid.recipes.workshop import live_gateway, live_node
+
+WORLD = {"num_cameras": 2, "num_people": 6, "seconds": 20.0, "image_size": [144, 192], "encounters": 1, "crossings": 1, "twins": 0}
+OPTIONS = [f"--world.{name}={value}" for name, value in WORLD.items()]
+
+
+def issued(folder: Path, *options: str) -> Path:
+    path = folder / f"{len(list(folder.glob('*.token')))}.token"
+    path.write_text(track_cameras.main(["token", f"--output={folder}", *options]) + "\n")
+    return path
+
+
+class Gateway(threading.Thread):
+    """``track_cameras.py gateway`` on a free port, until it is stopped."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(daemon=True)
+        self._stop_event, self.result, served = threading.Event(), {}, threading.Event()
+        server = live_gateway.Server
+
+        def listened(*args, **options):
+            made = server(*args, **options)
+            self.address = f"ws://{made.address}"
+            served.set()
+            return made
+
+        monkeypatch.setattr(live_gateway, "Server", listened)
+        monkeypatch.setattr(live_gateway.Gateway, "wait", lambda gateway, stop, seconds: self._stop_event.wait(120))
+        self._argv = ["gateway", f"--output={folder}", "--port=0"]
+        self.start()
+        assert served.wait(60)
+
+    def run(self) -> None:
+        self.result = track_cameras.main(self._argv)
+
+    def stop(self) -> dict[str, int]:
+        self._stop_event.set()
+        self.join(60)
+        return self.result
+
+
+@pytest.mark.slow
+def test_a_node_is_tracked_and_matched_by_a_gateway_that_leaves_what_it_needs_to_go_on(tmp_path, monkeypatch, capsys):
+    token = issued(tmp_path, "--cameras", "camera 1", "camera 2")
+    gateway = Gateway(tmp_path, monkeypatch)
+    node = track_cameras.main(["node", f"--gateway={gateway.address}", f"--token={token}", "--seconds=4", *OPTIONS])
+    result = gateway.stop()
+    assert node["frames"] > 4
+    assert node["left"] == 0
+    assert 0 < result["frames"] <= 2 * node["frames"]
+    assert result["refused"] == 0
+    assert {"secret", "journal", "audit.log"} <= {path.name for path in tmp_path.iterdir()}
+    assert "0 messages replayed" in capsys.readouterr().out
+    again = Gateway(tmp_path, monkeypatch)
+    again.stop()
+    assert int(capsys.readouterr().out.split(", ")[1].split()[0]) >= result["frames"]
+
+
+@pytest.mark.slow
+def test_a_node_whose_network_is_another_ends_with_the_reason(tmp_path, monkeypatch):
+    gateway = Gateway(tmp_path, monkeypatch)
+    token = issued(tmp_path, "--cameras", "camera 1")
+    other = build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])
+    monkeypatch.setattr(live_node, "load_embedding_network", lambda checkpoint: EmbeddingNetwork(other).eval())
+    with pytest.raises(SystemExit, match=r"features of 16 numbers by 'weights [0-9a-f]{16}' came, \d+ by 'weights"):
+        track_cameras.main(["node", f"--gateway={gateway.address}", f"--token={token}", *OPTIONS])
+    gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["token"], "name --cameras that are told of, or say --asks"),
+        (["gateway", "--host=0.0.0.0"], "give a certificate (wss://), or say --insecure"),
+        (["gateway", "--peers=wss://other:1"], "--peers: expected ADDRESS=FILE"),
+        (["gateway", "--rules.margin=9"], "margin must be a number in [0, 2]"),
+        (["node", "--token=none.token"], "No such file"),
+        (["node", "--token={token}", "--cameras=[2]"], "--cameras: the token is for camera 1, not for camera 2"),
+        (["node", "--token={token}", "--cameras=[9]"], "--cameras: a number must be a whole number in 1..3"),
+        (["node", "--token={token}", "--gateway=ws://10.0.0.1:80"], "10.0.0.1 is another host"),
+        (["node", "--token={other}"], "the token is for yard, the world has camera 1, camera 2, camera 3"),
+    ],
+)
+def test_what_cannot_be_right_is_told_before_anything_is_opened(tmp_path, capsys, argv, told):
+    files = {"token": issued(tmp_path, "--cameras", "camera 1"), "other": issued(tmp_path, "--cameras", "yard")}
+    with pytest.raises(SystemExit):
+        track_cameras.main([one.format(**files) for one in argv])
+    assert told in capsys.readouterr().err
+
+
+def test_a_token_is_printed_for_a_file(tmp_path, capsys):
+    token = track_cameras.main(["token", f"--output={tmp_path}", "--cameras", "camera 1", "--days=2", "--asks"])
+    assert capsys.readouterr().out.strip() == token
+    assert read_token(token).cameras == ("camera 1",)
+    assert read_token(token).asks
