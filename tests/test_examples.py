@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from constant_detector import write_people_onnx
 from house import FOLDERS
 
 
@@ -40,19 +41,9 @@ def mars_folder(tmp_path_factory) -> Path:
 def people_onnx(tmp_path) -> Path | None:
     """A detector that finds somebody in the middle half of any image; ``None`` without the extra ``onnx``."""
     try:
-        from onnx import TensorProto, helper
+        return write_people_onnx(tmp_path / "people.onnx")
     except ImportError:
         return None
-    answers = {"boxes": ([0.25, 0.25, 0.75, 0.75], [1, 1, 4]), "scores": ([0.9], [1, 1]), "classes": ([1.0], [1, 1])}
-    constants = {name: helper.make_tensor(name, TensorProto.FLOAT, shape, values) for name, (values, shape) in answers.items()}
-    nodes = [helper.make_node("Constant", [], [f"detection_{name}:0"], value=tensor) for name, tensor in constants.items()]
-    outputs = [helper.make_tensor_value_info(f"detection_{name}:0", TensorProto.FLOAT, shape) for name, (_, shape) in answers.items()]
-    image = helper.make_tensor_value_info("image_tensor:0", TensorProto.UINT8, [None, None, None, 3])
-    model = helper.make_model(helper.make_graph(nodes, "people", [image], outputs), opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    path = tmp_path / "people.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ class Match:
 
     Attributes:
         track: The one that asked.
-        other: The one that was found, of another camera.
+        other: The one that was found, of another camera, or of its own if ``MatchingRules.own_camera``.
         similarity: Cosine of their features, large is near.
         identity: Global number of the person, at least 0.
         at: ``captured_utc`` of the frame at which it was found.

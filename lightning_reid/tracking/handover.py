@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count, require_number, shown
+from lightning_reid.arguments import require_choice, require_count, require_number, require_switch, shown
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.track_memory import Mode, TrackMemory
 from lightning_reid.tracking.transit import TransitGates
@@ -35,6 +35,8 @@ class MatchingRules:
         clock_slack: Seconds by which the clocks of cameras may differ: by so much an entry may come before the exit.
         min_features: Features of which a track's mean must be before it asks.
         num_candidates: Remembered tracks that are looked at a query, nearest first.
+        own_camera: Whether those who left a query's own camera are found as well, who come back to it, or whose track broke there. The
+            text asks the other cameras alone.
 
     Raises:
         ValueError: A value is not as described; the message names it.
@@ -55,6 +57,7 @@ class MatchingRules:
     clock_slack: float = 0.0
     min_features: int = 1
     num_candidates: int = 10
+    own_camera: bool = False
     _pairs: frozenset[frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class MatchingRules:
         require_number("clock_slack", self.clock_slack, low=0)
         require_count("min_features", self.min_features)
         require_count("num_candidates", self.num_candidates)
+        require_switch("own_camera", self.own_camera)
         object.__setattr__(self, "_pairs", frozenset(frozenset(pair) for pair in self.overlapping))
 
     def may_share(self, camera: str, other: str) -> bool:
@@ -111,7 +115,7 @@ def admissible(
     for row, key in enumerate(queries):
         for number, camera in enumerate(memory.camera_names):
             least, most = gates.bounds(camera, key.camera)
-            first = -math.inf if camera == key.camera or rules.may_share(camera, key.camera) else -rules.clock_slack
+            first = 0.0 if camera == key.camera else -math.inf if rules.may_share(camera, key.camera) else -rules.clock_slack
             low[row, number], high[row, number] = max(least, first), most
     transit = torch.tensor(entered, dtype=torch.float64)[:, None] - memory.seen_until
     return (transit >= low[:, memory.cameras]) & ((transit <= high[:, memory.cameras]) | ~memory.ended)

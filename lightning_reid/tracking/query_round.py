@@ -52,7 +52,7 @@ def propose_matches(
     keys = sorted(asking)
     features = torch.stack([asking[key].float() for key in keys])
     allowed = admissible(memory, keys, [identities.presences.entered(key) for key in keys], rules, gates)
-    found = memory.search(features, keys, mode=rules.memory, k=rules.num_candidates, allowed=allowed)
+    found = memory.search(features, keys, mode=rules.memory, k=rules.num_candidates, allowed=allowed, own_camera=rules.own_camera)
     _refresh(asking, memory, identities)
     choices = {key: _by_person(key, candidates, identities, rules, gates) for key, candidates in zip(keys, found)}
     rivals: dict[str, list[TrackKey]] = {}

@@ -68,9 +68,11 @@ class ClipCollector(Generic[Frame]):
         num_frames: T, frames of a feature; 4 in the text.
         spread: Seconds from the first of them to the last, at least; 0 takes frames as they come.
         max_age: Seconds after which a collected frame is too old for the feature: a track that was hidden begins anew.
+        first_frames: Frames of a track's first feature, 1 to T, which it then has the sooner; they count towards the next as well.
+            ``None`` is T.
 
     Raises:
-        ValueError: An argument is out of range, or ``max_age`` is less than ``spread``.
+        ValueError: An argument is out of range, ``max_age`` is less than ``spread``, or ``first_frames`` more than ``num_frames``.
 
     Example:
         >>> from lightning_reid.tracking import ClipCollector, TrackKey
@@ -80,12 +82,15 @@ class ClipCollector(Generic[Frame]):
         [None, None, ['frame at 0.0', 'frame at 1.0']]
     """
 
-    def __init__(self, num_frames: int = 4, spread: float = 1.0, max_age: float = 5.0) -> None:
+    def __init__(self, num_frames: int = 4, spread: float = 1.0, max_age: float = 5.0, first_frames: int | None = None) -> None:
         require_count("num_frames", num_frames, high=1000)
+        require_count("first_frames", first_frames, high=num_frames, optional=True)
         require_number("spread", spread, low=0)
         require_number("max_age", max_age, low=spread)
         self.num_frames, self.spread, self.max_age = num_frames, spread, max_age
+        self.first_frames = num_frames if first_frames is None else first_frames
         self._collected: dict[TrackKey, list[tuple[float, Frame]]] = {}
+        self._begun: set[TrackKey] = set()
 
     def wants(self, track: TrackKey, captured: float) -> bool:
         """Whether a frame of that time would be taken: its crop need not be cut out otherwise.
@@ -116,7 +121,8 @@ class ClipCollector(Generic[Frame]):
             frame: What is collected, a crop for instance.
 
         Returns:
-            The T frames once there are so many, in order of time, and the next feature begins; ``None`` until then.
+            The T frames once there are so many, in order of time, and the next feature begins; ``None`` until then. Of a track's first
+            feature the ``first_frames``, as soon as there are so many.
 
         Raises:
             ValueError: The time is none, or goes back.
@@ -125,19 +131,21 @@ class ClipCollector(Generic[Frame]):
             return None
         kept = [one for one in self._collected.get(track, []) if captured - one[0] <= self.max_age]
         kept.append((captured, frame))
-        if len(kept) < self.num_frames:
-            self._collected[track] = kept
+        whole = len(kept) == self.num_frames
+        self._collected[track] = [] if whole else kept
+        if not whole and (track in self._begun or len(kept) < self.first_frames):
             return None
-        self._collected.pop(track, None)
+        self._begun.add(track)
         return [one for _, one in kept]
 
     def end(self, track: TrackKey) -> None:
         """Drop what was collected of a track that ended; one that had nothing is no error."""
         self._collected.pop(track, None)
+        self._begun.discard(track)
 
     def __len__(self) -> int:
         """Tracks of which frames are waiting."""
-        return len(self._collected)
+        return sum(map(bool, self._collected.values()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -150,9 +150,16 @@ class TrackMemory:
         return None if place is None else (self._features[place].float() @ feature.float()).item()
 
     def search(
-        self, features: Tensor, queries: Sequence[TrackKey], *, mode: Mode = "left", k: int = 10, allowed: Tensor | None = None
+        self,
+        features: Tensor,
+        queries: Sequence[TrackKey],
+        *,
+        mode: Mode = "left",
+        k: int = 10,
+        allowed: Tensor | None = None,
+        own_camera: bool = False,
     ) -> list[list[Candidate]]:
-        """The nearest tracks of other cameras than a query's own.
+        """The nearest tracks of other cameras than a query's own, and of that too if ``own_camera``.
 
         Args:
             features: ``[Q, D]`` float of length 1.
@@ -160,6 +167,7 @@ class TrackMemory:
             mode: ``"left"`` finds tracks that ended, ``"live"`` the others too.
             k: Most tracks a query.
             allowed: ``[Q, capacity]`` bool, which places may be found by which query; ``None`` for all.
+            own_camera: Whether tracks that ended in a query's own camera are found too.
 
         Returns:
             For each query up to k candidates, nearest first; of equally near ones the smaller key first.
@@ -174,10 +182,12 @@ class TrackMemory:
             told = None if allowed is None else list(allowed.shape)
             raise ValueError(f"expected as many features as queries and allowed [Q, capacity], got {len(features)}, {len(queries)}, {told}")
         own = torch.tensor([self._camera_numbers.get(key.camera, FREE) for key in queries], dtype=torch.int64)
-        found = self._nearest(features.float(), own, mode, k, allowed)
+        found = self._nearest(features.float(), own, mode, k, allowed, own_camera)
         return [sorted(candidates, key=lambda one: (-one.similarity, one.key)) for candidates in found]
 
-    def _nearest(self, features: Tensor, own: Tensor, mode: Mode, k: int, allowed: Tensor | None) -> list[list[Candidate]]:
+    def _nearest(
+        self, features: Tensor, own: Tensor, mode: Mode, k: int, allowed: Tensor | None, own_camera: bool
+    ) -> list[list[Candidate]]:
         best = torch.full((len(features), 0), 0.0)
         places = torch.full((len(features), 0), 0)
         for start in range(0, self.capacity if self._places else 0, _ROWS_AT_ONCE):
@@ -185,7 +195,8 @@ class TrackMemory:
             may = (self.cameras[rows] != FREE) & (self.ended[rows] | (mode == "live"))
             if not may.any():
                 continue
-            pairs = may & (self.cameras[rows] != own[:, None]) & (True if allowed is None else allowed[:, rows])
+            elsewhere = (self.cameras[rows] != own[:, None]) | (self.ended[rows] & own_camera)
+            pairs = may & elsewhere & (True if allowed is None else allowed[:, rows])
             similarities = (features @ self._features[rows].float().T).masked_fill(~pairs, -torch.inf)
             numbers = torch.arange(start, start + len(may)).expand_as(similarities)
             best, places = torch.cat([best, similarities], 1), torch.cat([places, numbers], 1)

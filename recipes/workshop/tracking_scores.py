@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan
 from pathlib import Path
 from statistics import mean
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
+from torch import Tensor
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.files import write_json
@@ -20,7 +21,8 @@ from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, record_world, replay, scored_cameras, truth_of
 from lightning_reid.recipes.workshop.tables import print_table
-from lightning_reid.tracking import CameraNode, CameraTracker, MatchingRules, OnlineMatcher
+from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector, MatchingRules, OnlineMatcher
+from lightning_reid.tracking.camera_node import EmbedCrops
 
 DESCRIPTION = """Score tracking over generated cameras by what was shown at the time.
 
@@ -32,6 +34,12 @@ Leaves in --output: results.json with the scores of each world, those without ma
 RESULTS = "results.json"
 THRESHOLDS = tuple(round(0.3 + 0.025 * step, 3) for step in range(25))
 """Cosines that the threshold is chosen from."""
+MAX_DISTANCE = 0.35
+"""Of the appearance repair: what two boxes of one person have at most, by networks trained on generated people."""
+MIN_OVERLAP = 0.3
+"""Of a track's expected place and a box: at less, who walks off hands the track to who stands near."""
+FIRST_FRAMES = 1
+"""Of a track's first feature: somebody crosses a view in a few seconds, and a second without a name is much of it."""
 
 
 def build_parser() -> ArgumentParser:
@@ -40,7 +48,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
     parser.add_argument("--seeds", type=list[int], default=[1, 2, 3, 4, 5], help="worlds that are scored")
     parser.add_argument("--calibrated_on", type=list[int], default=[100, 101], help="worlds that the threshold is chosen on")
-    parser.add_argument("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
+    told = "largest cosine distance of the appearance repair; 0 for none"
+    parser.add_argument("--max_distance", type=float, default=MAX_DISTANCE, help=told)
+    told = "frames of a track's first feature, 1 to 4; those after are of four"
+    parser.add_argument("--first_frames", type=PositiveInt, default=FIRST_FRAMES, help=told)
+    told = "find people who left the same camera, too; the text asks the other cameras alone"
+    parser.add_argument("--own_camera", type=bool, default=True, help=told)
     parser.add_argument("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
     parser.add_class_arguments(GeneratedWorld, "world", skip={"seed"})
     parser.add_argument("--quiet", action="store_true", help="show no progress bars")
@@ -88,15 +101,46 @@ class Tracking:
 
     def node(self, camid: int, fps: float) -> CameraNode:
         """What watches a camera."""
-        tracker = CameraTracker(high_score=0.5, new_score=0.55, frame_rate=fps, max_distance=self.cfg.max_distance)
-        return CameraNode(name_of(camid), tracker, self.embed, model=self.cfg.checkpoint)
+        tracker = camera_tracker(fps, self.cfg.max_distance)
+        return camera_node(camid, tracker, self.embed, self.cfg.checkpoint, first_frames=self.cfg.first_frames)
 
     def matched(self, seed: int, threshold: float) -> list[TrackedCamera]:
         """What was shown of each camera of a world."""
         world, messages, truth = self.recorded(seed)
-        rules = MatchingRules(threshold, memory="live" if world.overlapping else "left", every_n_frames=self.cfg.every_n_frames)
+        wait, own_camera = self.cfg.every_n_frames, self.cfg.own_camera
+        rules = MatchingRules(threshold, memory="live" if world.overlapping else "left", every_n_frames=wait, own_camera=own_camera)
         matcher = OnlineMatcher(rules, feature_size=self.network.num_features, model=self.cfg.checkpoint)
         return scored_cameras(world, truth, replay(messages, matcher))
+
+
+def camera_tracker(fps: float, max_distance: float = MAX_DISTANCE) -> CameraTracker:
+    """Of a camera whose detector scores as the stand-in and SSDLite do."""
+    return CameraTracker(high_score=0.5, new_score=0.55, min_overlap=MIN_OVERLAP, frame_rate=fps, max_distance=max_distance)
+
+
+def camera_node(
+    camid: int, tracker: CameraTracker, embed: EmbedCrops, model: str, *, first_frames: int = FIRST_FRAMES, **options: Any
+) -> CameraNode:
+    """What watches a camera; the options are ``CameraNode``'s."""
+    return CameraNode(name_of(camid), tracker, embed, model=model, clips=ClipCollector[Tensor](first_frames=first_frames), **options)
+
+
+def choose_threshold(
+    matched: Callable[[int, float], Sequence[TrackedCamera]], seeds: Sequence[int], thresholds: Sequence[float] = THRESHOLDS
+) -> tuple[float, dict[float, float]]:
+    """The cosine that a match must exceed, by the cross-camera IDF1 of worlds of other people.
+
+    Args:
+        matched: What was shown of each camera of a world, by its seed and the threshold.
+        seeds: Of the worlds.
+        thresholds: To choose from.
+
+    Returns:
+        The best, of equally good ones the middle, and the IDF1 of each, a fraction.
+    """
+    found = {one: mean(cross_camera_scores(matched(seed, one)).shown.idf1 for seed in seeds) for one in thresholds}
+    best = [one for one, score in found.items() if score == max(found.values())]
+    return best[len(best) // 2], found
 
 
 def scores_of(cameras: Sequence[TrackedCamera]) -> dict[str, float]:
@@ -115,9 +159,7 @@ def run(cfg: Namespace) -> dict[str, Any]:
     """Record the worlds, choose the threshold, and score what was shown; leaves results.json in the folder."""
     began = time.monotonic()
     tracking = Tracking(cfg)
-    chosen = {one: mean(cross_camera_scores(tracking.matched(seed, one)).shown.idf1 for seed in cfg.calibrated_on) for one in THRESHOLDS}
-    best = [one for one, score in chosen.items() if score == max(chosen.values())]
-    threshold = best[len(best) // 2]  # the middle of those that do not differ
+    threshold, chosen = choose_threshold(tracking.matched, cfg.calibrated_on)
     rows = {seed: scores_of(tracking.matched(seed, threshold)) for seed in cfg.seeds}
     names = list(next(iter(rows.values())))
     cells = [[name, *(f"{row[name]:.3g}" for row in rows.values()), f"{mean(row[name] for row in rows.values()):.3g}"] for name in names]

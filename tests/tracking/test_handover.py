@@ -104,7 +104,7 @@ def test_whom_time_allows_equals_asking_for_every_pair(data, mode, overlapping, 
         transit = entered - left
         least, most = table.get((other, camera), (-math.inf, math.inf))
         shares = mode == "live" or {camera, other} in [{*pair} for pair in overlapping]
-        in_order = shares or camera == other or transit >= -slack  # the memory itself leaves out a query's own camera
+        in_order = transit >= 0 if camera == other else shares or transit >= -slack  # a camera's own clock agrees with itself
         return in_order and transit >= least and (transit <= most or not ended)
 
     expected = [[allowed(query.camera, entered, *track) for track in tracks] + [False] * (6 - len(tracks)) for query, entered in queries]
@@ -136,6 +136,7 @@ def test_cameras_compete_for_a_person_unless_they_may_share_them():
         ({"clock_slack": -1}, "clock_slack must be"),
         ({"min_features": 0}, "min_features must be"),
         ({"num_candidates": 0}, "num_candidates must be"),
+        ({"own_camera": 1}, "own_camera must be"),
     ],
 )
 def test_rules_that_cannot_be_are_refused_by_name(options, told):

@@ -78,6 +78,12 @@ def test_who_enters_before_the_exit_is_found_in_overlapping_views_alone(mode, ov
     assert len(matches(events)) == found
 
 
+@pytest.mark.parametrize(("own_camera", "found"), [(False, []), (True, [(key("door", 8), key("door", 7))])])
+def test_a_person_who_comes_back_to_the_camera_that_they_left_is_found_if_the_rules_say_so(own_camera, found):
+    events = feed(matcher(own_camera=own_camera), *visit("door", 7, ANNA, 0, 5), *visit("door", 8, ANNA, 20, 25))
+    assert matches(events) == found
+
+
 def test_a_person_who_is_still_seen_is_found_in_the_live_mode():
     one, two = matcher(memory="live"), matcher(memory="left")
     messages = [frame("door", 0, 7), looks("door", 7, ANNA, 0), frame("hall", 3, 3), looks("hall", 3, ANNA, 3), frame("hall", 4, 3)]
@@ -358,10 +364,15 @@ def announced(to: OnlineMatcher, messages: list[Any]) -> list[tuple[Any, list[An
 
 @settings(max_examples=100)
 @given(
-    steps=STEPS, mode=st.sampled_from(["left", "live"]), overlapping=st.sampled_from([(), (("a", "b"),)]), capacity=st.sampled_from([2, 50])
+    steps=STEPS,
+    mode=st.sampled_from(["left", "live"]),
+    overlapping=st.sampled_from([(), (("a", "b"),)]),
+    capacity=st.sampled_from([2, 50]),
+    own_camera=st.booleans(),
 )
-def test_whatever_comes_nobody_is_twice_in_a_camera_and_a_replay_announces_the_same(steps, mode, overlapping, capacity):
+def test_whatever_comes_nobody_is_twice_in_a_camera_and_a_replay_announces_the_same(steps, mode, overlapping, capacity, own_camera):
     options = {"threshold": 0.6, "memory": mode, "overlapping": overlapping, "capacity": capacity, "every_n_frames": 2}
+    options["own_camera"] = own_camera
     one, numbers = matcher(**options), dict[TrackKey, int]()
     messages = told(steps)
     answers = announced(one, messages)

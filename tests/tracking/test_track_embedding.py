@@ -68,6 +68,17 @@ def test_a_track_that_was_hidden_begins_its_clip_anew():
     assert [clips.add(key("door", 7), *one) for one in offered] == [None, None, None, None, ["c", "d", "e"]]
 
 
+def test_a_track_s_first_feature_may_be_of_fewer_frames_which_count_towards_the_next():
+    clips = ClipCollector[str](num_frames=3, spread=0.0, first_frames=2)
+    assert [clips.add(key("door", 7), number, name) for number, name in enumerate("abcdef")] == [
+        None, ["a", "b"], ["a", "b", "c"], None, None, ["d", "e", "f"],
+    ]  # fmt: skip
+    clips.end(key("door", 7))
+    assert [clips.add(key("door", 7), 9.0, name) for name in "gh"] == [None, ["g", "h"]], "another track of the same number"
+    with pytest.raises(ValueError, match="first_frames must be"):
+        ClipCollector(num_frames=3, first_frames=4)
+
+
 def test_clips_are_of_one_track_and_gone_with_it():
     clips = ClipCollector[str](num_frames=2, spread=0.0)
     assert clips.add(key("door", 7), 0.0, "a") is None

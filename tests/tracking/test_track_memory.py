@@ -30,14 +30,21 @@ def test_the_mode_left_finds_those_who_left_other_cameras_and_live_the_others_to
     assert keys_found(memory, key("hall", 9), mode="live") == [key("yard", 2), key("door", 1)]
 
 
+@pytest.mark.parametrize("mode", ["left", "live"])
+def test_those_who_left_a_query_s_own_camera_are_found_if_asked_for_and_those_still_there_never(mode):
+    memory = remembered((key("hall", 1), EAST, True), (key("hall", 2), EAST, False))
+    assert keys_found(memory, key("hall", 9), mode=mode) == []
+    assert keys_found(memory, key("hall", 9), mode=mode, own_camera=True) == [key("hall", 1)]
+
+
 def test_of_equally_near_tracks_the_smaller_key_comes_first():
     memory = remembered(*((key("door", number), EAST, True) for number in (5, 3, 4)))
     assert keys_found(memory, key("hall", 9)) == [key("door", 3), key("door", 4), key("door", 5)]
 
 
 @settings(max_examples=40)
-@given(data=st.data(), capacity=st.integers(1, 9), mode=st.sampled_from(["left", "live"]), k=st.integers(1, 5))
-def test_a_search_equals_looking_at_every_track_in_turn(data, capacity, mode, k, two_rows_at_once):
+@given(data=st.data(), capacity=st.integers(1, 9), mode=st.sampled_from(["left", "live"]), k=st.integers(1, 5), own_camera=st.booleans())
+def test_a_search_equals_looking_at_every_track_in_turn(data, capacity, mode, k, own_camera, two_rows_at_once):
     memory, slow = TrackMemory(3, capacity), dict[TrackKey, tuple[torch.Tensor, bool]]()
     draw = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
     for _ in range(data.draw(st.integers(0, 20))):
@@ -52,13 +59,13 @@ def test_a_search_equals_looking_at_every_track_in_turn(data, capacity, mode, k,
             del slow[forgotten]
     queries = [key("a", 99), key("d", 99)]
     features = torch.nn.functional.normalize(torch.randn(2, 3, generator=draw), dim=1)
-    found = memory.search(features, queries, mode=mode, k=k)
+    found = memory.search(features, queries, mode=mode, k=k, own_camera=own_camera)
     assert len(memory) == len(slow) <= capacity
     for query, feature, candidates in zip(queries, features, found):
         every = [
             (-(feature.double() @ other.double()).item(), one)
             for one, (other, has_ended) in slow.items()
-            if one.camera != query.camera and (has_ended or mode == "live")
+            if (has_ended and own_camera) or (one.camera != query.camera and (has_ended or mode == "live"))
         ]
         assert [one.key for one in candidates] == [one for _, one in sorted(every)][:k]
         assert [one.similarity for one in candidates] == pytest.approx([-value for value, _ in sorted(every)][:k], abs=1e-5)
