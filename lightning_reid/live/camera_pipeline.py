@@ -152,7 +152,7 @@ class CameraPipeline:
             if not self.parts.source.endless or self._stop.is_set():
                 break
             if not self._gone or not told:
-                logger.warning("camera %r is gone, and will be tried again until it is back: %s", self.camera, why)
+                logger.warning("%s; it will be tried again until it is back", why)
                 told = True
             wait = FIRST_WAIT if not self._gone and time.monotonic() - begun > STEADY else wait
             self.num_losses += not self._gone
@@ -179,7 +179,7 @@ class CameraPipeline:
             if not self.parts.source.endless:
                 raise
             return str(error)
-        return "its stream has ended"
+        return f"camera {self.camera!r}: its stream has ended"
 
     def _break(self, *, gone: bool) -> None:
         """What comes next is of another epoch, if anything does."""

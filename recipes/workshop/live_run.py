@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
@@ -100,13 +100,20 @@ def check(cfg: Namespace) -> None:
     _rules(cfg, world_of(cfg))
 
 
-def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPicture | None = None) -> dict[str, Any]:
+def run(
+    cfg: Namespace,
+    *,
+    listeners: Sequence[Listener] = (),
+    on_picture: OnPicture | None = None,
+    on_start: Callable[[MatchingThread], object] | None = None,
+) -> dict[str, Any]:
     """Track the cameras until they end, and leave what was shown in the folder.
 
     Args:
         cfg: Options.
         listeners: Told of every message and what followed from it.
         on_picture: Gets each picture that was tracked.
+        on_start: Gets the matching before a camera is opened, for who is to ask it to undo a match or to forget somebody.
 
     Raises:
         OSError: The folder does not take the results.
@@ -120,6 +127,8 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPic
         record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
         began, matching = time.monotonic(), MatchingThread(matcher, [record, *listeners], clock=time.time if realtime else None)
         live = LiveCameras(parts, matching.put, on_picture=on_picture)
+        if on_start is not None:
+            on_start(matching)
         try:
             with matching:
                 ended = _watch(cfg, live, record)
