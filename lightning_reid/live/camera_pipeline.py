@@ -31,6 +31,8 @@ OnPicture = Callable[[FrameStamp, Tensor, CameraTracks], None]
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 1.0
 """Seconds before a camera that is lost is tried again, doubled each time up to the longest."""
+STEADY = 10.0
+"""Seconds after which a camera that is there is not one that comes and goes: it is tried again at once when it is lost."""
 STAGES = ("decode", "track", "embed")
 
 
@@ -143,17 +145,20 @@ class CameraPipeline:
                 self._over()
 
     def _decode(self) -> None:
-        wait = FIRST_WAIT
+        wait, told = FIRST_WAIT, False
         while not self._stop.is_set():
+            begun = time.monotonic()
             why = self._watch()
             if not self.parts.source.endless or self._stop.is_set():
                 break
-            if not self._gone or wait == FIRST_WAIT:
-                logger.warning("camera %r is gone, and will be tried again until it is back: %s", self.camera, why)
-            wait = min(2 * wait, LONGEST_WAIT) if self._gone else FIRST_WAIT
+            if not self._gone or not told:
+                logger.warning("%s; it will be tried again until it is back", why)
+                told = True
+            wait = FIRST_WAIT if not self._gone and time.monotonic() - begun > STEADY else wait
             self.num_losses += not self._gone
             self._break(gone=True)
             self._stop.wait(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
         self._break(gone=True)
         self._frames.close()
 
@@ -162,6 +167,8 @@ class CameraPipeline:
         try:
             with closing(self.parts.source.frames(self._stop)) as frames:
                 for stamp, picture in frames:
+                    if self._gone:
+                        logger.info("camera %r is there", self.camera)
                     if stamp.number == 0:
                         self._break(gone=False)
                     since = stamp.captured_monotonic if self.realtime else time.monotonic()
@@ -172,7 +179,7 @@ class CameraPipeline:
             if not self.parts.source.endless:
                 raise
             return str(error)
-        return "its stream has ended"
+        return f"camera {self.camera!r}: its stream has ended"
 
     def _break(self, *, gone: bool) -> None:
         """What comes next is of another epoch, if anything does."""

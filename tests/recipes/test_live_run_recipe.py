@@ -19,7 +19,7 @@ from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_run
 from lightning_reid.recipes.workshop.camera_recording import name_of, record_world, replay
-from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, MatchingRules, OnlineMatcher
+from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, ForgetIdentity, MatchingRules, OnlineMatcher
 
 WORLD = {
     "seed": 3,
@@ -138,7 +138,11 @@ def test_videos_and_folders_of_pictures_are_cameras_and_whoever_listens_is_told(
     cameras = ["--cameras", str(film(tmp_path / "door.mp4", 6)), f"yard={tmp_path / 'hall'}", "--fps=10"]
     told, pictures = [], []
     cfg = parsed(tmp_path / "out", "--realtime=false", *cameras)
-    results = live_run.run(cfg, listeners=[told.append], on_picture=lambda *seen: pictures.append(seen))
+    asking = ForgetIdentity(7)
+    results = live_run.run(
+        cfg, listeners=[told.append], on_picture=lambda *seen: pictures.append(seen), on_start=lambda matching: matching.put(asking)
+    )
+    assert (told[0].message, told[0].refused is None) == (asking, False)  # nobody has that number
     assert {name: row["frames tracked"] for name, row in results["cameras"].items()} == {"door": 6, "yard": 5}
     assert (results["scores"], results["identities"]) == (None, 0)
     frames = [one.message.stamp for one in told if isinstance(one.message, CameraTracks)]
