@@ -4,10 +4,11 @@ import { attribute, find, text } from "./dom.js";
 import { follow, inView, state, untilOf } from "./state.js";
 import { hue, time } from "./words.js";
 
-const [THINNEST, THICKEST] = [8, 15]; // of a bar, in pixels
+const [THINNEST, LABELED, THICKEST] = [6, 8, 15]; // of a bar, in pixels: below the second its number is in its title alone
 const SPACE = 2; // between bars
-const PAD = 4;
+const PAD = 3;
 const AXIS = 18;
+const SHORTEST = 20; // seconds: what is not there yet takes no space
 const RIGHT = 14;
 const TICKS = [10, 15, 30, 60, 120, 300];
 const known = new Map();
@@ -18,7 +19,8 @@ export function drawLanes() {
   const panel = find("lanes");
   if (panel.hidden || (!state.cameras.size && !drawing)) return;
   if (!drawing) panel.append((drawing = made("svg")));
-  const span = 60 * Number(find("span").value);
+  const first = Math.min(...[...state.people.values()].flatMap((card) => card.tracks.map((track) => track.from)));
+  const span = Math.max(Math.min(60 * Number(find("span").value), state.now - first), SHORTEST);
   const width = panel.clientWidth;
   const left = Math.min(Math.max(width * 0.12, 64), 130);
   const start = state.now - span;
@@ -28,7 +30,7 @@ export function drawLanes() {
   attribute(drawing, "width", String(width));
   attribute(drawing, "height", String(total));
   attribute(drawing, "role", "group");
-  attribute(drawing, "aria-label", `Stays of the last ${span / 60} minutes, by camera`);
+  attribute(drawing, "aria-label", `Stays of the last ${Math.round(span)} seconds, by camera`);
   const wanted = new Map();
   for (const lane of lanes) addLane(wanted, lane, left, width);
   addTicks(wanted, start, span, x, total, width - left);
@@ -111,8 +113,9 @@ function setBar(one, { identity, track, until, y }, x, thick) {
   one.identity = identity;
   set(one, { class: `bar${inView(track) ? " live" : ""}${dimmed(identity)}` });
   set(rect, { x: from, y, width, height: thick, rx: 3, fill: `oklch(var(--bar) ${hue(identity)})` });
-  set(label, { x: from + 4, y: y + thick / 2, "font-size": Math.min(thick - 1, 11) });
-  text(label, width > 7 + 7 * String(identity).length ? String(identity) : "");
+  set(label, { x: from + 4, y: y + thick / 2, "font-size": Math.max(Math.min(thick - 1, 11), 8) });
+  const fits = width > 7 + 7 * String(identity).length && (thick >= LABELED || identity === state.followed);
+  text(label, fits ? String(identity) : "");
   text(title, `Person ${identity} in ${track.camera}, ${time(track.from)} to ${inView(track) ? "now" : time(until)}`);
 }
 

@@ -10,7 +10,7 @@ import { state, takeTick } from "./state.js";
 import { prepareTabs } from "./tabs.js";
 import { drawTop, prepareTop, showLink } from "./top.js";
 
-const SLOWLY = 500; // milliseconds between drawings of what need not move with the pictures
+const SLOWLY = 300; // milliseconds between drawings of what need not move with the pictures
 let drawn = 0;
 
 function drawAll() {
