@@ -98,7 +98,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
-            gateway.wait(stop, cfg.seconds or None)
+            gateway.wait(server, stop, cfg.seconds or None)
         for link in peers:
             link.close()
         gateway.close()
