@@ -22,6 +22,7 @@ from lightning_reid.live.journal import GATEWAY, Journal
 from lightning_reid.live.matching import Listener, MatchingThread, Message, Told
 from lightning_reid.live.node_endpoint import NodeEndpoint, bearer_of
 from lightning_reid.live.node_link import FromNode, NodeLink, camera_of
+from lightning_reid.live.serving import Server
 from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import ForgetIdentity, OnlineMatcher, UndoMatch, read_message
 
@@ -80,6 +81,7 @@ class Gateway:
         self.audit, self._secret, self._journal, self._peers, self._clock = audit, secret, journal, tuple(peers), clock
         self._guests = Guests(matcher, gone_after=gone_after, now=clock())
         self._awaited: dict[int, _Batch] = {}
+        self._failure: Exception | None = None
         first = () if journal is None else (journal,)
         self.matching = MatchingThread(matcher, [*first, *listeners, self._hear], clock=clock)
 
@@ -89,15 +91,19 @@ class Gateway:
         own = [WebSocketRoute("/nodes", nodes.serve), Route("/requests", self._serve_request, methods=["POST"])]
         return Starlette(routes=[*own, *routes], lifespan=self._live)
 
-    def wait(self, stop: threading.Event, seconds: float | None = None) -> None:
+    def wait(self, server: Server, stop: threading.Event, seconds: float | None = None) -> None:
         """Wait until somebody stops it, ``seconds`` at most.
 
         Raises:
-            RuntimeError: A listener has failed, which is its cause: nothing is matched any more.
+            RuntimeError: A listener or a link to a peer has failed, which is its cause, or nothing is served any more.
         """
         until = math.inf if seconds is None else time.monotonic() + seconds
         while not stop.wait(min(max(until - time.monotonic(), 0), 0.25)) and time.monotonic() < until:
             self.matching.raise_failure()
+            if self._failure is not None:
+                raise RuntimeError("the gateway has failed to watch over its nodes and peers") from self._failure
+            if not server.alive:
+                raise RuntimeError(f"nothing is served at {server.address} any more: the server's log says why")
 
     def close(self) -> None:
         """Match what waits, then stop.
@@ -149,11 +155,16 @@ class Gateway:
     def _take(self, guest: Guest, messages: Sequence[FromNode]) -> list[str]:
         """Match what a guest tells, and hand it on; what comes from a peer is not, or it would go round for ever."""
         done = self._put(messages)
-        for link in () if guest.peer else self._peers:
+        if not guest.peer:
+            self._hand_on(messages)
+        return done.result(MATCHED_WITHIN)
+
+    def _hand_on(self, messages: Sequence[FromNode]) -> None:
+        """Tell peers of the cameras that they have let this gateway tell of."""
+        for link in self._peers:
             for message in messages:
                 if camera_of(message) in link.cameras:
                     link.put(message)
-        return done.result(MATCHED_WITHIN)
 
     async def _serve_request(self, request: HttpRequest) -> JSONResponse:
         try:
@@ -186,10 +197,18 @@ class Gateway:
 
     async def _watch(self) -> None:
         """Tell once a second which cameras are gone, and how journal and links do."""
-        while True:
+        while self._failure is None:
             await asyncio.sleep(1.0)
-            now = self._clock()
-            told: list[Message] = [*self._guests.gone(now), *(link.health(GATEWAY, now) for link in self._peers)]
-            if self._journal is not None:
-                told.append(self._journal.health(now))
-            await asyncio.to_thread(self._put, told)
+            try:
+                await self._look()
+            except Exception as error:  # of a link or the matching, told by wait
+                self._failure = error
+
+    async def _look(self) -> None:
+        now = self._clock()
+        gone = self._guests.gone(now)
+        self._hand_on(gone)
+        told: list[Message] = [*gone, *(link.health(GATEWAY, now, f"link to {link.address}"[:100]) for link in self._peers)]
+        if self._journal is not None:
+            told.append(self._journal.health(now))
+        await asyncio.to_thread(self._put, told)

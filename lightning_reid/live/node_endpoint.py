@@ -14,7 +14,7 @@ from lightning_reid.live.guests import Guest, Guests
 from lightning_reid.live.link_wire import PROTOCOL, BatchReader, LinkRefusedError, read_hello
 from lightning_reid.live.node_link import FromNode, camera_of
 from lightning_reid.live.tokens import TokenRefusedError, check_token
-from lightning_reid.tracking import CameraTracks, StageHealth, TrackEnded, TrackFeature, read_message
+from lightning_reid.tracking import CameraGone, read_message
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def _of_guest(guest: Guest, message: object) -> FromNode:
     Raises:
         LinkRefusedError: It is of another camera, or asks or announces something.
     """
-    if not isinstance(message, CameraTracks | TrackFeature | TrackEnded | StageHealth):
+    if not isinstance(message, FromNode) or (isinstance(message, CameraGone) and not guest.peer):
         raise LinkRefusedError(f"a node does not tell {type(message).__name__}")
     if (camera := camera_of(message)) not in guest.hello.cameras:
         raise LinkRefusedError(f"a message is of camera {camera!r}, which {guest} has not greeted for")

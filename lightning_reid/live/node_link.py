@@ -23,17 +23,19 @@ from lightning_reid.live.addresses import checked_address, trusting
 from lightning_reid.live.link_wire import PROTOCOL, BatchWriter, Hello, LinkRefusedError, write_hello
 from lightning_reid.live.outbox import Outbox
 from lightning_reid.live.tokens import read_token
-from lightning_reid.tracking import CameraTracks, StageHealth
+from lightning_reid.tracking import CameraGone, CameraTracks, StageHealth
 from lightning_reid.tracking.records import FromCameras
 
 logger = logging.getLogger(__name__)
 
-FromNode = FromCameras | StageHealth
-"""What a node tells."""
+FromNode = FromCameras | StageHealth | CameraGone
+"""What a node tells; that a camera is gone is told by gateways alone."""
 MOST_ON_THE_WAY = 2**18
 """Bytes that are sent before the first of them must be taken."""
 TAKEN_WITHIN = 15.0
 """Seconds after which a gateway that takes nothing is given up."""
+HEALTH_INTERVAL = 1.0
+"""Seconds from one report of how the link does to the next, while it is there."""
 CLOCK_TOLERANCE = 1.0
 """Seconds from which on a clock that differs is told of."""
 
@@ -102,6 +104,7 @@ class NodeLink:
         self.num_refused, self._refused_told = 0, -math.inf
         self._answered, self._closed = threading.Event(), threading.Event()
         self._flush_until = 0.0
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"link to {address}", daemon=True)
         self._thread.start()
 
@@ -115,8 +118,10 @@ class NodeLink:
         """Hand a message over; it is sent with the next batch.
 
         Raises:
+            RuntimeError: The link has failed, for the reason that is its cause; no refusal and no broken connection is such a failure.
             ValueError: It is of a camera that was not greeted for.
         """
+        self._raise_failure()
         if (camera := camera_of(message)) not in self.cameras:
             raise ValueError(f"the link to {self.address} is for {shown(sorted(self.cameras))}, not for camera {camera!r}")
         self.outbox.put(message)
@@ -125,21 +130,37 @@ class NodeLink:
         """Wait until the gateway takes or refuses this node (see ``connected`` and ``refused``); ``False`` if it does neither in time."""
         return self._answered.wait(seconds)
 
-    def health(self, camera: str, at: float) -> StageHealth:
+    def health(self, camera: str, at: float, stage: str = "link") -> StageHealth:
         """How the link does, told as a stage of ``camera`` at a time in seconds since 1970."""
         state = "live" if self.connected else "gone"
         dropped = self.outbox.num_dropped_frames + self.outbox.num_dropped_tracks
-        return StageHealth(camera, f"link to {self.address}"[:100], at, state, self.outbox.num_sent, dropped, len(self.outbox), 0.0)
+        return StageHealth(camera, stage, at, state, self.outbox.num_sent, dropped, len(self.outbox), 0.0)
 
     def close(self, flush_for: float = 2.0) -> None:
-        """Send what waits, for ``flush_for`` seconds at most, then stop; what is left is told."""
+        """Send what waits, for ``flush_for`` seconds at most, then stop; what is left is told.
+
+        Raises:
+            RuntimeError: The link has failed, for the reason that is its cause.
+        """
         self._flush_until = time.monotonic() + flush_for
         self._closed.set()
         self._thread.join()
         if left := len(self.outbox):
             logger.warning("link to %s: %d messages were not taken before it was closed", self.address, left)
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise RuntimeError(f"the link to {self.address} has failed") from self._failure
 
     def _run(self) -> None:
+        try:
+            self._come_back_until_closed()
+        except BaseException as error:  # told by put and close, in the threads of those who call
+            self._failure, self.connected = error, False
+            self._answered.set()
+
+    def _come_back_until_closed(self) -> None:
         wait, told = self._longest_wait / 16, None
         while True:
             try:
@@ -202,9 +223,13 @@ class NodeLink:
 
     def _talk(self, socket: ClientConnection) -> None:
         writer, on_the_way = BatchWriter(), deque[int]()
-        taken_at = time.monotonic()
+        taken_at = health_due = time.monotonic()
         while not self._closed.is_set() or (len(self.outbox) and time.monotonic() < self._flush_until):
             until = time.monotonic() + self._interval
+            if until > health_due and not self._hello.peer:
+                health_due = until + HEALTH_INTERVAL
+                for camera in self._hello.cameras:
+                    self.outbox.put(self.health(camera, self._clock()))
             room = MOST_ON_THE_WAY - sum(on_the_way)
             if room > 0 and (batch := self.outbox.take(min(room, 2**16))):
                 content = writer.write(batch)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from lightning_reid.arguments import require_count, require_number
-from lightning_reid.tracking import CameraTracks, StageHealth, TrackEnded, TrackFeature, TrackKey, write_message
+from lightning_reid.tracking import CameraGone, CameraTracks, StageHealth, TrackEnded, TrackFeature, TrackKey, write_message
 from lightning_reid.tracking.records import FromCameras
 
 _OVERDUE = 1.25
@@ -86,7 +86,7 @@ class Outbox:
         with self._guard:
             return len(self._frames) + len(self._kept) + sum(map(len, self._sent))
 
-    def put(self, message: FromCameras | StageHealth) -> None:
+    def put(self, message: FromCameras | StageHealth | CameraGone) -> None:
         """Hand a message over; it never waits."""
         with self._guard:
             for one in self._thinner.pass_on(message):
@@ -141,9 +141,12 @@ class Outbox:
             self._kept = {item.slot: item for item in sorted([*again.values(), *self._kept.values()])}
             self._bound()
 
-    def _add(self, message: FromCameras | StageHealth) -> None:
+    def _add(self, message: FromCameras | StageHealth | CameraGone) -> None:
         self._order += 1
-        slot = None if isinstance(message, CameraTracks | StageHealth) else (type(message), message.key)
+        if isinstance(message, CameraTracks | StageHealth):
+            slot = None
+        else:
+            slot = type(message), message.camera if isinstance(message, CameraGone) else message.key
         item = _Item(self._order, self._clock(), slot, write_message(message))
         if slot is None:
             self._frames.append(item)
@@ -169,7 +172,7 @@ class _FeatureThinner:
         self._passed: dict[TrackKey, float] = {}
         self._held: dict[TrackKey, TrackFeature] = {}
 
-    def pass_on(self, message: FromCameras | StageHealth) -> list[FromCameras | StageHealth]:
+    def pass_on(self, message: FromCameras | StageHealth | CameraGone) -> list[FromCameras | StageHealth | CameraGone]:
         """What may go now: the message, perhaps, and features that had been held back."""
         match message:
             case TrackFeature(key=key):

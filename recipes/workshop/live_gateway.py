@@ -104,7 +104,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         page = PageOptions(**cfg.page).shown(view, lambda request: gateway.ask(request, "page")) if cfg.watch else nullcontext()
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server, page:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
-            gateway.wait(stop, cfg.seconds or None)
+            gateway.wait(server, stop, cfg.seconds or None)
         for link in peers:
             link.close()
         gateway.close()

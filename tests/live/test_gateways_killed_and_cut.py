@@ -115,7 +115,10 @@ def test_two_gateways_match_what_each_others_nodes_tell_are_cut_apart_go_on_and_
     peers = {name: patient_link(wire.address, camera, peer=True) for (name, wire), camera in zip(wires.items(), ("hall", "door"))}
     for name in wires:
         (tmp_path / name).mkdir()
-    with running(tmp_path / "east", peers=[peers["west"]]) as east, running(tmp_path / "west", peers=[peers["east"]]) as west:
+    with (
+        running(tmp_path / "east", peers=[peers["west"]], gone_after=1.5) as east,
+        running(tmp_path / "west", peers=[peers["east"]]) as west,
+    ):
         wires["east"].target, wires["west"].target = east.server.port, west.server.port
         until(lambda: all(one.connected for one in peers.values()))
         door, hall = patient_link(east.address, "door"), patient_link(west.address, "hall")
@@ -147,8 +150,10 @@ def test_two_gateways_match_what_each_others_nodes_tell_are_cut_apart_go_on_and_
             assert identity(gateway, "hall", 2) == identity(gateway, "door", 1)
             assert gateway.refused == []
         until(lambda: link_states(east)[-1] == "live")
-        for one in (door, hall):
-            one.close()
+        door.close()
+        until(lambda: "door" in [one.camera for one in west.of(CameraGone)][-1:])  # its node is gone, as east has told
+        assert [one.camera for one in east.of(CameraGone)][-1:] == ["door"]
+        hall.close()
     for wire in wires.values():
         wire.close()
 

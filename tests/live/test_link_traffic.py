@@ -22,6 +22,7 @@ from lightning_reid.tracking import (
     CameraTracks,
     ClipCollector,
     FrameStamp,
+    StageHealth,
     TrackEnded,
     TrackFeature,
     read_message,
@@ -33,7 +34,7 @@ PEOPLE, FPS, SECONDS = 8, 10, 12
 
 
 def walkers(began: float):
-    """Eight people who stroll, a feature of each every four frames as in the text, at ten frames a second."""
+    """Eight people who stroll at ten frames a second, a feature of each every four frames as in the text; the health of three stages."""
     draw = random.Random(0)
     generator = torch.Generator().manual_seed(0)
     boxes = torch.tensor([[80.0 * one, 100, 80 * one + 52, 260] for one in range(PEOPLE)])
@@ -45,6 +46,11 @@ def walkers(began: float):
         if number % 4 == 3:
             looks = torch.nn.functional.normalize(torch.randn(PEOPLE, WIDTH, generator=generator), dim=1)
             told += [TrackFeature("door", 1_700_000_000, one, looks[one], number // 4 + 1, began, at, MODEL) for one in range(PEOPLE)]
+        if number % FPS == 0:
+            stages = ("decode", "detect", "embed")
+            told += [
+                StageHealth("door", stage, at, "live", number, draw.randrange(9), draw.randrange(3), draw.random()) for stage in stages
+            ]
         yield told
 
 
@@ -102,8 +108,10 @@ def test_no_pixel_goes_over_the_wire(tmp_path):
         contents = messages_on(wire)
         wire.close()
     told = [read_message(one) for one in contents]
-    assert {type(one) for one in told} == {CameraTracks, TrackFeature, TrackEnded}
-    numbers = sum(one.boxes.numel() + one.scores.numel() if isinstance(one, CameraTracks) else 3 for one in told)
+    assert {type(one) for one in told} == {CameraTracks, TrackFeature, TrackEnded, StageHealth}
+    numbers = sum(5 * len(one.track_ids) for one in told if isinstance(one, CameraTracks)) + sum(
+        isinstance(one, TrackFeature) * 3 for one in told
+    )
     assert numbers < 8 * 5 + 5 * 3 < pixels.numel() / 100  # there is no room for a picture
     rows = {bytes(row[start : start + 4].tolist()) for row in pixels.flatten(0, 1) for start in range(0, 60)}
     sent = b"".join(contents)

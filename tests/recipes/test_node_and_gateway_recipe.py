@@ -37,7 +37,7 @@ class Gateway(threading.Thread):
             return made
 
         monkeypatch.setattr(live_gateway, "Server", listened)
-        monkeypatch.setattr(live_gateway.Gateway, "wait", lambda gateway, stop, seconds: self._stop_event.wait(120))
+        monkeypatch.setattr(live_gateway.Gateway, "wait", lambda gateway, server, stop, seconds: self._stop_event.wait(120))
         self._argv = ["gateway", f"--output={folder}", "--port=0"]
         self.start()
         assert served.wait(60)
