@@ -14,11 +14,13 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.status import Status
+from torch import Tensor
 
 from lightning_reid.datamodules.generated import GeneratedWorld
 from lightning_reid.files import folder_written_whole, write_json
 from lightning_reid.inference import crop_embedder
-from lightning_reid.live import AuditLog, CameraParts, LiveCameras, MatchingThread
+from lightning_reid.live import AuditLog, CameraParts, Listener, LiveCameras, MatchingThread
+from lightning_reid.live.camera_pipeline import OnPicture
 from lightning_reid.live.page import LiveView
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
@@ -28,7 +30,7 @@ from lightning_reid.recipes.workshop.live_parts import add_camera_options, check
 from lightning_reid.recipes.workshop.live_record import RunRecord
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.recipes.workshop.tracking_scores import RESULTS, scores_of
-from lightning_reid.tracking import MatchingRules, OnlineMatcher
+from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher
 from lightning_reid.tracking.events import Request
 from lightning_reid.tracking.track_memory import Mode
 
@@ -87,8 +89,13 @@ def check(cfg: Namespace) -> None:
     _rules(cfg, world_of(cfg))
 
 
-def run(cfg: Namespace) -> dict[str, Any]:
+def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPicture | None = None) -> dict[str, Any]:
     """Track the cameras until they end, show them meanwhile, and leave what was shown in the folder.
+
+    Args:
+        cfg: Options.
+        listeners: Told of every message and what followed from it, as the page is.
+        on_picture: Gets each picture that was tracked, as the page does.
 
     Raises:
         OSError: The folder does not take the results, or the page cannot be served.
@@ -99,13 +106,13 @@ def run(cfg: Namespace) -> dict[str, Any]:
     matcher = OnlineMatcher(_rules(cfg, world), feature_size=network.num_features, model=model)
     realtime, failure = parts[0].source.realtime, None
     clock = time.time if realtime else None
-    view = None if cfg.no_page else LiveView(pictures=cfg.page.pictures, fps=cfg.page.fps, clock=clock)
+    views = [] if cfg.no_page else [LiveView(pictures=cfg.page.pictures, fps=cfg.page.fps, clock=clock)]
     with folder_written_whole(Path(cfg.output)) as folder:
         record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
-        began, matching = time.monotonic(), MatchingThread(matcher, [record, *([] if view is None else [view])], clock=clock)
-        live = LiveCameras(parts, matching.put, on_picture=None if view is None else view.on_picture)
+        began, matching = time.monotonic(), MatchingThread(matcher, [record, *views, *listeners], clock=clock)
+        live = LiveCameras(parts, matching.put, on_picture=_to_each([*(one.on_picture for one in views), *filter(None, [on_picture])]))
         try:
-            with matching, _page(cfg, view, AuditLog(folder / AUDIT), matching):
+            with matching, _page(cfg, views, folder / AUDIT, matching):
                 ended = _watch(cfg, live, record)
         except RuntimeError as error:
             failure, ended = error, f"a failure: {error}"
@@ -122,14 +129,25 @@ def run(cfg: Namespace) -> dict[str, Any]:
     return results
 
 
-def _page(cfg: Namespace, view: LiveView | None, audit: AuditLog, matching: MatchingThread) -> AbstractContextManager[object]:
-    """The page while it is served; what somebody asks there is written down before it is done."""
+def _to_each(watching: Sequence[OnPicture]) -> OnPicture | None:
+    def show(stamp: FrameStamp, picture: Tensor, tracks: CameraTracks) -> None:
+        for one in watching:
+            one(stamp, picture, tracks)
+
+    return show if watching else None
+
+
+def _page(cfg: Namespace, views: Sequence[LiveView], audited: Path, matching: MatchingThread) -> AbstractContextManager[object]:
+    """The page while it is served, if there is one; what somebody asks there is written down before it is done."""
+    if not views:
+        return nullcontext()
+    audit = AuditLog(audited)
 
     def ask(request: Request) -> None:
         audit.write_request(request, by="page")
         matching.put(request)
 
-    return nullcontext() if view is None else PageOptions(**cfg.page).shown(view, ask)
+    return PageOptions(**cfg.page).shown(views[0], ask)
 
 
 def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:

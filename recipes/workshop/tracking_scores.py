@@ -114,7 +114,7 @@ class Tracking:
 
 
 def camera_tracker(fps: float, max_distance: float = MAX_DISTANCE) -> CameraTracker:
-    """Of a camera whose detector scores as the stand-in and SSDLite do."""
+    """Track one camera, whose detector scores as the stand-in and SSDLite do."""
     return CameraTracker(high_score=0.5, new_score=0.55, min_overlap=MIN_OVERLAP, frame_rate=fps, max_distance=max_distance)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_run
 from lightning_reid.recipes.workshop.camera_recording import name_of, record_world, replay
-from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, ForgetIdentity, MatchingRules, OnlineMatcher
+from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, MatchingRules, OnlineMatcher
 
 WORLD = {
     "seed": 3,
@@ -106,10 +108,6 @@ def test_a_folder_that_holds_another_run_or_anything_is_refused_before_a_camera_
     assert "is not empty: give another --output" in refused(capsys, "--no-page", f"--output={tmp_path}")
 
 
-def test_a_page_that_is_not_there_yet_is_said_to_be_not_there(capsys, tmp_path):
-    assert "there is no page to watch yet: give --no-page" in refused(capsys, f"--output={tmp_path}")
-
-
 @pytest.mark.parametrize(
     ("cameras", "message"),
     [
@@ -138,11 +136,7 @@ def test_videos_and_folders_of_pictures_are_cameras_and_whoever_listens_is_told(
     cameras = ["--cameras", str(film(tmp_path / "door.mp4", 6)), f"yard={tmp_path / 'hall'}", "--fps=10"]
     told, pictures = [], []
     cfg = parsed(tmp_path / "out", "--realtime=false", *cameras)
-    asking = ForgetIdentity(7)
-    results = live_run.run(
-        cfg, listeners=[told.append], on_picture=lambda *seen: pictures.append(seen), on_start=lambda matching: matching.put(asking)
-    )
-    assert (told[0].message, told[0].refused is None) == (asking, False)  # nobody has that number
+    results = live_run.run(cfg, listeners=[told.append], on_picture=lambda *seen: pictures.append(seen))
     assert {name: row["frames tracked"] for name, row in results["cameras"].items()} == {"door": 6, "yard": 5}
     assert (results["scores"], results["identities"]) == (None, 0)
     frames = [one.message.stamp for one in told if isinstance(one.message, CameraTracks)]
@@ -152,6 +146,23 @@ def test_videos_and_folders_of_pictures_are_cameras_and_whoever_listens_is_told(
     assert reds == [10, 20, 30, 40, 50]
     assert (tmp_path / "out" / "lanes.png").stat().st_size > 1000  # though nobody came
     assert (tmp_path / "out" / "door.txt").read_text() == ""
+
+
+def test_a_page_is_served_while_cameras_are_watched_and_what_is_asked_there_is_written_down(tmp_path, capsys):
+    seen = {}
+
+    def watch(told) -> None:
+        if not seen and isinstance(told.message, CameraTracks) and told.message.stamp.number == 8:
+            url = re.search(r"watch at (\S+)", capsys.readouterr().out)[1]
+            with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+                seen["metrics"] = answer.read().decode()
+
+    cfg = track_cameras.parse(
+        ["run", "--quiet", "--page.port=0", "--page.open=false", "--seconds=3", *OF_WORLD, f"--output={tmp_path / 'out'}"]
+    )
+    live_run.run(cfg["run"], listeners=[watch])
+    assert 'lightning_reid_camera_live{camera="camera 1"} 1' in seen["metrics"]
+    assert (tmp_path / "out" / "audit.log").read_text() == ""  # nobody asked for anything
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
