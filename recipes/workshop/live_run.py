@@ -18,13 +18,12 @@ from rich.status import Status
 from lightning_reid.datamodules.generated import GeneratedWorld
 from lightning_reid.detection import OnnxDetector
 from lightning_reid.files import folder_written_whole, write_json
-from lightning_reid.inference import crop_embedder
 from lightning_reid.live import CameraParts, Listener, LiveCameras, MatchingThread
 from lightning_reid.live.camera_pipeline import OnPicture
-from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
 from lightning_reid.recipes.workshop.lanes import draw_lanes
+from lightning_reid.recipes.workshop.live_networks import load_networks
 from lightning_reid.recipes.workshop.live_parts import parts_of, sources_of, world_of
 from lightning_reid.recipes.workshop.live_record import RunRecord
 from lightning_reid.recipes.workshop.tables import print_table
@@ -40,6 +39,8 @@ one: --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0. Without any, thre
 CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
 """
 LANES = "lanes.png"
+THRESHOLD = 0.425
+"""Cosine of a match by the shipped network, chosen on generated worlds 100 and 101 (benchmarks/README.md)."""
 POLL = 0.25
 """Seconds between two looks at whether the run is to end."""
 _TABLE = (
@@ -62,8 +63,8 @@ def build_parser() -> ArgumentParser:
     add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
     add("--output", type=str, default="runs/live", help="new folder for what the run leaves")
     add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
-    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
-    add("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
+    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it, or a video network's")
+    add("--threshold", type=float | None, default=None, help=f"cosine of a match; default {THRESHOLD} for the shipped network alone")
     add("--memory", type=Mode | None, default=None, help="live where views overlap; default left, or as the world is")
     add("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
     add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
@@ -119,9 +120,9 @@ def run(
         OSError: The folder does not take the results.
         RuntimeError: A camera has failed; what was shown by then is left all the same.
     """
-    network, model = load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
-    parts, world = parts_of(cfg, crop_embedder(network), model=model), world_of(cfg)
-    matcher = OnlineMatcher(_rules(cfg, world), feature_size=network.num_features, model=model)
+    networks, world = load_networks(cfg.reid.checkpoint), world_of(cfg)
+    parts = parts_of(cfg, networks)
+    matcher = OnlineMatcher(_rules(cfg, world), feature_size=networks.num_features, model=networks.model)
     realtime, failure = parts[0].source.realtime, None
     with folder_written_whole(Path(cfg.output)) as folder:
         record = RunRecord(folder, [one.source.camera for one in parts], realtime=realtime, keep=world is not None and not cfg.loop)
@@ -148,8 +149,12 @@ def run(
 
 
 def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
+    if cfg.threshold is None and cfg.reid.checkpoint != DEFAULT:
+        raise ValueError(
+            f"--threshold belongs to a network: tell the one of {cfg.reid.checkpoint}, as track_cameras.py evaluate chooses it"
+        )
     memory: Mode = cfg.memory or ("live" if world is not None and world.overlapping else "left")
-    return MatchingRules(cfg.threshold, memory=memory, every_n_frames=cfg.every_n_frames)
+    return MatchingRules(THRESHOLD if cfg.threshold is None else cfg.threshold, memory=memory, every_n_frames=cfg.every_n_frames)
 
 
 @contextmanager
@@ -201,13 +206,13 @@ def _results(
     cfg: Namespace, live: LiveCameras, parts: Sequence[CameraParts], record: RunRecord, world: GeneratedWorld | None
 ) -> dict[str, Any]:
     cameras = {one.source.camera: _of_camera(live, one, record) for one in parts}
-    scores = None
+    rules, scores = _rules(cfg, world), None
     if record.shown and world is not None:
         scores = {name: None if isnan(value) else value for name, value in _scores(world, record).items()}
     return {
         "network": cfg.reid.checkpoint,
-        "threshold": cfg.threshold,
-        "memory": _rules(cfg, world).memory,
+        "threshold": rules.threshold,
+        "memory": rules.memory,
         "realtime": parts[0].source.realtime,
         "identities": len(record.identities),
         "matches": sum(one.stands for one in record.handovers),
