@@ -194,7 +194,8 @@ def test_a_camera_that_fails_ends_the_run_aloud_and_leaves_what_was_shown(tmp_pa
 
 def test_a_video_network_embeds_the_clips_and_the_shipped_one_does_the_repair(tmp_path):
     torch.manual_seed(0)
-    model = VideoReID("stenvan", {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1], "stripes": 4}, num_classes=4).eval()
+    tiny = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1], "stripes": 4}
+    model = VideoReID("stenvan", tiny, num_classes=4).eval()
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "image_size": [64, 32]}
     torch.save(content | {"pytorch-lightning_version": pl.__version__}, tmp_path / "nvan.ckpt")
     networks = load_networks(str(tmp_path / "nvan.ckpt"))
