@@ -1,6 +1,6 @@
 """What a trained network is for: embedding crops, searching them, exporting the network. Needs no Trainer and imports no Lightning."""
 
-from lightning_reid.inference.crop_embedding import crop_embedder
+from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.inference.onnx_export import export_onnx
 from lightning_reid.inference.search import draw_search, nearest_images
@@ -8,6 +8,7 @@ from lightning_reid.inference.search import draw_search, nearest_images
 __all__ = [
     "EmbeddedImages",
     "EmbeddingPass",
+    "clip_embedder",
     "crop_embedder",
     "draw_search",
     "export_onnx",

@@ -17,11 +17,10 @@ from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.page import LiveView
 from lightning_reid.live.serving import Server
 from lightning_reid.live.tokens import read_secret, read_token
-from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks, threshold_of
 from lightning_reid.recipes.workshop.live_node import stopped
 from lightning_reid.recipes.workshop.live_page import PageOptions
-from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
 
 DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.
@@ -49,7 +48,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--reid.checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
     parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
     parser.add_argument("--gone_after", type=PositiveFloat, default=30.0, help="seconds until people of a camera without node have left")
-    parser.add_argument("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
+    parser.add_argument(
+        "--threshold", type=float | None, default=None, help=f"cosine of a match; default {THRESHOLD} for the shipped network alone"
+    )
     parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
     parser.add_argument("--watch", action="store_true", help="serve a page, on which nodes' cameras are boxes: no pixel leaves a node")
     parser.add_class_arguments(PageOptions, "page", skip={"pictures", "fps"})
@@ -65,7 +66,7 @@ def check(cfg: Namespace) -> None:
         ValueError: An address, token, certificate or rule is none, or another host would be served without TLS.
     """
     require_private(cfg.host, tls=cfg.certificate is not None, insecure=cfg.insecure)
-    MatchingRules(cfg.threshold, **cfg.rules)
+    MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), **cfg.rules)
     for address, token in _peers(cfg):
         checked_address(address, insecure=cfg.insecure)
         read_token(token)
@@ -83,9 +84,11 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         OSError: The folder or the port cannot be used, or a gateway runs there.
         RuntimeError: A listener has failed, which is its cause.
     """
-    output, network, view = Path(cfg.output), load_embedding_network(cfg.reid.checkpoint), LiveView(pictures=False)
-    model, size, count = network_name(network), network.num_features, _Count()
-    matcher = OnlineMatcher(MatchingRules(cfg.threshold, **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for)
+    output, networks, view, count = Path(cfg.output), load_networks(cfg.reid.checkpoint), LiveView(pictures=False), _Count()
+    model, size = networks.model, networks.num_features
+    matcher = OnlineMatcher(
+        MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), **cfg.rules), feature_size=size, model=model, keep_for=cfg.keep_for
+    )
     peers = [
         NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)
         for address, token in _peers(cfg)

@@ -13,14 +13,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_reid.inference import crop_embedder
 from lightning_reid.live import LiveCameras
 from lightning_reid.live.addresses import checked_address, trusting
 from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.tokens import read_token
-from lightning_reid.networks import load_embedding_network
+from lightning_reid.recipes.workshop.live_networks import load_networks
 from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, sources_of
-from lightning_reid.recipes.workshop.network_name import network_name
 
 DESCRIPTION = """Track cameras here, and have a gateway find their people again in the cameras of others.
 
@@ -65,13 +63,12 @@ def run(cfg: Namespace) -> dict[str, Any]:
         RuntimeError: A camera has failed.
         SystemExit: The gateway refuses this node; the message says why.
     """
-    network, names = load_embedding_network(cfg.reid.checkpoint), _watched(cfg)
-    model = network_name(network)
-    parts = [one for one in parts_of(cfg, crop_embedder(network), model=model) if one.source.camera in names]
+    networks, names = load_networks(cfg.reid.checkpoint), _watched(cfg)
+    parts = [one for one in parts_of(cfg, networks) if one.source.camera in names]
     for one in parts:
         one.node.tracker.epoch = int(time.time())  # larger than that of an earlier process, whose tracks had the same ids
     options = {"authority": cfg.authority, "insecure": cfg.insecure, "cameras": names}
-    with NodeLink(cfg.gateway, _token(cfg), model=model, feature_size=network.num_features, **options) as link, stopped() as stop:
+    with NodeLink(cfg.gateway, _token(cfg), model=networks.model, feature_size=networks.num_features, **options) as link, stopped() as stop:
         if not link.wait_until_answered(ANSWERS_WITHIN):
             print(f"{cfg.gateway} does not answer yet: tracking begins without it", flush=True)
         if link.refused is not None:

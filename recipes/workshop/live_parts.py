@@ -21,8 +21,8 @@ from lightning_reid.live.camera_pipeline import Detect
 from lightning_reid.live.video_source import is_on_disk
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
+from lightning_reid.recipes.workshop.live_networks import LiveNetworks
 from lightning_reid.tracking import CameraNode, CameraTracker
-from lightning_reid.tracking.camera_node import EmbedCrops
 
 _NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
 _NAME = re.compile(r"\w[\w .-]*")
@@ -35,7 +35,7 @@ def add_camera_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
     add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
-    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
+    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it, or a video network's")
     add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
     add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
     add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
@@ -84,13 +84,12 @@ def sources_of(cfg: Namespace) -> list[FrameSource]:
     return sources
 
 
-def parts_of(cfg: Namespace, embed: EmbedCrops, *, model: str) -> list[CameraParts]:
+def parts_of(cfg: Namespace, networks: LiveNetworks) -> list[CameraParts]:
     """The parts of each camera.
 
     Args:
         cfg: The options of a live run.
-        embed: Network of re-ID.
-        model: Its name.
+        networks: Shared by all cameras.
 
     Raises:
         FileNotFoundError: A file is not there.
@@ -104,7 +103,8 @@ def parts_of(cfg: Namespace, embed: EmbedCrops, *, model: str) -> list[CameraPar
         tracker = CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
         stand_in = None if world is None or detector is not None else _stand_in(world, camid)
         detect = stand_in or detect_with(detector or OpenCVPeopleDetector())
-        parts.append(CameraParts(source, detect, CameraNode(source.camera, tracker, embed, model=model)))
+        node = CameraNode(source.camera, tracker, networks.embed, model=networks.model, embed_clip=networks.embed_clip)
+        parts.append(CameraParts(source, detect, node))
     return parts
 
 

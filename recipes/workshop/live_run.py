@@ -18,13 +18,12 @@ from torch import Tensor
 
 from lightning_reid.datamodules.generated import GeneratedWorld
 from lightning_reid.files import folder_written_whole, write_json
-from lightning_reid.inference import crop_embedder
 from lightning_reid.live import AuditLog, CameraParts, Listener, LiveCameras, MatchingThread
 from lightning_reid.live.camera_pipeline import OnPicture
 from lightning_reid.live.page import LiveView
-from lightning_reid.networks import load_embedding_network
 from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
 from lightning_reid.recipes.workshop.lanes import draw_lanes
+from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks, threshold_of
 from lightning_reid.recipes.workshop.live_page import PageOptions
 from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, world_of
 from lightning_reid.recipes.workshop.live_record import RunRecord
@@ -64,7 +63,7 @@ def build_parser() -> ArgumentParser:
     add_camera_options(parser)
     add = parser.add_argument
     add("--output", type=str, default="runs/live", help="new folder for what the run leaves")
-    add("--threshold", type=float, default=0.425, help="cosine of a match; the default is the shipped network's")
+    add("--threshold", type=float | None, default=None, help=f"cosine of a match; default {THRESHOLD} for the shipped network alone")
     add("--memory", type=Mode | None, default=None, help="live where views overlap; default left, or as the world is")
     add("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
     add("--no-page", action="store_true", help="show no page")
@@ -101,9 +100,9 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPic
         OSError: The folder does not take the results, or the page cannot be served.
         RuntimeError: A camera has failed; what was shown by then is left all the same.
     """
-    network, model = load_embedding_network(cfg.reid.checkpoint), Path(cfg.reid.checkpoint).name
-    parts, world = parts_of(cfg, crop_embedder(network), model=model), world_of(cfg)
-    matcher = OnlineMatcher(_rules(cfg, world), feature_size=network.num_features, model=model)
+    networks, world = load_networks(cfg.reid.checkpoint), world_of(cfg)
+    parts = parts_of(cfg, networks)
+    matcher = OnlineMatcher(_rules(cfg, world), feature_size=networks.num_features, model=networks.model)
     realtime, failure = parts[0].source.realtime, None
     clock = time.time if realtime else None
     views = [] if cfg.no_page else [LiveView(pictures=cfg.page.pictures, fps=cfg.page.fps, clock=clock)]
@@ -152,7 +151,7 @@ def _page(cfg: Namespace, views: Sequence[LiveView], audited: Path, matching: Ma
 
 def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
     memory: Mode = cfg.memory or ("live" if world is not None and world.overlapping else "left")
-    return MatchingRules(cfg.threshold, memory=memory, every_n_frames=cfg.every_n_frames)
+    return MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), memory=memory, every_n_frames=cfg.every_n_frames)
 
 
 @contextmanager
@@ -204,13 +203,13 @@ def _results(
     cfg: Namespace, live: LiveCameras, parts: Sequence[CameraParts], record: RunRecord, world: GeneratedWorld | None
 ) -> dict[str, Any]:
     cameras = {one.source.camera: _of_camera(live, one, record) for one in parts}
-    scores = None
+    rules, scores = _rules(cfg, world), None
     if record.shown and world is not None:
         scores = {name: None if isnan(value) else value for name, value in _scores(world, record).items()}
     return {
         "network": cfg.reid.checkpoint,
-        "threshold": cfg.threshold,
-        "memory": _rules(cfg, world).memory,
+        "threshold": rules.threshold,
+        "memory": rules.memory,
         "realtime": parts[0].source.realtime,
         "identities": len(record.identities),
         "matches": sum(one.stands for one in record.handovers),

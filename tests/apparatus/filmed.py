@@ -18,7 +18,7 @@ def film(path: Path, num_frames: int = 10, *, size: tuple[int, int] = (48, 64), 
         stream.height, stream.width, stream.pix_fmt, stream.bit_rate = *size, "yuv420p", 2_000_000
         stream.gop_size = 5
         for number in range(first, first + num_frames):
-            picture = np.full((*size, 3), number * STEP, np.uint8)
+            picture = np.full((*size, 3), number * STEP % 250, np.uint8)
             picture[:16, :16] = 255
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)

@@ -10,17 +10,21 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from filmed import film
 from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.inference import crop_embedder
+from lightning_reid.modules import VideoReID
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_run
 from lightning_reid.recipes.workshop.camera_recording import name_of, record_world, replay
+from lightning_reid.recipes.workshop.live_networks import load_networks
 from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, MatchingRules, OnlineMatcher
 
 WORLD = {
@@ -116,6 +120,7 @@ def test_a_folder_that_holds_another_run_or_anything_is_refused_before_a_camera_
         (["(x)=rtsp://b/1"], "'(x)' is to be the name of a file: give letters, digits, spaces, dots and dashes"),
         (["x=rtsp://me:secret@b/1", "--realtime=false"], "rtsp://b/1 is a camera, which can be neither looped nor slowed down"),
         (["rtsp://b/1", "--detector=no.onnx"], "there is no detector at no.onnx"),
+        (["rtsp://b/1", "--reid.checkpoint=nvan.ckpt"], "--threshold belongs to a network: tell the one of nvan.ckpt"),
         (["."], ". is a folder of pictures: tell how many a second they are (--fps)"),
     ],
 )
@@ -196,3 +201,18 @@ def test_a_camera_that_fails_ends_the_run_aloud_and_leaves_what_was_shown(tmp_pa
         live_run.run(cfg)
     told = json.loads((tmp_path / "out" / "results.json").read_text())
     assert told["ended by"].startswith("a failure: camera 'hall' has failed to decode")
+
+
+def test_a_video_network_embeds_the_clips_and_the_shipped_one_does_the_repair(tmp_path):
+    torch.manual_seed(0)
+    tiny = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1], "stripes": 4}
+    model = VideoReID("stenvan", tiny, num_classes=4).eval()
+    content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "image_size": [64, 32]}
+    torch.save(content | {"pytorch-lightning_version": pl.__version__}, tmp_path / "nvan.ckpt")
+    networks = load_networks(str(tmp_path / "nvan.ckpt"))
+    assert networks[2:] == (16, "nvan.ckpt", DEFAULT)
+    crops = list(torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(model(normalize_images(torch.stack(crops))[None])[0], dim=0)
+    torch.testing.assert_close(networks.embed_clip(crops), expected)
+    assert networks.embed(crops).shape == (4, 192)

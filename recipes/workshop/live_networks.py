@@ -1,0 +1,69 @@
+"""The networks of a live run: of clips or of crops for re-ID, and of crops for the appearance repair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning_reid.inference import clip_embedder, crop_embedder
+from lightning_reid.modules import VideoReID
+from lightning_reid.modules.video import VIDEO_NETWORKS
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.networks.weights import read_checkpoint
+from lightning_reid.recipes.workshop.network_name import network_name
+from lightning_reid.tracking.camera_node import EmbedCrops
+from lightning_reid.tracking.track_features import EmbedClip
+
+THRESHOLD = 0.425
+"""Cosine of a match by the shipped network, chosen on generated worlds 100 and 101 (benchmarks/README.md)."""
+
+
+class LiveNetworks(NamedTuple):
+    """What tells people apart.
+
+    Attributes:
+        embed: Of crops: for the repair, and for features where ``embed_clip`` is ``None``.
+        embed_clip: Of clips, for features.
+        num_features: Numbers of a feature.
+        model: Name of what makes features, by its weights.
+        repaired_by: Name of the network of crops.
+    """
+
+    embed: EmbedCrops
+    embed_clip: EmbedClip | None
+    num_features: int
+    model: str
+    repaired_by: str
+
+
+def load_networks(checkpoint: str) -> LiveNetworks:
+    """The networks of a checkpoint: an image network does both; beside a video network the shipped one does the repair.
+
+    Args:
+        checkpoint: As ``load_embedding_network`` takes it, or of ``VideoReID`` with a network that is named, pruned or not.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no checkpoint of such a network.
+    """
+    content = read_checkpoint(checkpoint)
+    if content.get("hyper_parameters", {}).get("network") not in VIDEO_NETWORKS:
+        network = load_embedding_network(checkpoint)
+        model = network_name(network)
+        return LiveNetworks(crop_embedder(network), None, network.num_features, model, Path(checkpoint).name)
+    video = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
+    told = content.get("image_size")
+    embed_clip = clip_embedder(video, None if told is None else (int(told[0]), int(told[1])))
+    return LiveNetworks(crop_embedder(load_embedding_network(DEFAULT)), embed_clip, video.num_features, network_name(video), DEFAULT)
+
+
+def threshold_of(told: float | None, checkpoint: str) -> float:
+    """The cosine of a match: what was told, or what was chosen for the shipped network.
+
+    Raises:
+        ValueError: None was told for another network.
+    """
+    if told is None and checkpoint != DEFAULT:
+        raise ValueError(f"--threshold belongs to a network: tell the one of {checkpoint}, as track_cameras.py evaluate chooses it")
+    return THRESHOLD if told is None else told
