@@ -11,7 +11,7 @@ import cv2
 
 from lightning_reid.live.camera_pipeline import CameraParts, CameraPipeline, OnPicture
 from lightning_reid.live.capture_order import CaptureOrder
-from lightning_reid.live.matching import Message
+from lightning_reid.tracking import StageHealth
 from lightning_reid.tracking.records import FromCameras
 
 HEALTH_INTERVAL = 1.0
@@ -51,7 +51,9 @@ class LiveCameras:
         [0, 1, 2]
     """
 
-    def __init__(self, cameras: Sequence[CameraParts], put: Callable[[Message], None], *, on_picture: OnPicture | None = None) -> None:
+    def __init__(
+        self, cameras: Sequence[CameraParts], put: Callable[[FromCameras | StageHealth], object], *, on_picture: OnPicture | None = None
+    ) -> None:
         names = [parts.source.camera for parts in cameras]
         _check(cameras, names)
         self._put = put

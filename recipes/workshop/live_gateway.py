@@ -66,7 +66,7 @@ def check(cfg: Namespace) -> None:
         ValueError: An address, token, certificate or rule is none, or another host would be served without TLS.
     """
     require_private(cfg.host, tls=cfg.certificate is not None, insecure=cfg.insecure)
-    MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), **cfg.rules)
+    _rules(cfg)
     for address, token in _peers(cfg):
         checked_address(address, insecure=cfg.insecure)
         read_token(token)
@@ -125,6 +125,10 @@ class _Count:
         self.frames += isinstance(told.message, CameraTracks)
         self.matches += sum(isinstance(event, Match) for event in told.events)
         self.refused += told.refused is not None
+
+
+def _rules(cfg: Namespace) -> MatchingRules:
+    return MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), **cfg.rules)
 
 
 def _peers(cfg: Namespace) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_run
 from lightning_reid.recipes.workshop.camera_recording import name_of, record_world, replay
 from lightning_reid.recipes.workshop.live_networks import load_networks
+from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, MatchingRules, OnlineMatcher
 
 WORLD = {
@@ -210,7 +211,7 @@ def test_a_video_network_embeds_the_clips_and_the_shipped_one_does_the_repair(tm
     content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "image_size": [64, 32]}
     torch.save(content | {"pytorch-lightning_version": pl.__version__}, tmp_path / "nvan.ckpt")
     networks = load_networks(str(tmp_path / "nvan.ckpt"))
-    assert networks[2:] == (16, "nvan.ckpt", DEFAULT)
+    assert networks[2:] == (16, network_name(model.network), DEFAULT)
     crops = list(torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(model(normalize_images(torch.stack(crops))[None])[0], dim=0)
