@@ -178,6 +178,11 @@ class Wire:
         for one in self._open:
             _end(one)
 
+    def forget(self) -> None:
+        """Close what was cut."""
+        while self._open:
+            self._open.pop().close()
+
     def join(self) -> None:
         self._cut = False
 
