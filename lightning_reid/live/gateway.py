@@ -19,15 +19,17 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from lightning_reid.live.audit import AuditLog
 from lightning_reid.live.guests import Guest, Guests
 from lightning_reid.live.journal import GATEWAY, Journal
+from lightning_reid.live.link_wire import FromNode, camera_of
 from lightning_reid.live.matching import Listener, MatchingThread, Message, Told
 from lightning_reid.live.node_endpoint import NodeEndpoint, bearer_of
-from lightning_reid.live.node_link import FromNode, NodeLink, camera_of
+from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.serving import Server
 from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import ForgetIdentity, OnlineMatcher, UndoMatch, read_message
 
 MATCHED_WITHIN = 60.0
 """Seconds after which a matching that does not come to a batch is given up."""
+_LOOKS_EVERY = 0.25
 LARGEST_REQUEST = 4096
 """Bytes of what is asked over HTTP."""
 
@@ -98,7 +100,7 @@ class Gateway:
             RuntimeError: A listener or a link to a peer has failed, which is its cause, or nothing is served any more.
         """
         until = math.inf if seconds is None else time.monotonic() + seconds
-        while not stop.wait(min(max(until - time.monotonic(), 0), 0.25)) and time.monotonic() < until:
+        while not stop.wait(min(max(until - time.monotonic(), 0), _LOOKS_EVERY)) and time.monotonic() < until:
             self.matching.raise_failure()
             if self._failure is not None:
                 raise RuntimeError("the gateway has failed to watch over its nodes and peers") from self._failure
@@ -128,7 +130,7 @@ class Gateway:
             RuntimeError: The matching has stopped.
         """
         self.audit.write_request(request, by=by)
-        refused = self._put([request]).result(MATCHED_WITHIN)
+        refused = self._wait_for(self._put([request]))
         return refused[0] if refused else None
 
     def _put(self, messages: Sequence[Message]) -> Future[list[str]]:
@@ -140,6 +142,17 @@ class Gateway:
             self._awaited[id(message)] = batch  # the matching holds the message as long as this stands here
             self.matching.put(message)
         return batch.done
+
+    def _wait_for(self, done: Future[list[str]]) -> list[str]:
+        """Which messages of a batch were refused, once all are matched; a matching that has failed never comes to them."""
+        until = time.monotonic() + MATCHED_WITHIN
+        while True:
+            try:
+                return done.result(_LOOKS_EVERY)
+            except TimeoutError:
+                self.matching.raise_failure()
+                if time.monotonic() > until:
+                    raise
 
     def _hear(self, told: Told) -> None:
         """Be the last listener: a message is matched, written down and shown."""
@@ -157,7 +170,7 @@ class Gateway:
         done = self._put(messages)
         if not guest.peer:
             self._hand_on(messages)
-        return done.result(MATCHED_WITHIN)
+        return self._wait_for(done)
 
     def _hand_on(self, messages: Sequence[FromNode]) -> None:
         """Tell peers of the cameras that they have let this gateway tell of."""

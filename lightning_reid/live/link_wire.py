@@ -17,8 +17,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning_reid.arguments import require_count, require_number, require_switch, require_text, require_texts, shown
+from lightning_reid.tracking import CameraGone, CameraTracks, StageHealth
+from lightning_reid.tracking.records import FromCameras
 from lightning_reid.tracking.wire import LARGEST_MESSAGE
 
+FromNode = FromCameras | StageHealth | CameraGone
+"""What a node tells; that a camera is gone is told by gateways alone."""
 PROTOCOL = 1
 LARGEST_BATCH = LARGEST_MESSAGE + 2**16
 """In bytes, compressed or not."""
@@ -136,3 +140,23 @@ class BatchReader:
             found.append(plain[end : end + length])
             start = end + length
         return found
+
+
+def camera_of(message: FromNode) -> str:
+    """Name of the camera that a message is of."""
+    return message.stamp.camera if isinstance(message, CameraTracks) else message.camera
+
+
+def read_answer(text: str | bytes) -> dict[str, Any]:
+    """What a gateway answers.
+
+    Raises:
+        LinkRefusedError: It refuses, for a reason that the message gives.
+        ValueError: It is no answer.
+    """
+    answer = json.loads(text)
+    if not isinstance(answer, dict):
+        raise ValueError(f"the gateway answers {shown(answer)}, which is no answer of this library's")
+    if "refused" in answer:
+        raise LinkRefusedError(f"refused by the gateway: {answer['refused']}")
+    return answer

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lightning_reid.arguments import require_count
 from lightning_reid.tracking import CameraTracks, OnlineMatcher, StageHealth
@@ -25,6 +25,13 @@ class Told(NamedTuple):
         events: What the matcher announced because of it, in order.
         identities: Of a ``CameraTracks``, the number that each of its tracks bears now; empty of all others.
         refused: Why the matcher did not take it; ``None`` where it did.
+
+    Example:
+        >>> from lightning_reid.live import Told
+        >>> from lightning_reid.tracking import TrackEnded
+        >>> told = Told(TrackEnded("door", 0, 7, seen_until=9.5), received=10.0)
+        >>> told.events, told.refused
+        ((), None)
     """
 
     message: Message
@@ -34,8 +41,17 @@ class Told(NamedTuple):
     refused: str | None = None
 
 
-Listener = Callable[[Told], None]
-"""Called in the matching thread, in order; it must be quick."""
+class Listener(Protocol):
+    """Is called in the matching thread with each message and what followed, in order; it must be quick.
+
+    Example:
+        >>> from lightning_reid.live import Listener, Told
+        >>> told: list[Told] = []
+        >>> listeners: list[Listener] = [told.append]
+    """
+
+    def __call__(self, told: Told, /) -> object:
+        """Hear of a message; what it raises ends the matching."""
 
 
 class MatchingThread:

@@ -11,8 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lightning_reid.live.guests import Guest, Guests
-from lightning_reid.live.link_wire import PROTOCOL, BatchReader, LinkRefusedError, read_hello
-from lightning_reid.live.node_link import FromNode, camera_of
+from lightning_reid.live.link_wire import PROTOCOL, BatchReader, FromNode, LinkRefusedError, camera_of, read_hello
 from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import CameraGone, read_message
 

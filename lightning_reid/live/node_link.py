@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -20,16 +19,13 @@ from websockets.sync.client import ClientConnection, connect
 
 from lightning_reid.arguments import require_number, shown
 from lightning_reid.live.addresses import checked_address, trusting
-from lightning_reid.live.link_wire import PROTOCOL, BatchWriter, Hello, LinkRefusedError, write_hello
+from lightning_reid.live.link_wire import PROTOCOL, BatchWriter, FromNode, Hello, LinkRefusedError, camera_of, read_answer, write_hello
 from lightning_reid.live.outbox import Outbox
 from lightning_reid.live.tokens import read_token
-from lightning_reid.tracking import CameraGone, CameraTracks, StageHealth
-from lightning_reid.tracking.records import FromCameras
+from lightning_reid.tracking import StageHealth
 
 logger = logging.getLogger(__name__)
 
-FromNode = FromCameras | StageHealth | CameraGone
-"""What a node tells; that a camera is gone is told by gateways alone."""
 MOST_ON_THE_WAY = 2**18
 """Bytes that are sent before the first of them must be taken."""
 TAKEN_WITHIN = 15.0
@@ -212,7 +208,7 @@ class NodeLink:
     def _greet(self, socket: ClientConnection) -> None:
         began = self._clock()
         socket.send(write_hello(Hello(**{**vars(self._hello), "utc": began})))
-        answer, ended = _answer(socket.recv(timeout=TAKEN_WITHIN)), self._clock()
+        answer, ended = read_answer(socket.recv(timeout=TAKEN_WITHIN)), self._clock()
         require_number("the gateway's clock", answer.get("utc"), low=0, high=1e11)
         self.clock_offset = answer["utc"] - (began + ended) / 2
         if abs(self.clock_offset) > CLOCK_TOLERANCE:
@@ -238,7 +234,7 @@ class NodeLink:
                 socket.send(content)
             while (left := until - time.monotonic()) > 0:
                 try:
-                    answer = _answer(socket.recv(timeout=left))
+                    answer = read_answer(socket.recv(timeout=left))
                 except TimeoutError:
                     break
                 self._taken(answer)
@@ -257,23 +253,3 @@ class NodeLink:
             self._refused_told = time.monotonic()
             told = "link to %s: a message was refused, the %d. so far: %s"
             logger.warning(told, self.address, self.num_refused, " ".join(str(refused[0]).split())[:500])
-
-
-def camera_of(message: FromNode) -> str:
-    """Name of the camera that a message is of."""
-    return message.stamp.camera if isinstance(message, CameraTracks) else message.camera
-
-
-def _answer(text: str | bytes) -> dict[str, Any]:
-    """What a gateway answers.
-
-    Raises:
-        LinkRefusedError: It refuses, for a reason that the message gives.
-        ValueError: It is no answer.
-    """
-    answer = json.loads(text)
-    if not isinstance(answer, dict):
-        raise ValueError(f"the gateway answers {shown(answer)}, which is no answer of this library's")
-    if "refused" in answer:
-        raise LinkRefusedError(f"refused by the gateway: {answer['refused']}")
-    return answer

@@ -39,9 +39,9 @@ def until(condition: Callable[[], object], what: str = "") -> None:
         time.sleep(0.005)
 
 
-def matcher(**changed: Any) -> OnlineMatcher:
+def matcher(*, clock_slack: float = 0.0, **changed: Any) -> OnlineMatcher:
     settings: dict[str, Any] = {"feature_size": FEATURES, "model": MODEL, **changed}
-    return OnlineMatcher(MatchingRules(threshold=0.6, every_n_frames=5), **settings)
+    return OnlineMatcher(MatchingRules(threshold=0.6, every_n_frames=5, clock_slack=clock_slack), **settings)
 
 
 def token(*cameras: str, expires: float | None = None, secret: bytes = SECRET, asks: bool = False) -> str:
@@ -62,9 +62,10 @@ class Running:
         gone_after: float = 30.0,
         features: int = FEATURES,
         listeners: Sequence[Listener] = (),
+        clock_slack: float = 0.0,
     ) -> None:
         self.told: list[Told] = []
-        self.matcher = matcher(feature_size=features)
+        self.matcher = matcher(feature_size=features, clock_slack=clock_slack)
         self.journal = Journal(folder / "journal", self.matcher) if journal else None
         self.gateway = Gateway(
             self.matcher,
@@ -122,13 +123,15 @@ def now_frame(camera: str, number: int, *ids: int, at: float | None = None) -> C
     return CameraTracks(FrameStamp(camera, number, at, at), 0, ids, boxes, torch.ones(len(ids)))
 
 
-def now_looks(camera: str, track_id: int, feature: torch.Tensor, *, count: int = 1, since: float | None = None) -> TrackFeature:
-    at = time.time()
+def now_looks(
+    camera: str, track_id: int, feature: torch.Tensor, *, count: int = 1, since: float | None = None, at: float | None = None
+) -> TrackFeature:
+    at = time.time() if at is None else at
     return TrackFeature(camera, 0, track_id, feature, count, at if since is None else since, at, MODEL)
 
 
-def now_ended(camera: str, track_id: int) -> TrackEnded:
-    return TrackEnded(camera, 0, track_id, time.time())
+def now_ended(camera: str, track_id: int, *, at: float | None = None) -> TrackEnded:
+    return TrackEnded(camera, 0, track_id, time.time() if at is None else at)
 
 
 def certificate_of(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
@@ -174,6 +177,11 @@ class Wire:
         self._cut = True
         for one in self._open:
             _end(one)
+
+    def forget(self) -> None:
+        """Close what was cut."""
+        while self._open:
+            self._open.pop().close()
 
     def join(self) -> None:
         self._cut = False

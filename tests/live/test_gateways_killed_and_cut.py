@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,54 @@ def test_a_gateway_that_is_killed_goes_on_with_the_same_numbers_and_misses_nothi
     with Journal(tmp_path / "journal", after := matcher()):
         tracks = [key("door", 0), key("hall", 0), key("door", 1), key("hall", 1), key("hall", 2), key("door", 2)]
         assert [after.identity(one) for one in tracks] == [unbroken.identity(one) for one in tracks] == [0, 0, 2, 3, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_killed_while_nodes_talk_misses_nobody_who_has_left(tmp_path):
+    wire, told = Wire(), list[Any]()
+    with patient_link(wire.address, "door") as door:
+        for _ in range(3):
+            with process(tmp_path) as (gateway, wire.target, _):
+                until(lambda: door.connected)
+                for _ in range(40):
+                    told += walk("door", len(told) // 8, ANNA, len(told))
+                    for message in told[-8:]:
+                        door.put(message)
+                until(lambda: door.outbox.num_sent)
+                gateway.send_signal(signal.SIGKILL)  # with some on the way, some matched, some written
+                gateway.wait(30)
+        with process(tmp_path) as (gateway, wire.target, _):
+            until(lambda: door.connected and not len(door.outbox))
+            gateway.stdin.close()
+            assert gateway.wait(30) == 0
+    wire.close()
+    with Journal(tmp_path / "journal", after := matcher()):
+        assert [track for track in range(120) if key("door", track) not in after.memory] == []
+        assert after._live == {}
+
+
+def test_fifty_broken_connections_leave_no_thread_and_no_file_open(tmp_path):
+    with running(tmp_path) as gateway:
+        wire = Wire(gateway.server.port)
+        with patient_link(wire.address, "door", longest_wait=0.02) as door:
+            before = None
+            for number in range(50):
+                wire.join()
+                until(lambda: door.connected)
+                wire.cut()
+                until(lambda: not door.connected)
+                wire.forget()
+                if number == 5:
+                    before = open_files(), threading.active_count()
+            wire.join()
+            until(lambda: door.connected)
+            assert open_files() <= before[0] + 8  # of the connection that is there
+            assert threading.active_count() <= before[1] + 8
+        wire.close()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def identity(gateway: Running, camera: str, track: int) -> int | None:

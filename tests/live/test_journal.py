@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import resource
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from links import until
 from tracked import MODEL, direction, ended, frame, looks
 
 from lightning_reid.live import Journal, Told
+from lightning_reid.live import journal as journal_module
 from lightning_reid.tracking import ForgetIdentity, MatchingRules, OnlineMatcher, StageHealth, matcher_state
 from lightning_reid.tracking.matcher import Input
 
@@ -158,8 +163,7 @@ def test_what_is_written_gets_on_the_disk_within_the_time_that_is_told(tmp_path)
     with Journal(tmp_path, one := matcher(), sync_every=0.01) as journal:
         feed(journal, one, messages()[:10])
         assert journal.health(received(9)).processed == 10
-        while journal.health(received(9)).queued:
-            journal._closed.wait(0.005)
+        until(lambda: not journal.health(received(9)).queued)
         assert journal.health(1e9).state == "live"
 
 
@@ -200,3 +204,45 @@ def test_on_a_full_disk_the_matching_goes_on_aloud_and_the_journal_is_whole_agai
 def test_a_gateway_without_room_for_a_journal_does_not_start(tmp_path):
     with no_file_above(100), pytest.raises(OSError, match=r"cannot write .*segment"):
         Journal(tmp_path, matcher())
+
+
+def test_a_disk_that_takes_writes_and_does_not_keep_them_is_told_and_the_next_segment_is_whole(tmp_path, monkeypatch, caplog):
+    told, broken = messages()[:40], threading.Event()
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if broken.is_set():
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    with Journal(tmp_path, one := matcher(), sync_every=0.01, retry_after=0.3) as journal:
+        monkeypatch.setattr(os, "fsync", fsync)
+        broken.set()
+        feed(journal, one, told[:10])
+        until(lambda: "does not get on the disk" in caplog.text)
+        feed(journal, one, told[10:30], begin=10)
+        assert journal.health(received(30)).state == "gone"
+        broken.clear()
+        feed(journal, one, told[30:], begin=30)
+        until(lambda: journal.health(received(40)).state == "live")
+    with Journal(tmp_path, again := matcher()):
+        assert matcher_state(again) == matcher_state(one)
+
+
+def test_a_disk_that_lags_is_told(tmp_path, monkeypatch):
+    slow = threading.Event()
+    with Journal(tmp_path, one := matcher(), sync_every=0.01) as journal:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: slow.wait(30))
+        feed(journal, one, messages()[:10])
+        assert journal.health(received(9) + 1.0).state == "stalled"
+        slow.set()
+        until(lambda: journal.health(received(9) + 1.0).state == "live")
+
+
+def test_a_segment_ends_when_it_is_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "LARGEST_SEGMENT", 20_000)
+    with Journal(tmp_path, one := matcher(), new_segment_after=1e6) as journal:
+        for number, message in enumerate(messages()):
+            feed(journal, one, [message], begin=number)
+            assert journal.segments()[0].stat().st_size < 21_000 + 500
+        assert int(journal.segments()[0].stem[-8:]) > 3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
-from tracked import direction, ended, frame, looks
+from tracked import MODEL, direction, ended, frame, looks
 
 from lightning_reid.live import Outbox
-from lightning_reid.tracking import CameraTracks, StageHealth, TrackEnded, TrackFeature, read_message
+from lightning_reid.tracking import CameraTracks, MatchingRules, OnlineMatcher, StageHealth, TrackEnded, TrackFeature, read_message
 
 LOOK = direction(1, 2, 3, 4)
 
@@ -146,3 +147,59 @@ def test_many_threads_may_put():
         thread.join()
     told = taken(outbox, 2**24)
     assert all([one.stamp.number for one in told if one.stamp.camera == name] == list(range(100)) for name in "abc")
+
+
+def visits(seed: int) -> list[object]:
+    """People who come to a door and go, each with some features; now and then the tracker restarts."""
+    draw, told = random.Random(seed), list[object]()
+    there: dict[int, int] = {}
+    epoch = ids = 0
+    for number in range(250):
+        for one in [one for one in there if draw.random() < 0.1]:
+            told.append(ended("door", one, number - 1, epoch=epoch))
+            del there[one]
+        if draw.random() < 0.02:
+            epoch, ids, there = epoch + 1, 0, {}
+        if draw.random() < 0.2:
+            there[ids], ids = 0, ids + 1
+        told.append(frame("door", number, *there, epoch=epoch))
+        for one in there:
+            if draw.random() < 0.3:
+                there[one] += 1
+                told.append(looks("door", one, LOOK, number, count=there[one], epoch=epoch))
+    return told
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_however_often_the_connection_breaks_a_matcher_learns_all_that_is_kept_and_refuses_only_what_it_had(seed):
+    draw, outbox, told = random.Random(seed), Outbox(feature_interval=1.0, fresh=2.0, clock=(clock := Clock())), visits(seed)
+    matcher = OnlineMatcher(MatchingRules(threshold=0.6), feature_size=4, model=MODEL)
+    refused, broken = list[str](), 0
+
+    def feed(messages: list[object]) -> None:
+        for message in messages:
+            try:
+                matcher.feed(message)
+            except ValueError as error:
+                refused.append(str(error))
+
+    for message in told:
+        clock.now += 0.05
+        outbox.put(message)
+        batch = taken(outbox, draw.randint(1, 2000)) if draw.random() < 0.5 else []
+        if batch and draw.random() < 0.2:
+            feed(batch[: draw.randrange(len(batch) + 1)])  # some of it had arrived
+            outbox.connection_lost()
+            broken += 1
+        elif batch:
+            feed(batch)
+            outbox.batch_taken()
+    while batch := taken(outbox):
+        feed(batch)
+        outbox.batch_taken()
+    assert broken > 5
+    assert all("it was sent twice" in one for one in refused)
+    looked, over = ({one.key for one in told if isinstance(one, kind)} for kind in (TrackFeature, TrackEnded))
+    assert len(over & looked) > 10
+    assert all(key in matcher.memory for key in over & looked)
+    assert not any(key in matcher._live for key in over)

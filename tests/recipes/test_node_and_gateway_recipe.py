@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from lightning_reid.inference import crop_embedder
 from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.recipes import track_cameras
-from lightning_reid.recipes.workshop import live_gateway, live_node
+from lightning_reid.recipes.workshop import live_node
 from lightning_reid.recipes.workshop.live_networks import LiveNetworks
 from lightning_reid.recipes.workshop.network_name import network_name
 
@@ -25,62 +29,41 @@ def issued(folder: Path, *options: str) -> Path:
     return path
 
 
-class Gateway(threading.Thread):
-    """``track_cameras.py gateway`` on a free port, until it is stopped."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(daemon=True)
-        self._stop_event, self.result, served = threading.Event(), {}, threading.Event()
-        server = live_gateway.Server
-
-        def listened(*args, **options):
-            made = server(*args, **options)
-            self.address = f"ws://{made.address}"
-            served.set()
-            return made
-
-        monkeypatch.setattr(live_gateway, "Server", listened)
-        monkeypatch.setattr(live_gateway.Gateway, "wait", lambda gateway, server, stop, seconds: self._stop_event.wait(120))
-        self._argv = ["gateway", f"--output={folder}", "--port=0"]
-        self.start()
-        assert served.wait(60)
-
-    def run(self) -> None:
-        self.result = track_cameras.main(self._argv)
-
-    def stop(self) -> dict[str, int]:
-        self._stop_event.set()
-        self.join(60)
-        return self.result
+@contextmanager
+def gateway_process(folder: Path) -> Iterator[tuple[subprocess.Popen, str, int]]:
+    """``track_cameras.py gateway`` on a free port, its address and how many messages it has replayed."""
+    command = [sys.executable, "-m", "lightning_reid.recipes.track_cameras", "gateway", f"--output={folder}", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one:
+        try:
+            address, replayed = one.stdout.readline().split(", ")
+            yield one, address, int(replayed.split()[0])
+        finally:
+            one.kill()
 
 
 @pytest.mark.slow
-def test_a_node_is_tracked_and_matched_by_a_gateway_that_leaves_what_it_needs_to_go_on(tmp_path, monkeypatch, capsys):
+def test_a_node_is_matched_by_a_gateway_that_ends_by_a_signal_and_goes_on_where_it_was(tmp_path, monkeypatch):
     token = issued(tmp_path, "--cameras", "camera 1", "camera 2")
-    gateway = Gateway(tmp_path, monkeypatch)
-    node = track_cameras.main(["node", f"--gateway={gateway.address}", f"--token={token}", "--seconds=4", *OPTIONS])
-    result = gateway.stop()
-    assert node["frames"] > 4
-    assert node["left"] == 0
-    assert 0 < result["frames"] <= node["frames"]
-    assert result["refused"] == 0
+    with gateway_process(tmp_path) as (gateway, address, replayed):
+        assert replayed == 0
+        node = track_cameras.main(["node", f"--gateway={address}", f"--token={token}", "--seconds=4", *OPTIONS])
+        assert node["frames"] > 4
+        assert node["left"] == 0
+
+        other = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])).eval()
+        networks = LiveNetworks(crop_embedder(other), None, other.num_features, network_name(other), "other")
+        monkeypatch.setattr(live_node, "load_networks", lambda checkpoint: networks)
+        with pytest.raises(SystemExit, match=r"features of 16 numbers by 'weights [0-9a-f]{16}' came, \d+ by 'weights"):
+            track_cameras.main(["node", f"--gateway={address}", f"--token={token}", *OPTIONS])
+
+        gateway.send_signal(signal.SIGTERM)
+        frames, _, refused = (int(part.split()[0]) for part in gateway.stdout.read().split(", "))
+        assert gateway.wait(30) == 0
+    assert 0 < frames <= node["frames"]
+    assert refused == 0
     assert {"secret", "journal", "audit.log"} <= {path.name for path in tmp_path.iterdir()}
-    assert "0 messages replayed" in capsys.readouterr().out
-    again = Gateway(tmp_path, monkeypatch)
-    again.stop()
-    assert int(capsys.readouterr().out.split(", ")[1].split()[0]) >= result["frames"]
-
-
-@pytest.mark.slow
-def test_a_node_whose_network_is_another_ends_with_the_reason(tmp_path, monkeypatch):
-    gateway = Gateway(tmp_path, monkeypatch)
-    token = issued(tmp_path, "--cameras", "camera 1")
-    other = EmbeddingNetwork(build_backbone("resnet18", channels=[8, 8, 16, 16], layers=[1, 1, 1, 1])).eval()
-    networks = LiveNetworks(crop_embedder(other), None, other.num_features, network_name(other), "other")
-    monkeypatch.setattr(live_node, "load_networks", lambda checkpoint: networks)
-    with pytest.raises(SystemExit, match=r"features of 16 numbers by 'weights [0-9a-f]{16}' came, \d+ by 'weights"):
-        track_cameras.main(["node", f"--gateway={gateway.address}", f"--token={token}", *OPTIONS])
-    gateway.stop()
+    with gateway_process(tmp_path) as (_, _, replayed):
+        assert replayed >= frames
 
 
 @pytest.mark.parametrize(
