@@ -104,11 +104,11 @@ class LiveView:
         self.now = 0.0
         self.counts = dict.fromkeys(("matches", "undone", "refused", "browsers"), 0)
         self._most_cameras = most_cameras
-        self._put: Callable[[Request], None] = _nowhere
+        self._put: Callable[[Request], object] = _nowhere
         self._drawn: deque[float] = deque(maxlen=500)
         self._serial, self._next_expiry = 0, 0.0
 
-    def send_requests(self, put: Callable[[Request], None]) -> None:
+    def send_requests(self, put: Callable[[Request], object]) -> None:
         """Name where requests of those who watch go to, the ``put`` of the matching thread; it was made later than its listener."""
         self._put = put
 
