@@ -193,7 +193,8 @@ def test_a_click_follows_a_person_who_walks_and_forgetting_takes_the_card_away(c
         opened.page.wait_for_selector('.tile.here[data-camera="camera 2"]')
         opened.page.click(".card.followed .forget")
         opened.page.click("#ask-yes")
-        opened.page.wait_for_selector(".card.followed", state="detached", timeout=5 * SECONDS)
+        opened.page.locator(f'#cards .chip:text-is("{number}")').wait_for(state="detached", timeout=5 * SECONDS)
+        assert opened.page.locator(".card.followed").count() == 0
         assert int(number) not in cameras.view.people.people
         assert opened.faults == []
 

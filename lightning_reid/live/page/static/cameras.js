@@ -150,26 +150,31 @@ function enlarge(name) {
   layOut();
 }
 
-// As many columns as make the pictures largest; where they would be too small, the grid scrolls.
+// As many columns as make the pictures largest; where they would be too small, the grid scrolls. Height that pictures leave is the lanes'.
 export function layOut() {
-  const grid = find("grid");
-  const width = find("cameras").clientWidth - 2 * EDGE;
-  const height = find("cameras").clientHeight - 2 * EDGE;
+  const main = document.querySelector("main");
+  if (main.classList.contains("folded")) main.style.gridTemplateRows = ""; // before anything is measured
   const number = enlarged === null ? state.cameras.size : 1;
-  const [wide, high] = state.cameras.values().next().value?.size ?? [4, 3];
-  const aspect = wide && high ? wide / high : 4 / 3;
-  const scrolls = getComputedStyle(document.documentElement).getPropertyValue("--flows").trim() === "yes";
+  const flows = getComputedStyle(document.documentElement).getPropertyValue("--flows").trim() === "yes";
+  const width = find("cameras").clientWidth - 2 * EDGE;
+  const height = main.clientHeight - 3 * GAP - lowest(main) - 2 * EDGE;
+  const aspect = Math.min(...[...state.cameras.values()].map(({ size: [wide, high] }) => (wide && high ? wide / high : 4 / 3)));
   let best = { columns: 1, size: 0 };
-  for (let columns = 1; columns <= Math.max(number, 1); columns += 1) {
+  for (let columns = 1; columns <= number; columns += 1) {
     const rows = Math.ceil(number / columns);
     const across = (width - GAP * (columns - 1)) / columns;
     const down = ((height - GAP * (rows - 1)) / rows - CAPTION) * aspect;
     const size = Math.floor(Math.min(across, down));
-    if (size > best.size) best = { columns, size };
+    if (size > best.size) best = { columns, size, used: rows * (size / aspect + CAPTION) + GAP * (rows - 1) };
   }
-  if (scrolls || best.size < SMALLEST) {
-    const columns = Math.max(Math.min(Math.floor((width + GAP) / (SMALLEST + GAP)), number), scrolls && number > 3 ? 2 : 1, 1);
+  if (flows || best.size < SMALLEST) {
+    const least = flows ? 1.6 * SMALLEST : SMALLEST;
+    const columns = Math.max(Math.min(Math.floor((width + GAP) / (least + GAP)), number), flows && number > 3 ? 2 : 1, 1);
     best = { columns, size: Math.floor((width - GAP * (columns - 1)) / columns) };
   }
-  grid.style.gridTemplateColumns = `repeat(${best.columns}, ${best.size}px)`;
+  find("grid").style.gridTemplateColumns = `repeat(${best.columns}, ${best.size}px)`;
+  const fixed = best.used && !main.classList.contains("folded");
+  main.style.gridTemplateRows = fixed ? `${Math.ceil(best.used) + 2 * EDGE}px minmax(0, 1fr)` : "";
 }
+
+const lowest = (main) => (main.classList.contains("folded") ? find("below").offsetHeight : Math.max(150, window.innerHeight * 0.27));
