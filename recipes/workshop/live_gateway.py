@@ -52,6 +52,7 @@ def build_parser() -> ArgumentParser:
         "--threshold", type=float | None, default=None, help=f"cosine of a match; default {THRESHOLD} for the shipped network alone"
     )
     parser.add_class_arguments(MatchingRules, "rules", skip={"threshold"})
+    parser.set_defaults({"rules.own_camera": True})
     parser.add_argument("--watch", action="store_true", help="serve a page, on which nodes' cameras are boxes: no pixel leaves a node")
     parser.add_class_arguments(PageOptions, "page", skip={"pictures", "fps"})
     parser.add_argument("--seconds", type=NonNegativeFloat, default=0.0, help="end after so many; 0 for never")

@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveFloat
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lightning_reid.datamodules.decoding import decoded
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
@@ -22,7 +23,8 @@ from lightning_reid.live.video_source import is_on_disk
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
 from lightning_reid.recipes.workshop.live_networks import LiveNetworks
-from lightning_reid.tracking import CameraNode, CameraTracker
+from lightning_reid.recipes.workshop.tracking_scores import FIRST_FRAMES, MAX_DISTANCE, MIN_OVERLAP
+from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector
 
 _NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
 _NAME = re.compile(r"\w[\w .-]*")
@@ -36,7 +38,8 @@ def add_camera_options(parser: ArgumentParser) -> None:
     add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
     add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
     add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it, or a video network's")
-    add("--max_distance", type=float, default=0.15, help="largest cosine distance of the appearance repair; 0 for none")
+    add("--max_distance", type=float, default=MAX_DISTANCE, help="largest cosine distance of the appearance repair; 0 for none")
+    add("--first_frames", type=PositiveInt, default=FIRST_FRAMES, help="frames of a track's first feature, 1 to 4; those after are of four")
     add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
     add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
     add("--loop", type=bool, default=False, help="play videos again and again")
@@ -44,7 +47,7 @@ def add_camera_options(parser: ArgumentParser) -> None:
     parser.add_class_arguments(GeneratedWorld, "world")
     parser.add_class_arguments(CameraTracker, "tracker", skip={"frame_rate", "max_distance"})
     parser.add_class_arguments(OnnxDetector, "onnx", skip={"path", "num_threads"})
-    parser.set_defaults({"world.seed": 1, "tracker.high_score": 0.5, "tracker.new_score": 0.55})
+    parser.set_defaults({"world.seed": 1, "tracker.high_score": 0.5, "tracker.new_score": 0.55, "tracker.min_overlap": MIN_OVERLAP})
 
 
 def check_cameras(cfg: Namespace) -> None:
@@ -103,7 +106,8 @@ def parts_of(cfg: Namespace, networks: LiveNetworks) -> list[CameraParts]:
         tracker = CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
         stand_in = None if world is None or detector is not None else _stand_in(world, camid)
         detect = stand_in or detect_with(detector or OpenCVPeopleDetector())
-        node = CameraNode(source.camera, tracker, networks.embed, model=networks.model, embed_clip=networks.embed_clip)
+        clips = ClipCollector[Tensor](first_frames=cfg.first_frames)
+        node = CameraNode(source.camera, tracker, networks.embed, model=networks.model, embed_clip=networks.embed_clip, clips=clips)
         parts.append(CameraParts(source, detect, node))
     return parts
 

@@ -66,6 +66,7 @@ def build_parser() -> ArgumentParser:
     add("--threshold", type=float | None, default=None, help=f"cosine of a match; default {THRESHOLD} for the shipped network alone")
     add("--memory", type=Mode | None, default=None, help="live where views overlap; default left, or as the world is")
     add("--every_n_frames", type=PositiveInt, default=40, help="frames from one query of a track to its next")
+    add("--own_camera", type=bool, default=True, help="find people who left the same camera, too; the text asks the other cameras alone")
     add("--no-page", action="store_true", help="show no page")
     parser.add_class_arguments(PageOptions, "page")
     add("--quiet", action="store_true", help="show no line of progress")
@@ -151,7 +152,9 @@ def _page(cfg: Namespace, views: Sequence[LiveView], audited: Path, matching: Ma
 
 def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
     memory: Mode = cfg.memory or ("live" if world is not None and world.overlapping else "left")
-    return MatchingRules(threshold_of(cfg.threshold, cfg.reid.checkpoint), memory=memory, every_n_frames=cfg.every_n_frames)
+    return MatchingRules(
+        threshold_of(cfg.threshold, cfg.reid.checkpoint), memory=memory, every_n_frames=cfg.every_n_frames, own_camera=cfg.own_camera
+    )
 
 
 @contextmanager
