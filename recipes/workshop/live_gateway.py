@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,13 @@ def check(cfg: Namespace) -> None:
     trusting(cfg.authority)
 
 
-def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
+def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_start: Callable[[Gateway], object] | None = None) -> dict[str, Any]:
     """Match until somebody ends it.
 
     Args:
         cfg: Options.
         listeners: Told of every message and what followed from it, as a page is.
+        on_start: Gets the gateway before a node comes in, for who is to ask it to undo a match or to forget somebody.
 
     Raises:
         OSError: The folder or the port cannot be used, or a gateway runs there.
@@ -95,6 +96,8 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             peers=peers,
             gone_after=cfg.gone_after,
         )
+        if on_start is not None:
+            on_start(gateway)
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
