@@ -116,22 +116,34 @@ class Gateway:
         self.matching.close()
 
     def ask(self, request: UndoMatch | ForgetIdentity, by: str) -> str | None:
-        """Have a match undone or a person forgotten, once it is written down who asks; waits until it is done.
+        """Have a match undone or a person forgotten; waits until it is done, as no listener may.
+
+        Returns:
+            Why it was refused; ``None`` if it was done.
+
+        Raises:
+            OSError: As ``request`` says, whose arguments are the same.
+            RuntimeError: The matching has stopped.
+        """
+        refused = self._wait_for(self.request(request, by))
+        return refused[0] if refused else None
+
+    def request(self, request: UndoMatch | ForgetIdentity, by: str) -> Future[list[str]]:
+        """Ask that a match is undone or a person forgotten, once it is written down who asks; does not wait until it is done.
 
         Args:
             request: What is asked.
             by: Id of the token of who asks, or another name.
 
         Returns:
-            Why it was refused; ``None`` if it was done.
+            In time, why it was refused; empty if it was done.
 
         Raises:
             OSError: The audit log cannot be written; nothing is done.
             RuntimeError: The matching has stopped.
         """
         self.audit.write_request(request, by=by)
-        refused = self._wait_for(self._put([request]))
-        return refused[0] if refused else None
+        return self._put([request])
 
     def _put(self, messages: Sequence[Message]) -> Future[list[str]]:
         """Hand messages to the matching, and get in time which of them were refused; waits while too many wait there already."""

@@ -105,7 +105,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             gone_after=cfg.gone_after,
         )
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
-        page = PageOptions(**cfg.page).shown(view, lambda request: gateway.ask(request, "page")) if cfg.watch else nullcontext()
+        page = PageOptions(**cfg.page).shown(view, lambda request: gateway.request(request, by="page")) if cfg.watch else nullcontext()
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server, page:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
             gateway.wait(server, stop, cfg.seconds or None)

@@ -23,10 +23,11 @@ from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_run
-from lightning_reid.recipes.workshop.camera_recording import name_of, record_world, replay
-from lightning_reid.recipes.workshop.live_networks import load_networks
+from lightning_reid.recipes.workshop.camera_recording import record_world, replay
+from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks
 from lightning_reid.recipes.workshop.network_name import network_name
-from lightning_reid.tracking import CameraNode, CameraTracker, CameraTracks, MatchingRules, OnlineMatcher
+from lightning_reid.recipes.workshop.tracking_scores import camera_node, camera_tracker
+from lightning_reid.tracking import CameraTracks, MatchingRules, OnlineMatcher
 
 WORLD = {
     "seed": 3,
@@ -74,13 +75,11 @@ def test_the_tracks_are_written_with_the_numbers_that_a_replayed_recording_shows
     world = GeneratedWorld(**WORLD)
     embed, threads = crop_embedder(load_embedding_network(DEFAULT)), torch.get_num_threads()
 
-    def node(camid: int) -> CameraNode:
-        return CameraNode(name_of(camid), CameraTracker(high_score=0.5, new_score=0.55, frame_rate=world.fps), embed, model=DEFAULT)
-
     torch.set_num_threads(1)
-    recorded = record_world(world, WorldDetector(world, seed=3), {camid: node(camid) for camid in (1, 2)}, progress=False)
+    nodes = {camid: camera_node(camid, camera_tracker(world.fps), embed, DEFAULT) for camid in (1, 2)}
+    recorded = record_world(world, WorldDetector(world, seed=3), nodes, progress=False)
     torch.set_num_threads(threads)
-    shown = replay(recorded, OnlineMatcher(MatchingRules(0.425, every_n_frames=10), feature_size=192, model=DEFAULT))
+    shown = replay(recorded, OnlineMatcher(MatchingRules(THRESHOLD, every_n_frames=10, own_camera=True), feature_size=192, model=DEFAULT))
     for camera in ("camera 1", "camera 2"):
         expected = [
             [one.number + 1, identity, box[0], box[1], box[2] - box[0], box[3] - box[1], score, -1, -1, -1]
