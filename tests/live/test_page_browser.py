@@ -263,3 +263,17 @@ def test_nothing_is_wider_than_the_window(chromium, cameras, size):
         opened.page.wait_for_timeout(500)
         assert opened.page.locator("html").evaluate("one => one.scrollWidth") <= width
         assert opened.faults == []
+
+
+def test_a_card_keeps_the_focus_when_it_moves(chromium, cameras):
+    with serve(cameras.view, port=0) as page, Opened(chromium, page.url) as opened:
+        opened.page.wait_for_selector(live("camera 8"))
+        cameras.frozen.add("camera 8")
+        opened.page.wait_for_selector(".card:last-child.left")
+        opened.page.locator(".card:last-child .head").focus()
+        opened.page.wait_for_timeout(8500)  # until the order is no longer held
+        cameras.frozen.clear()
+        opened.page.wait_for_selector(".card.left", state="detached", timeout=10 * SECONDS)
+        opened.page.wait_for_timeout(1000)
+        assert opened.page.locator(".card:not(:last-child) .head:focus").count() == 1
+        assert opened.faults == []

@@ -25,6 +25,7 @@ export const find = (id) => document.getElementById(id);
 // unless the order asks for it, so a click that has begun ends on the same element.
 export function keep(parent, known, entries, create, change, { ordered = false } = {}) {
   const keys = new Set();
+  const focused = document.activeElement;
   let before = null;
   for (const [key, entry] of entries) {
     keys.add(key);
@@ -47,4 +48,5 @@ export function keep(parent, known, entries, create, change, { ordered = false }
       element.remove();
     }
   }
+  if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true }); // it was moved
 }

@@ -8,9 +8,14 @@ import { age, paint, time } from "./words.js";
 const cards = new Map();
 const MOST_MATCHES = 3; // on a card that is not followed
 const MOST_LEFT = 20; // people who have left, unless one asks for more
+const HELD = 8000; // milliseconds: nothing moves away under a hand
 let all = false;
+let touched = -HELD;
 
 export function preparePeople() {
+  for (const kind of ["pointermove", "pointerdown", "keydown", "focusin", "wheel"]) {
+    find("cards").addEventListener(kind, () => { touched = performance.now(); }, { passive: true });
+  }
   find("more").addEventListener("click", () => {
     all = true;
     drawPeople();
@@ -19,7 +24,7 @@ export function preparePeople() {
 
 export function drawPeople() {
   const list = find("cards");
-  const held = list.matches(":hover") || list.contains(document.activeElement); // nothing moves away under a hand
+  const held = performance.now() - touched < HELD && (list.matches(":hover") || list.contains(document.activeElement));
   const order = held ? heldOrder() : freshOrder();
   keep(list, cards, order.map((identity) => [identity, state.people.get(identity)]), makeCard, changeCard, { ordered: true });
   find("no-people").hidden = state.people.size > 0;
