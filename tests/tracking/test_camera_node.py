@@ -169,6 +169,7 @@ def test_a_clock_that_jumps_back_begins_an_epoch_of_which_nothing_is_known():
     assert [one[0].epoch for one in again] == [1] * 5
     features = [one for frame in again for one in frame if isinstance(one, TrackFeature)]
     assert {(one.epoch, one.num_features) for one in features} >= {(1, 1)}
+    assert {key.epoch for key in node.features._embeddings} == {1}
     assert not [
         one for frame in again for one in frame if isinstance(one, TrackEnded)
     ]  # the matcher ends the tracks of an epoch that is over
