@@ -56,6 +56,7 @@ class Server:
         certificate: PEM file of the certificate and those above it; ``None`` for no TLS.
         key: PEM file of its key, if that stands in another file.
         insecure: Another host may be listened on without TLS.
+        largest_message: Bytes of a WebSocket's message; a longer one ends its connection.
 
     Attributes:
         address: ``host:port`` that it listens on.
@@ -76,6 +77,7 @@ class Server:
         certificate: str | Path | None = None,
         key: str | Path | None = None,
         insecure: bool = False,
+        largest_message: int = LARGEST_BATCH,
     ) -> None:
         require_count("port", port, low=0, high=65535)
         self.tls = certificate is not None
@@ -99,7 +101,7 @@ class Server:
             loop="asyncio",
             http=_ImpatientProtocol,
             ws="websockets-sansio",
-            ws_max_size=LARGEST_BATCH,
+            ws_max_size=largest_message,
             ws_ping_interval=PINGS_EVERY,
             ws_ping_timeout=ANSWERS_WITHIN,
             ws_per_message_deflate=False,  # a small message may unpack to a large one

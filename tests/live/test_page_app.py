@@ -9,9 +9,11 @@ import socket
 import struct
 import time
 import urllib.request
+from http.cookiejar import CookieJar
 
 import pytest
 import torch
+from links import certificate_of
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from tracked import MODEL, direction, ended, frame, key, looks
@@ -19,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from lightning_reid.live import MatchingThread
+from lightning_reid.live.addresses import trusting
 from lightning_reid.live.page import LiveView, serve
 from lightning_reid.live.page.app import build_app, static_files
 from lightning_reid.live.page.metrics import metrics_text
@@ -310,7 +313,7 @@ def test_a_served_page_answers_and_its_port_is_free_again():
         port = int(page.url.rpartition(":")[2])
         with urllib.request.urlopen(page.url + "/healthz", timeout=5) as answer:
             assert json.load(answer) == {"status": "ok"}
-        with pytest.raises(OSError, match=f"127.0.0.1 port {port}: it is taken"):
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
             serve(street.view, port=port)
     socket.create_server(("127.0.0.1", port)).close()
 
@@ -318,12 +321,12 @@ def test_a_served_page_answers_and_its_port_is_free_again():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"host": "0.0.0.0"}, "takes TLS"),
-        ({"host": "192.0.2.1", "token": TOKEN}, "takes TLS"),
+        ({"host": "0.0.0.0"}, "is another host than this one"),
+        ({"host": "192.0.2.1", "token": TOKEN}, "is another host than this one"),
         ({"token": "short"}, "at least 16"),
         ({"token": "with a space in between"}, "at least 16"),
-        ({"certificate": "cert.pem"}, "a certificate and its key"),
-        ({"certificate": "cert.pem", "key": "key.pem"}, "there is no file cert.pem"),
+        ({"key": "key.pem"}, "a --key needs its --certificate"),
+        ({"certificate": "cert.pem", "key": "key.pem"}, "cert.pem and key.pem are no certificate and its key"),
         ({"port": 70_000}, "port must be"),
     ],
 )
@@ -335,10 +338,25 @@ def test_a_page_that_all_could_watch_or_that_cannot_be_served_is_refused(options
 def test_a_certificate_that_is_none_is_told(tmp_path):
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("nothing", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"cert\.pem and the key .* cannot be used together"):
+    with pytest.raises(ValueError, match="are no certificate and its key, in PEM"):
         serve(LiveView(), port=0, certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
 
 
 def test_another_host_draws_a_token_where_none_is_given():
     with serve(LiveView(), host="0.0.0.0", port=0, insecure=True) as page:
         assert re.fullmatch(r"http://.+:\d+/\?token=[\w-]{32}", page.url)
+
+
+def test_over_tls_the_cookie_is_for_tls_alone(street, tmp_path):
+    certificate, key_file = certificate_of(tmp_path)
+    with serve(street.view, host="0.0.0.0", port=0, certificate=certificate, key=key_file) as page:
+        address = re.sub(r"//[^:]+:", "//localhost:", page.url)
+        jar = CookieJar()
+        tls = urllib.request.HTTPSHandler(context=trusting(certificate))
+        with urllib.request.build_opener(tls, urllib.request.HTTPCookieProcessor(jar)).open(address, timeout=5) as answer:
+            assert answer.url == address.partition("?")[0]
+        (cookie,) = jar
+        assert cookie.secure
+        headers = {"cookie": f"{cookie.name}={cookie.value}", "origin": address.partition("/?")[0]}
+        with connect(f"wss{headers['origin'][5:]}/live", ssl=trusting(certificate), additional_headers=headers) as live:
+            assert json.loads(live.recv(timeout=5))["kind"] == "tick"

@@ -10,7 +10,7 @@ from tracked import MODEL, direction, ended, frame, key, looks
 
 from lightning_reid.live import MatchingThread
 from lightning_reid.live.page import LiveView
-from lightning_reid.tracking import ForgetIdentity, MatchingRules, OnlineMatcher, StageHealth, UndoMatch
+from lightning_reid.tracking import CameraGone, ForgetIdentity, MatchingRules, OnlineMatcher, StageHealth, UndoMatch
 
 RED, BLUE = direction(1, 0, 0, 0), direction(0, 1, 0, 0)
 
@@ -79,6 +79,16 @@ def test_a_stage_that_says_so_stalls_its_camera_until_the_next_frame(told, expec
     watched.feed(health("door", told))
     assert state(watched, "door")[0] == expected
     watched.feed(frame("door", 1))
+    assert state(watched, "door")[0] == "live"
+
+
+def test_a_camera_whose_node_tells_nothing_is_gone_until_its_next_frame():
+    watched = Watched()
+    watched.feed(frame("door", 0, 7))
+    watched.clock.seconds += 1
+    watched.feed(CameraGone("door"))
+    assert state(watched, "door") == ("gone", 1)
+    watched.feed(frame("door", 1, 7))
     assert state(watched, "door")[0] == "live"
 
 

@@ -66,6 +66,7 @@ class CameraView:
         self._frames: deque[_Frame] = deque(maxlen=RECENT)
         self._latencies: deque[float] = deque(maxlen=RECENT)
         self._last_frame: float | None = None
+        self._gone_at: float | None = None
         self._farthest = (0.0, 0.0)
         self._encoding = threading.Lock()
         self._encoded: Encoded | None = None
@@ -99,10 +100,16 @@ class CameraView:
             self._health[health.stage] = (health, now)
         self.heard = now
 
+    def take_gone(self, now: float) -> None:
+        """Note that its node tells nothing of it, for now."""
+        self._gone_at = self.heard = now
+
     def state(self, now: float) -> tuple[str, float]:
         """Whether it is ``"waiting"``, ``"live"``, ``"stalled"`` or ``"gone"``, and the seconds since its last frame."""
         last = self._last_frame
         told = {one.state for one, at in self._health.values() if last is None or at > last + (0 if one.state == "gone" else HEALTH_GRACE)}
+        if self._gone_at is not None and (last is None or self._gone_at > last):
+            told.add("gone")
         if last is None:
             return ("gone" if "gone" in told else "waiting"), now - self.heard
         age = now - last

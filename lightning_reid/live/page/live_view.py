@@ -18,6 +18,7 @@ from lightning_reid.live.page.camera_view import CameraView, Encoded, quantile_o
 from lightning_reid.live.page.crops import take_crops
 from lightning_reid.live.page.people_view import PeopleView
 from lightning_reid.tracking import (
+    CameraGone,
     CameraRestarted,
     CameraTracks,
     ForgetIdentity,
@@ -127,6 +128,8 @@ class LiveView:
                     self.people.end(told.message)
                 case StageHealth():
                     self._camera(told.message.camera).take_health(told.message, self.monotonic())
+                case CameraGone():
+                    self._camera(told.message.camera).take_gone(self.monotonic())
                 case ForgetIdentity():
                     self.people.forget(told.message.identity)
                     self.note(f"Person {told.message.identity} is forgotten")

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import re
 import secrets
 import socket
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import uvicorn
-
-from lightning_reid.arguments import require_count, require_path, require_switch, require_text, require_texts
+from lightning_reid.arguments import require_path, require_switch, require_text, require_texts
+from lightning_reid.live.addresses import is_loopback
 from lightning_reid.live.page.app import LONGEST_MESSAGE, build_app
 from lightning_reid.live.page.live_view import LiveView
+from lightning_reid.live.serving import Server
 
 SHORTEST_TOKEN = 16
 """Characters."""
-_START = 20.0
-"""Seconds that the server may take to start."""
 
 
 class Page:
@@ -33,41 +26,18 @@ class Page:
         url: Address to open, with the token in it where there is one.
     """
 
-    def __init__(self, url: str, server: uvicorn.Server, listening: socket.socket) -> None:
-        self.url, self._server, self._listening = url, server, listening
-        self._thread = threading.Thread(target=server.run, args=([listening],), name="page", daemon=True)
-        self._thread.start()
+    def __init__(self, url: str, server: Server) -> None:
+        self.url, self._server = url, server
 
     def __enter__(self) -> Page:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def wait_until_served(self) -> None:
-        """Wait until browsers are answered.
-
-        Raises:
-            RuntimeError: The server has not started.
-        """
-        until = time.monotonic() + _START
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > until:
-                self.close()
-                raise RuntimeError(f"the page at {self.url} has not started: its server's log says why")
-            time.sleep(0.01)
-
     def close(self) -> None:
-        """Let all browsers go and free the port.
-
-        Raises:
-            RuntimeError: The server does not stop.
-        """
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._listening.close()
-        if self._thread.is_alive():
-            raise RuntimeError(f"the page at {self.url} has not stopped within 10 s")
+        """Let all browsers go and free the port."""
+        self._server.close()
 
 
 def serve(
@@ -108,66 +78,27 @@ def serve(
         http://127.0.0.1
     """
     require_text("host", host)
-    require_count("port", port, low=0, high=65535)
     require_texts("names", list(names) if isinstance(names, tuple) else names)
     require_switch("insecure", insecure)
+    require_path("certificate", certificate, optional=True)
+    require_path("key", key, optional=True)
     token = _checked_token(token, host)
-    tls = _checked_tls(certificate, key, host, insecure)
-    listening = _listen(host, port)
     reached = host if not _is_any(host) else socket.gethostname()
-    app = build_app(view, names=("localhost", reached, host, *names), token=token, secure=bool(tls))
-    quiet: dict[str, Any] = {"log_config": None, "log_level": "warning", "access_log": False, "server_header": False}
-    sockets: dict[str, Any] = {"ws": "websockets-sansio", "ws_max_size": LONGEST_MESSAGE, "ws_per_message_deflate": False}  # JPEG is dense
-    config = uvicorn.Config(app, timeout_graceful_shutdown=2, lifespan="off", **quiet, **sockets, **tls)
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        listening.close()
-        raise ValueError(f"the certificate {certificate} and the key {key} cannot be used together: {error}") from error
+    app = build_app(view, names=("localhost", reached, host, *names), token=token, secure=certificate is not None)
+    tls: dict[str, Any] = {"certificate": certificate, "key": key, "insecure": insecure}
+    server = Server(app, host=host, port=port, largest_message=LONGEST_MESSAGE, **tls)
     bracketed = f"[{reached}]" if ":" in reached else reached
     query = f"/?token={token}" if token else ""
-    page = Page(f"{'https' if tls else 'http'}://{bracketed}:{listening.getsockname()[1]}{query}", uvicorn.Server(config), listening)
-    page.wait_until_served()
-    return page
+    return Page(f"{'https' if server.tls else 'http'}://{bracketed}:{server.port}{query}", server)
 
 
 def _checked_token(token: str | None, host: str) -> str | None:
     if token is None:
-        return None if _is_loopback(host) else secrets.token_urlsafe(24)
+        return None if is_loopback(host) else secrets.token_urlsafe(24)
     require_text("token", token)
     if len(token) < SHORTEST_TOKEN or not re.fullmatch(r"[A-Za-z0-9_-]+", token):
         raise ValueError(f"a token must have at least {SHORTEST_TOKEN} letters, digits, - or _: secrets.token_urlsafe(24) makes one")
     return token
-
-
-def _checked_tls(certificate: str | Path | None, key: str | Path | None, host: str, insecure: bool) -> dict[str, Any]:
-    require_path("certificate", certificate, optional=True)
-    require_path("key", key, optional=True)
-    if (certificate is None) != (key is None):
-        raise ValueError(f"TLS takes a certificate and its key, got certificate={certificate} and key={key}")
-    for path in (certificate, key):
-        if path is not None and not Path(path).is_file():
-            raise ValueError(f"there is no file {path} for TLS")
-    if certificate is None and not _is_loopback(host) and not insecure:
-        raise ValueError(f"a page at {host} takes TLS (certificate and key), or insecure=True: all on the way could watch")
-    return {} if certificate is None else {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind before the server starts, so that a port that is taken is told here and not in a thread's log."""
-    try:
-        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=kind)
-    except OSError as error:
-        taken = "it is taken, choose another port" if error.errno == errno.EADDRINUSE else str(error)
-        raise OSError(error.errno, f"the page cannot listen on {host} port {port}: {taken}") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_any(host: str) -> bool:
