@@ -58,7 +58,7 @@ FACE = {
         rank_lists retrieval_scores verification_rates
     """,
     "lightning_reid.live": """
-        CameraParts CameraPipeline FrameSource Listener LiveCameras MatchingThread PictureSource SourceLostError Told VideoSource
+        CameraParts FrameSource Listener LiveCameras MatchingThread PictureSource SourceLostError Told VideoSource
         detect_with
     """,
     "lightning_reid.modules": """
