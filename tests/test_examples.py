@@ -57,6 +57,7 @@ def given(tmp_path, market_folder, duke_folder, mars_folder, people_onnx) -> dic
 
 NEEDS = {"OnnxDetector": ("onnx", "onnxruntime"), "export_onnx": ("onnx", "onnxruntime", "onnxscript")}
 NEEDS |= dict.fromkeys(("camera_scores", "cross_camera_scores", "handover_scores"), ("trackers",))
+NEEDS |= {"CameraParts": ("av", "trackers"), "LiveCameras": ("trackers",)} | dict.fromkeys(("SourceLostError", "VideoSource"), ("av",))
 """What examples need beyond the library's own dependencies."""
 
 

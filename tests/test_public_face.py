@@ -58,7 +58,7 @@ FACE = {
         rank_lists retrieval_scores verification_rates
     """,
     "lightning_reid.live": """
-        AuditLog CameraParts CameraPipeline FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
+        AuditLog CameraParts FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
         Told VideoSource detect_with
     """,
     "lightning_reid.live.page": "LiveView Page serve",

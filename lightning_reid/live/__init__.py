@@ -5,7 +5,7 @@ What needs more than the library itself (extra ``tracking``) is imported by its 
 """
 
 from lightning_reid.live.audit import AuditLog
-from lightning_reid.live.camera_pipeline import CameraParts, CameraPipeline, detect_with
+from lightning_reid.live.camera_pipeline import CameraParts, detect_with
 from lightning_reid.live.journal import Journal
 from lightning_reid.live.live_cameras import LiveCameras
 from lightning_reid.live.matching import Listener, MatchingThread, Told
@@ -16,7 +16,6 @@ from lightning_reid.live.video_source import VideoSource
 __all__ = [
     "AuditLog",
     "CameraParts",
-    "CameraPipeline",
     "FrameSource",
     "Journal",
     "Listener",

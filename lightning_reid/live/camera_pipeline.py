@@ -43,6 +43,15 @@ class CameraParts(NamedTuple):
         source: Of its frames.
         detect: Finds the people in them; ``detect_with`` makes one of a detector.
         node: Tracks them.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import OpenCVPeopleDetector
+        >>> from lightning_reid.live import CameraParts, VideoSource, detect_with
+        >>> from lightning_reid.tracking import CameraNode, CameraTracker
+        >>> node = CameraNode("door", CameraTracker(max_distance=0), lambda crops: torch.ones(len(crops), 1), model="none")
+        >>> CameraParts(VideoSource("door", "rtsp://192.168.0.7/stream"), detect_with(OpenCVPeopleDetector()), node).source.realtime
+        True
     """
 
     source: FrameSource
@@ -67,7 +76,17 @@ class _Embedding(NamedTuple):
 
 
 def detect_with(detector: PersonDetector) -> Detect:
-    """A detector as a pipeline takes it; what it says is checked, and a box that cannot be is a ``ValueError`` that names it."""
+    """A detector as a pipeline takes it; what it says is checked, and a box that cannot be is a ``ValueError`` that names it.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.detection import OpenCVPeopleDetector
+        >>> from lightning_reid.live import detect_with
+        >>> from lightning_reid.tracking import FrameStamp
+        >>> detect = detect_with(OpenCVPeopleDetector(min_height=160))
+        >>> detect(FrameStamp("door", 0, 0.0, 0.0), torch.zeros(3, 128, 64, dtype=torch.uint8)).boxes.shape
+        torch.Size([0, 4])
+    """
 
     def detect(stamp: FrameStamp, picture: Tensor) -> Detections:
         return checked_detections(detector, [picture], frame_names=[f"frame {stamp.number} of camera {stamp.camera!r}"])[0]

@@ -20,7 +20,18 @@ Frame = tuple[FrameStamp, Tensor]
 
 
 class SourceLostError(OSError):
-    """A camera does not answer, has hung up, or has stalled; a video cannot be read."""
+    """A camera does not answer, has hung up, or has stalled; a video cannot be read.
+
+    Example:
+        >>> import threading
+        >>> from lightning_reid.live import SourceLostError, VideoSource
+        >>> camera = VideoSource("door", "rtsp://127.0.0.1:9/stream")
+        >>> try:
+        ...     next(camera.frames(threading.Event()))
+        ... except SourceLostError as error:
+        ...     print(error)
+        camera 'door': rtsp://127.0.0.1:9/stream is lost: Connection refused
+    """
 
 
 class FrameSource(Protocol):
@@ -31,6 +42,20 @@ class FrameSource(Protocol):
         realtime: Whether frames come at their own time; otherwise each waits until it is taken, and none is dropped.
         endless: Whether an end is a fault, after which it is opened again, as with a camera.
         num_corrupt: Packets and pictures that were damaged, and skipped, since it was made.
+
+    Example:
+        >>> import threading
+        >>> import torch
+        >>> from lightning_reid.live import FrameSource
+        >>> from lightning_reid.tracking import FrameStamp
+        >>> class Twice:  # any class will do
+        ...     camera, realtime, endless, num_corrupt = "door", False, False, 0
+        ...     def frames(self, stop):
+        ...         for number in range(2):
+        ...             yield FrameStamp(self.camera, number, number / 10, number / 10), torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> source: FrameSource = Twice()
+        >>> [stamp.number for stamp, picture in source.frames(threading.Event())]
+        [0, 1]
     """
 
     camera: str
