@@ -11,8 +11,8 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lightning_reid.live.guests import Guest, Guests
-from lightning_reid.live.link_wire import PROTOCOL, BatchReader, FromNode, LinkRefusedError, camera_of, read_hello
-from lightning_reid.live.tokens import TokenRefusedError, check_token
+from lightning_reid.live.link_wire import PROTOCOL, BatchReader, FromNode, Hello, LinkRefusedError, camera_of, read_hello
+from lightning_reid.live.tokens import Token, TokenRefusedError, check_token
 from lightning_reid.tracking import CameraGone, read_message
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,11 @@ class NodeEndpoint:
         await socket.accept()
         guest = None
         try:
-            guest = await self._greet(socket)
+            hello, token = await self._greeted(socket)
+            guest, replaced = self._guests.enter(hello, token, socket, now=self._clock())  # from here on it has to leave, come what may
+            if replaced is not None:
+                await _refuse(replaced.socket, "the same node has connected anew")
+            await socket.send_json({"protocol": PROTOCOL, "utc": self._clock()})
             await self._talk(socket, guest)
         except WebSocketDisconnect:
             pass
@@ -60,7 +64,7 @@ class NodeEndpoint:
             if guest is not None:
                 self._guests.leave(guest, now=self._clock())
 
-    async def _greet(self, socket: WebSocket) -> Guest:
+    async def _greeted(self, socket: WebSocket) -> tuple[Hello, Token]:
         if self._greeting >= MOST_GREETING:
             raise LinkRefusedError(f"{MOST_GREETING} connections have yet to greet: come again")
         self._greeting += 1
@@ -71,11 +75,7 @@ class NodeEndpoint:
             raise LinkRefusedError(f"no greeting came in {GREETS_WITHIN:g} s") from error
         finally:
             self._greeting -= 1
-        guest, replaced = self._guests.enter(read_hello(text), token, socket, now=self._clock())
-        if replaced is not None:
-            await _refuse(replaced.socket, "the same node has connected anew")
-        await socket.send_json({"protocol": PROTOCOL, "utc": self._clock()})
-        return guest
+        return read_hello(text), token
 
     async def _talk(self, socket: WebSocket, guest: Guest) -> None:
         reader, number = BatchReader(), 0

@@ -167,6 +167,16 @@ def test_a_message_larger_than_any_batch_closes_the_connection(gateway):
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
 
 
+def test_a_node_that_is_gone_before_it_is_answered_holds_no_camera(gateway):
+    guests, began = gateway.gateway._guests, time.time()
+    until(lambda: not guests._by_camera)
+    with connected(gateway, token("door")) as node, node.protocol_mutex:
+        node.protocol.send_text(hello("door").encode())
+        node.protocol.send_close(1000)
+        node.socket.sendall(b"".join(node.protocol.data_to_send()))  # both at once, as after a halt of the gateway
+    until(lambda: guests._absent.get("door", 0.0) >= began)
+
+
 def test_two_nodes_with_one_camera_the_second_is_refused_by_name_and_comes_in_when_the_first_is_gone(gateway):
     until(lambda: not gateway.gateway._guests._by_camera)
     with link(gateway.address, "door") as first:
