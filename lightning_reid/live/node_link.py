@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import socket as sockets
 import threading
 import time
 from collections import deque
@@ -197,6 +198,7 @@ class NodeLink:
             ping_timeout=10,
             close_timeout=1,
         ) as socket:
+            _give_up_unacknowledged(socket)
             try:
                 self._greet(socket)
                 self._talk(socket)
@@ -253,3 +255,9 @@ class NodeLink:
             self._refused_told = time.monotonic()
             told = "link to %s: a message was refused, the %d. so far: %s"
             logger.warning(told, self.address, self.num_refused, " ".join(str(refused[0]).split())[:500])
+
+
+def _give_up_unacknowledged(socket: ClientConnection) -> None:
+    """A send into a full buffer waits for as long as the system does, a quarter of an hour or for ever, and no ping gets past it."""
+    if hasattr(sockets, "TCP_USER_TIMEOUT"):  # of Linux
+        socket.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, round(1000 * TAKEN_WITHIN))
