@@ -199,6 +199,18 @@ def test_over_the_socket_requests_are_answered_and_refusals_told(street):
     assert street.view.counts["browsers"] == 0
 
 
+def test_a_request_that_cannot_be_written_down_is_refused_over_the_socket(street):
+    def full(request: object) -> None:
+        raise OSError("the disk is full")
+
+    street.view.send_requests(full)
+    with client(street) as browser, browser.websocket_connect(LIVE) as live:
+        live.send_text('{"kind":"forget","identity":0}')
+        while (told := json.loads(live.receive_text()))["kind"] == "tick":
+            live.send_text(json.dumps({"kind": "drawn", "tick": told["tick"]}))
+    assert told["text"] == "the disk is full"
+
+
 def test_a_browser_that_never_reads_costs_nothing():
     street = Street(fps=200.0)
     street.hand_over()

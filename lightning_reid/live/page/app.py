@@ -95,7 +95,7 @@ async def _listen(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None
         try:
             async with turn:
                 await anyio.to_thread.run_sync(watcher.hear, text)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:  # the last of the audit log
             await socket.send_text(json.dumps({"kind": "refused", "text": str(error)}))
 
 
