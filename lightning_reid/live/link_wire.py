@@ -154,8 +154,11 @@ def read_answer(text: str | bytes) -> dict[str, Any]:
         LinkRefusedError: It refuses, for a reason that the message gives.
         ValueError: It is no answer.
     """
-    answer = json.loads(text)
-    if not isinstance(answer, dict):
+    try:
+        answer = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"the gateway answers what is no answer of this library's ({error})") from error
+    if not isinstance(answer, dict) or not isinstance(answer.get("refused_messages", []), list):
         raise ValueError(f"the gateway answers {shown(answer)}, which is no answer of this library's")
     if "refused" in answer:
         raise LinkRefusedError(f"refused by the gateway: {answer['refused']}")

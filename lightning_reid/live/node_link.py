@@ -128,7 +128,12 @@ class NodeLink:
         return self._answered.wait(seconds)
 
     def health(self, camera: str, at: float, stage: str = "link") -> StageHealth:
-        """How the link does, told as a stage of ``camera`` at a time in seconds since 1970."""
+        """How the link does, told as a stage of ``camera`` at a time in seconds since 1970.
+
+        Raises:
+            RuntimeError: As of ``put``.
+        """
+        self._raise_failure()
         state = "live" if self.connected else "gone"
         dropped = self.outbox.num_dropped_frames + self.outbox.num_dropped_tracks
         return StageHealth(camera, stage, at, state, self.outbox.num_sent, dropped, len(self.outbox), 0.0)

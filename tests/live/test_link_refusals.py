@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from lightning_reid.live import node_endpoint, node_link, serving
-from lightning_reid.live.link_wire import LARGEST_BATCH, PROTOCOL, BatchReader, BatchWriter, LinkRefusedError
+from lightning_reid.live.link_wire import LARGEST_BATCH, PROTOCOL, BatchReader, BatchWriter, LinkRefusedError, read_answer
 from lightning_reid.live.tokens import TokenRefusedError, check_token
 from lightning_reid.tracking import CameraTracks, ForgetIdentity, Match, TrackEnded, write_message
 
@@ -133,6 +133,20 @@ def batch(*contents: bytes) -> bytes:
 def test_a_batch_that_is_none_closes_the_connection_and_is_named(gateway, sent, reason):
     until(lambda: not gateway.gateway._guests._by_camera)
     assert re.search(reason, answer_to(gateway, token("door", "hall"), hello("door"), sent))
+
+
+@pytest.mark.parametrize("answer", ["[]", "no json", '{"taken": 0, "refused_messages": 5}', "[" * 100_000])
+def test_what_is_no_answer_breaks_a_connection_and_never_the_link(answer):
+    with pytest.raises(ValueError, match=r"answer|Expecting value"):
+        read_answer(answer)
+
+
+def test_the_health_of_a_link_that_has_failed_cannot_be_asked_for(gateway):
+    failed = link(gateway.address, "door")
+    failed._failure = TypeError("of a fault in the link")
+    for ask in (lambda: failed.health("door", at=0.0), failed.close):
+        with pytest.raises(RuntimeError, match="has failed"):
+            ask()
 
 
 def test_corrupt_batches_are_refused_and_never_another_error():
