@@ -59,6 +59,16 @@ def health(camera: str, told: str, stage: str = "decode") -> StageHealth:
     return StageHealth(camera, stage, at=9.5, state=told, processed=95, dropped=2, queued=1, latency=0.02)
 
 
+def test_people_are_shown_no_longer_than_said_though_no_camera_tells_of_anything():
+    watched = Watched(keep_for=60.0)
+    watched.view.clock, watched.clock.seconds = watched.clock, 6.0
+    watched.hand_over()
+    assert watched.view.people.tracks
+    watched.clock.seconds = 67.0
+    watched.feed(health("gateway", "live", "journal"))
+    assert watched.view.people.tracks == {}
+
+
 def test_a_camera_is_live_while_frames_come_then_stalls_and_is_gone():
     watched = Watched(stall_after=2.0)
     watched.feed(frame("door", 0), frame("door", 1))

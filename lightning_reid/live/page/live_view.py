@@ -136,6 +136,9 @@ class LiveView:
             for event in told.events:
                 if not isinstance(event, CameraRestarted):
                     self._announce(event)
+            if (now := self.time()) >= self._next_expiry:  # by any message: the cameras may all be gone
+                self._next_expiry = now + _EXPIRY_INTERVAL
+                self.people.expire(now)
 
     def on_picture(self, stamp: FrameStamp, picture: Tensor, tracks: CameraTracks) -> None:
         """Take a camera's picture, and who is in it; to be called in the camera's thread.
@@ -242,9 +245,6 @@ class LiveView:
                 self._announce(event)
         for key, identity in zip(message.keys, told.identities, strict=True):
             self.people.see(key, identity, stamp.captured_utc)
-        if self.now >= self._next_expiry:
-            self._next_expiry = self.now + _EXPIRY_INTERVAL
-            self.people.expire(self.now)
 
     def _announce(self, event: Event) -> None:
         self.people.apply(event)
