@@ -32,8 +32,8 @@ class Journal:
 
     It comes first among the listeners: then nothing is shown that is not in it. A segment begins with the matcher's whole state, the
     messages since come after; once a new segment is on the disk the one before goes. So a restart reads ``new_segment_after`` seconds of
-    messages at most, and a feature is gone from the disk as much after the matcher has forgotten it; a ``ForgetIdentity`` begins a new
-    segment at once.
+    messages at most, and a feature is gone from the disk as much after the matcher has forgotten it, as long as messages come; a
+    ``ForgetIdentity`` begins a new segment at once.
 
     Each message is handed to the system before the next listener hears of it: a killed process (``kill -9``) loses nothing that was shown.
     The disk gets it within ``sync_every`` seconds: as much a power cut may lose. What a kill left half written is cut off, and logged.

@@ -28,8 +28,8 @@ DESCRIPTION = """Match the people that nodes see: they send tracks and features,
 Leaves in --output: secret, by which its tokens are signed (issue some: track_cameras.py token); journal, from which it goes on after a
 kill with the same numbers; audit.log, a line for each time that somebody asked for a match to be undone or a person to be forgotten.
 Features are biometric data: they are forgotten --keep_for seconds after a person was seen last, and gone from the journal ten minutes
-later. Other gateways are told what nodes tell this one (--peers), and tell it theirs; each numbers people by itself. Ends by Ctrl-C or
-SIGTERM.
+later, by what frames tell of time: while no node tells, or this is ended, they stay in the journal until one does; remove it to end that.
+Other gateways are told what nodes tell this one (--peers), and tell it theirs; each numbers people by itself. Ends by Ctrl-C or SIGTERM.
 """
 
 
