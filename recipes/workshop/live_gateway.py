@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
         NodeLink(address, token, model=model, feature_size=size, authority=cfg.authority, insecure=cfg.insecure, peer=True)
         for address, token in _peers(cfg)
     ]
-    with Journal(output / "journal", matcher) as journal, stopped() as stop:
+    with Journal(output / "journal", matcher) as journal, stopped() as stop, ExitStack() as ends:
         gateway = Gateway(
             matcher,
             secret=read_secret(output / "secret"),
@@ -104,14 +104,14 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             peers=peers,
             gone_after=cfg.gone_after,
         )
+        ends.callback(gateway.close)  # last
+        for link in peers:
+            ends.callback(link.close)
         tls = {"certificate": cfg.certificate, "key": cfg.key, "insecure": cfg.insecure}
         page = PageOptions(**cfg.page).shown(view, lambda request: gateway.request(request, by="page")) if cfg.watch else nullcontext()
         with Server(gateway.app(), host=cfg.host, port=cfg.port, **tls) as server, page:
             print(f"{'wss' if server.tls else 'ws'}://{server.address}, {journal.replayed} messages replayed", flush=True)
             gateway.wait(server, stop, cfg.seconds or None)
-        for link in peers:
-            link.close()
-        gateway.close()
     print(f"{count.frames} frames, {count.matches} matches, {count.refused} messages refused", flush=True)
     return {"frames": count.frames, "matches": count.matches, "refused": count.refused}
 
