@@ -10,9 +10,9 @@ all else as ``track_cameras.py evaluate`` has it by default, and for each networ
 worlds 100 and 101. **Nothing is chosen on this sequence**: it is both scored and looked at, and swings by points when settings move that
 should not matter. What is better than what is said on generated worlds only (``tracking_rules.py``).
 
-A camera is scored with the visits of the annotation as identities, a track of it in a camera one visit, and across cameras people are the
-identities; a visit ends for handovers when somebody was out of the window for more than 10 frames. The detector's boxes are kept in
-``--output``, by the digest of its graph.
+A camera is scored with visits as identities, twice: a track of the annotation in a camera as one visit, and ("new visits") whoever was out
+of the window for more than 10 frames as a new one, as handovers have it. Across cameras people are the identities. The detector's boxes
+are kept in ``--output``, by the digest of its graph.
 """
 
 from __future__ import annotations
@@ -121,11 +121,13 @@ def scores_of(checkpoint: str, args: argparse.Namespace, visits: VirtualCameras,
     rules = MatchingRules(threshold, every_n_frames=tracking.cfg.every_n_frames, own_camera=tracking.cfg.own_camera)
     matcher = OnlineMatcher(rules, feature_size=tracking.network.num_features, model=tracking.cfg.checkpoint)
     shown = replay(messages, matcher)
-    single = [camera_scores(one) for one in tracked(visits, shown, args.frames)]
-    across, handed = cross_camera_scores(tracked(stays, shown, args.frames)), handover_scores(tracked(stays, shown, args.frames))
+    by_visit = tracked(stays, shown, args.frames)
+    single, again = [camera_scores(one) for one in tracked(visits, shown, args.frames)], [camera_scores(one) for one in by_visit]
+    across, handed = cross_camera_scores(by_visit), handover_scores(by_visit)
     return {
         "threshold": threshold,
         **{f"camera {name}": mean(getattr(one, name.lower()) for one in single) for name in ("IDF1", "HOTA", "MOTA")},
+        **{f"new visits {name}": mean(getattr(one, name.lower()) for one in again) for name in ("IDF1", "HOTA")},
         "across IDF1": across.shown.idf1,
         "no matching": across.no_matching.idf1,
         "oracle": across.oracle.idf1,
@@ -135,7 +137,8 @@ def scores_of(checkpoint: str, args: argparse.Namespace, visits: VirtualCameras,
 
 
 def report(rows: dict[str, dict[str, float]]) -> str:
-    fractions = ("camera IDF1", "camera HOTA", "camera MOTA", "across IDF1", "no matching", "oracle", "precision", "recall")
+    single = ("camera IDF1", "camera HOTA", "camera MOTA", "new visits IDF1", "new visits HOTA")
+    fractions = (*single, "across IDF1", "no matching", "oracle", "precision", "recall")
     lines = [f"| network | threshold | {' | '.join(fractions)} | links right |", "|---|---:|" + "---:|" * (len(fractions) + 1)]
     asked = [f"{100 * ASKED[name]:.0f}" if name in ASKED else "" for name in fractions]
     lines.append(f"| asked | | {' | '.join(asked)} | |")

@@ -15,7 +15,7 @@ EmbedRows = Callable[[NDArray[np.int64]], ArrayLike]
 """The rows ``[n]`` of this frame's boxes, n at least 1, to embeddings ``[n, D]`` of unit length."""
 
 _CLEAR_OVERLAP = 0.3
-"""A box that overlaps another one more shows two people: its embedding may match a track, but is not learned."""
+"""A box that overlaps another one, or a second track, more shows two people: its embedding may match a track, but is not learned."""
 _LEARNING = 0.1
 """Share of a new embedding in the track's."""
 _REACH = 1.0
@@ -147,7 +147,8 @@ class CameraTracker:
         embedded: dict[int, NDArray[np.float64]] = {}
 
         def appearance_first(overlaps: NDArray[Any], expected: NDArray[Any], high: NDArray[np.int64]) -> NDArray[Any]:
-            ambiguous = ((overlaps > self.ambiguous_overlap).sum(0) > 1) | (crowding[high] > self.ambiguous_overlap)
+            crowding[high] = np.maximum(crowding[high], _second_largest(overlaps))  # who is hidden is no box, but is expected there
+            ambiguous = crowding[high] > self.ambiguous_overlap
             embedded.update(self._embed(high[ambiguous & (self.max_distance > 0)], embed))
             return self._by_appearance_first(overlaps, expected, checked, high, embedded)
 
@@ -231,6 +232,12 @@ def _largest_overlap_with_another(boxes: NDArray[Any]) -> NDArray[Any]:
     np.fill_diagonal(overlaps, 0)
     largest: NDArray[Any] = overlaps.max(1, initial=0)
     return largest
+
+
+def _second_largest(overlaps: NDArray[Any]) -> NDArray[Any]:
+    """Of the overlaps ``[T, H]`` the second largest of each column, 0 where there is none."""
+    second: NDArray[Any] = np.sort(overlaps, axis=0)[-2] if len(overlaps) > 1 else np.zeros(overlaps.shape[1])
+    return second
 
 
 def _within_reach(expected: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.bool_]:

@@ -308,6 +308,16 @@ def test_a_track_learns_nothing_from_boxes_that_show_two_people():
     assert pair(tracker, range(8, 12), shift=24, left=0, right=1) == [0, 1]
 
 
+def test_a_track_learns_nothing_from_a_box_where_somebody_hidden_is_expected_too():
+    tracker, embedded = CameraTracker(**SETTINGS), []
+    walk = [[0, 100], [0, 75], [0, 50], [10]]  # the second person comes fast, and hides the first before both are near
+    for number, columns in enumerate(walk):
+        boxes = [[x, 0, x + WIDTH, HEIGHT] for x in columns]
+        tracker.update(boxes, [0.9] * len(boxes), number / FPS, lambda rows: np.eye(2)[embedded.append(rows.tolist()) or rows])
+    assert embedded == [[0]], "the last box alone is ambiguous"
+    assert tracker._embeddings == {}, "whose it is will be decided by overlap, and may be wrong"
+
+
 def test_a_track_learns_nothing_from_what_looks_like_somebody_else():
     tracker = CameraTracker(**SETTINGS)
     assert pair(tracker, range(4), shift=24, left=0, right=1) == [0, 1]
