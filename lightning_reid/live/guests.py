@@ -10,14 +10,11 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_number, shown
 from lightning_reid.live.journal import GATEWAY
-from lightning_reid.live.link_wire import Hello, LinkRefusedError
+from lightning_reid.live.link_wire import CLOCK_TOLERANCE, Hello, LinkRefusedError
 from lightning_reid.live.tokens import Token
 from lightning_reid.tracking import CameraGone, OnlineMatcher
 
 logger = logging.getLogger(__name__)
-
-CLOCK_TOLERANCE = 1.0
-"""Seconds from which on a clock that differs is told of."""
 
 
 @dataclass(eq=False)

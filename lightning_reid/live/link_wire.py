@@ -23,6 +23,8 @@ from lightning_reid.tracking.wire import LARGEST_MESSAGE
 
 FromNode = FromCameras | StageHealth | CameraGone
 """What a node tells; that a camera is gone is told by gateways alone."""
+CLOCK_TOLERANCE = 1.0
+"""Seconds from which on a clock that differs is told of."""
 PROTOCOL = 1
 LARGEST_BATCH = LARGEST_MESSAGE + 2**16
 """In bytes, compressed or not."""

@@ -20,7 +20,17 @@ from websockets.sync.client import ClientConnection, connect
 
 from lightning_reid.arguments import require_number, shown
 from lightning_reid.live.addresses import checked_address, trusting
-from lightning_reid.live.link_wire import PROTOCOL, BatchWriter, FromNode, Hello, LinkRefusedError, camera_of, read_answer, write_hello
+from lightning_reid.live.link_wire import (
+    CLOCK_TOLERANCE,
+    PROTOCOL,
+    BatchWriter,
+    FromNode,
+    Hello,
+    LinkRefusedError,
+    camera_of,
+    read_answer,
+    write_hello,
+)
 from lightning_reid.live.outbox import Outbox
 from lightning_reid.live.tokens import read_token
 from lightning_reid.tracking import StageHealth
@@ -33,8 +43,6 @@ TAKEN_WITHIN = 15.0
 """Seconds after which a gateway that takes nothing is given up."""
 HEALTH_INTERVAL = 1.0
 """Seconds from one report of how the link does to the next, while it is there."""
-CLOCK_TOLERANCE = 1.0
-"""Seconds from which on a clock that differs is told of."""
 
 
 class NodeLink:

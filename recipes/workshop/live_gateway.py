@@ -100,7 +100,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]
             secret=read_secret(output / "secret"),
             audit=AuditLog(output / "audit.log"),
             journal=journal,
-            listeners=[count, view, *listeners],
+            listeners=[count, *([view] if cfg.watch else []), *listeners],
             peers=peers,
             gone_after=cfg.gone_after,
         )

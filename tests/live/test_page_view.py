@@ -92,6 +92,13 @@ def test_a_stage_that_says_so_stalls_its_camera_until_the_next_frame(told, expec
     assert state(watched, "door")[0] == "live"
 
 
+def test_the_journal_of_a_gateway_is_no_camera_and_its_failure_a_line_of_the_log():
+    watched = Watched()
+    watched.feed(*(health("gateway", told, "journal") for told in ("live", "gone", "gone", "live")))
+    assert watched.view.cameras == {}
+    assert [note.text for note in watched.view.notes] == ["The gateway's journal is gone", "The gateway's journal is live"]
+
+
 def test_a_camera_whose_node_tells_nothing_is_gone_until_its_next_frame():
     watched = Watched()
     watched.feed(frame("door", 0, 7))

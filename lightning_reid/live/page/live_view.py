@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_reid.arguments import require_count, require_number, require_switch
+from lightning_reid.live.journal import GATEWAY
 from lightning_reid.live.matching import Told
 from lightning_reid.live.page.camera_view import CameraView, Encoded, quantile_of
 from lightning_reid.live.page.crops import take_crops
@@ -108,6 +109,7 @@ class LiveView:
         self._put: Callable[[Request], object] = _nowhere
         self._drawn: deque[float] = deque(maxlen=500)
         self._serial, self._next_expiry = 0, 0.0
+        self._stages: dict[str, str] = {}
 
     def send_requests(self, put: Callable[[Request], object]) -> None:
         """Name where requests of those who watch go to, the ``put`` of the matching thread; it was made later than its listener."""
@@ -126,6 +128,8 @@ class LiveView:
                     self._frame(told.message, told)
                 case TrackEnded():
                     self.people.end(told.message)
+                case StageHealth() if told.message.camera == GATEWAY:
+                    self._gateway(told.message)
                 case StageHealth():
                     self._camera(told.message.camera).take_health(told.message, self.monotonic())
                 case CameraGone():
@@ -257,6 +261,12 @@ class LiveView:
                 self.note(f"Match undone, {event.reason}: {event.other.camera} → {event.track.camera}")
             case CameraRestarted():
                 self.note(f"{event.camera} has restarted")
+
+    def _gateway(self, health: StageHealth) -> None:
+        """The journal and the links of a gateway are no camera: that they fail or are back is a line of the log."""
+        before, self._stages[health.stage] = self._stages.get(health.stage, "live"), health.state
+        if before != health.state:
+            self.note(f"The gateway's {health.stage} is {health.state}")
 
     def _camera(self, name: str) -> CameraView:
         if name not in self.cameras:
