@@ -30,6 +30,7 @@ class CaptureOrder:
         self._waiting: dict[str, deque[tuple[tuple[float, bool, int], Sequence[FromCameras]]]] = {one: deque() for one in cameras}
         self._latest = dict.fromkeys(cameras, 0.0)
         self._open = set(cameras)
+        self._failed = False
         self._changed = threading.Condition()
 
     def tell(self, camera: str, messages: Sequence[FromCameras]) -> None:
@@ -38,9 +39,12 @@ class CaptureOrder:
         Args:
             camera: Its name.
             messages: Begin with the ``CameraTracks`` of a frame, if they are of one.
+
+        Raises:
+            Exception: What whoever takes the messages raised; from then on nobody waits, whichever camera is ahead.
         """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting[camera]) < AHEAD)
+            self._changed.wait_for(lambda: self._failed or len(self._waiting[camera]) < AHEAD)
             of_frame = bool(messages) and isinstance(messages[0], CameraTracks)
             if messages and isinstance(messages[0], CameraTracks):
                 self._latest[camera] = messages[0].stamp.captured_utc
@@ -59,5 +63,10 @@ class CaptureOrder:
             if not ready:
                 break
             _, messages = self._waiting[min(ready)[1]].popleft()
-            self._tell(messages)
+            try:
+                self._tell(messages)
+            except BaseException:
+                self._failed = True
+                self._changed.notify_all()
+                raise
         self._changed.notify_all()

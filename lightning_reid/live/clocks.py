@@ -70,7 +70,7 @@ class VideoClock:
         at, last = seconds + self._shift, self._last
         if last is None:
             self._shift, at = -seconds, 0.0
-        elif not 0 <= at - last <= LONGEST_GAP:
+        elif self._size is None or not 0 <= at - last <= LONGEST_GAP:  # it may have a single picture, whose time does not go back
             self._shift += last + self._interval - at
             self._size, at = None, last + self._interval
         elif at > last:

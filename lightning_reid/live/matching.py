@@ -85,7 +85,7 @@ class MatchingThread:
         self._matcher, self._listeners, self._clock = matcher, tuple(listeners), clock
         self._waiting: queue.Queue[Message | None] = queue.Queue(capacity)
         self._failure: BaseException | None = None
-        self._closed = False
+        self._closed, self._entering = False, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="matching", daemon=True)
         self._thread.start()
 
@@ -101,10 +101,11 @@ class MatchingThread:
         Raises:
             RuntimeError: A listener has failed, which is its cause, or the matching is closed.
         """
-        if self._closed:
-            raise RuntimeError("the matching is closed: it takes no more messages")
-        self.raise_failure()
-        self._waiting.put(message)
+        with self._entering:  # or a message could come after the end of the queue, and nobody would ever see it
+            if self._closed:
+                raise RuntimeError("the matching is closed: it takes no more messages")
+            self.raise_failure()
+            self._waiting.put(message)
 
     def close(self) -> None:
         """Match what waits, then stop.
@@ -112,9 +113,10 @@ class MatchingThread:
         Raises:
             RuntimeError: A listener has failed, which is its cause.
         """
-        if not self._closed:
-            self._closed = True
-            self._waiting.put(None)
+        with self._entering:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
         self._thread.join()
         self.raise_failure()
 

@@ -86,9 +86,7 @@ class Server:
         try:
             self._socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
         except OSError as error:
-            raise OSError(
-                error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}; give another --host or --port"
-            ) from error
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}; give another host or port") from error
         self.port: int = self._socket.getsockname()[1]
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         config = uvicorn.Config(

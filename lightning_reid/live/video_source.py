@@ -103,6 +103,10 @@ class VideoSource:
         try:
             with self._open() as container:
                 yield from self._pictures(container)
+        except self._av.error.ExitError as error:  # "Immediate exit requested"
+            opening, reading = self._timeout
+            why = f"it has not answered within {opening:g} s, or has been silent for {reading:g} s"
+            raise self._lost(why) from OSError(error.errno, error.strerror)
         except self._av.error.FFmpegError as error:
             # FFmpeg's own error tells the whole address
             raise self._lost(error.strerror or type(error).__name__) from OSError(error.errno, error.strerror)

@@ -55,11 +55,12 @@ def check_cameras(cfg: Namespace) -> None:
 
     Raises:
         OSError: A video or a detector is not there.
-        ValueError: Cameras are not as ``sources_of`` needs them.
+        ValueError: Cameras are not as ``sources_of`` needs them, or an option of the tracking is out of range.
     """
     if cfg.detector is not None and not Path(cfg.detector).is_file():
         raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
     sources_of(cfg)
+    _tracker(cfg, CAMERA_RATE), _clips(cfg)
 
 
 def world_of(cfg: Namespace) -> GeneratedWorld | None:
@@ -103,13 +104,20 @@ def parts_of(cfg: Namespace, networks: LiveNetworks) -> list[CameraParts]:
     parts = []
     for camid, source in enumerate(sources_of(cfg), 1):
         rate = world.fps if world is not None else source.fps if isinstance(source, PictureSource) else CAMERA_RATE
-        tracker = CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
+        tracker, clips = _tracker(cfg, rate), _clips(cfg)
         stand_in = None if world is None or detector is not None else _stand_in(world, camid)
         detect = stand_in or detect_with(detector or OpenCVPeopleDetector())
-        clips = ClipCollector[Tensor](first_frames=cfg.first_frames)
         node = CameraNode(source.camera, tracker, networks.embed, model=networks.model, embed_clip=networks.embed_clip, clips=clips)
         parts.append(CameraParts(source, detect, node))
     return parts
+
+
+def _tracker(cfg: Namespace, rate: float) -> CameraTracker:
+    return CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
+
+
+def _clips(cfg: Namespace) -> ClipCollector[Tensor]:
+    return ClipCollector[Tensor](first_frames=cfg.first_frames)
 
 
 def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSource:

@@ -140,9 +140,10 @@ class RunRecord:
         if self._keep:
             self.shown.append(Shown(stamp.number, tracks, identities))
         for key, identity in zip(tracks.keys, identities, strict=True):
-            bars = self.bars.setdefault(key, [])
-            if not bars or bars[-1].identity != identity:
-                bars.append(Bar(key.camera, identity, stamp.captured_utc, stamp.captured_utc))
+            bar = Bar(key.camera, identity, stamp.captured_utc, stamp.captured_utc)
+            bars = self.bars.setdefault(key, [bar])  # never an empty list: others look on meanwhile
+            if bars[-1].identity != identity:
+                bars.append(bar)
             bars[-1].until = stamp.captured_utc
         rows = zip(identities, tracks.boxes.tolist(), tracks.scores.tolist(), strict=True)
         number = camera.begin + stamp.number + 1

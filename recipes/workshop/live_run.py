@@ -186,6 +186,8 @@ def _watch(cfg: Namespace, live: LiveCameras, record: RunRecord) -> str:
             while not live.wait(POLL):
                 passed = time.monotonic() - began
                 if came:
+                    status.stop()
+                    status.console.print(f"{came[0]}: the cameras are ended, then the results are written; once more leaves nothing")
                     return came[0]
                 if cfg.seconds is not None and passed >= cfg.seconds:
                     return "--seconds"

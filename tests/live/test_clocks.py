@@ -78,6 +78,14 @@ def test_a_video_that_begins_again_is_another_epoch_and_later():
     assert [one.captured_utc for one in first + again] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
 
 
+def test_a_single_picture_that_is_shown_again_and_again_is_later_each_time():
+    clock, shown = VideoClock("door"), []
+    for _ in range(3):
+        shown.append(clock.stamp(0.0, SIZE))
+        clock.restart()
+    assert [(one.number, one.captured_utc) for one in shown] == [(0, 0.0), (0, 0.04), (0, 0.08)]
+
+
 def test_a_video_that_lags_goes_on_from_there_and_its_frames_are_not_ever_later():
     clocks, stop = Clocks(), threading.Event()
     stop.set()  # nobody waits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import pytest
 import torch
@@ -84,3 +85,26 @@ def test_a_closed_matching_takes_nothing_more():
     matching.close()
     with pytest.raises(RuntimeError, match="closed"):
         matching.put(TrackEnded("door", 0, 7, seen_until=1.0))
+
+
+def test_what_is_taken_while_the_matching_is_closed_is_matched():
+    for _ in range(5):
+        told, taken = [], []
+        matching = MatchingThread(matcher(), [told.append], clock=None, capacity=1)
+
+        def put(camera: str, matching: MatchingThread = matching, taken: list = taken) -> None:
+            with suppress(RuntimeError):  # it is closed
+                for number in range(1_000_000):
+                    matching.put(StageHealth(camera, "decode", 0.0, "live", number, 0, 0, 0.0))
+                    taken.append(number)
+
+        threads = [threading.Thread(target=put, args=(name,), daemon=True) for name in ("door", "hall", "yard", "gate")]
+        for thread in threads:
+            thread.start()
+        while len(taken) < 20:
+            pass
+        matching.close()
+        for thread in threads:
+            thread.join(5)
+        assert not any(thread.is_alive() for thread in threads)
+        assert len(told) == len(taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import struct
 import threading
 import time
@@ -115,6 +116,13 @@ def test_no_message_tells_the_password_of_a_camera(caplog):
     assert "Connection refused" in told
     assert "secret" not in told.replace("admin:secret@127.0.0.1:9/stream?key=secret", "")  # the line of this test
     assert address_without_secrets("a:b@c.mp4") == "a:b@c.mp4"
+
+
+def test_a_camera_that_says_nothing_is_lost_and_the_message_says_for_how_long():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = VideoSource("door", f"http://127.0.0.1:{silent.getsockname()[1]}/stream", timeout=(0.2, 3.0))
+        with pytest.raises(SourceLostError, match=r"is lost: it has not answered within 0.2 s, or has been silent for 3 s"):
+            frames_of(source)
 
 
 def left_open() -> tuple[int, int]:

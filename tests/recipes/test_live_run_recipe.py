@@ -17,17 +17,19 @@ from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.inference import crop_embedder
+from lightning_reid.live import Told
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras
-from lightning_reid.recipes.workshop import live_run
+from lightning_reid.recipes.workshop import live_record, live_run
 from lightning_reid.recipes.workshop.camera_recording import record_world, replay
 from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks
+from lightning_reid.recipes.workshop.live_record import RunRecord
 from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.recipes.workshop.tracking_scores import camera_node, camera_tracker
-from lightning_reid.tracking import CameraTracks, MatchingRules, OnlineMatcher
+from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher
 
 WORLD = {
     "seed": 3,
@@ -121,6 +123,8 @@ def test_a_folder_that_holds_another_run_or_anything_is_refused_before_a_camera_
         (["x=rtsp://me:secret@b/1", "--realtime=false"], "rtsp://b/1 is a camera, which can be neither looped nor slowed down"),
         (["rtsp://b/1", "--detector=no.onnx"], "there is no detector at no.onnx"),
         (["rtsp://b/1", "--reid.checkpoint=nvan.ckpt"], "--threshold belongs to a network: tell the one of nvan.ckpt"),
+        (["rtsp://b/1", "--first_frames=5"], "first_frames must be"),
+        (["rtsp://b/1", "--tracker.high_score=2"], "high_score must be"),
         (["."], ". is a folder of pictures: tell how many a second they are (--fps)"),
     ],
 )
@@ -171,7 +175,7 @@ def test_a_page_is_served_while_cameras_are_watched_and_what_is_asked_there_is_w
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_end_leaves_its_results(kind, tmp_path):
+def test_a_run_that_is_asked_to_end_says_so_and_leaves_its_results(kind, tmp_path, capsys):
     before = signal.getsignal(kind)
     asked = []
 
@@ -182,10 +186,25 @@ def test_a_run_that_is_asked_to_end_leaves_its_results(kind, tmp_path):
 
     results = live_run.run(parsed(tmp_path / "out", "--loop=true", "--cameras", str(film(tmp_path / "door.mp4", 6))), on_picture=ask)
     assert results["ended by"] == kind.name
+    assert f"{kind.name}: the cameras are ended" in " ".join(capsys.readouterr().err.split())
     assert json.loads((tmp_path / "out" / "results.json").read_text())["ended by"] == kind.name
     assert results["cameras"]["door"]["frames tracked"] >= 5
     assert 0 <= results["cameras"]["door"]["latency p50"] <= results["cameras"]["door"]["latency p95"] < 60
     assert signal.getsignal(kind) is before
+
+
+def test_whoever_looks_on_while_a_track_is_shown_first_sees_no_track_without_a_number(monkeypatch, tmp_path):
+    record, seen, bar = RunRecord(tmp_path, ["door"], realtime=False, keep=False), [], live_record.Bar
+
+    def look_on(*arguments) -> live_record.Bar:
+        seen.append(record.identities)
+        return bar(*arguments)
+
+    monkeypatch.setattr(live_record, "Bar", look_on)
+    tracks = CameraTracks(FrameStamp("door", 0, 0.0, 0.0), 0, (7,), torch.tensor([[8.0, 4, 24, 60]]), torch.ones(1))
+    record(Told(tracks, received=0.0, identities=(3,)))
+    record.close()
+    assert (seen, record.identities) == ([set()], {3})
 
 
 def test_a_run_ends_after_its_seconds(tmp_path):
