@@ -19,8 +19,8 @@ from lightning_reid.live.serving import Server
 from lightning_reid.live.tokens import read_secret, read_token
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks, threshold_of
-from lightning_reid.recipes.workshop.live_node import stopped
 from lightning_reid.recipes.workshop.live_page import PageOptions
+from lightning_reid.recipes.workshop.signals import stopped
 from lightning_reid.tracking import CameraTracks, Match, MatchingRules, OnlineMatcher
 
 DESCRIPTION = """Match the people that nodes see: they send tracks and features, and get nothing of each other's.

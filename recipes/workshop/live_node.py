@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,7 @@ from lightning_reid.live.node_link import NodeLink
 from lightning_reid.live.tokens import read_token
 from lightning_reid.recipes.workshop.live_networks import load_networks
 from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, sources_of
+from lightning_reid.recipes.workshop.signals import stopped
 
 DESCRIPTION = """Track cameras here, and have a gateway find their people again in the cameras of others.
 
@@ -99,18 +96,3 @@ def _watched(cfg: Namespace) -> list[str]:
         there, told = ", ".join(present), ", ".join(allowed) or "no camera"
         raise ValueError(f"the token is for {told}, the cameras are {there}: name them so (--cameras NAME=...), or issue another token")
     return watched
-
-
-@contextmanager
-def stopped() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {one: signal.signal(one, lambda *_: stop.set()) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from lightning_reid.datamodules.generated import GeneratedWorld
 from lightning_reid.files import folder_written_whole, write_json
 from lightning_reid.live import AuditLog, CameraParts, Listener, LiveCameras, MatchingThread
+from lightning_reid.live.addresses import require_private
 from lightning_reid.live.camera_pipeline import OnPicture
 from lightning_reid.live.page import LiveView
 from lightning_reid.recipes.workshop.camera_recording import scored_cameras, truth_of
@@ -27,6 +27,7 @@ from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networ
 from lightning_reid.recipes.workshop.live_page import PageOptions
 from lightning_reid.recipes.workshop.live_parts import add_camera_options, check_cameras, parts_of, world_of
 from lightning_reid.recipes.workshop.live_record import RunRecord
+from lightning_reid.recipes.workshop.signals import stopped
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.recipes.workshop.tracking_scores import RESULTS, scores_of
 from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher
@@ -38,10 +39,10 @@ DESCRIPTION = """Track people over several cameras while they run, and find them
 Cameras are videos, folders of pictures, webcams (0) and addresses (rtsp://..., http://...), each with a name in front if it is to have
 one: --cameras door=door.mp4 hall=rtsp://192.168.0.7/stream 0. Without any, three generated cameras are watched. A page shows them while
 they run (--no-page for none). Ends with the videos, after --seconds, or by Ctrl-C.
-Leaves in --output: results.json; lanes.png, who was where and when; audit.log, what was asked on the page; and the tracks of each camera as
-its own CAMERA.txt in the MOTChallenge format, with the numbers that were shown.
+Leaves in --output: results.json; lanes.png, who was where and when; and the tracks of each camera as its own CAMERA.txt in the MOTChallenge
+format, with the numbers that were shown. Beside it, in OUTPUT.audit.log, what was asked on the page.
 """
-LANES, AUDIT = "lanes.png", "audit.log"
+LANES, AUDIT = "lanes.png", ".audit.log"
 POLL = 0.25
 """Seconds between two looks at whether the run is to end."""
 _TABLE = (
@@ -85,6 +86,8 @@ def check(cfg: Namespace) -> None:
         raise ValueError(f"{output} holds the {RESULTS} of another run: give another --output")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty: give another --output")
+    if not cfg.no_page:
+        require_private(cfg.page.host, tls=cfg.page.certificate is not None, insecure=cfg.page.insecure)
     check_cameras(cfg)
     _rules(cfg, world_of(cfg))
 
@@ -112,7 +115,7 @@ def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPic
         began, matching = time.monotonic(), MatchingThread(matcher, [record, *views, *listeners], clock=clock)
         live = LiveCameras(parts, matching.put, on_picture=_to_each([*(one.on_picture for one in views), *filter(None, [on_picture])]))
         try:
-            with matching, _page(cfg, views, folder / AUDIT, matching):
+            with matching, _page(cfg, views, matching):
                 ended = _watch(cfg, live, record)
         except RuntimeError as error:
             failure, ended = error, f"a failure: {error}"
@@ -137,11 +140,12 @@ def _to_each(watching: Sequence[OnPicture]) -> OnPicture | None:
     return show if watching else None
 
 
-def _page(cfg: Namespace, views: Sequence[LiveView], audited: Path, matching: MatchingThread) -> AbstractContextManager[object]:
+def _page(cfg: Namespace, views: Sequence[LiveView], matching: MatchingThread) -> AbstractContextManager[object]:
     """The page while it is served, if there is one; what somebody asks there is written down before it is done."""
     if not views:
         return nullcontext()
-    audit = AuditLog(audited)
+    output = Path(cfg.output)
+    audit = AuditLog(output.with_name(output.name + AUDIT))  # beside the folder, which a run that is killed does not leave
 
     def ask(request: Request) -> None:
         audit.write_request(request, by="page")
@@ -157,38 +161,18 @@ def _rules(cfg: Namespace, world: GeneratedWorld | None) -> MatchingRules:
     )
 
 
-@contextmanager
-def _signals() -> Iterator[list[str]]:
-    """The names of the signals that came and ask for an end; the second one of a kind does as it always does."""
-    came: list[str] = []
-
-    def take(number: int, _: object) -> None:
-        came.append(signal.Signals(number).name)
-        signal.signal(number, before[number])
-
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before: dict[int, Any] = {kind: signal.getsignal(kind) for kind in kinds}
-    for kind in kinds:
-        signal.signal(kind, take)
-    try:
-        yield came
-    finally:
-        for kind in kinds:
-            signal.signal(kind, before[kind])
-
-
 def _watch(cfg: Namespace, live: LiveCameras, record: RunRecord) -> str:
     """Let the cameras run, and tell what ended them."""
     began = time.monotonic()
     status = Status("", console=Console(stderr=True))
     try:
-        with _signals() as came, live:
+        with stopped() as stop, live:
             while not live.wait(POLL):
                 passed = time.monotonic() - began
-                if came:
+                if stop.by is not None:
                     status.stop()
-                    status.console.print(f"{came[0]}: the cameras are ended, then the results are written; once more leaves nothing")
-                    return came[0]
+                    status.console.print(f"{stop.by}: the cameras are ended, then the results are written; once more leaves nothing")
+                    return stop.by
                 if cfg.seconds is not None and passed >= cfg.seconds:
                     return "--seconds"
                 if passed > 2 and not cfg.quiet:

@@ -157,6 +157,10 @@ def test_videos_and_folders_of_pictures_are_cameras_and_whoever_listens_is_told(
     assert (tmp_path / "out" / "door.txt").read_text() == ""
 
 
+def test_a_page_for_other_hosts_without_tls_is_refused_before_anything_starts(capsys, tmp_path):
+    assert "without TLS everybody on the way reads" in refused(capsys, f"--output={tmp_path}", "--page.host=0.0.0.0")
+
+
 def test_a_page_is_served_while_cameras_are_watched_and_what_is_asked_there_is_written_down(tmp_path, capsys):
     seen = {}
 
@@ -171,7 +175,7 @@ def test_a_page_is_served_while_cameras_are_watched_and_what_is_asked_there_is_w
     )
     live_run.run(cfg["run"], listeners=[watch])
     assert 'lightning_reid_camera_live{camera="camera 1"} 1' in seen["metrics"]
-    assert (tmp_path / "out" / "audit.log").read_text() == ""  # nobody asked for anything
+    assert (tmp_path / "out.audit.log").read_text() == ""  # nobody asked for anything
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
