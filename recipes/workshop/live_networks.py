@@ -15,7 +15,7 @@ from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking.camera_node import EmbedCrops
 from lightning_reid.tracking.track_features import EmbedClip
 
-THRESHOLD = 0.425
+THRESHOLD = 0.45
 """Cosine of a match by the shipped network, chosen on generated worlds 100 and 101 (benchmarks/README.md)."""
 
 
