@@ -31,10 +31,10 @@ from real_people import digest_of
 from lightning_reid.datamodules.virtual_cameras import VirtualCameras
 from lightning_reid.detection import Detections, OnnxDetector
 from lightning_reid.files import write_atomically
-from lightning_reid.metrics import ShownBoxes, TrackedCamera, TrueBoxes, camera_scores, cross_camera_scores, handover_scores
+from lightning_reid.metrics import TrackedCamera, TrueBoxes, camera_scores, cross_camera_scores, handover_scores
 from lightning_reid.recipes.workshop import tracking_scores
-from lightning_reid.recipes.workshop.camera_recording import Messages, Shown, name_of, replay
-from lightning_reid.tracking import FrameStamp, MatchingRules, OnlineMatcher, TrackKey
+from lightning_reid.recipes.workshop.camera_recording import Messages, Shown, name_of, replay, shown_boxes
+from lightning_reid.tracking import FrameStamp, MatchingRules, OnlineMatcher
 
 FPS = 7
 MIN_SCORE = 0.1
@@ -53,12 +53,13 @@ def detections(args: argparse.Namespace, cameras: VirtualCameras) -> dict[tuple[
     what = f"{detector.name} {cameras.source.frames} {sorted(cameras.windows.items())} {args.frames}"
     path = args.output / f"detections-{hashlib.sha256(what.encode()).hexdigest()[:12]}.pt"
     if not path.is_file():
-        found = {}
+        found: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
         for number, pictures in cameras.frames():
             if number >= args.frames:
                 break
-            boxes = detector([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures.values()])
-            found |= {(camid, number): (one.boxes, one.scores) for camid, one in zip(pictures, boxes, strict=True)}
+            for camid, picture in pictures.items():
+                (one,) = detector([torch.from_numpy(picture).permute(2, 0, 1)])
+                found[camid, number] = (one.boxes, one.scores)
         write_atomically(path, lambda draft: torch.save(found, draft))
     return {key: Detections(*one) for key, one in torch.load(path, weights_only=True).items()}
 
@@ -94,16 +95,6 @@ def true_boxes(cameras: VirtualCameras, camid: int, frames: int) -> TrueBoxes:
     numbers = torch.repeat_interleave(torch.arange(frames), torch.tensor([len(row.pids) for row in rows]))
     boxes, pids, visits = (torch.cat([torch.from_numpy(getattr(row, name)) for row in rows]) for name in ("boxes", "pids", "visits"))
     return TrueBoxes(numbers, boxes, pids, visits)
-
-
-def shown_boxes(shown: Sequence[Shown]) -> ShownBoxes:
-    numbers: dict[TrackKey, int] = {}
-    return ShownBoxes(
-        torch.tensor([one.number for one in shown for _ in one.identities]),
-        torch.cat([one.tracks.boxes for one in shown]),
-        torch.tensor([numbers.setdefault(key, len(numbers)) for one in shown for key in one.tracks.keys]),
-        torch.tensor([identity for one in shown for identity in one.identities]),
-    )
 
 
 def threshold_of(checkpoint: str, args: argparse.Namespace) -> tuple[tracking_scores.Tracking, float]:

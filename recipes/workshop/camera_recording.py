@@ -80,7 +80,7 @@ def scored_cameras(
     by_camera = defaultdict(list)
     for one in shown:
         by_camera[one.tracks.stamp.camera].append(one)
-    return [TrackedCamera(name_of(camid), times, true, _boxes(by_camera[name_of(camid)])) for camid, true in enumerate(truth, 1)]
+    return [TrackedCamera(name_of(camid), times, true, shown_boxes(by_camera[name_of(camid)])) for camid, true in enumerate(truth, 1)]
 
 
 def _truth(world: GeneratedWorld, camid: int, numbers: range) -> TrueBoxes:
@@ -90,7 +90,8 @@ def _truth(world: GeneratedWorld, camid: int, numbers: range) -> TrueBoxes:
     return TrueBoxes(torch.from_numpy(frames), boxes, pids, visits)
 
 
-def _boxes(shown: Sequence[Shown]) -> ShownBoxes:
+def shown_boxes(shown: Sequence[Shown]) -> ShownBoxes:
+    """What was shown of one camera."""
     frames = torch.tensor([one.number for one in shown for _ in one.identities], dtype=torch.int64)
     numbers: dict[TrackKey, int] = {}
     tracks = [numbers.setdefault(key, len(numbers)) for one in shown for key in one.tracks.keys]
