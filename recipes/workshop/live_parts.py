@@ -39,7 +39,12 @@ def add_camera_options(parser: ArgumentParser) -> None:
     add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
     add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it, or a video network's")
     add("--max_distance", type=float, default=MAX_DISTANCE, help="largest cosine distance of the appearance repair; 0 for none")
-    add("--first_frames", type=PositiveInt, default=FIRST_FRAMES, help="frames of a track's first feature, 1 to 4; those after are of four")
+    add(
+        "--first_frames",
+        type=PositiveInt,
+        default=FIRST_FRAMES,
+        help="frames of a track's first feature by an image network, 1 to 4; all others are of four",
+    )
     add("--seconds", type=PositiveFloat | None, default=None, help="end after so long")
     add("--realtime", type=bool, default=True, help="play videos at their own rate; otherwise track each frame, as fast as that goes")
     add("--loop", type=bool, default=False, help="play videos again and again")
@@ -60,7 +65,7 @@ def check_cameras(cfg: Namespace) -> None:
     if cfg.detector is not None and not Path(cfg.detector).is_file():
         raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
     sources_of(cfg)
-    _tracker(cfg, CAMERA_RATE), _clips(cfg)
+    _tracker(cfg, CAMERA_RATE), _clips(cfg, whole=False)
 
 
 def world_of(cfg: Namespace) -> GeneratedWorld | None:
@@ -104,7 +109,7 @@ def parts_of(cfg: Namespace, networks: LiveNetworks) -> list[CameraParts]:
     parts = []
     for camid, source in enumerate(sources_of(cfg), 1):
         rate = world.fps if world is not None else source.fps if isinstance(source, PictureSource) else CAMERA_RATE
-        tracker, clips = _tracker(cfg, rate), _clips(cfg)
+        tracker, clips = _tracker(cfg, rate), _clips(cfg, whole=networks.embed_clip is not None)
         stand_in = None if world is None or detector is not None else _stand_in(world, camid)
         detect = stand_in or detect_with(detector or OpenCVPeopleDetector())
         node = CameraNode(source.camera, tracker, networks.embed, model=networks.model, embed_clip=networks.embed_clip, clips=clips)
@@ -116,8 +121,9 @@ def _tracker(cfg: Namespace, rate: float) -> CameraTracker:
     return CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
 
 
-def _clips(cfg: Namespace) -> ClipCollector[Tensor]:
-    return ClipCollector[Tensor](first_frames=cfg.first_frames)
+def _clips(cfg: Namespace, *, whole: bool) -> ClipCollector[Tensor]:
+    """Which frames make a feature; a network of clips takes whole ones only."""
+    return ClipCollector[Tensor](first_frames=None if whole else cfg.first_frames)
 
 
 def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSource:
