@@ -24,6 +24,13 @@ class Page:
 
     Attributes:
         url: Address to open, with the token in it where there is one.
+
+    Example:
+        >>> from lightning_reid.live.page import LiveView, serve
+        >>> page = serve(LiveView(), port=0)
+        >>> page.url.rpartition(":")[0]
+        'http://127.0.0.1'
+        >>> page.close()
     """
 
     def __init__(self, url: str, server: Server) -> None:
