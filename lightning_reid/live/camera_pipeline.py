@@ -155,7 +155,7 @@ class CameraPipeline:
         torch.set_num_threads(1)  # of this thread: cameras and stages share the processors already
         try:
             run()
-        except Exception as error:
+        except Exception as error:  # told by LiveCameras.wait, in the thread of whoever watches
             self._frames.abandon()
             self._embedding.abandon()
             self._failed(stage, error)

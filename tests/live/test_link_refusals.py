@@ -190,6 +190,7 @@ def test_a_node_that_is_gone_before_it_is_answered_holds_no_camera(gateway):
         node.protocol.send_close(1000)
         node.socket.sendall(b"".join(node.protocol.data_to_send()))  # both at once, as after a halt of the gateway
     until(lambda: guests._absent.get("door", 0.0) >= began)
+    assert not guests._by_camera
 
 
 def test_two_nodes_with_one_camera_the_second_is_refused_by_name_and_comes_in_when_the_first_is_gone(gateway):
@@ -265,6 +266,7 @@ def test_a_node_that_is_gone_without_a_word_is_closed_and_its_camera_is_free(tmp
             pass
         with link(gateway.address, "door") as door:
             until(lambda: door.connected)
+            assert door.refused is None
 
 
 def test_a_gateway_that_takes_nothing_is_given_up(tmp_path, monkeypatch, caplog):
@@ -274,6 +276,7 @@ def test_a_gateway_that_takes_nothing_is_given_up(tmp_path, monkeypatch, caplog)
         until(lambda: door.connected)
         door.put(now_frame("door", 0, 7))
         until(lambda: "it took nothing for 0.1 s" in caplog.text)
+        assert door.refused is None  # it may try again
         stuck.set()
 
 
