@@ -110,7 +110,7 @@ def scores_of(checkpoint: str, args: argparse.Namespace, visits: VirtualCameras,
     tracking, threshold = threshold_of(checkpoint, args)
     messages = record(visits, detections(args, visits), tracking, args.frames)
     rules = MatchingRules(threshold, every_n_frames=tracking.cfg.every_n_frames, own_camera=tracking.cfg.own_camera)
-    matcher = OnlineMatcher(rules, feature_size=tracking.network.num_features, model=tracking.cfg.checkpoint)
+    matcher = OnlineMatcher(rules, feature_size=tracking.networks.num_features, model=tracking.cfg.checkpoint)
     shown = replay(messages, matcher)
     by_visit = tracked(stays, shown, args.frames)
     single, again = [camera_scores(one) for one in tracked(visits, shown, args.frames)], [camera_scores(one) for one in by_visit]

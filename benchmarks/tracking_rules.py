@@ -260,7 +260,7 @@ class Worlds:
             return scored_cameras(world, self._truth[seed], replay(messages, matcher))
 
     def threshold(self, row: Row) -> float:
-        """The cosine that is best on the worlds to choose by."""
+        """The cosine that is chosen on the worlds to choose by."""
         return tracking_scores.choose_threshold(
             lambda seed, one: self.matched(seed, row, one), self.args.calibrated_on, self.args.thresholds
         )[0]

@@ -114,7 +114,10 @@ class OnnxDetector:
         for (_, height, width), numbers in by_size.items():
             pixels = torch.stack([images[number] for number in numbers]).permute(0, 2, 3, 1).contiguous().numpy()
             outputs = self._session.run(list(self.output_names), {self.input_name: pixels})
-            for number, *output in zip(numbers, *outputs):
+            for name, output in zip(self.output_names, outputs, strict=True):
+                if len(output) != len(numbers):
+                    raise ValueError(f"{self._where} gives {name} of {len(output)} images for {len(numbers)}: its batch is not free")
+            for number, *output in zip(numbers, *outputs, strict=True):
                 found[number] = self._people(*output, height=height, width=width)
         return found
 

@@ -2,12 +2,14 @@
 
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.inference.onnx_export import export_onnx
 from lightning_reid.inference.search import draw_search, nearest_images
 
 __all__ = [
     "EmbeddedImages",
     "EmbeddingPass",
+    "OnnxEmbedder",
     "clip_embedder",
     "crop_embedder",
     "draw_search",

@@ -55,7 +55,7 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
     """
     if len(inputs) < 2:
         raise ValueError(f"export_onnx compares a batch and its first input alone: give at least 2 inputs, got {len(inputs)}")
-    _onnx("onnxscript")
+    onnx_module("onnxscript")
     embedder, inputs = _Embedder(network).cpu(), inputs.cpu().float()
     with evaluating(embedder), torch.inference_mode():
         expected = embedder(inputs).numpy()
@@ -116,10 +116,15 @@ def _run(path: Path, inputs: Tensor) -> NDArray[np.float32]:
 
 
 def _session(path: Path) -> Any:
-    return _onnx("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return onnx_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def _onnx(module: str) -> Any:
+def onnx_module(module: str) -> Any:
+    """A module of onnx, onnxscript or onnxruntime.
+
+    Raises:
+        ImportError: The extra ``onnx`` is not installed.
+    """
     try:
         return import_module(module)
     except ImportError as error:

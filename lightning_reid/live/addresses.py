@@ -36,8 +36,8 @@ def require_private(host: str, *, tls: bool, insecure: bool) -> None:
         return
     told = f"{host} is another host than this one, and without TLS everybody on the way reads tokens and features, which are biometric data"
     if not insecure:
-        raise ValueError(f"{told}: give a certificate (wss://), or say --insecure")
-    logger.warning("%s: --insecure was said", told)
+        raise ValueError(f"{told}: give a certificate (TLS), or say insecure")
+    logger.warning("%s: insecure was said", told)
 
 
 def checked_address(address: str, *, insecure: bool = False) -> tuple[str, int, bool]:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lightning_reid.arguments import MOST, require_count, require_number
 from lightning_reid.tracking.byte_track import NO_TRACK, ByteTrack
+from lightning_reid.tracking.departures import Departures
 
 EmbedRows = Callable[[NDArray[np.int64]], ArrayLike]
 """The rows ``[n]`` of this frame's boxes, n at least 1, to embeddings ``[n, D]`` of unit length."""
@@ -41,9 +42,10 @@ class CameraTracker:
     """ByteTrack on capture times, with the appearance repair: before the sure boxes are matched by overlap, appearance decides.
 
     By overlap alone two people who meet and turn back swap their tracks, for each is expected where the other goes. A box that overlaps a
-    second box, or the place where a second track is expected, is ambiguous, and only such boxes are embedded. Where the distance to a
-    track's embedding is very small, and smaller by a margin than between others, the two are matched before anything else is; all other
-    boxes go the way of ByteTrack. A track learns its embedding from boxes that show little of anybody else.
+    second box, or the place where a second track is expected, is ambiguous, and only such boxes are embedded, and the first that a track
+    gets: whoever meets somebody is known by then. Where the distance to a track's embedding is very small, and smaller by a margin than
+    between others, the two are matched before anything else is; all other boxes go the way of ByteTrack. A track learns its embedding from
+    boxes that show little of anybody else.
 
     Source: thesis, section 8.3.2, on ByteTrack (Zhang et al. 2022, arXiv:2110.06864).
 
@@ -106,6 +108,7 @@ class CameraTracker:
         )
         self._seconds: float | None = None
         self._embeddings: dict[int, NDArray[np.float64]] = {}
+        self._departures = Departures()
 
     @property
     def track_ids(self) -> set[int]:
@@ -115,10 +118,10 @@ class CameraTracker:
     def restart(self) -> None:
         """Forget all tracks and begin anew at the id 0, in the next epoch: after a reconnect, or another scene."""
         self._tracker.reset()
-        self._embeddings, self._seconds = {}, None
+        self._embeddings, self._seconds, self._departures = {}, None, Departures()
         self.epoch += 1
 
-    def update(self, boxes: ArrayLike, scores: ArrayLike, seconds: float, embed: EmbedRows) -> TrackedBoxes:
+    def update(self, boxes: ArrayLike, scores: ArrayLike, seconds: float, embed: EmbedRows, *, width: float | None = None) -> TrackedBoxes:
         """Tell whose the boxes of the next frame are.
 
         A frame without boxes is told too: time goes on for the tracks. Where ``seconds`` is less than the frame's before, the clock was
@@ -131,7 +134,8 @@ class CameraTracker:
             boxes: ``[K, 4]`` float x0, y0, x1, y1 in pixels, K may be 0.
             scores: ``[K]`` in [0, 1].
             seconds: When the frame was captured, on any clock that starts at 0 or later.
-            embed: Called at most once, with the rows of the ambiguous boxes.
+            embed: Called at most once, with the rows of the boxes to embed.
+            width: Of the frame, in pixels, by which who leaves at its edges is noticed; ``None`` does not look.
 
         Raises:
             ValueError: A box holds NaN or infinite numbers or has no area, a score or the time is out of range, or an embedding is not of
@@ -148,13 +152,27 @@ class CameraTracker:
 
         def appearance_first(overlaps: NDArray[Any], expected: NDArray[Any], high: NDArray[np.int64]) -> NDArray[Any]:
             crowding[high] = np.maximum(crowding[high], _second_largest(overlaps))  # who is hidden is no box, but is expected there
-            ambiguous = crowding[high] > self.ambiguous_overlap
-            embedded.update(self._embed(high[ambiguous & (self.max_distance > 0)], embed))
+            wanted = (crowding[high] > self.ambiguous_overlap) | self._newcomers(overlaps)
+            embedded.update(self._embed(high[wanted & (self.max_distance > 0)], embed))
+            if width is not None:
+                overlaps = np.where(self._departures.barred(self._tracker.track_ids, checked[high], width, seconds), 0, overlaps)
             return self._by_appearance_first(overlaps, expected, checked, high, embedded)
 
         track_ids = self._tracker.update(checked, sure, self._seconds, appearance_first)
         self._learn(track_ids, embedded, crowding)
+        if width is not None:
+            rows = np.flatnonzero(track_ids != NO_TRACK)
+            self._departures.keep(self._tracker.track_ids)
+            self._departures.see(track_ids[rows].tolist(), checked[rows], width, seconds)
         return TrackedBoxes(track_ids, self.epoch)
+
+    def _newcomers(self, overlaps: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which columns of the overlaps ``[T, H]`` are nearest to a track that has no embedding yet."""
+        unknown = np.array([track not in self._embeddings for track in self._tracker.track_ids], dtype=bool)
+        if not len(unknown):
+            return np.zeros(overlaps.shape[1], dtype=bool)
+        found: NDArray[np.bool_] = unknown[overlaps.argmax(0)] & (overlaps.max(0) > 0)
+        return found
 
     def _embed(self, rows: NDArray[np.int64], embed: EmbedRows) -> dict[int, NDArray[np.float64]]:
         if not len(rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,10 +14,7 @@ from lightning_reid.tracking.appearance_first import CameraTracker
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded
 from lightning_reid.tracking.track_embedding import ClipCollector, usable_boxes
-from lightning_reid.tracking.track_features import DueClip, DueWork, EmbedClip, TrackFeatures
-
-EmbedCrops = Callable[[Sequence[Tensor]], Tensor]
-"""Crops ``[3, h, w]`` uint8 RGB of any sizes to embeddings ``[n, D]`` of length 1."""
+from lightning_reid.tracking.track_features import DueClip, DueWork, EmbedClip, EmbedCrops, Look, TrackFeatures
 
 MOST_BOXES = 1000
 """In a frame: each is compared with each, and a detector that finds more people has a fault."""
@@ -68,15 +65,15 @@ class CameraNode:
         *,
         model: str,
         embed_clip: EmbedClip | None = None,
-        clips: ClipCollector[Tensor] | None = None,
+        clips: ClipCollector[Look] | None = None,
         max_hidden: float = 0.5,
         min_score: float = 0.5,
     ) -> None:
         require_text("camera", camera)
         self.camera, self.tracker = camera, tracker
-        self.features = TrackFeatures(embed_clip or (lambda crops: embed(crops).mean(0)), model=model)
+        self.features = TrackFeatures(embed, model=model, embed_clip=embed_clip)
         self._embed = embed
-        self._clips: ClipCollector[Tensor] = ClipCollector() if clips is None else clips  # an empty one is false
+        self._clips: ClipCollector[Look] = ClipCollector() if clips is None else clips  # an empty one is false
         self._usable = {"max_hidden": max_hidden, "min_score": min_score}
         self._seen: dict[TrackKey, tuple[float, float]] = {}
 
@@ -117,7 +114,8 @@ class CameraNode:
         inside = _within(boxes, frame)
         epoch = self.tracker.epoch
         numbers = inside.numpy(), scores.numpy(), stamp.captured_monotonic
-        tracked = self.tracker.update(*numbers, lambda rows: self._rows(frame, inside, rows))
+        repaired: dict[int, Tensor] = {}
+        tracked = self.tracker.update(*numbers, lambda rows: self._rows(frame, inside, rows, repaired), width=frame.shape[2])
         if tracked.epoch != epoch:  # the matcher ends the tracks of an epoch that is over
             self._forget(self._seen.keys())
         rows = torch.from_numpy(np.flatnonzero(tracked.track_ids >= 0))
@@ -129,7 +127,7 @@ class CameraNode:
         clips = tuple(
             clip
             for key, row, good in zip(found.keys, rows.tolist(), usable.tolist(), strict=True)
-            if good and (clip := self._clip(key, stamp, frame, inside[row])) is not None
+            if good and (clip := self._clip(key, stamp, frame, inside[row], repaired.get(row))) is not None
         )
         return found, DueWork(tracked.epoch, clips, self._ends(tracked.epoch))
 
@@ -160,14 +158,17 @@ class CameraNode:
             told = f"expected boxes [K, 4] and scores [K], K up to {MOST_BOXES:,}, got {got}"
             raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: {told}")
 
-    def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu().numpy()
+    def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64], embedded: dict[int, Tensor]) -> NDArray[np.float32]:
+        """The embeddings of boxes, which are also left in ``embedded`` by their rows."""
+        found = self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu()
+        embedded |= dict(zip(rows.tolist(), found))
+        return found.numpy()
 
-    def _clip(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor) -> DueClip | None:
+    def _clip(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor, embedding: Tensor | None) -> DueClip | None:
         if not self._clips.wants(key, stamp.captured_utc):
             return None
-        crops = self._clips.add(key, stamp.captured_utc, _crop(frame, box))
-        return None if crops is None else DueClip(key, crops, *self._seen[key])
+        looks = self._clips.add(key, stamp.captured_utc, Look(_crop(frame, box), embedding))
+        return None if looks is None else DueClip(key, looks, *self._seen[key])
 
     def _ends(self, epoch: int) -> tuple[TrackEnded, ...]:
         """The ends of tracks that the tracker will not find again."""

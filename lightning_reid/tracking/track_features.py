@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lightning_reid.arguments import require_text
@@ -12,8 +13,22 @@ from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import TrackEnded, TrackFeature
 from lightning_reid.tracking.track_embedding import TrackEmbedding
 
+EmbedCrops = Callable[[Sequence[Tensor]], Tensor]
+"""Crops ``[3, h, w]`` uint8 RGB of any sizes to embeddings ``[n, D]`` of length 1."""
 EmbedClip = Callable[[Sequence[Tensor]], Tensor]
 """The T crops of a clip to one embedding ``[D]``."""
+
+
+class Look(NamedTuple):
+    """How a person looks in a frame.
+
+    Attributes:
+        crop: ``[3, h, w]`` uint8 RGB.
+        embedding: ``[D]`` of it, where the repair has asked the network of crops already; else ``None``.
+    """
+
+    crop: Tensor
+    embedding: Tensor | None = None
 
 
 class DueClip(NamedTuple):
@@ -21,13 +36,13 @@ class DueClip(NamedTuple):
 
     Attributes:
         key: The track.
-        crops: T crops ``[3, h, w]`` uint8 RGB of any sizes, in order of time.
+        looks: T, in order of time.
         seen_from: ``captured_utc`` of the first frame of the track.
-        seen_until: ``captured_utc`` of the frame of the last crop.
+        seen_until: ``captured_utc`` of the frame of the last look.
     """
 
     key: TrackKey
-    crops: Sequence[Tensor]
+    looks: Sequence[Look]
     seen_from: float
     seen_until: float
 
@@ -50,17 +65,18 @@ class TrackFeatures:
     """Gives each track of a camera a feature that grows with it. It shares nothing with the tracker, so it may run in another thread.
 
     Args:
-        embed_clip: Network of clips.
-        model: Its name or digest.
+        embed: Network of crops, of which a clip's feature is the mean.
+        model: Name or digest of the network that makes features.
+        embed_clip: Network of clips, in place of that of crops.
 
     Attributes:
         num_embedded: Crops embedded since it was made.
     """
 
-    def __init__(self, embed_clip: EmbedClip, *, model: str) -> None:
+    def __init__(self, embed: EmbedCrops, *, model: str, embed_clip: EmbedClip | None = None) -> None:
         require_text("model", model)
         self.model, self.num_embedded = model, 0
-        self._embed_clip, self._epoch = embed_clip, 0
+        self._embed, self._embed_clip, self._epoch = embed, embed_clip, 0
         self._embeddings: dict[TrackKey, TrackEmbedding] = {}
 
     def step(self, work: DueWork) -> list[TrackFeature | TrackEnded]:
@@ -84,7 +100,15 @@ class TrackFeatures:
         return [*features, *work.ends]
 
     def _feature(self, clip: DueClip) -> TrackFeature:
-        self.num_embedded += len(clip.crops)
-        feature, known = self._embed_clip(clip.crops), self._embeddings.get(clip.key)
+        feature, known = self._embedding(clip.looks), self._embeddings.get(clip.key)
         self._embeddings[clip.key] = mean = TrackEmbedding.of(feature) if known is None else known.with_feature(feature)
         return TrackFeature(*clip.key, mean.feature, mean.num_features, clip.seen_from, clip.seen_until, self.model)
+
+    def _embedding(self, looks: Sequence[Look]) -> Tensor:
+        """Of a clip; no crop is embedded twice."""
+        crops = [one.crop for one in looks if self._embed_clip is not None or one.embedding is None]
+        self.num_embedded += len(crops)
+        if self._embed_clip is not None:
+            return self._embed_clip(crops)
+        known = [one.embedding for one in looks if one.embedding is not None]
+        return torch.cat([*([self._embed(crops).cpu()] if crops else []), *([torch.stack(known)] if known else [])]).mean(0)

@@ -45,7 +45,7 @@ def build_parser() -> ArgumentParser:
         "--peers", nargs="+", type=str, default=[], help="other gateways, each as ADDRESS=FILE with the token it has issued"
     )
     parser.add_argument("--authority", type=str | None, default=None, help="PEM file of the peers' certificate; default the system's")
-    parser.add_argument("--reid.checkpoint", type=str, default=DEFAULT, help="network of all nodes, as embed.py takes it")
+    parser.add_argument("--reid.checkpoint", type=str, default=DEFAULT, help="network of all nodes, as they are told it")
     parser.add_argument("--keep_for", type=PositiveFloat, default=3600.0, help="seconds that features of a person are kept")
     parser.add_argument("--gone_after", type=PositiveFloat, default=30.0, help="seconds until people of a camera without node have left")
     parser.add_argument(
@@ -63,8 +63,8 @@ def check(cfg: Namespace) -> None:
     """Find what cannot be right before anything is opened.
 
     Raises:
-        OSError: A file of a token cannot be read.
-        ValueError: An address, token, certificate or rule is none, or another host would be served without TLS.
+        OSError: A file of a token, or the network, cannot be read.
+        ValueError: An address, token, certificate, network or rule is none, or another host would be served without TLS.
     """
     require_private(cfg.host, tls=cfg.certificate is not None, insecure=cfg.insecure)
     _rules(cfg)
@@ -72,6 +72,7 @@ def check(cfg: Namespace) -> None:
         checked_address(address, insecure=cfg.insecure)
         read_token(token)
     trusting(cfg.authority)
+    load_networks(cfg.reid.checkpoint)
 
 
 def run(cfg: Namespace, *, listeners: Sequence[Listener] = ()) -> dict[str, Any]:

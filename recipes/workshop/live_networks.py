@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_reid.inference import clip_embedder, crop_embedder
+from lightning_reid.detection.digests import file_digest
+from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder
 from lightning_reid.modules import VideoReID
 from lightning_reid.modules.video import VIDEO_NETWORKS
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.recipes.workshop.network_name import network_name
-from lightning_reid.tracking.camera_node import EmbedCrops
-from lightning_reid.tracking.track_features import EmbedClip
+from lightning_reid.tracking import ClipCollector
+from lightning_reid.tracking.track_features import EmbedClip, EmbedCrops, Look
 
-THRESHOLD = 0.45
+THRESHOLD = 0.575
 """Cosine of a match by the shipped network, chosen on generated worlds 100 and 101 (benchmarks/README.md)."""
+
+NETWORK_HELP = "network that tells people apart: as embed.py takes it, a video network's checkpoint, or an .onnx file"
 
 
 class LiveNetworks(NamedTuple):
@@ -41,12 +44,16 @@ def load_networks(checkpoint: str) -> LiveNetworks:
     """The networks of a checkpoint: an image network does both; beside a video network the shipped one does the repair.
 
     Args:
-        checkpoint: As ``load_embedding_network`` takes it, or of ``VideoReID`` with a network that is named, pruned or not.
+        checkpoint: As ``load_embedding_network`` takes it; of ``VideoReID`` with a network that is named, pruned or not; or an ``.onnx``
+            file as ``OnnxEmbedder`` takes it, of images, or of clips of as many frames as a feature has.
 
     Raises:
         FileNotFoundError: There is no such file.
+        ImportError: It is an ``.onnx`` file, and the extra ``onnx`` is not installed.
         ValueError: It is no checkpoint of such a network.
     """
+    if Path(checkpoint).suffix.lower() == ".onnx":
+        return _onnx_networks(checkpoint)
     content = read_checkpoint(checkpoint)
     if content.get("hyper_parameters", {}).get("network") not in VIDEO_NETWORKS:
         network = load_embedding_network(checkpoint)
@@ -55,7 +62,22 @@ def load_networks(checkpoint: str) -> LiveNetworks:
     video = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
     told = content.get("image_size")
     embed_clip = clip_embedder(video, None if told is None else (int(told[0]), int(told[1])))
-    return LiveNetworks(crop_embedder(load_embedding_network(DEFAULT)), embed_clip, video.num_features, network_name(video), DEFAULT)
+    return LiveNetworks(_shipped(), embed_clip, video.num_features, network_name(video), DEFAULT)
+
+
+def _onnx_networks(path: str) -> LiveNetworks:
+    network = OnnxEmbedder(path, num_threads=1)
+    model = f"onnx {file_digest(path)}"
+    if not network.takes_clips:
+        return LiveNetworks(network.embed_crops, None, network.num_features, model, Path(path).name)
+    wanted = ClipCollector[Look]().num_frames
+    if network.num_frames not in (None, wanted):
+        raise ValueError(f"{path} takes clips of {network.num_frames} frames, and a feature is made of {wanted}: export it for {wanted}")
+    return LiveNetworks(_shipped(), network.embed_clip, network.num_features, model, DEFAULT)
+
+
+def _shipped() -> EmbedCrops:
+    return crop_embedder(load_embedding_network(DEFAULT))
 
 
 def threshold_of(told: float | None, checkpoint: str) -> float:

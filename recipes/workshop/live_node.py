@@ -42,8 +42,9 @@ def check(cfg: Namespace) -> None:
     """Find what cannot be right before anything is watched.
 
     Raises:
-        OSError: The file of the token, a video or the detector cannot be read.
-        ValueError: Address, token, certificate or a camera is none, the token is not for a camera that is named, or cameras would wait.
+        OSError: The file of the token, a video, the detector or the network cannot be read.
+        ValueError: Address, token, certificate or a camera is none, the token is not for a camera that is named, cameras would wait,
+            or the network is none.
     """
     checked_address(cfg.gateway, insecure=cfg.insecure)
     trusting(cfg.authority)
@@ -51,6 +52,7 @@ def check(cfg: Namespace) -> None:
     if not cfg.realtime:
         raise ValueError("--realtime false: a node tells when people were where, which takes videos at their own rate")
     _watched(cfg)
+    load_networks(cfg.reid.checkpoint)
 
 
 def run(cfg: Namespace) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lightning_reid.datamodules.decoding import decoded
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
@@ -22,9 +21,10 @@ from lightning_reid.live.camera_pipeline import Detect
 from lightning_reid.live.video_source import is_on_disk
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
-from lightning_reid.recipes.workshop.live_networks import LiveNetworks
+from lightning_reid.recipes.workshop.live_networks import NETWORK_HELP, LiveNetworks
 from lightning_reid.recipes.workshop.tracking_scores import FIRST_FRAMES, MAX_DISTANCE, MIN_OVERLAP
 from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector
+from lightning_reid.tracking.track_features import Look
 
 _NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
 _NAME = re.compile(r"\w[\w .-]*")
@@ -37,7 +37,7 @@ def add_camera_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--cameras", nargs="+", type=str, default=[], help="with or without NAME= in front; none for generated ones")
     add("--detector", type=str | None, default=None, help="ONNX file; default OpenCV's people detector, or a stand-in's boxes")
-    add("--reid.checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it, or a video network's")
+    add("--reid.checkpoint", type=str, default=DEFAULT, help=NETWORK_HELP)
     add("--max_distance", type=float, default=MAX_DISTANCE, help="largest cosine distance of the appearance repair; 0 for none")
     add(
         "--first_frames",
@@ -121,9 +121,9 @@ def _tracker(cfg: Namespace, rate: float) -> CameraTracker:
     return CameraTracker(frame_rate=rate, max_distance=cfg.max_distance, **cfg.tracker)
 
 
-def _clips(cfg: Namespace, *, whole: bool) -> ClipCollector[Tensor]:
+def _clips(cfg: Namespace, *, whole: bool) -> ClipCollector[Look]:
     """Which frames make a feature; a network of clips takes whole ones only."""
-    return ClipCollector[Tensor](first_frames=None if whole else cfg.first_frames)
+    return ClipCollector[Look](first_frames=None if whole else cfg.first_frames)
 
 
 def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSource:

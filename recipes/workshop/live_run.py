@@ -78,8 +78,8 @@ def check(cfg: Namespace) -> None:
     """Find what cannot be right before a camera is opened.
 
     Raises:
-        OSError: A video or a detector is not there.
-        ValueError: The folder is in use, or cameras are not as ``sources_of`` needs them.
+        OSError: A video, a detector or a network is not there.
+        ValueError: The folder is in use, cameras are not as ``sources_of`` needs them, or the network is none.
     """
     output = Path(cfg.output)
     if (output / RESULTS).exists():
@@ -90,6 +90,7 @@ def check(cfg: Namespace) -> None:
         require_private(cfg.page.host, tls=cfg.page.certificate is not None, insecure=cfg.page.insecure)
     check_cameras(cfg)
     _rules(cfg, world_of(cfg))
+    load_networks(cfg.reid.checkpoint)
 
 
 def run(cfg: Namespace, *, listeners: Sequence[Listener] = (), on_picture: OnPicture | None = None) -> dict[str, Any]:

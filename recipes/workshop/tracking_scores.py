@@ -11,18 +11,16 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
-from torch import Tensor
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.files import write_json
-from lightning_reid.inference import crop_embedder
 from lightning_reid.metrics import TrackedCamera, TrueBoxes, camera_scores, cross_camera_scores, handover_scores
-from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import Messages, name_of, record_world, replay, scored_cameras, truth_of
+from lightning_reid.recipes.workshop.live_networks import NETWORK_HELP, load_networks
 from lightning_reid.recipes.workshop.tables import print_table
 from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector, MatchingRules, OnlineMatcher
-from lightning_reid.tracking.camera_node import EmbedCrops
+from lightning_reid.tracking.track_features import EmbedCrops, Look
 
 DESCRIPTION = """Score tracking over generated cameras by what was shown at the time.
 
@@ -34,6 +32,9 @@ Leaves in --output: results.json with the scores of each world, those without ma
 RESULTS = "results.json"
 THRESHOLDS = tuple(round(0.3 + 0.025 * step, 3) for step in range(25))
 """Cosines that the threshold is chosen from."""
+GIVEN_UP = 0.01
+"""Cross-camera IDF1, a fraction, that may be given up for a stricter threshold: IDF1 is flat near its best, and an announcement that is
+wrong cannot be taken back."""
 MAX_DISTANCE = 0.35
 """Of the appearance repair: what two boxes of one person have at most, by networks trained on generated people."""
 MIN_OVERLAP = 0.3
@@ -45,7 +46,7 @@ FIRST_FRAMES = 1
 def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument("--output", type=str, default="runs/tracking", help="folder for the scores")
-    parser.add_argument("--checkpoint", type=str, default=DEFAULT, help="network that tells people apart, as embed.py takes it")
+    parser.add_argument("--checkpoint", type=str, default=DEFAULT, help=NETWORK_HELP)
     parser.add_argument("--seeds", type=list[int], default=[1, 2, 3, 4, 5], help="worlds that are scored")
     parser.add_argument("--calibrated_on", type=list[int], default=[100, 101], help="worlds that the threshold is chosen on")
     told = "largest cosine distance of the appearance repair; 0 for none"
@@ -64,7 +65,8 @@ def check(cfg: Namespace) -> None:
     """Find what cannot be right before minutes are spent.
 
     Raises:
-        ValueError: Worlds are scored that are chosen on, or the folder holds results.
+        OSError: The network is not there.
+        ValueError: Worlds are scored that are chosen on, the folder holds results, or the network is none.
     """
     if set(cfg.seeds) & set(cfg.calibrated_on):
         raise ValueError(
@@ -72,6 +74,7 @@ def check(cfg: Namespace) -> None:
         )
     if (Path(cfg.output) / RESULTS).exists():
         raise ValueError(f"{cfg.output} holds the {RESULTS} of another run: give another --output")
+    load_networks(cfg.checkpoint)
 
 
 class Recorded(NamedTuple):
@@ -86,8 +89,7 @@ class Tracking:
     """Worlds, and what a matcher makes of them; each world is recorded once."""
 
     def __init__(self, cfg: Namespace) -> None:
-        self.cfg, self.network = cfg, load_embedding_network(cfg.checkpoint)
-        self.embed = crop_embedder(self.network)
+        self.cfg, self.networks = cfg, load_networks(cfg.checkpoint)
         self._recorded: dict[int, Recorded] = {}
 
     def recorded(self, seed: int) -> Recorded:
@@ -101,15 +103,16 @@ class Tracking:
 
     def node(self, camid: int, fps: float) -> CameraNode:
         """What watches a camera."""
-        tracker = camera_tracker(fps, self.cfg.max_distance)
-        return camera_node(camid, tracker, self.embed, self.cfg.checkpoint, first_frames=self.cfg.first_frames)
+        tracker, networks = camera_tracker(fps, self.cfg.max_distance), self.networks
+        first_frames = None if networks.embed_clip is not None else self.cfg.first_frames  # a network of clips takes whole ones only
+        return camera_node(camid, tracker, networks.embed, self.cfg.checkpoint, first_frames=first_frames, embed_clip=networks.embed_clip)
 
     def matched(self, seed: int, threshold: float) -> list[TrackedCamera]:
         """What was shown of each camera of a world."""
         world, messages, truth = self.recorded(seed)
         wait, own_camera = self.cfg.every_n_frames, self.cfg.own_camera
         rules = MatchingRules(threshold, memory="live" if world.overlapping else "left", every_n_frames=wait, own_camera=own_camera)
-        matcher = OnlineMatcher(rules, feature_size=self.network.num_features, model=self.cfg.checkpoint)
+        matcher = OnlineMatcher(rules, feature_size=self.networks.num_features, model=self.cfg.checkpoint)
         return scored_cameras(world, truth, replay(messages, matcher))
 
 
@@ -119,10 +122,10 @@ def camera_tracker(fps: float, max_distance: float = MAX_DISTANCE) -> CameraTrac
 
 
 def camera_node(
-    camid: int, tracker: CameraTracker, embed: EmbedCrops, model: str, *, first_frames: int = FIRST_FRAMES, **options: Any
+    camid: int, tracker: CameraTracker, embed: EmbedCrops, model: str, *, first_frames: int | None = FIRST_FRAMES, **options: Any
 ) -> CameraNode:
     """What watches a camera; the options are ``CameraNode``'s."""
-    return CameraNode(name_of(camid), tracker, embed, model=model, clips=ClipCollector[Tensor](first_frames=first_frames), **options)
+    return CameraNode(name_of(camid), tracker, embed, model=model, clips=ClipCollector[Look](first_frames=first_frames), **options)
 
 
 def choose_threshold(
@@ -136,11 +139,10 @@ def choose_threshold(
         thresholds: To choose from.
 
     Returns:
-        The best, of equally good ones the middle, and the IDF1 of each, a fraction.
+        The largest whose IDF1 is at most ``GIVEN_UP`` below the best, and the IDF1 of each, a fraction.
     """
     found = {one: mean(cross_camera_scores(matched(seed, one)).shown.idf1 for seed in seeds) for one in thresholds}
-    best = [one for one, score in found.items() if score == max(found.values())]
-    return best[len(best) // 2], found
+    return max(one for one, score in found.items() if score >= max(found.values()) - GIVEN_UP), found
 
 
 def scores_of(cameras: Sequence[TrackedCamera]) -> dict[str, float]:

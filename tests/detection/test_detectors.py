@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from constant_detector import write_people_onnx
 from torch import Tensor, nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
@@ -240,3 +241,9 @@ def test_opencv_settings_are_in_its_name_and_in_range():
     assert OpenCVPeopleDetector().name != OpenCVPeopleDetector(min_margin=0.5).name
     with pytest.raises(ValueError, match="min_height must be a whole number"):
         OpenCVPeopleDetector(min_height=0)
+
+
+def test_a_graph_that_answers_for_fewer_images_than_it_is_given_is_refused(tmp_path):
+    detector = OnnxDetector(write_people_onnx(tmp_path / "people.onnx", batch=False))
+    with pytest.raises(ValueError, match=r"people\.onnx gives detection_boxes:0 of 1 images for 2: its batch is not free"):
+        detector([torch.zeros(3, 20, 10, dtype=torch.uint8)] * 2)

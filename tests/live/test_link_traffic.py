@@ -136,7 +136,7 @@ def test_another_host_takes_tls_or_a_word_aloud(tmp_path, caplog):
     async def app(scope, receive, send):
         raise NotImplementedError
 
-    with pytest.raises(ValueError, match=r"0\.0\.0\.0 is another host .*give a certificate \(wss://\), or say --insecure"):
+    with pytest.raises(ValueError, match=r"0\.0\.0\.0 is another host .*give a certificate \(TLS\), or say insecure"):
         Server(app, host="0.0.0.0")
     with pytest.raises(ValueError, match=r"are no certificate and its key, in PEM"):
         Server(app, host="0.0.0.0", certificate=tmp_path / "none.pem")
@@ -148,5 +148,5 @@ def test_another_host_takes_tls_or_a_word_aloud(tmp_path, caplog):
         link("wss://localhost:1", "door", authority=other_key)
     with running(tmp_path) as gateway, pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:\d+: .*give another"):
         Server(app, port=gateway.server.port)
-    assert "--insecure" not in caplog.text
+    assert "insecure" not in caplog.text
     assert isinstance(ssl.create_default_context(), ssl.SSLContext)

@@ -16,10 +16,10 @@ from filmed import film
 from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
-from lightning_reid.inference import crop_embedder
+from lightning_reid.inference import crop_embedder, export_onnx
 from lightning_reid.live import Told
 from lightning_reid.modules import VideoReID
-from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks import from_pretrained, load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras
@@ -123,6 +123,8 @@ def test_a_folder_that_holds_another_run_or_anything_is_refused_before_a_camera_
         (["x=rtsp://me:secret@b/1", "--realtime=false"], "rtsp://b/1 is a camera, which can be neither looped nor slowed down"),
         (["rtsp://b/1", "--detector=no.onnx"], "there is no detector at no.onnx"),
         (["rtsp://b/1", "--reid.checkpoint=nvan.ckpt"], "--threshold belongs to a network: tell the one of nvan.ckpt"),
+        (["rtsp://b/1", "--reid.checkpoint=nvan.ckpt", "--threshold=0.5"], "nvan.ckpt"),
+        (["rtsp://b/1", "--reid.checkpoint=nvan.onnx", "--threshold=0.5"], "there is no network at nvan.onnx"),
         (["rtsp://b/1", "--first_frames=5"], "first_frames must be"),
         (["rtsp://b/1", "--tracker.high_score=2"], "high_score must be"),
         (["."], ". is a folder of pictures: tell how many a second they are (--fps)"),
@@ -239,3 +241,26 @@ def test_a_video_network_embeds_the_clips_and_the_shipped_one_does_the_repair(tm
         expected = torch.nn.functional.normalize(model(normalize_images(torch.stack(crops))[None])[0], dim=0)
     torch.testing.assert_close(networks.embed_clip(crops), expected)
     assert networks.embed(crops).shape == (4, 192)
+
+
+def test_an_onnx_file_of_images_does_both_and_one_of_clips_the_features(tmp_path):
+    crops = list(torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
+    shipped = from_pretrained()
+    export_onnx(shipped, tmp_path / "images.onnx", torch.randn(2, 3, *shipped.image_size))
+    networks, expected = load_networks(str(tmp_path / "images.onnx")), crop_embedder(shipped)(crops)
+    assert (networks.embed_clip, networks.num_features, networks.repaired_by) == (None, 192, "images.onnx")
+    torch.testing.assert_close(networks.embed(crops), expected, rtol=0, atol=1e-4)
+    assert re.fullmatch("onnx [0-9a-f]{16}", networks.model)
+
+    class OfClips(torch.nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            return clips.mean((3, 4)).flatten(1)
+
+    for frames in (4, 3):
+        export_onnx(OfClips(), tmp_path / f"{frames}.onnx", torch.randn(2, frames, 3, 64, 32))
+    networks = load_networks(str(tmp_path / "4.onnx"))
+    assert (networks.num_features, networks.repaired_by) == (12, DEFAULT)
+    assert networks.embed_clip(crops).norm() == pytest.approx(1)
+    torch.testing.assert_close(networks.embed(crops), expected)
+    with pytest.raises(ValueError, match=r"3\.onnx takes clips of 3 frames, and a feature is made of 4: export it for 4"):
+        load_networks(str(tmp_path / "3.onnx"))

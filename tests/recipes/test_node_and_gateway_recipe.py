@@ -70,7 +70,7 @@ def test_a_node_is_matched_by_a_gateway_that_ends_by_a_signal_and_goes_on_where_
     ("argv", "told"),
     [
         (["token"], "name --cameras that are told of, or say --asks"),
-        (["gateway", "--host=0.0.0.0"], "give a certificate (wss://), or say --insecure"),
+        (["gateway", "--host=0.0.0.0"], "give a certificate (TLS), or say insecure"),
         (["gateway", "--peers=wss://other:1"], "--peers: expected ADDRESS=FILE"),
         (["gateway", "--rules.margin=9"], "margin must be a number in [0, 2]"),
         (["node", "--token=none.token"], "No such file"),

@@ -79,6 +79,19 @@ def test_everybody_keeps_an_id_and_gets_the_mean_of_what_was_seen_of_them():
         assert one.seen_until == pytest.approx(1000.5)
 
 
+def test_no_crop_is_embedded_twice_by_a_network_of_crops():
+    embed = Counted()
+    node = node_of(embed, clips=ClipCollector(num_frames=3, spread=0.4, first_frames=1))
+    told = [one for frame in walk(node, [two_people(number) for number in range(2)]) for one in frame]
+    assert [one.num_features for one in told if isinstance(one, TrackFeature)] == [1, 1]
+    assert (len(embed.crops), node.tracker.num_embedded, node.num_embedded) == (2, 2, 0), "the repair has asked already"
+    clips = []
+    beside = node_of(embed, clips=ClipCollector(num_frames=3, spread=0.4), embed_clip=lambda crops: clips.append(crops) or torch.ones(4))
+    walk(beside, [two_people(number) for number in range(10)])
+    assert [len(one) for one in clips] == [3, 3], "a network of clips is given all crops"
+    assert beside.num_embedded == 6
+
+
 def test_a_feature_is_the_running_mean_of_those_of_its_clips():
     colors = [torch.tensor([200, 10 * number, 20]) for number in range(12)]
     node = node_of(clips=ClipCollector(num_frames=2, spread=0.1))
