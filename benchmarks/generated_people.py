@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.networks import build_backbone
 from lightning_reid.normalization import normalize_images
 

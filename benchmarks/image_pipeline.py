@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision import transforms
 
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedPedestrians
 from lightning_reid.datamodules.images import Draw, ResizedCrops, TrainImages, collate_images
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import read_market_folder
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform
 from lightning_reid.normalization import IMAGENET_MEAN, IMAGENET_STD, normalize_images

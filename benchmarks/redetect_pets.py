@@ -40,7 +40,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from lightning_reid.callbacks.crop_embedding import network_embedder
-from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import read_mars_folder
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector
 from lightning_reid.detection.padding import detect_in_padded

@@ -6,8 +6,9 @@
 VIDEO, 768x576 at 10 frames a second (PETS 2009 S2.L1), is played by every camera at its own rate, again and again; DETECTOR is the SSDLite
 graph in ONNX. The command is ``track_cameras.py run --no-page`` by the shipped network, all else as it is by default but for the scores
 that suit this detector. What it reports itself, dropped frames and latency (from capture until a frame's numbers are shown), is read from
-its ``results.json``; memory, descriptors and CPU time are those that the kernel tells of its process, once a second. "Early" is after
---early seconds: by then each part of the program has worked and allocated what it keeps.
+its ``results.json``; memory, descriptors and CPU time are those that the kernel tells of its process, once a second, from when its cameras
+run until it is asked to end: the picture that it draws then does not count. "Early" is after --early seconds: by then each part of the
+program has worked and allocated what it keeps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,11 +27,16 @@ from typing import Any, NamedTuple
 
 RATE = 10
 """Frames a second of the video."""
+THREADS = 3
+"""Of a camera, beside those of all; once there are more, the cameras run."""
+ENDS_WITHIN = 120.0
+"""Seconds from the wish that a run ends to its results."""
 
 
 class Sample(NamedTuple):
-    """Of a process: seconds since it began, resident megabytes, open descriptors, threads, CPU seconds."""
+    """Of a process: when, seconds since the first sample, resident megabytes, open descriptors, threads, CPU seconds."""
 
+    when: float
     seconds: float
     resident: float
     descriptors: int
@@ -37,7 +44,7 @@ class Sample(NamedTuple):
     cpu: float
 
 
-def sample(pid: int, began: float) -> Sample | None:
+def sample(pid: int) -> Sample | None:
     """What the kernel tells of a process; ``None`` if it has ended."""
     process = Path(f"/proc/{pid}")
     try:
@@ -49,36 +56,40 @@ def sample(pid: int, began: float) -> Sample | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     resident = int(status["VmRSS"].split()[0]) * 1024 / 1e6
-    return Sample(time.monotonic() - began, resident, descriptors, int(status["Threads"]), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
+    now = time.monotonic()
+    return Sample(now, now, resident, descriptors, int(status["Threads"]), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
 
 def command(args: argparse.Namespace, cameras: int, output: Path) -> list[str]:
     """What is started: that many cameras play the video."""
     named = [f"{number}={args.video}" for number in range(1, cameras + 1)]
-    options = ["--loop=true", f"--seconds={args.seconds}", f"--output={output}", f"--detector={args.detector}", "--onnx.min_score=0.1"]
+    options = ["--loop=true", f"--output={output}", f"--detector={args.detector}", "--onnx.min_score=0.1"]
     run = ["lightning_reid.recipes.track_cameras", "run", "--cameras", *named]
     return [sys.executable, "-m", *run, "--no-page", "--quiet", *options, *args.recipe]
 
 
 def watch(args: argparse.Namespace, cameras: int) -> tuple[dict[str, Any], list[Sample]]:
-    """What a run reports, and samples of its process.
+    """What a run reports, and samples of its process from when its cameras run until it is asked to end.
 
     Raises:
         RuntimeError: The run has failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        output, began, samples = Path(folder) / "run", time.monotonic(), []
+        output, samples = Path(folder) / "run", list[Sample]()
         with (Path(folder) / "told").open("w+", encoding="utf-8") as told:
             process = subprocess.Popen(command(args, cameras, output), stdout=told, stderr=told)
             try:
-                while process.poll() is None:
-                    one = sample(process.pid, began)
-                    samples += [] if one is None else [one]
+                while process.poll() is None and (not samples or samples[-1].seconds < args.seconds):
+                    one = sample(process.pid)
+                    if one is not None and one.threads > THREADS * cameras:
+                        samples.append(one._replace(seconds=one.seconds - (samples[0].when if samples else one.when)))
                     time.sleep(1)
+                process.send_signal(signal.SIGINT)
+                process.wait(ENDS_WITHIN)
             finally:
                 process.kill()
             told.seek(0)
-            if process.returncode:
+            if process.returncode or not samples:
                 raise RuntimeError(f"the run has failed:\n{told.read()}")
         return json.loads((output / "results.json").read_text(encoding="utf-8")), samples
 
@@ -86,20 +97,18 @@ def watch(args: argparse.Namespace, cameras: int) -> tuple[dict[str, Any], list[
 def row_of(results: dict[str, Any], samples: Sequence[Sample], early: float) -> dict[str, float]:
     """What is told of a run."""
     each = results["cameras"].values()
-    begun = samples[-1].seconds - results["seconds"]  # before, the program was loading
-    watched = [one for one in samples if one.seconds >= begun]
-    settled = [one for one in watched if one.seconds >= begun + early] or watched[-1:]
-    first, last = settled[0], settled[-1]
+    settled = [one for one in samples if one.seconds >= early] or samples[-1:]
+    first, last, begun = settled[0], settled[-1], samples[0]
     return {
         "cameras": len(each),
-        "seconds": results["seconds"],
+        "seconds": last.seconds,
         "tracked": sum(one["frames tracked"] for one in each),
         "fps": sum(one["frames tracked"] for one in each) / len(each) / results["seconds"],
         "dropped": sum(one["frames dropped"] for one in each),
         "clips dropped": sum(one["clips dropped"] for one in each),
         "latency p50": max(one["latency p50"] for one in each),
         "latency p95": max(one["latency p95"] for one in each),
-        "cores": (last.cpu - watched[0].cpu) / (last.seconds - watched[0].seconds) if last is not watched[0] else 0.0,
+        "cores": (last.cpu - begun.cpu) / (last.seconds - begun.seconds) if last is not begun else 0.0,
         "identities": results["identities"],
         "early": first.resident,
         "late": last.resident,

@@ -20,9 +20,9 @@ from lightning_reid.datamodules.clip_sampling import (
     rrs_test_frames,
     rrs_train_frames,
 )
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.images import Draw
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import erase_rectangle, resized, seeded
 from lightning_reid.packed_tracklets import PackedTracklet
 from lightning_reid.records import DRAWN, TrackletRecord

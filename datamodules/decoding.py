@@ -1,15 +1,12 @@
-"""Decoding an image file: the one function that loads, and by which files are checked before."""
+"""Decoding an image file: the one function that loads, and by which files are checked before. It needs no torch."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lightning_reid.claimed_size import MOST_PIXELS, claimed_size, is_jpeg, jpeg_head
-from lightning_reid.datamodules.generated.people_address import PeopleAddress
 from lightning_reid.records import DRAWN
 from lightning_reid.regular_files import read_regular
 
@@ -20,8 +17,8 @@ class CorruptImageError(RuntimeError):
     """A file that should hold an image does not."""
 
 
-def load_image(path: str) -> Tensor:
-    """Decode an image file to a tensor of its pixels.
+def image_pixels(path: str) -> NDArray[np.uint8]:
+    """Decode an image file to its pixels.
 
     What is damaged within a JPEG, and not cut short, cannot be noticed: a wrong byte gives other or gray pixels, which are data like any.
     Of 300 JPEGs with a changed bit, a changed byte or up to 64 zeros among the pixels 298 came out with other pixels; Pillow raised for
@@ -32,16 +29,17 @@ def load_image(path: str) -> Tensor:
         path: JPEG, PNG, BMP, WebP or anything else OpenCV reads; or the address of a generated person, who is drawn.
 
     Returns:
-        ``[3, H, W]`` uint8 RGB.
+        ``[H, W, 3]`` uint8 RGB.
 
     Raises:
         CorruptImageError: The file is missing, empty, cut short, larger than ``MOST_PIXELS``, or no image; the message names it.
     """
-    pixels = _drawn(path) if path.startswith(DRAWN) else decoded(path, cv2.IMREAD_COLOR_RGB)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return _drawn(path) if path.startswith(DRAWN) else decoded(path, cv2.IMREAD_COLOR_RGB)
 
 
 def _drawn(path: str) -> NDArray[np.uint8]:
+    from lightning_reid.datamodules.generated.people_address import PeopleAddress  # with torch, which files need not wait for
+
     try:
         return PeopleAddress.of(path).draw()
     except ValueError as error:
@@ -51,7 +49,7 @@ def _drawn(path: str) -> NDArray[np.uint8]:
 def decoded(path: str, flag: int, way_on: str = _WAY_ON) -> NDArray[np.uint8]:
     """The pixels ``[H, W, 3]`` of an image file in the order that OpenCV's ``flag`` says.
 
-    Errors are those of ``load_image``, and end with ``way_on``.
+    Errors are those of ``image_pixels``, and end with ``way_on``.
     """
     content = _content(path, way_on)
     if is_jpeg(content):

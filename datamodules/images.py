@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
 
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.generated.people_address import of_epoch
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
 from lightning_reid.records import DRAWN, ImageRecord

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import checked_image_size, require_count, require_path, require_seed
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.loaders import PlannedLoader
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
 from lightning_reid.metrics import ProtocolStamp

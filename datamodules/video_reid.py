@@ -23,11 +23,11 @@ from lightning_reid.datamodules.clips import (
     collate_evaluation_clips,
     collate_train_clips,
 )
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated.people_data import PeopleTracklets
 from lightning_reid.datamodules.images import ResizedCrops
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.datamodules.readers.corrections import corrected, read_corrections
 from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lightning_reid.arguments import shown
+
+if TYPE_CHECKING:  # a record needs no torch, and who looks at a folder does not wait for it
+    from torch import Tensor
 
 JUNK_PID = -1
 """Identity of boxes to be ignored in scoring (Market-1501's ``-1``)."""
@@ -190,7 +191,7 @@ class LabeledEmbeddings:
     pids: Tensor
 
 
-Held = TypeVar("Held", Tensor, LabeledEmbeddings)
+Held = TypeVar("Held", "Tensor", "LabeledEmbeddings")
 
 
 @dataclass(frozen=True)

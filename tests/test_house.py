@@ -31,6 +31,8 @@ MAY_IMPORT = {
     "datamodules": CORE
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
     | {"claimed_size"},
+    "command_line": {"command_line", "datamodules", "records", "arguments", "files"},
+    "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules"},

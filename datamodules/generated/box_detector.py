@@ -39,7 +39,7 @@ class GeneratedBoxDetector:
     Example:
         >>> import torch
         >>> from lightning_reid.datamodules.generated import GeneratedBoxDetector
-        >>> from lightning_reid.datamodules.decoding import load_image
+        >>> from lightning_reid.datamodules.loading import load_image
         >>> from lightning_reid.datamodules.readers import read_mars_folder
         >>> detector = GeneratedBoxDetector(mars, jitter=0.0, miss=0.0)  # mars: what GeneratedTracklets wrote
         >>> (found,) = detector([load_image(read_mars_folder(mars).train[0].paths[0])])

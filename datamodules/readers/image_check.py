@@ -10,8 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
-from lightning_reid.datamodules.generated.people_address import PeopleAddress
+from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.records import DRAWN, ImageRecord
 from lightning_reid.regular_files import open_regular
@@ -82,7 +81,7 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
         return "zero bytes"
     if decode:  # by what loads it later, so that neither finds what the other lets through
         try:
-            load_image(path)
+            image_pixels(path)
         except CorruptImageError as error:
             return str(error)
         return ""
@@ -95,6 +94,8 @@ def _why_unreadable(path: str, *, decode: bool) -> str:
 
 
 def _why_no_address(path: str) -> str:
+    from lightning_reid.datamodules.generated.people_address import PeopleAddress  # with torch, which files need not wait for
+
     try:
         PeopleAddress.of(path)
     except ValueError as error:

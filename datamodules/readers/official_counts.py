@@ -63,6 +63,15 @@ def warn_unless_official(dataset: Dataset, official: OfficialCounts, everything:
     Warns:
         DatasetCountWarning: At least one figure differs.
     """
+    differing = differences(dataset, official, everything)
+    if differing:
+        # 3: this function, the reader, and then the line of the user
+        warnings.warn(f"{dataset.name}: {'; '.join(differing)}", DatasetCountWarning, stacklevel=3)
+    return dataset
+
+
+def differences(dataset: ReIDDataset | TrackletDataset, official: OfficialCounts, everything: Sequence[ImageRecord] = ()) -> list[str]:
+    """Both figures of each count that agrees with none of the published ones, in words; arguments as of ``warn_unless_official``."""
     read = _count(dataset) | {"images": len(everything), "pids": _num_pids(everything)}
     differing = []
     for name, figure in asdict(official).items():
@@ -70,10 +79,7 @@ def warn_unless_official(dataset: Dataset, official: OfficialCounts, everything:
         if published and read[name] not in published:
             known = " or ".join(f"{value:,}" for value in published)
             differing.append(f"{name.replace('_', ' ')}: read {read[name]:,}, official {known}")
-    if differing:
-        # 3: this function, the reader, and then the line of the user
-        warnings.warn(f"{dataset.name}: {'; '.join(differing)}", DatasetCountWarning, stacklevel=3)
-    return dataset
+    return differing
 
 
 def _count(dataset: ReIDDataset | TrackletDataset) -> dict[str, int]:

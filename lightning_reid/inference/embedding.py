@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lightning_reid.arguments import checked_image_size, require_choice, require_count, require_switch
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.images import require_readable
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
 from lightning_reid.files import write_atomically

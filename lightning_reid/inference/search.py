@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from lightning_reid.datamodules.decoding import load_image
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.files import write_atomically
 from lightning_reid.inference.embedding import EmbeddedImages
 

@@ -16,7 +16,7 @@ from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import ClipCollector
 from lightning_reid.tracking.track_features import EmbedClip, EmbedCrops, Look
 
-THRESHOLD = 0.575
+THRESHOLD = 0.6
 """Cosine of a match by the shipped network, chosen on generated worlds 100 and 101 (benchmarks/README.md)."""
 
 NETWORK_HELP = "network that tells people apart: as embed.py takes it, a video network's checkpoint, or an .onnx file"

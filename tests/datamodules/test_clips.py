@@ -19,8 +19,9 @@ from lightning_reid.datamodules.clips import (
     collate_train_clips,
     mirrored,
 )
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.images import Draw
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.packed_tracklets import write_packed_tracklet
 from lightning_reid.packed_tracklets.format import picture_masks
 from lightning_reid.records import TrackletRecord

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from lightning_reid import claimed_size
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.records import ImageRecord
 

@@ -17,7 +17,7 @@ from torch import distributed
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, FramedCrop, crops_of, draw_crop_sheet
 from lightning_reid.datamodules import ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.datamodules.catalog import read_prepared
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.generated import GeneratedPeople, PeopleData
 from lightning_reid.datamodules.generated.appearance import HEADGEAR
 from lightning_reid.datamodules.generated.people import _person, _place
@@ -27,6 +27,7 @@ from lightning_reid.datamodules.generated.wide_camera import draw_wide_camera
 from lightning_reid.datamodules.generated.wide_crop import begin_walk
 from lightning_reid.datamodules.generated.wide_variation import Variation, camera_without, person_without, walk_without
 from lightning_reid.datamodules.generated.wide_wardrobe import draw_somebody
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.metrics import retrieval_scores
 from lightning_reid.recipes.workshop.fingerprints import data_fingerprint

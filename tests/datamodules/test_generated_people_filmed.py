@@ -12,8 +12,8 @@ import torch
 from lightning_reid.callbacks.tracklet_linking import tracklet_contents
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.catalog import read_prepared_video
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedPeople, PeopleData, PeopleTracklets
+from lightning_reid.datamodules.loading import load_image
 
 NAME = "generated-people,people=8,cameras=6,visits=3,test_people=5,frames=6"
 OPTIONS = {"image_size": (64, 32), "clip_length": 3, "p": 4, "k": 2, "num_workers": 0, "val_identities": 0}

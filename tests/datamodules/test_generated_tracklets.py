@@ -17,11 +17,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedBoxDetector, GeneratedTracklets, tracklets
 from lightning_reid.datamodules.generated.boxes_table import FrameBoxes, pixel_digest, read_boxes
 from lightning_reid.datamodules.generated.tracklet_crossings import Stretch
 from lightning_reid.datamodules.generated.tracklet_frame import draw_frame
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import read_mars_folder
 from lightning_reid.detection import PersonDetector
 from lightning_reid.detection.detections import checked_detections

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.images import (
     Draw,
     EvaluationImages,
@@ -21,6 +21,7 @@ from lightning_reid.datamodules.images import (
     require_readable,
     without_unreadable,
 )
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import EvaluationTransform, TrainTransform, resized, seeded, shifted
 from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord

@@ -16,7 +16,8 @@ import pytest
 from fuzzing import TIMES
 from scipy.io import savemat
 
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.mot.sequence import read_annotation
 from lightning_reid.datamodules.readers import read_market_folder, read_mars_folder, read_table, read_tracklet_table
 from lightning_reid.datamodules.readers.market_naming import read_cuhk03_np, read_duke, read_market1501

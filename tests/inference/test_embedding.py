@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lightning_reid.datamodules.decoding import CorruptImageError, load_image
+from lightning_reid.datamodules.decoding import CorruptImageError
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.networks import EmbeddingNetwork, build_backbone

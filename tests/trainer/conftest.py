@@ -25,8 +25,8 @@ from lightning_reid.datamodules import (
     VideoReIDDataModule,
 )
 from lightning_reid.datamodules.clip_sampling import rrs_train_frames
-from lightning_reid.datamodules.decoding import load_image
 from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.samplers import identity_batches, inter_camera_batches, shuffled_batches
 from lightning_reid.datamodules.transforms import TrainTransform, resized, seeded
 from lightning_reid.modules import HSR, SGCDPL, BottomUpReID, SupervisedReID, VideoReID

@@ -1,0 +1,70 @@
+"""People's own images, divided by person into those to train on, queries and the gallery they are searched in."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from lightning_reid.arguments import require_number
+
+TRAIN, QUERY, GALLERY = "train", "query", "gallery"
+
+
+def split_by_person(people: Sequence[str], cameras: Sequence[str | None], *, test_share: float = 0.5, seed: int = 0) -> list[str]:
+    """The split of each image, so that nobody is trained on and tested, and every query has a match.
+
+    Who can be found again is tested: seen by two cameras or more, or, where there are none, in two images or more. Of these people a share
+    is drawn; in each camera that saw them one image of theirs is a query, unless the gallery would then hold them in no other camera, and
+    all others are gallery. Everybody else is trained on.
+
+    Args:
+        people: Who is in each image.
+        cameras: Which camera saw it; ``None`` of all where cameras are not told.
+        test_share: Of the people who can be found again, in (0, 1).
+        seed: Of the draw; the same people in another order are drawn alike.
+
+    Returns:
+        ``"train"``, ``"query"`` or ``"gallery"``, an image each.
+
+    Raises:
+        ValueError: Nobody, or only one person, can be found again; or cameras are told for some images alone.
+
+    Example:
+        >>> from lightning_reid.datamodules.readers.own_split import split_by_person
+        >>> split_by_person(["anna", "anna", "ben", "ben"], ["door", "hall", "door", "hall"])
+        ['train', 'train', 'gallery', 'query']
+    """
+    require_number("test_share", test_share, above=0, below=1)
+    if None in cameras and any(one is not None for one in cameras):
+        raise ValueError(f"{cameras.count(None)} of {len(cameras)} images have no camera: tell it for all, or for none")
+    rows: dict[str, dict[str | None, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, (person, camera) in enumerate(zip(people, cameras, strict=True)):
+        rows[person][camera].append(row)
+    seen_again = sorted(person for person, seen in rows.items() if len(seen) > 1 or (None in seen and len(seen[None]) > 1))
+    if len(seen_again) < 2:
+        how = "in two images" if None in cameras else "by two cameras"
+        raise ValueError(
+            f"{len(seen_again)} of {len(rows)} people were seen {how}: at least two are needed, one to train on and one to test"
+        )
+    draws = random.Random(seed)
+    tested = sorted(draws.sample(seen_again, min(max(round(test_share * len(seen_again)), 1), len(seen_again) - 1)))
+    splits = [TRAIN] * len(people)
+    for person in tested:
+        seen = {camera: rows[person][camera] for camera in sorted(rows[person], key=str)}
+        for row in (row for images in seen.values() for row in images):
+            splits[row] = GALLERY
+        for row in _queries(seen, draws):
+            splits[row] = QUERY
+    return splits
+
+
+def _queries(seen: Mapping[str | None, Sequence[int]], draws: random.Random) -> list[int]:
+    """Of one person's images an image a camera, but for a camera that is needed as the only other one of the gallery."""
+    several = [camera for camera, images in seen.items() if len(images) > 1]
+    single = [camera for camera in seen if camera not in several]
+    if not several:
+        single = [draws.choice(single)]
+    elif len(several) == 1 and single:
+        single.remove(draws.choice(single))
+    return [draws.choice(seen[camera]) for camera in (*several, *single)]

@@ -1,0 +1,242 @@
+"""``lightning-reid doctor PATH``: what is this, what is wrong with it, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from lightning_reid.command_line.contact_sheet import draw_sheet
+from lightning_reid.command_line.files import Files, look_into
+from lightning_reid.command_line.seen import ALL, NOBODY, Found, Seen, look_at
+
+DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
+
+Knows the official layouts, the Market naming, tables, folders of people's own names, videos, weights and runs. Opens every image once: what
+cannot be read, odd sizes, pictures that are there twice, or nearly so under the names of two people.
+Ends with 0 if it can be used for something, with 1 if not.
+"""
+EXAMPLES = 5
+"""Of each finding that are shown."""
+_CLOCK = re.compile(r"1[0-9]{9}|1[0-9]{12}|1[0-9]{18}|20[0-9]{6}([0-9]{2,9})?")
+"""Seconds, milliseconds and nanoseconds since 1970, and dates with or without a time."""
+
+
+def build_parser() -> ArgumentParser:
+    """The options that the verb takes."""
+    parser = ArgumentParser(description=DESCRIPTION)
+    parser.add_argument("path", type=str, help="folder, table, video or file")
+    parser.add_argument("--quick", action="store_true", help="open no image: names, counts and lists alone")
+    parser.add_argument("--sheet", type=str | None, default=None, help="PNG file for a contact sheet: a row a person, a picture a camera")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    return parser
+
+
+def run(cfg: Namespace) -> int:
+    """Look at the path, and tell what it is.
+
+    Raises:
+        FileNotFoundError: There is nothing at the path.
+        OSError: It may not be read, or the contact sheet not be written.
+        ValueError: It is a data set that cannot be read as one.
+    """
+    path = Path(cfg.path)
+    found = look_at(path)
+    files = (
+        None if cfg.quick or not found.images else look_into(list(dict.fromkeys(one.path for one in found.images)), progress=not cfg.json)
+    )
+    told = diagnosis(path, found, files)
+    if cfg.sheet is not None and found.images:
+        unreadable = set() if files is None else set(files.unreadable)
+        told["sheet"] = str(draw_sheet([one for one in found.images if one.path not in unreadable], Path(cfg.sheet)))
+    if cfg.json:
+        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    else:
+        _print(told)
+    usable = files is None or len(files.unreadable) < told["images"]
+    return 0 if told["next"] and usable else 1
+
+
+def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
+    """All that is told, in plain values."""
+    images = found.images
+    told: dict[str, Any] = {"path": str(path), "what": found.kind, "official": found.official, "images": len({one.path for one in images})}
+    if found.tracklets:
+        told["tracklets"] = found.tracklets
+    told["splits"] = {split: _counts([one for one in images if one.split == split]) for split in dict.fromkeys(one.split for one in images)}
+    named = [one for one in images if _is_somebody(one)]
+    if named:
+        told |= _of_people(named)
+        told["queries without a match in another camera"] = _unmatched(images)
+    told["problems"] = [*_problems(images), *([] if files is None else _problems_of_files(images, files))]
+    if files is not None:
+        told["sizes"] = _sizes(files)
+    told["notes"] = list(dict.fromkeys(found.told))
+    told["next"] = next_commands(path, found)
+    return told
+
+
+def next_commands(path: Path, found: Found) -> list[str]:
+    """What can be done with it, as commands."""
+    quoted = shlex.quote(str(path))
+    if found.kind == "a video":
+        return [f"python -m lightning_reid.recipes.track_cameras run --cameras {quoted}"]
+    if found.kind == "a sequence of MOTChallenge":
+        return [f"python -m lightning_reid.datamodules.mot.conversion {quoted} {shlex.quote(f'{path.resolve().name}-crops')}"]
+    if found.kind in ("weights of a network", "a folder of a network"):
+        return [f"python -m lightning_reid.recipes.embed --checkpoint {quoted} --crops my_crops/"]
+    if not found.images:
+        return []
+    if found.dataset is None:
+        pattern = shlex.quote("{camera}/{person}_{frame}.jpg" if found.pattern is None else found.pattern.text)
+        made = [] if found.pattern is None else [f"lightning-reid convert {quoted} {shlex.quote(f'{path.name}.csv')} --pattern {pattern}"]
+        return [*made, f"python -m lightning_reid.recipes.embed --crops {quoted}"]
+    splits, data = {one.split for one in found.images}, _dataset_options(path, found)
+    if found.tracklets:
+        return [f"python -m lightning_reid.recipes.video_mars {data}"] if {"train", "query"} <= splits else []
+    train = [f"python -m lightning_reid.recipes.supervised_market {data}", f"python -m lightning_reid.recipes.buc_market {data}"]
+    embedded = [f"python -m lightning_reid.recipes.embed --crops {quoted}"] if path.is_dir() else []
+    return [*(train if {"train", "query", "gallery"} <= splits else []), *embedded]
+
+
+def _dataset_options(path: Path, found: Found) -> str:
+    name = found.official or found.dataset
+    assert name is not None
+    if found.dataset is not None and found.dataset.startswith(str(path)):
+        return f"--data.dataset {shlex.quote(found.dataset)}"
+    return f"--data.dataset {name} --data.root {shlex.quote(str(path.resolve().parent))}"
+
+
+def _counts(images: Sequence[Seen]) -> dict[str, int]:
+    people = {one.person for one in images if _is_somebody(one)}
+    nobody = {"distractors": sum(one.person == "0" for one in images), "junk": sum(one.person == "-1" for one in images)}
+    cameras = {one.camera for one in images if one.camera is not None}
+    return {
+        "images": len(images),
+        "people": len(people),
+        "cameras": len(cameras),
+        **{name: count for name, count in nobody.items() if count},
+    }
+
+
+def _is_somebody(one: Seen) -> bool:
+    return one.person is not None and one.person not in NOBODY
+
+
+def _of_people(named: Sequence[Seen]) -> dict[str, Any]:
+    images, cameras, people = Counter(one.person for one in named), defaultdict(set), defaultdict(set)
+    for one in named:
+        if one.camera is not None:
+            cameras[one.person].add(one.camera)
+            people[one.camera].add(one.person)
+    counts = sorted(images.values())
+    told: dict[str, Any] = {"images a person": {"least": counts[0], "median": median(counts), "most": counts[-1]}}
+    if people:
+        told["people a camera"] = {camera: len(people[camera]) for camera in sorted(people, key=_natural)}
+        told["people seen by one camera alone"] = sum(len(one) == 1 for one in cameras.values())
+    return told
+
+
+def _unmatched(images: Sequence[Seen]) -> int:
+    there = defaultdict(set)
+    for one in images:
+        if one.split == "gallery":
+            there[one.person].add(one.camera)
+    return sum(one.split == "query" and not there[one.person] - {one.camera} for one in images)
+
+
+def _problems(images: Sequence[Seen]) -> list[str]:
+    """What names and lists alone tell."""
+    found = []
+    of: dict[str, set[str]] = defaultdict(set)
+    for one in images:
+        if one.person is not None and _is_somebody(one):
+            of[one.split].add(one.person)
+    both = of["train"] & (of["query"] | of["gallery"])
+    if both:
+        found.append(f"{len(both)} people are trained on and tested: {_some(sorted(both, key=_natural))}")
+    for what, values in (("people", {one.person for one in images}), ("cameras", {one.camera for one in images})):
+        clocks = sorted(one for one in values if one is not None and _CLOCK.fullmatch(one))
+        if clocks and len(clocks) > len(values) / 2:
+            found.append(f"the names of {what} look like clocks, as if the pattern took a time for them: {_some(clocks)}")
+    named, alone = [one for one in images if _is_somebody(one)], Counter(one.person for one in images if _is_somebody(one))
+    single = sum(count == 1 for count in alone.values())
+    if named and single > len(alone) / 2:
+        found.append(f"{single} of {len(alone)} people have a single image: is that which is taken for the person another number?")
+    return found
+
+
+def _problems_of_files(images: Sequence[Seen], files: Files) -> list[str]:
+    found, who = [], {one.path: one for one in images}
+    if files.unreadable:
+        shown = _some([f"{path} ({reason})" for path, reason in files.unreadable.items()])
+        found.append(f"{len(files.unreadable)} files cannot be read: {shown}")
+    copies = sum(len(group) - 1 for group in files.same)
+    if copies:
+        found.append(f"{copies} files are copies of others, to the byte: {_some([' = '.join(group[:3]) for group in files.same])}")
+    of_two = [group for group in files.same if len({who[path].person for path in group}) > 1]
+    if of_two:
+        found.append(f"{len(of_two)} pictures bear the names of several people: {_some([' = '.join(group[:3]) for group in of_two])}")
+    alike = [pair for pair in files.near or () if who[pair[0]].person != who[pair[1]].person and _is_somebody(who[pair[0]])]
+    if alike:
+        found.append(f"{len(alike)} pairs of pictures of two people look nearly the same: {_some([' ~ '.join(pair) for pair in alike])}")
+    wide = [path for path, (height, width) in files.sizes.items() if width > 1.2 * height]
+    if wide:
+        found.append(f"{len(wide)} of {len(files.sizes)} pictures are wider than high, which crops of people hardly are: {_some(wide)}")
+    small = [path for path, (height, width) in files.sizes.items() if height < 32 or width < 12]
+    if small:
+        found.append(f"{len(small)} pictures are smaller than 32 x 12 pixels: {_some(small)}")
+    return found
+
+
+def _sizes(files: Files) -> dict[str, Any]:
+    heights, widths = ([one[side] for one in files.sizes.values()] for side in (0, 1))
+    if not heights:
+        return {}
+    told = {"height": [min(heights), median(heights), max(heights)], "width": [min(widths), median(widths), max(widths)]}
+    looked = "not looked for: pip install 'lightning-reid[doctor]'" if files.near is None else len(files.near)
+    return {**told, "nearly the same": looked}
+
+
+def _some(values: Sequence[str]) -> str:
+    left = len(values) - EXAMPLES
+    return ", ".join(values[:EXAMPLES]) + (f" and {left} more" if left > 0 else "")
+
+
+def _natural(text: str | None) -> list[tuple[int, str]]:
+    """In the order of the numbers in it."""
+    return [(int(one), "") if one.isdecimal() else (-1, one) for one in re.findall(r"[0-9]+|[^0-9]+", text or "")]
+
+
+def _print(told: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{told['path']}: {told['what']}" + (f", {told['official']} by its figures" if told["official"] else ""))
+    for split, counts in told["splits"].items():
+        console.print(f"  {'images' if split == ALL else split}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    for name in ("tracklets", "images a person", "people a camera", "people seen by one camera alone", "sizes"):
+        if told.get(name):
+            console.print(f"  {name}: {_in_words(told[name])}")
+    if told.get("queries without a match in another camera"):
+        console.print(f"  queries without a match in another camera: {told['queries without a match in another camera']:,}")
+    for title, lines in (("problems", told["problems"]), ("notes", told["notes"]), ("next", told["next"])):
+        for line in lines:
+            console.print(f"{title}: {line}")
+    if "sheet" in told:
+        console.print(f"a contact sheet: {told['sheet']}")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " to ".join(f"{one:g}" for one in (value[0], value[-1])) + f" (median {value[1]:g})"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,50 @@
+"""The command ``lightning-reid`` and its verbs."""
+
+from __future__ import annotations
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from lightning_reid import __version__
+from lightning_reid.command_line import convert, doctor
+
+DESCRIPTION = """Person re-identification for people who have pictures and no script of their own.
+
+lightning-reid doctor my_folder/                                            # what is this, what is wrong with it, what can be done with it?
+lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame}.jpg"
+"""
+VERBS = {"doctor": doctor, "convert": convert}
+
+
+class _AsWritten(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of a description."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the verbs.
+
+    Args:
+        argv: Its name and options; ``None`` for those of the process.
+
+    Returns:
+        0 where all went well, 1 where there is nothing to be used, or the verb says why; 2 is left by wrong options.
+    """
+    parser = ArgumentParser(description=DESCRIPTION, prog="lightning-reid", formatter_class=_AsWritten)
+    parser.add_argument("--version", action="version", version=f"lightning-reid {__version__}")
+    verbs = parser.add_subcommands(required=True, dest="verb")
+    for name, verb in VERBS.items():
+        verbs.add_subcommand(name, verb.build_parser(), help=verb.DESCRIPTION.splitlines()[0])
+    cfg = parser.parse_args(argv)
+    try:
+        code: int = VERBS[cfg.verb].run(cfg[cfg.verb])
+    except (ValueError, OSError) as error:  # of what was given, in a sentence; a fault of the program is another error
+        sys.stderr.write(f"lightning-reid {cfg.verb}: {error}\n")
+        return 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

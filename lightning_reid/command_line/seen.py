@@ -1,0 +1,199 @@
+"""What a path holds, as far as names and lists tell: who is seen where, in which split. No image is opened and nothing is changed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_reid.datamodules.readers.by_name import read_dataset, read_video_dataset
+from lightning_reid.datamodules.readers.image_files import image_files
+from lightning_reid.datamodules.readers.market_naming import CUHK03_NP, DUKE, MARKET1501, MARKET_FOLDERS, read_market_folder
+from lightning_reid.datamodules.readers.mars import FOLDERS, MARS, read_mars_folder
+from lightning_reid.datamodules.readers.name_pattern import NamePattern, guessed_pattern
+from lightning_reid.datamodules.readers.official_counts import differences
+from lightning_reid.datamodules.readers.table import read_table, table_rows
+from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
+from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
+
+ALL = "all"
+"""The split of images that are in none."""
+NOBODY = ("0", "-1")
+"""Distractors and junk."""
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+WEIGHTS = (".ckpt", ".pth", ".pt", ".tar", ".safetensors", ".onnx")
+TABLES = (".csv", ".tsv", ".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image, and who is seen in it where, as it is named.
+
+    Attributes:
+        path: Of the file.
+        split: ``"train"``, ``"query"``, ``"gallery"`` or ``ALL``.
+        person: ``None`` of somebody who is not named; ``NOBODY``: distractors and junk.
+        camera: ``None`` where it is not told.
+    """
+
+    path: str
+    split: str = ALL
+    person: str | None = None
+    camera: str | None = None
+
+
+@dataclass
+class Found:
+    """What a path is.
+
+    Attributes:
+        kind: In words.
+        images: That it lists.
+        tracklets: How many they are of, where they are of some.
+        pattern: What their names seem to say, where that is a guess.
+        official: Name of the official set whose figures agree.
+        told: What should be known, of what was passed over say.
+        dataset: What a recipe is told as its data set; ``None`` where it has to be made first.
+    """
+
+    kind: str
+    images: list[Seen] = field(default_factory=list)
+    tracklets: int = 0
+    pattern: NamePattern | None = None
+    official: str | None = None
+    told: list[str] = field(default_factory=list)
+    dataset: str | None = None
+
+
+def look_at(path: Path) -> Found:
+    """Tell what a path is.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        OSError: It may not be read.
+        ValueError: It is a data set of a known kind that cannot be read as one; the message says why.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is nothing at {path}")
+    with _listening() as told:
+        found = _file(path) if not path.is_dir() else _folder(path)
+    found.told += told
+    return found
+
+
+def _file(path: Path) -> Found:
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet") for name in row}
+        if tracklets:
+            return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), str(path))
+        return _found("a table of images", read_table(path, needs_train=False, needs_test=False), str(path))
+    kinds = {VIDEOS: "a video", WEIGHTS: "weights of a network"}
+    return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
+
+
+def _folder(path: Path) -> Found:
+    for kind, files in (("a folder of a network", ("config.json", "model.safetensors")), ("a run of a recipe", ("results.json",))):
+        if all((path / name).is_file() for name in files):
+            return Found(kind)
+    if any((path / name).exists() for name in ("seqinfo.ini", "img1")):
+        return Found("a sequence of MOTChallenge")
+    tracklets = all((path / name).is_dir() for name in (*FOLDERS, "info"))
+    if any((path / name).is_dir() for name in MARKET_FOLDERS):
+        found = _market(path)
+        found.told += ["beside it there are tracklets in the MARS layout, for video_mars.py"] if tracklets else []
+        return found
+    if tracklets:
+        walks = read_mars_folder(path)
+        found = _found("tracklets in the MARS layout", walks, f"{path}/")
+        found.official = None if differences(walks, MARS) else "mars"
+        return found
+    for name, read in _officials():
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                dataset = read(name, path)
+        except (OSError, ValueError, ImportError):
+            continue  # another layout
+        found = _found(f"the layout of {name}", dataset, name)
+        found.official = None if caught else name
+        found.told += [str(one.message) for one in caught]
+        return found
+    return _own_names(path)
+
+
+def _officials() -> list[tuple[Any, Callable[[Any, Path], ReIDDataset | TrackletDataset]]]:
+    images = ("veri776", "msmt17-v2", "msmt17-v1", "cuhk01", "viper", "grid", "3dpes", "cub200", "prid2011", "ilids")
+    return [
+        *((f"cuhk03-np-{boxes}", read_dataset) for boxes in CUHK03_NP),
+        *((name, read_dataset) for name in images),
+        *((name, read_video_dataset) for name in ("dukemtmc-video", "ilids-vid", "prid2011-video")),
+    ]
+
+
+def _market(path: Path) -> Found:
+    dataset = read_market_folder(path, needs_train=False, needs_test=False)
+    found = _found("a folder in the Market naming", dataset, f"{path}/")
+    counts = {"market1501": differences(dataset, MARKET1501), "dukemtmc-reid": differences(dataset, DUKE)}
+    found.official = next((name for name, differing in counts.items() if not differing), None)
+    if found.official is None:
+        nearest = min(counts, key=lambda name: len(counts[name]))
+        if len(counts[nearest]) <= 2:
+            found.told.append(f"nearly {nearest}, but {'; '.join(counts[nearest])}")
+    return found
+
+
+def _own_names(path: Path) -> Found:
+    names = image_files(path)
+    if not names:
+        return Found("a folder without images")
+    guess = guessed_pattern(names)
+    kind = "a folder of images of nobody who is named" if guess is None else f"a folder of images that seem to be named {guess.text}"
+    found = Found(kind, pattern=guess)
+    for name in names:
+        named = None if guess is None else guess.read(name)
+        split = (named and named.split) or ALL
+        found.images.append(Seen(str(path / name), split, named and named.person, named and named.camera))
+    return found
+
+
+def _found(kind: str, dataset: Splits[Any], name: str) -> Found:
+    found = Found(kind, told=list(dataset.notes), dataset=name)
+    for split, records in dataset.splits():
+        for record in records:
+            paths: Sequence[str] = record.paths if isinstance(record, TrackletRecord) else (record.path,)
+            found.images += [Seen(path, split, str(record.pid), str(record.camid)) for path in paths]
+            found.tracklets += isinstance(record, TrackletRecord)
+    return found
+
+
+class _Listener(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What readers log meanwhile, as what they passed over, all levels from INFO on."""
+    listener, logger = _Listener(), logging.getLogger("lightning_reid")
+    level, passes = logger.level, logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield listener.told
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = passes

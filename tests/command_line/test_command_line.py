@@ -1,0 +1,296 @@
+"""Somebody with pictures and no script: what ``lightning-reid`` tells them, and what it makes of their names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filmed import film
+from PIL import Image
+
+from lightning_reid.command_line.files import NEAR, near_pairs
+from lightning_reid.command_line.main import main
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.datamodules.readers import read_market_folder, read_table
+
+
+def paint(path: Path, seed: int, size: tuple[int, int] = (24, 48)) -> Path:
+    """Another picture for each seed, smooth enough for a perceptual hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 3, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def street(tmp_path) -> Path:
+    """Four people whom two cameras saw twice each, and one whom a single camera saw, named as their owner liked."""
+    for number, who in enumerate(("anna", "ben", "carl", "dora")):
+        for camera in ("door", "yard"):
+            for frame in (1, 2):
+                paint(tmp_path / "street" / f"cam_{camera[0]}" / f"{who}_{frame:03d}.png", 100 * number + 10 * (camera == "yard") + frame)
+    paint(tmp_path / "street" / "cam_d" / "emil_007.png", 999)
+    return tmp_path / "street"
+
+
+def told(capsys, *argv: object, code: int = 0) -> dict:
+    assert main([*map(str, argv), "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *argv: object) -> str:
+    assert main([*map(str, argv)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_help_and_the_verbs_that_look_and_convert_need_no_torch(tmp_path):
+    paint(tmp_path / "a" / "anna_1.png", 1)
+    code = (
+        "import sys\nfrom lightning_reid.command_line.main import main\nmain(['doctor', sys.argv[1]])\n"
+        "print([one for one in ('torch', 'pytorch_lightning', 'matplotlib', 'sklearn') if one in sys.modules])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "[]"
+    finished = subprocess.run([sys.executable, "-m", "lightning_reid", "--help"], capture_output=True, text=True, check=True)
+    assert "doctor" in finished.stdout
+    assert "convert" in finished.stdout
+
+
+def test_own_names_are_guessed_shown_and_the_next_command_makes_a_table_of_them(street, capsys, monkeypatch):
+    monkeypatch.chdir(street.parent)
+    found = told(capsys, "doctor", "street")
+    assert found["what"] == "a folder of images that seem to be named {camera}/{person}_{frame}"
+    assert found["splits"] == {"all": {"images": 17, "people": 5, "cameras": 2}}
+    assert found["people a camera"] == {"cam_d": 5, "cam_y": 4}
+    assert found["people seen by one camera alone"] == 1
+    assert found["images a person"] == {"least": 1, "median": 4, "most": 4}
+    command = found["next"][0].split()
+    assert command[:3] == ["lightning-reid", "convert", "street"]
+    made = told(capsys, *[one.strip("'") for one in command[1:]])
+    assert {split: counts["people"] for split, counts in made["splits"].items()} == {"train": 3, "query": 2, "gallery": 2}
+    data = read_table("street.csv")
+    assert (len(data.train), len(data.query), len(data.gallery)) == (9, 4, 4)
+    trained = {Path(record.path).stem.split("_")[0] for record in data.train}
+    assert "emil" in trained
+    assert not trained & {Path(record.path).stem.split("_")[0] for record in (*data.query, *data.gallery)}
+    assert all({other.camid for other in data.gallery if other.pid == record.pid} - {record.camid} for record in data.query)
+    again = told(capsys, "doctor", "street.csv")
+    assert again["what"] == "a table of images"
+    assert again["queries without a match in another camera"] == 0
+    assert again["next"][0].startswith("python -m lightning_reid.recipes.supervised_market --data.dataset street.csv")
+
+
+def test_a_folder_in_the_market_naming_is_made_whose_numbers_are_listed(street, tmp_path, capsys):
+    made = told(capsys, "convert", street, tmp_path / "market", "--pattern", "{camera}/{person}_{frame}.jpg", "--seed", 3)
+    assert made["read"]["cam_d/anna_001.png"] == "person anna, camera cam_d, frame 001"
+    assert (made["guessed"], made["seed"], made["cameras"]) == (False, 3, 2)
+    data = read_market_folder(tmp_path / "market")
+    assert (len(data.train), len(data.query), len(data.gallery)) == (9, 4, 4)
+    with (tmp_path / "market" / "ids.csv").open(newline="", encoding="utf-8") as file:
+        ids = {(row["what"], int(row["number"])): row["name"] for row in csv.DictReader(file)}
+    assert ids["person", 1] == "anna"
+    assert ids["camera", 2] == "cam_y"
+    for record in data.train:
+        mine = [ids["camera", record.camid], ids["person", record.pid]]
+        original = street / mine[0] / f"{mine[1]}_{record.frame:03d}.png"
+        assert Path(record.path).read_bytes() == original.read_bytes()
+    assert told(capsys, "doctor", tmp_path / "market")["what"] == "a folder in the Market naming"
+
+
+def test_numbers_stay_but_a_person_0_who_would_be_nobody(tmp_path, capsys):
+    for who in (0, 7, 12):
+        for frame in (1, 2):
+            paint(tmp_path / "mine" / f"p{who}_c{frame}.png", 10 * who + frame)
+    told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
+    assert {row["pid"] for row in csv.DictReader((tmp_path / "mine.csv").open())} == {"person 0", "person 7", "person 12"}
+    assert len({record.pid for split in read_table(tmp_path / "mine.csv").splits() for record in split[1]}) == 3
+    (tmp_path / "mine" / "p0_c1.png").unlink()
+    (tmp_path / "mine" / "p0_c2.png").unlink()
+    told(capsys, "convert", tmp_path / "mine", tmp_path / "market", "--pattern", "p{person}_c{camera}")
+    data = read_market_folder(tmp_path / "market")
+    assert {record.pid for record in (*data.train, *data.query, *data.gallery)} == {7, 12}
+
+
+def test_without_cameras_the_protocol_is_told(tmp_path, capsys):
+    for who in ("anna", "ben"):
+        for frame in (1, 2, 3):
+            paint(tmp_path / "mine" / who / f"{frame}.png", len(who) + 10 * frame)
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
+    assert made["pattern"] == "{person}/{frame}"
+    assert made["notes"] == ["no camera is told: score it by --model.protocol no-camera"]
+    assert [len(records) for _, records in read_table(tmp_path / "mine.csv").splits()] == [3, 1, 2]
+
+
+def test_splits_that_names_tell_are_kept(tmp_path, capsys):
+    for split in ("train", "query", "gallery"):
+        for who in (1, 2):
+            paint(tmp_path / "mine" / split / f"{who + 2 * (split != 'train')}_c{1 + (split == 'query')}.png", who)
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv", "--pattern", "{split}/{person}_c{camera}")
+    assert made["seed"] is None
+    assert [len(records) for _, records in read_table(tmp_path / "mine.csv").splits()] == [2, 2, 2]
+    (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "test")
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "two.csv", "--pattern", "{split}/{person}_c{camera}")
+    assert "the split 'test' is none of train, training, query, probe, gallery: rename it, or write * for {split}" in message
+
+
+def test_what_is_wrong_is_named_with_examples(tmp_path, capsys):
+    folder = tmp_path / "mine"
+    for who in range(3):
+        for camera in range(2):
+            paint(folder / f"{who + 1}_c{camera + 1}_1.png", 10 * who + camera)
+    (folder / "1_c1_2.png").write_bytes((folder / "1_c1_1.png").read_bytes())
+    (folder / "2_c1_3.png").write_bytes((folder / "1_c1_1.png").read_bytes())
+    shade = np.asarray(Image.open(folder / "3_c1_1.png")).astype(int)
+    Image.fromarray((shade * 0.97).astype(np.uint8)).save(folder / "2_c2_4.png")
+    (folder / "3_c2_5.png").write_bytes((folder / "3_c2_1.png").read_bytes()[:60])
+    (folder / "3_c2_6.png").touch()
+    paint(folder / "3_c2_7.png", 77, size=(60, 40))
+    paint(folder / "3_c2_8.png", 78, size=(8, 16))
+    problems = told(capsys, "doctor", folder)["problems"]
+    expected = [
+        ("2 files cannot be read", "3_c2_5.png", "3_c2_6.png", "zero bytes"),
+        ("2 files are copies of others, to the byte", "1_c1_2.png"),
+        ("1 pictures bear the names of several people", "2_c1_3.png"),
+        ("1 pairs of pictures of two people look nearly the same", "2_c2_4.png", "3_c1_1.png"),
+        ("1 of 11 pictures are wider than high", "3_c2_7.png"),
+        ("1 pictures are smaller than 32 x 12 pixels", "3_c2_8.png"),
+    ]
+    assert len(problems) == len(expected)
+    for problem, parts in zip(problems, expected):
+        assert all(part in problem for part in parts), problem
+    assert told(capsys, "doctor", folder, "--quick")["problems"] == []
+
+
+def test_people_who_are_trained_on_and_tested_queries_without_a_match_and_clocks_are_noticed(tmp_path, capsys):
+    for split, who, camera in (("train", 1, 1), ("query", 1, 1), ("gallery", 1, 1), ("gallery", 2, 2), ("query", 2, 1)):
+        paint(tmp_path / f"{split}_{who}_{camera}.png", 10 * who + camera)
+    rows = [f"{split}_{who}_{camera}.png,{who},{camera},{split}" for split, who, camera in
+            (("train", 1, 1), ("query", 1, 1), ("gallery", 1, 1), ("gallery", 2, 2), ("query", 2, 1))]  # fmt: skip
+    (tmp_path / "table.csv").write_text("\n".join(["path,pid,camid,split", *rows]))
+    found = told(capsys, "doctor", tmp_path / "table.csv", "--quick")
+    assert found["queries without a match in another camera"] == 1
+    assert found["problems"] == ["1 people are trained on and tested: 1"]
+    for number in range(3):
+        paint(tmp_path / "clocks" / f"173280723{number}_c1.png", number)
+    problems = told(capsys, "doctor", tmp_path / "clocks", "--quick")["problems"]
+    assert problems[0].startswith("the names of people look like clocks, as if the pattern took a time for them: 1732807230, ")
+    assert problems[1].startswith("3 of 3 people have a single image")
+
+
+def test_what_is_passed_over_is_told(street, capsys):
+    (street / "notes.txt").touch()
+    (street / ".hidden").mkdir()
+    notes = told(capsys, "doctor", street, "--quick")["notes"]
+    assert any("passed over *.txt, hidden folder .hidden" in note for note in notes)
+
+
+def test_a_contact_sheet_shows_a_row_a_person(street, tmp_path, capsys):
+    found = told(capsys, "doctor", street, "--sheet", tmp_path / "sheet.png")
+    assert found["sheet"] == str(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[1] == 5 * (128 + 14 + 4)
+        assert len(sheet.convert("RGB").getcolors(2**20)) > 100
+
+
+@pytest.mark.parametrize("kind", ["video", "weights", "sequence", "run", "empty", "text", "market", "mars"])
+def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp_path, capsys, market_folder):
+    path = tmp_path / kind
+    match kind:
+        case "video":
+            path = film(tmp_path / "door.mp4", 3)
+        case "weights":
+            (path := tmp_path / "last.ckpt").write_bytes(b"weights")
+        case "text":
+            (path := tmp_path / "notes.txt").write_text("notes")
+        case "market":
+            path = market_folder
+        case "mars":
+            GeneratedTracklets("mars-like", num_train_pids=4, num_test_pids=3, num_distractors=0, frames=(2, 3), height=32, width=16).write(
+                path, progress=False
+            )
+        case _:
+            path.mkdir()
+            (path / {"sequence": "seqinfo.ini", "run": "results.json", "empty": "notes.txt"}[kind]).touch()
+    expected = {
+        "video": ("a video", "lightning_reid.recipes.track_cameras run --cameras", 0),
+        "weights": ("weights of a network", "lightning_reid.recipes.embed --checkpoint", 0),
+        "sequence": ("a sequence of MOTChallenge", "lightning_reid.datamodules.mot.conversion", 0),
+        "run": ("a run of a recipe", None, 1),
+        "empty": ("a folder without images", None, 1),
+        "text": ("no data: expected a folder, a table or a video", None, 1),
+        "market": ("a folder in the Market naming", "lightning_reid.recipes.supervised_market --data.dataset", 0),
+        "mars": ("tracklets in the MARS layout", "lightning_reid.recipes.video_mars --data.dataset", 0),
+    }[kind]
+    found = told(capsys, "doctor", path, code=expected[2])
+    assert found["what"] == expected[0]
+    assert (expected[1] is None) == (not found["next"])
+    assert expected[1] is None or expected[1] in found["next"][0]
+    assert found["official"] is None
+    assert main(["doctor", str(path), "--quick"]) == expected[2]
+    assert f"{path}: {expected[0]}" in capsys.readouterr().out
+
+
+def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(street.parent)
+    told(capsys, "convert", street, "street.csv")
+    for path, number in (("street.csv", 2), (market_folder, 3), (street, 2), (film(tmp_path / "door.mp4", 3), 1)):
+        commands = [shlex.split(one) for one in told(capsys, "doctor", path, "--quick")["next"]]
+        assert len(commands) == number
+        for program, *arguments in commands:
+            if program == "lightning-reid":
+                assert arguments[0] == "convert"
+                continue
+            assert arguments[0] == "-m"
+            import_module(arguments[1]).parse(arguments[2:])
+    name = shlex.split(told(capsys, "doctor", "street.csv", "--quick")["next"][0])[-1]
+    data = ImageReIDDataModule(name, val_identities=0, p=2, k=2)
+    data.setup("fit")
+    assert data.num_classes == 3
+
+
+def test_what_cannot_be_converted_is_refused_with_the_remedy_and_leaves_nothing(street, tmp_path, capsys):
+    out = tmp_path / "people.csv"
+    message = refused(capsys, "convert", street, out, "--pattern", "{person}-{camera}.jpg")
+    assert "does not fit 17 of 17 images" in message
+    assert "cam_d/anna_001.png, cam_d/anna_002.png, cam_d/ben_001.png" in message
+    assert "'{camera}/{person}_{frame}' would fit all" in message
+    assert "names no {person}" in refused(capsys, "convert", street, out, "--pattern", "{camera}/*")
+    assert "there is no folder" in refused(capsys, "convert", tmp_path / "none", out)
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in refused(capsys, "convert", tmp_path / "empty", out)
+    single = tmp_path / "single"
+    shutil.copytree(street / "cam_d", single / "cam_d")
+    assert "0 of 5 people were seen by two cameras: at least two are needed" in refused(capsys, "convert", single, out)
+    elsewhere = tmp_path / "elsewhere" / "people.csv"
+    assert f"{street.parent / 'people.csv'} would" in refused(capsys, "convert", street, elsewhere)
+    assert "whose images it would become part of" in refused(capsys, "convert", street, street / "market")
+    for shape in ("a.png", "x/b.png"):
+        paint(tmp_path / "mixed" / shape, 1)
+    assert "no pattern can be seen in a.png, x/b.png: tell it" in refused(capsys, "convert", tmp_path / "mixed", out)
+    out.touch()
+    assert f"{out} exists: give another OUT" in refused(capsys, "convert", street, out)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "mixed", "people.csv", "single", "street"]
+    assert "there is nothing at" in refused(capsys, "doctor", tmp_path / "none")
+
+
+def test_hashes_that_differ_in_few_bits_are_found_as_by_comparing_all():
+    draws = np.random.default_rng(0)
+    hashes = [int(one) for one in draws.integers(0, 2**63, 60)]
+    for base in hashes[:20]:
+        flips = draws.choice(64, draws.integers(1, 6), replace=False)
+        hashes.append(base ^ sum(1 << int(bit) for bit in flips))
+    slow = [(a, b) for a in range(len(hashes)) for b in range(a + 1, len(hashes)) if bin(hashes[a] ^ hashes[b]).count("1") <= NEAR]
+    assert near_pairs(hashes) == slow
+    assert len(slow) > 5
+    assert near_pairs([7] * 1000) == near_pairs([7] * 200)
