@@ -16,7 +16,7 @@ from lightning_reid.datamodules.readers import (
     read_tracklet_table,
     read_video_dataset,
 )
-from lightning_reid.datamodules.readers.by_name import DatasetName, VideoDatasetName
+from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, DatasetName, VideoDatasetName
 from lightning_reid.records import ReIDDataset, TrackletDataset
 
 GENERATED = {
@@ -32,34 +32,8 @@ mining 10 images of other cameras take for granted. The small ones show other pe
 share one machine.
 """
 
-FOLDERS = {
-    "market1501": "Market-1501",
-    "dukemtmc-reid": "DukeMTMC-reID",
-    "msmt17-v1": "MSMT17_V1",
-    "msmt17-v2": "MSMT17_V2",
-    "cuhk03-np-detected": "cuhk03-np",
-    "cuhk03-np-labeled": "cuhk03-np",
-    "cuhk01": "CUHK01",
-    "viper": "VIPeR",
-    "prid2011": "prid_2011",
-    "grid": "underground_reid",
-    "ilids": "QMUL-iLIDS",
-    "3dpes": "3DPeS",
-    "veri776": "VeRi",
-    "cub200": "CUB_200_2011",
-}
-"""Name of an official data set to its folder under the data root."""
-
 GENERATED_VIDEO = ("mars-like", "dukev-like")
 """Generated sets of tracklets, made on first use with the preset's default sizes."""
-
-VIDEO_FOLDERS = {
-    "mars": "MARS",
-    "dukemtmc-video": "DukeMTMC-VideoReID",
-    "ilids-vid": "i-LIDS-VID",
-    "prid2011-video": "prid_2011",
-}
-"""Name of an official video data set to its folder under the data root."""
 
 SETS_WITH_SPLITS = ("ilids-vid", "prid2011-video")
 """Video sets whose score is the mean over ten splits."""

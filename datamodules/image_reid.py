@@ -38,7 +38,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     Evaluation batch: the same with the data set's own pids, and ``is_query [B]``; ``indices`` count queries and gallery apart.
 
     Args:
-        dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.FOLDERS``), ``"duke-like"`` or ``"market-like"`` for a
+        dataset: A data set's name (a key of ``datamodules.readers.by_name.FOLDERS``), ``"duke-like"`` or ``"market-like"`` for a
             generated one, ``"generated-people"`` for one that is drawn while it is trained on, without files and without end (options as
             in ``"generated-people,people=5000"``, see ``PeopleData``); or the path of a folder in the Market naming or of a CSV/Parquet
             table.

@@ -57,7 +57,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     last frame.
 
     Args:
-        dataset: A data set's name (a key of ``lightning_reid.datamodules.catalog.VIDEO_FOLDERS``), ``"mars-like"`` or ``"dukev-like"`` for
+        dataset: A data set's name (a key of ``datamodules.readers.by_name.VIDEO_FOLDERS``), ``"mars-like"`` or ``"dukev-like"`` for
             a generated one, ``"generated-people"`` for people without end, other walks of them in each epoch (with options as in
             ``"generated-people,people=5000"``, see ``PeopleTracklets``), or the path of a folder in the layout of MARS or of a CSV/Parquet
             table of tracklets.

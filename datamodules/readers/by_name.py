@@ -40,6 +40,32 @@ DatasetName = Literal[
 
 VideoDatasetName = Literal["mars", "dukemtmc-video", "ilids-vid", "prid2011-video", "mars-folder", "tracklet-table"]
 
+FOLDERS = {
+    "market1501": "Market-1501",
+    "dukemtmc-reid": "DukeMTMC-reID",
+    "msmt17-v1": "MSMT17_V1",
+    "msmt17-v2": "MSMT17_V2",
+    "cuhk03-np-detected": "cuhk03-np",
+    "cuhk03-np-labeled": "cuhk03-np",
+    "cuhk01": "CUHK01",
+    "viper": "VIPeR",
+    "prid2011": "prid_2011",
+    "grid": "underground_reid",
+    "ilids": "QMUL-iLIDS",
+    "3dpes": "3DPeS",
+    "veri776": "VeRi",
+    "cub200": "CUB_200_2011",
+}
+"""Name of an official data set to its folder under the data root."""
+
+VIDEO_FOLDERS = {
+    "mars": "MARS",
+    "dukemtmc-video": "DukeMTMC-VideoReID",
+    "ilids-vid": "i-LIDS-VID",
+    "prid2011-video": "prid_2011",
+}
+"""Name of an official video data set to its folder under the data root."""
+
 
 def read_dataset(name: DatasetName, root: StrPath, *, split: int = 0) -> ReIDDataset:
     """Read the data set of that name; see the reader named after it for layout, figures and errors.

@@ -212,7 +212,8 @@ def require_files(paths: Iterable[str], listed_in: str) -> None:
                 missing.append(os.path.join(folder, name))  # noqa: PTH118
     if missing:
         hint = ": write / between folders" if "\\" in missing[0] and os.sep == "/" else ""
-        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there, nor are {len(missing) - 1} others{hint}")
+        others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there{others}{hint}")
 
 
 def require_identified(query: Iterable[ImageRecord | TrackletRecord]) -> None:

@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from lightning_reid.arguments import require_text, shown
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES
+from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 FIELDS = ("person", "camera", "frame", "split")
 """What a pattern can name."""
 ANYTHING = "*"
+MOST_PARTS = 5
+"""Fields and stars of a folder's or file's name: with each one more a long name of nothing but separators takes 100 times as long."""
 _PARTS = re.compile(r"\{(?P<field>[^{}]*)\}|(?P<anything>\*+)|(?P<text>[^{}*]+)|(?P<stray>[{}])")
 _SUFFIX = "(?:" + "|".join(re.escape(one) for one in IMAGE_SUFFIXES) + ")"
 
@@ -118,6 +121,11 @@ def _compiled(text: str) -> re.Pattern[str]:
             pattern += f"(?P<{field}>{'[0-9]+' if field == 'frame' else '[^/]+?'})"
         else:
             pattern += "[^/]*?" if part["anything"] else re.escape(part["text"])
+    crowded = next((one for one in stem.split("/") if len(re.findall(r"\{[^{}]*\}|\*+", one)) > MOST_PARTS), None)
+    if crowded is not None:
+        raise ValueError(
+            f"the pattern {shown(text)} has more than {MOST_PARTS} fields and stars in {crowded!r}, which takes too long to read"
+        )
     if not seen:
         raise ValueError(f"the pattern {shown(text)} names nothing: fields are {_told_fields()}, as in {{camera}}/{{person}}_{{frame}}.jpg")
     return re.compile(f"{pattern}(?i:{_SUFFIX})")
@@ -134,7 +142,8 @@ _PREFIXES = {
     "frame": ("f", "frame", "time", "img", "image", "idx", "crop"),
 }
 _CAMERA_FOLDER = re.compile(r"(?i)(c|cam|camera|view|kamera|channel|ch)[\s_-]*[0-9a-z]{1,3}")
-_SPLITS = {"train", "training", "query", "probe", "gallery", "test", "val", "validation"}
+SPLIT_NAMES = ("train", "training", "query", "probe", "gallery", "test", "testing", "val", "validation")
+"""What folders of splits are called."""
 
 
 def guessed_pattern(names: Sequence[str]) -> NamePattern | None:
@@ -173,8 +182,10 @@ def guessed_pattern(names: Sequence[str]) -> NamePattern | None:
 
 def _guessed_folder(level: Iterable[str]) -> str | None:
     names = set(level)
-    if all(one.lower() in _SPLITS for one in names):
+    if all(one.lower() in SPLIT_NAMES for one in names):
         return "split"
+    if all(looks_like_a_clock(one) for one in names):
+        return None
     if len(names) > 1 or _CAMERA_FOLDER.fullmatch(next(iter(names))):
         return "camera" if all(_CAMERA_FOLDER.fullmatch(one) for one in names) else "person"
     return None

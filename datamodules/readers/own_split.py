@@ -49,13 +49,29 @@ def split_by_person(people: Sequence[str], cameras: Sequence[str | None], *, tes
         )
     draws = random.Random(seed)
     tested = sorted(draws.sample(seen_again, min(max(round(test_share * len(seen_again)), 1), len(seen_again) - 1)))
-    splits = [TRAIN] * len(people)
-    for person in tested:
+    of_tests = set(tested)
+    found = split_tests([person if person in of_tests else None for person in people], cameras, draws)
+    return [one or TRAIN for one in found]
+
+
+def split_tests(people: Sequence[str | None], cameras: Sequence[str | None], draws: random.Random) -> list[str | None]:
+    """Divide the images of people who are tested into queries and gallery, as ``split_by_person`` does; ``None`` of nobody is ``None``.
+
+    Args:
+        people: Who is in each image; ``None`` where it is not of the test.
+        cameras: Which camera saw it.
+        draws: What chooses queries.
+    """
+    rows: dict[str, dict[str | None, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, (person, camera) in enumerate(zip(people, cameras, strict=True)):
+        if person is not None:
+            rows[person][camera].append(row)
+    splits: list[str | None] = [None if person is None else GALLERY for person in people]
+    for person in sorted(rows):
         seen = {camera: rows[person][camera] for camera in sorted(rows[person], key=str)}
-        for row in (row for images in seen.values() for row in images):
-            splits[row] = GALLERY
-        for row in _queries(seen, draws):
-            splits[row] = QUERY
+        if len(seen) > 1 or (None in seen and len(seen[None]) > 1):
+            for row in _queries(seen, draws):
+                splits[row] = QUERY
     return splits
 
 

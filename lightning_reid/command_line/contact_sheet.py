@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import NOBODY, Seen
-from lightning_reid.datamodules.decoding import image_pixels
+from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.files import write_atomically
 
 _PEOPLE, _PICTURES = 12, 8
@@ -18,30 +19,50 @@ _HEIGHT, _WIDTH, _LABEL = 128, 64, 140
 _GAP, _TEXT = 4, 14
 
 
-def draw_sheet(images: Sequence[Seen], path: Path) -> Path:
+def draw_sheet(images: Sequence[Seen], path: Path) -> str | None:
     """Draw up to 12 people with up to 8 pictures each, of as many cameras as there are; who is not named is one row, nobody (0, -1) none.
 
     Args:
-        images: Which can be read.
+        images: Those that cannot be read are left out.
         path: ``.png`` file to write.
+
+    Returns:
+        The file; ``None`` where there is nobody to draw.
+
+    Raises:
+        OSError: It cannot be written.
     """
     people: dict[str | None, list[Seen]] = defaultdict(list)
     for one in images:
         if one.person not in NOBODY:
             people[one.person].append(one)
-    most = sorted(people, key=lambda person: (-len({one.camera for one in people[person]}), -len(people[person]), str(person)))[:_PEOPLE]
-    size = (_LABEL + _PICTURES * (_WIDTH + _GAP), len(most) * (_HEIGHT + _TEXT + _GAP))
-    sheet = Image.new("RGB", size, "white")
+    most = sorted(people, key=lambda person: (-len({one.camera for one in people[person]}), -len(people[person]), str(person)))
+    rows = [(person, pictures) for person in most[:_PEOPLE] if (pictures := _pictures(people[person]))]
+    if not rows:
+        return None
+    sheet = Image.new("RGB", (_LABEL + _PICTURES * (_WIDTH + _GAP), len(rows) * (_HEIGHT + _TEXT + _GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    for row, person in enumerate(most):
+    for row, (person, pictures) in enumerate(rows):
         top = row * (_HEIGHT + _TEXT + _GAP)
-        draw.text((4, top + _HEIGHT // 2), "not named" if person is None else f"person {person}"[:20], fill="black")
-        for column, one in enumerate(_different(people[person])):
+        draw.text((4, top + _HEIGHT // 2), "not named" if person is None else printable(person)[:20], fill="black")
+        for column, (camera, picture) in enumerate(pictures):
             left = _LABEL + column * (_WIDTH + _GAP)
-            sheet.paste(Image.fromarray(image_pixels(one.path)).resize((_WIDTH, _HEIGHT)), (left, top))
-            draw.text((left, top + _HEIGHT), "" if one.camera is None else f"cam {one.camera}"[:11], fill="black")
+            sheet.paste(picture, (left, top))
+            draw.text((left, top + _HEIGHT), "" if camera is None else printable(camera)[:11], fill="black")
     write_atomically(path, lambda draft: sheet.save(draft, format="PNG"))
-    return path
+    return str(path)
+
+
+def _pictures(images: Sequence[Seen]) -> list[tuple[str | None, Image.Image]]:
+    """Of some of a person's images that can be read, with their cameras."""
+    found = list[tuple[str | None, Image.Image]]()
+    for one in _different(images):
+        try:
+            pixels = image_pixels(one.path)
+        except (CorruptImageError, OSError):
+            continue  # told by whoever opens all files
+        found.append((one.camera, Image.fromarray(pixels).resize((_WIDTH, _HEIGHT))))
+    return found
 
 
 def _different(images: Sequence[Seen]) -> list[Seen]:

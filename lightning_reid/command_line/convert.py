@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -15,12 +17,15 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
 from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, guessed_pattern, in_words
-from lightning_reid.datamodules.readers.own_split import GALLERY, QUERY, TRAIN, split_by_person
+from lightning_reid.datamodules.readers.own_ids import own_ids
+from lightning_reid.datamodules.readers.own_split import GALLERY, QUERY, TRAIN, split_by_person, split_tests
+from lightning_reid.datamodules.readers.table import read_table
 from lightning_reid.files import folder_written_whole, write_atomically
 
 DESCRIPTION = """Make a table, or a folder in the Market naming, of images that are named in a way of their own; nothing in PATH is changed.
@@ -30,7 +35,12 @@ into it under the names that Market-1501 has, and ids.csv says which number is w
 Without {split} in the pattern people are divided: some to train on, the others tested, each query with a match in another camera.
 """
 HEADING = ("path", "pid", "camid", "split", "frame")
-_SPLITS = {"train": TRAIN, "training": TRAIN, "query": QUERY, "probe": QUERY, "gallery": GALLERY}
+TEST = "test"
+_SPLITS = {
+    **{"train": TRAIN, "training": TRAIN, "query": QUERY, "probe": QUERY, "gallery": GALLERY},
+    **{"test": TEST, "testing": TEST, "val": TEST, "validation": TEST},
+}
+_TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".pq")
 _SHOWN = 3
 
 
@@ -40,11 +50,15 @@ class Row(NamedTuple):
     Attributes:
         name: Its path below the folder.
         named: What that says.
+        person: Id of whom it shows.
+        camera: Id of where; ``None`` where that is not told.
         split: ``"train"``, ``"query"`` or ``"gallery"``.
     """
 
     name: str
     named: Named
+    person: str
+    camera: str | None
     split: str
 
 
@@ -70,13 +84,14 @@ def run(cfg: Namespace) -> int:
         ValueError: OUT exists, there is no image, the pattern does not fit, or nobody could be tested.
     """
     path, out = Path(cfg.path), Path(cfg.out)
-    if out.exists():
+    if os.path.lexists(out):
         raise ValueError(f"{out} exists: give another OUT")
-    as_table = out.suffix.lower() == ".csv"
-    if as_table and not path.resolve().is_relative_to(out.resolve().parent):
-        beside = path.resolve().parent / out.name
-        raise ValueError(f"{out} would not lie above its images, which a table must: {beside} would")
-    if not as_table and out.resolve().is_relative_to(path.resolve()):
+    if out.suffix.lower() in _TABLES:
+        raise ValueError(f"{out}: a table is written as .csv, anything else is a folder")
+    as_table, within = out.suffix.lower() == ".csv", path.resolve()
+    if as_table and not within.is_relative_to(out.parent.resolve()):
+        raise ValueError(f"{out} would not lie above its images, which a table must: {within.parent / out.name} would")
+    if not as_table and (out.parent.resolve() / out.name).is_relative_to(within):
         raise ValueError(f"{out} lies in {path}, whose images it would become part of: give another OUT")
     rows, pattern = _rows(path, cfg)
     if as_table:
@@ -85,7 +100,7 @@ def run(cfg: Namespace) -> int:
         _write_folder(path, out, rows, progress=not cfg.json)
     told = _told(cfg, pattern, rows)
     if cfg.json:
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     return 0
@@ -104,47 +119,56 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
     if "person" not in pattern.fields:
         raise ValueError(f"the pattern {pattern.text!r} names no {{person}}, without whom nobody can be told apart")
     named = pattern.read_all(names, str(path))
-    splits = _told_splits(named) if "split" in pattern.fields else _made_splits(named, cfg)
-    return [Row(*one) for one in zip(names, named, splits, strict=True)], pattern
+    people = own_ids("person", [str(one.person) for one in named])
+    cameras = own_ids("camera", [str(one.camera) for one in named]) if "camera" in pattern.fields else [None] * len(named)
+    if "split" in pattern.fields:
+        splits = _told_splits([str(one.split) for one in named], people, cameras, cfg)
+    else:
+        splits = split_by_person(people, cameras, test_share=cfg.test_share, seed=cfg.seed)
+    return [Row(*one) for one in zip(names, named, people, cameras, splits, strict=True)], pattern
 
 
-def _told_splits(named: Sequence[Named]) -> list[str]:
-    told = [str(one.split) for one in named]
+def _told_splits(told: Sequence[str], people: Sequence[str], cameras: Sequence[str | None], cfg: Namespace) -> list[str]:
     unknown = sorted({one for one in told if one.lower() not in _SPLITS})
     if unknown:
         raise ValueError(f"the split {unknown[0]!r} is none of {', '.join(_SPLITS)}: rename it, or write * for {{split}} to have one made")
-    return [_SPLITS[one.lower()] for one in told]
-
-
-def _made_splits(named: Sequence[Named], cfg: Namespace) -> list[str]:
-    people = [str(one.person) for one in named]
-    return split_by_person(people, [one.camera for one in named], test_share=cfg.test_share, seed=cfg.seed)
+    splits = [_SPLITS[one.lower()] for one in told]
+    if TEST not in splits:
+        return splits
+    if QUERY in splits or GALLERY in splits:
+        raise ValueError("there are images to test and queries or a gallery too: name them in one way, or write * for {split}")
+    trained = {person for person, split in zip(people, splits, strict=True) if split == TRAIN}
+    tested = [person if split == TEST and person not in trained else None for person, split in zip(people, splits, strict=True)]
+    divided = split_tests(tested, cameras, random.Random(cfg.seed))
+    if QUERY not in divided:
+        raise ValueError("nobody of the test is seen twice, by two cameras where they are told, and not trained on: write * for {split}")
+    return [one or TRAIN for one in divided]  # more images of people who are trained on, as some have them to validate
 
 
 def _write_table(path: Path, out: Path, rows: Sequence[Row]) -> None:
-    start = Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix()
-    people = _people([str(row.named.person) for row in rows])
+    start = Path(os.path.relpath(path.resolve(), out.parent.resolve())).as_posix()
+    for row in rows:
+        if not row.name.isprintable():
+            raise ValueError(f"the name {row.name!r} holds what no table can: rename it, or give a folder as OUT")
 
     def write(draft: Path) -> None:
         with draft.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(HEADING)
-            for (name, one, split), person in zip(rows, people, strict=True):
-                place = name if start == os.curdir else f"{start}/{name}"
-                table.writerow((place, person, one.camera or 0, split, one.frame or ""))
+            for row in rows:
+                place = row.name if start == os.curdir else f"{start}/{row.name}"
+                table.writerow((place, row.person, row.camera or 0, row.split, row.named.frame or ""))
+        try:
+            read_table(draft, needs_train=False, needs_test=False)  # by what will read it
+        except (ValueError, OSError) as error:
+            raise ValueError(str(error).replace(str(draft), str(out))) from error
 
     write_atomically(out, write)
 
 
-def _people(names: Sequence[str]) -> list[str]:
-    """People as a table names them: numbers stay, but where one is 0, which is nobody there."""
-    numbers = [int(name) for name in names if name.isascii() and name.isdecimal()]
-    return [f"person {name}" for name in names] if 0 in numbers else list(names)
-
-
 def _write_folder(path: Path, out: Path, rows: Sequence[Row], *, progress: bool) -> None:
-    pids = _numbers("person", [str(row.named.person) for row in rows])
-    camids = _numbers("camera", [row.named.camera or "1" for row in rows])
+    pids = _numbers("person", [row.person for row in rows])
+    camids = _numbers("camera", [row.camera or "1" for row in rows])
     folders = dict(zip((TRAIN, QUERY, GALLERY), MARKET_FOLDERS, strict=True))
     counts = Counter[str]()
     with folder_written_whole(out) as draft:
@@ -152,7 +176,7 @@ def _write_folder(path: Path, out: Path, rows: Sequence[Row], *, progress: bool)
             (draft / folder).mkdir()
         listed = late_progress(zip(rows, pids, camids, strict=True), f"copying {len(rows):,} images", total=len(rows), disable=not progress)
         for row, pid, camid in listed:
-            stem = f"{folders[row.split]}/{pid:04d}_c{camid}_{int(row.named.frame or 0):06d}"
+            stem = f"{folders[row.split]}/{pid:04d}_c{camid}_{int(row.named.frame or 0) % 10**18:06d}"
             counts[stem] += 1
             shutil.copyfile(path / row.name, draft / f"{stem}_{counts[stem]:02d}{Path(row.name).suffix.lower()}")
         with (draft / "ids.csv").open("w", newline="", encoding="utf-8") as file:
@@ -172,30 +196,34 @@ def _numbers(what: str, names: Sequence[str]) -> list[int]:
 
 def _told(cfg: Namespace, pattern: NamePattern, rows: Sequence[Row]) -> dict[str, Any]:
     counts = {split: [row for row in rows if row.split == split] for split in (TRAIN, QUERY, GALLERY)}
-    cameras = {row.named.camera for row in rows} - {None}
+    cameras = {row.camera for row in rows} - {None}
     notes = [] if cameras else ["no camera is told: score it by --model.protocol no-camera"]
     return {
         "out": cfg.out,
         "pattern": pattern.text,
         "guessed": cfg.pattern is None,
         "read": {row.name: in_words(row.named) for row in rows[:_SHOWN]},
-        "splits": {split: {"images": len(found), "people": len({row.named.person for row in found})} for split, found in counts.items()},
+        "splits": {split: {"images": len(found), "people": len({row.person for row in found})} for split, found in counts.items()},
         "cameras": len(cameras),
         "seed": None if "split" in pattern.fields else cfg.seed,
         "notes": notes,
-        "next": [f"lightning-reid doctor {cfg.out}"],
+        "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}"],
     }
 
 
 def _print(told: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{told['out']}, by the pattern {told['pattern']}{' (a guess: look whether it is right)' if told['guessed'] else ''}")
+
+    def tell(line: str) -> None:
+        console.print(printable(line))
+
+    tell(f"{told['out']}, by the pattern {told['pattern']}{' (a guess: look whether it is right)' if told['guessed'] else ''}")
     for name, words in told["read"].items():
-        console.print(f"  {name}: {words}")
+        tell(f"  {name}: {words}")
     for split, counts in told["splits"].items():
-        console.print(f"  {split}: {counts['images']:,} images of {counts['people']:,} people")
+        tell(f"  {split}: {counts['images']:,} images of {counts['people']:,} people")
     if told["seed"] is not None:
-        console.print(f"  people were divided by the seed {told['seed']}; {told['cameras']} cameras")
+        tell(f"  people were divided by the seed {told['seed']}; {told['cameras']} cameras")
     for title in ("notes", "next"):
         for line in told[title]:
-            console.print(f"{title}: {line}")
+            tell(f"{title}: {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -17,7 +18,9 @@ from rich.console import Console
 
 from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.files import Files, look_into
+from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import ALL, NOBODY, Found, Seen, look_at
+from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
 
@@ -27,8 +30,8 @@ Ends with 0 if it can be used for something, with 1 if not.
 """
 EXAMPLES = 5
 """Of each finding that are shown."""
-_CLOCK = re.compile(r"1[0-9]{9}|1[0-9]{12}|1[0-9]{18}|20[0-9]{6}([0-9]{2,9})?")
-"""Seconds, milliseconds and nanoseconds since 1970, and dates with or without a time."""
+P = 16
+"""People of a batch, as recipes have it by default."""
 
 
 def build_parser() -> ArgumentParser:
@@ -47,23 +50,33 @@ def run(cfg: Namespace) -> int:
     Raises:
         FileNotFoundError: There is nothing at the path.
         OSError: It may not be read, or the contact sheet not be written.
-        ValueError: It is a data set that cannot be read as one.
+        ValueError: It is a data set that cannot be read as one, or the contact sheet would take the place of something.
     """
-    path = Path(cfg.path)
+    path, sheet = Path(cfg.path), None if cfg.sheet is None else Path(cfg.sheet)
+    if sheet is not None:
+        _require_new(sheet, path)
     found = look_at(path)
     files = (
         None if cfg.quick or not found.images else look_into(list(dict.fromkeys(one.path for one in found.images)), progress=not cfg.json)
     )
     told = diagnosis(path, found, files)
-    if cfg.sheet is not None and found.images:
-        unreadable = set() if files is None else set(files.unreadable)
-        told["sheet"] = str(draw_sheet([one for one in found.images if one.path not in unreadable], Path(cfg.sheet)))
+    if sheet is not None:
+        told["sheet"] = draw_sheet(found.images, sheet)
     if cfg.json:
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     usable = files is None or len(files.unreadable) < told["images"]
     return 0 if told["next"] and usable else 1
+
+
+def _require_new(sheet: Path, path: Path) -> None:
+    if os.path.lexists(sheet):
+        raise ValueError(f"--sheet: {sheet} exists: give another file")
+    if sheet.suffix.lower() != ".png":
+        raise ValueError(f"--sheet: {sheet} must end with .png")
+    if path.is_dir() and sheet.resolve().is_relative_to(path.resolve()):
+        raise ValueError(f"--sheet: {sheet} lies in {path}, in which nothing is changed: give a file elsewhere")
 
 
 def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
@@ -86,34 +99,45 @@ def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
 
 
 def next_commands(path: Path, found: Found) -> list[str]:
-    """What can be done with it, as commands."""
-    quoted = shlex.quote(str(path))
+    """What can be done with it, as commands of a shell."""
+    given = _argument(str(path))
+    quoted, recipe = shlex.quote(given), "python -m lightning_reid.recipes."
     if found.kind == "a video":
-        return [f"python -m lightning_reid.recipes.track_cameras run --cameras {quoted}"]
+        return [f"{recipe}track_cameras run --cameras {shlex.quote(f'camera={given}' if '=' in given else given)}"]
     if found.kind == "a sequence of MOTChallenge":
-        return [f"python -m lightning_reid.datamodules.mot.conversion {quoted} {shlex.quote(f'{path.resolve().name}-crops')}"]
+        return [f"python -m lightning_reid.datamodules.mot.conversion {quoted} {shlex.quote(f'{path.resolve()}-crops')}"]
+    if path.suffix.lower() == ".onnx":
+        return [f"{recipe}track_cameras evaluate --checkpoint {quoted}"]
     if found.kind in ("weights of a network", "a folder of a network"):
-        return [f"python -m lightning_reid.recipes.embed --checkpoint {quoted} --crops my_crops/"]
+        return [f"{recipe}embed --checkpoint {quoted} --crops my_crops/"]
     if not found.images:
         return []
-    if found.dataset is None:
-        pattern = shlex.quote("{camera}/{person}_{frame}.jpg" if found.pattern is None else found.pattern.text)
-        made = [] if found.pattern is None else [f"lightning-reid convert {quoted} {shlex.quote(f'{path.name}.csv')} --pattern {pattern}"]
-        return [*made, f"python -m lightning_reid.recipes.embed --crops {quoted}"]
-    splits, data = {one.split for one in found.images}, _dataset_options(path, found)
+    embedded = [f"{recipe}embed --crops {quoted}"] if path.is_dir() else []
+    if found.pattern is not None:
+        beside = path.resolve().parent / f"{path.resolve().name}.csv"
+        out = _argument(beside.name) if beside.parent == Path.cwd() else str(beside)
+        return [f"lightning-reid convert {quoted} {shlex.quote(out)} --pattern {shlex.quote(found.pattern.text)}", *embedded]
+    return [*_trainings(found), *embedded]
+
+
+def _argument(path: str) -> str:
+    """Of a command, not taken for an option."""
+    return f"./{path}" if path.startswith("-") else path
+
+
+def _trainings(found: Found) -> list[str]:
+    """What can be trained, with the options that these data need."""
+    of = {split: [one for one in found.images if one.split == split] for split in ("train", "query", "gallery")}
+    people = len({one.person for one in of["train"] if _is_somebody(one)})
+    if found.options is None or not all(of.values()):
+        return []
+    data = shlex.join([one if one.startswith("--data.") else _argument(one) for one in found.options])
+    p = f" --data.p {max(people, 2)}" if people < P else ""
     if found.tracklets:
-        return [f"python -m lightning_reid.recipes.video_mars {data}"] if {"train", "query"} <= splits else []
-    train = [f"python -m lightning_reid.recipes.supervised_market {data}", f"python -m lightning_reid.recipes.buc_market {data}"]
-    embedded = [f"python -m lightning_reid.recipes.embed --crops {quoted}"] if path.is_dir() else []
-    return [*(train if {"train", "query", "gallery"} <= splits else []), *embedded]
-
-
-def _dataset_options(path: Path, found: Found) -> str:
-    name = found.official or found.dataset
-    assert name is not None
-    if found.dataset is not None and found.dataset.startswith(str(path)):
-        return f"--data.dataset {shlex.quote(found.dataset)}"
-    return f"--data.dataset {name} --data.root {shlex.quote(str(path.resolve().parent))}"
+        return [f"python -m lightning_reid.recipes.video_mars {data}{p}"]
+    protocol = " --model.protocol no-camera" if len({one.camera for one in found.images}) == 1 else ""
+    labeled = [f"python -m lightning_reid.recipes.supervised_market {data}{p}{protocol}"] if people > 1 else []
+    return [*labeled, f"python -m lightning_reid.recipes.buc_market {data}{protocol}"]
 
 
 def _counts(images: Sequence[Seen]) -> dict[str, int]:
@@ -165,7 +189,7 @@ def _problems(images: Sequence[Seen]) -> list[str]:
     if both:
         found.append(f"{len(both)} people are trained on and tested: {_some(sorted(both, key=_natural))}")
     for what, values in (("people", {one.person for one in images}), ("cameras", {one.camera for one in images})):
-        clocks = sorted(one for one in values if one is not None and _CLOCK.fullmatch(one))
+        clocks = sorted(one for one in values if one is not None and looks_like_a_clock(one))
         if clocks and len(clocks) > len(values) / 2:
             found.append(f"the names of {what} look like clocks, as if the pattern took a time for them: {_some(clocks)}")
     named, alone = [one for one in images if _is_somebody(one)], Counter(one.person for one in images if _is_somebody(one))
@@ -219,19 +243,23 @@ def _natural(text: str | None) -> list[tuple[int, str]]:
 
 def _print(told: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{told['path']}: {told['what']}" + (f", {told['official']} by its figures" if told["official"] else ""))
+
+    def tell(line: str) -> None:
+        console.print(printable(line))
+
+    tell(f"{told['path']}: {told['what']}" + (f", {told['official']} by its figures" if told["official"] else ""))
     for split, counts in told["splits"].items():
-        console.print(f"  {'images' if split == ALL else split}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        tell(f"  {'images' if split == ALL else split}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
     for name in ("tracklets", "images a person", "people a camera", "people seen by one camera alone", "sizes"):
         if told.get(name):
-            console.print(f"  {name}: {_in_words(told[name])}")
+            tell(f"  {name}: {_in_words(told[name])}")
     if told.get("queries without a match in another camera"):
-        console.print(f"  queries without a match in another camera: {told['queries without a match in another camera']:,}")
+        tell(f"  queries without a match in another camera: {told['queries without a match in another camera']:,}")
     for title, lines in (("problems", told["problems"]), ("notes", told["notes"]), ("next", told["next"])):
         for line in lines:
-            console.print(f"{title}: {line}")
+            tell(f"{title}: {line}")
     if "sheet" in told:
-        console.print(f"a contact sheet: {told['sheet']}")
+        tell(f"a contact sheet: {told['sheet'] or 'none, for there is no picture of somebody that can be read'}")
 
 
 def _in_words(value: Any) -> str:

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lightning_reid import __version__
 from lightning_reid.command_line import convert, doctor
+from lightning_reid.command_line.printable import printable
 
 DESCRIPTION = """Person re-identification for people who have pictures and no script of their own.
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = VERBS[cfg.verb].run(cfg[cfg.verb])
     except (ValueError, OSError) as error:  # of what was given, in a sentence; a fault of the program is another error
-        sys.stderr.write(f"lightning-reid {cfg.verb}: {error}\n")
+        sys.stderr.write(printable(f"lightning-reid {cfg.verb}: {error}") + "\n")
         return 1
     return code
 

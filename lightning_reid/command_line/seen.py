@@ -12,12 +12,14 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_reid.datamodules.readers.by_name import read_dataset, read_video_dataset
+from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, read_dataset, read_video_dataset
 from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import CUHK03_NP, DUKE, MARKET1501, MARKET_FOLDERS, read_market_folder
-from lightning_reid.datamodules.readers.mars import FOLDERS, MARS, read_mars_folder
+from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
+from lightning_reid.datamodules.readers.mars import MARS, read_mars_folder
 from lightning_reid.datamodules.readers.name_pattern import NamePattern, guessed_pattern
 from lightning_reid.datamodules.readers.official_counts import differences
+from lightning_reid.datamodules.readers.own_ids import own_ids
 from lightning_reid.datamodules.readers.table import read_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
@@ -59,7 +61,7 @@ class Found:
         pattern: What their names seem to say, where that is a guess.
         official: Name of the official set whose figures agree.
         told: What should be known, of what was passed over say.
-        dataset: What a recipe is told as its data set; ``None`` where it has to be made first.
+        options: By which a recipe is told of it; ``None`` where it has to be made into a data set first, or be renamed.
     """
 
     kind: str
@@ -68,7 +70,7 @@ class Found:
     pattern: NamePattern | None = None
     official: str | None = None
     told: list[str] = field(default_factory=list)
-    dataset: str | None = None
+    options: tuple[str, ...] | None = None
 
 
 def look_at(path: Path) -> Found:
@@ -92,8 +94,8 @@ def _file(path: Path) -> Found:
     if suffix in TABLES:
         tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet") for name in row}
         if tracklets:
-            return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), str(path))
-        return _found("a table of images", read_table(path, needs_train=False, needs_test=False), str(path))
+            return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), path)
+        return _found("a table of images", read_table(path, needs_train=False, needs_test=False), path)
     kinds = {VIDEOS: "a video", WEIGHTS: "weights of a network"}
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
@@ -104,28 +106,40 @@ def _folder(path: Path) -> Found:
             return Found(kind)
     if any((path / name).exists() for name in ("seqinfo.ini", "img1")):
         return Found("a sequence of MOTChallenge")
-    tracklets = all((path / name).is_dir() for name in (*FOLDERS, "info"))
-    if any((path / name).is_dir() for name in MARKET_FOLDERS):
+    tracklets = all((path / name).is_dir() for name in (*FOLDERS_OF_MARS, "info"))
+    if any((path / name).is_dir() for name in (MARKET_FOLDERS[0], MARKET_FOLDERS[-1])):
         found = _market(path)
         found.told += ["beside it there are tracklets in the MARS layout, for video_mars.py"] if tracklets else []
         return found
     if tracklets:
         walks = read_mars_folder(path)
-        found = _found("tracklets in the MARS layout", walks, f"{path}/")
+        found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found
+    return _official(path) or _own_names(path)
+
+
+def _official(path: Path) -> Found | None:
+    """Of an official layout, if the folder bears its name or the figures agree: others may look alike."""
     for name, read in _officials():
+        folder = (FOLDERS | VIDEO_FOLDERS)[name]
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 dataset = read(name, path)
         except (OSError, ValueError, ImportError):
             continue  # another layout
-        found = _found(f"the layout of {name}", dataset, name)
+        if caught and path.resolve().name != folder:
+            continue
+        found = _found(f"the layout of {name}", dataset, path)
         found.official = None if caught else name
         found.told += [str(one.message) for one in caught]
+        root = path if (path / folder).is_dir() else path.resolve().parent if path.resolve().name == folder else None
+        found.options = None if root is None else ("--data.dataset", name, "--data.root", str(root))
+        if root is None:
+            found.told.append(f"recipes look for {name} in a folder {folder}: rename this one, or make a link to it")
         return found
-    return _own_names(path)
+    return None
 
 
 def _officials() -> list[tuple[Any, Callable[[Any, Path], ReIDDataset | TrackletDataset]]]:
@@ -139,7 +153,7 @@ def _officials() -> list[tuple[Any, Callable[[Any, Path], ReIDDataset | Tracklet
 
 def _market(path: Path) -> Found:
     dataset = read_market_folder(path, needs_train=False, needs_test=False)
-    found = _found("a folder in the Market naming", dataset, f"{path}/")
+    found = _found("a folder in the Market naming", dataset, path)
     counts = {"market1501": differences(dataset, MARKET1501), "dukemtmc-reid": differences(dataset, DUKE)}
     found.official = next((name for name, differing in counts.items() if not differing), None)
     if found.official is None:
@@ -156,15 +170,22 @@ def _own_names(path: Path) -> Found:
     guess = guessed_pattern(names)
     kind = "a folder of images of nobody who is named" if guess is None else f"a folder of images that seem to be named {guess.text}"
     found = Found(kind, pattern=guess)
-    for name in names:
-        named = None if guess is None else guess.read(name)
-        split = (named and named.split) or ALL
-        found.images.append(Seen(str(path / name), split, named and named.person, named and named.camera))
+    if guess is None:
+        found.images = [Seen(str(path / name)) for name in names]
+        return found
+    named = guess.read_all(names, str(path))
+    people = [one.person or "" for one in named]
+    try:
+        people = own_ids("person", people)
+    except ValueError as error:  # who converts them refuses them with the same words
+        found.told.append(str(error))
+    listed = zip(names, named, people, strict=True)
+    found.images = [Seen(str(path / name), one.split or ALL, person, one.camera) for name, one, person in listed]
     return found
 
 
-def _found(kind: str, dataset: Splits[Any], name: str) -> Found:
-    found = Found(kind, told=list(dataset.notes), dataset=name)
+def _found(kind: str, dataset: Splits[Any], path: Path) -> Found:
+    found = Found(kind, told=list(dataset.notes), options=("--data.dataset", f"{path}/" if path.is_dir() else str(path)))
     for split, records in dataset.splits():
         for record in records:
             paths: Sequence[str] = record.paths if isinstance(record, TrackletRecord) else (record.path,)

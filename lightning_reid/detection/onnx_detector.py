@@ -46,8 +46,8 @@ class OnnxDetector:
     Raises:
         FileNotFoundError: There is no such file.
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: An argument is out of range, the graph has no input or output of such a name (the message lists what it has), or its
-            input or output is not what ``yolo`` says.
+        ValueError: An argument is out of range, the file is no ONNX network, the graph has no input or output of such a name (the message
+            lists what it has), or its input or output is not what ``yolo`` says.
 
     Example:
         >>> import torch
@@ -160,4 +160,7 @@ def _open_session(path: str | Path, num_threads: int | None) -> Any:
         raise ModuleNotFoundError("OnnxDetector needs onnxruntime: pip install 'lightning-reid[onnx]'", name="onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or 0
-    return onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # each of onnxruntime's is a class of its own
+        raise ValueError(f"{path} is no ONNX network that onnxruntime can run: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +71,8 @@ class OnnxEmbedder:
             raise self._unfit(f"takes {self._batch} at once, always: export it with a free batch size, or of 1")
         self.num_frames = shape[1] if self.takes_clips and isinstance(shape[1], int) else None
         own = tuple(side if isinstance(side, int) else None for side in shape[-2:])
-        self.image_size = wanted or cast(tuple[int, int], tuple(side or usual for side, usual in zip(own, PERSON_SIZE, strict=True)))
+        sides = wanted or tuple(side or usual for side, usual in zip(own, PERSON_SIZE, strict=True))
+        self.image_size = checked_image_size(f"the image size of {path}", sides)
         if any(side not in (None, given) for side, given in zip(own, self.image_size, strict=True)):
             raise self._unfit(f"takes images of {own[0]} x {own[1]} pixels, not of {self.image_size[0]} x {self.image_size[1]}")
         self.num_features = self._probe()
@@ -80,7 +81,7 @@ class OnnxEmbedder:
         """Embed crops ``[3, h, w]`` uint8 RGB of any sizes, one or more, as ``[n, D]`` float32 of length 1.
 
         Raises:
-            ValueError: The graph takes clips, or what it gives is not finite.
+            ValueError: The graph takes clips, or what it gives is not finite or all 0.
         """
         if self.takes_clips:
             raise self._unfit("takes clips: call embed_clip")
@@ -91,7 +92,7 @@ class OnnxEmbedder:
         """Embed the T crops of a clip, ``[3, h, w]`` uint8 RGB of any sizes, as one ``[D]`` float32 of length 1.
 
         Raises:
-            ValueError: The graph takes images or clips of another length, or what it gives is not finite.
+            ValueError: The graph takes images or clips of another length, or what it gives is not finite or all 0.
         """
         if not self.takes_clips:
             raise self._unfit("takes images: call embed_crops")
@@ -102,8 +103,8 @@ class OnnxEmbedder:
     def _embed(self, inputs: Tensor) -> Tensor:
         parts = inputs.split(1) if self._batch == 1 else (inputs,)
         found = torch.cat([self._run(part) for part in parts])
-        if not found.isfinite().all():
-            raise self._unfit("gives numbers that are not finite")
+        if not found.isfinite().all() or not found.any(1).all():
+            raise self._unfit("gives numbers that are not finite, or nothing but zeros")
         return F.normalize(found, dim=1)
 
     def _run(self, inputs: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class Departures:
     By overlap alone it would: where one goes out while another comes in, the two boxes cut by the edge are nearly the same. What tells them
     apart is where they go. How deep somebody is in the picture is measured at the inner side of the box, from each edge, in heights of the
     box. A track that went to an edge within the last second takes no box that is deeper again. Who turns back there gets another track.
+    ``CameraTracker`` asks it of sure boxes alone, as it does of appearance: an unsure one is still taken by overlap.
 
     Example:
         >>> import numpy as np
@@ -36,7 +37,7 @@ class Departures:
     """
 
     def __init__(self) -> None:
-        self._depths: dict[int, deque[tuple[float, NDArray[np.float64]]]] = {}
+        self._depths: dict[int, deque[tuple[float, float, float]]] = {}  # seconds, depth from the left and from the right edge
 
     def barred(self, tracks: Sequence[int], boxes: NDArray[np.float64], width: float, seconds: float) -> NDArray[np.bool_]:
         """Which boxes cannot be of which tracks.
@@ -50,15 +51,15 @@ class Departures:
         Returns:
             ``[T, K]`` bool.
         """
-        deepest = np.array([self._deepest_of(track, seconds) for track in tracks]).reshape(-1, 1, 2)
+        deepest = np.array([[self._deepest(track, side, seconds) for side in (1, 2)] for track in tracks]).reshape(-1, 1, 2)
         deeper: NDArray[np.bool_] = _depths(boxes, width) > deepest
         return deeper[..., 0] | deeper[..., 1]
 
     def see(self, tracks: Sequence[int], boxes: NDArray[np.float64], width: float, seconds: float) -> None:
         """Tell which boxes ``[K, 4]`` the K tracks have got."""
-        for track, depths in zip(tracks, _depths(boxes, width), strict=True):
+        for track, (left, right) in zip(tracks, _depths(boxes, width).tolist(), strict=True):
             known = self._depths.setdefault(track, deque())
-            known.append((seconds, depths))
+            known.append((seconds, left, right))
             while seconds - known[0][0] > _KEPT_SECONDS:
                 known.popleft()
 
@@ -67,18 +68,15 @@ class Departures:
         alive = set(tracks)
         self._depths = {track: known for track, known in self._depths.items() if track in alive}
 
-    def _deepest_of(self, track: int, seconds: float) -> NDArray[np.float64]:
-        """How deep from the left and from the right edge ``[2]`` a track's next box may be; infinite for who does not leave there."""
+    def _deepest(self, track: int, side: int, seconds: float) -> float:
+        """How deep from an edge (1 left, 2 right) a track's next box may be; infinite for who does not leave there."""
         known = self._depths.get(track, ())
-        lately = [one for when, one in known if seconds - when <= _LEFT_SECONDS]
-        if not lately:
-            return np.full(2, np.inf)
-        all_depths = np.stack([one for _, one in known])
-        shallow = np.stack(lately).min(0)
-        when = len(known) - 1 - all_depths[::-1].argmin(0)  # the last time that it was at its shallowest
-        before = np.array([all_depths[: last + 1, side].max() for side, last in enumerate(when)])
-        leaving = (shallow <= _AT_THE_EDGE) & (before - shallow >= _WENT)
-        return np.where(leaving, shallow + _BACK, np.inf)
+        shallow = min((one[side] for one in known if seconds - one[0] <= _LEFT_SECONDS), default=np.inf)
+        if shallow > _AT_THE_EDGE:
+            return np.inf
+        depths = [one[side] for one in known]
+        last = len(depths) - 1 - depths[::-1].index(min(depths))  # the last time that it was at its shallowest
+        return shallow + _BACK if max(depths[: last + 1]) - shallow >= _WENT else np.inf
 
 
 def _depths(boxes: NDArray[np.float64], width: float) -> NDArray[np.float64]:

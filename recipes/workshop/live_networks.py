@@ -67,7 +67,8 @@ def load_networks(checkpoint: str) -> LiveNetworks:
 
 def _onnx_networks(path: str) -> LiveNetworks:
     network = OnnxEmbedder(path, num_threads=1)
-    model = f"onnx {file_digest(path)}"
+    beside = Path(f"{path}.data")  # where large networks have their weights
+    model = f"onnx {file_digest(path)}" + (f" {file_digest(beside)}" if beside.is_file() else "")
     if not network.takes_clips:
         return LiveNetworks(network.embed_crops, None, network.num_features, model, Path(path).name)
     wanted = ClipCollector[Look]().num_frames

@@ -60,11 +60,11 @@ def check_cameras(cfg: Namespace) -> None:
 
     Raises:
         OSError: A video or a detector is not there.
-        ValueError: Cameras are not as ``sources_of`` needs them, or an option of the tracking is out of range.
+        ValueError: Cameras are not as ``sources_of`` needs them, the detector is none, or an option of the tracking is out of range.
     """
-    if cfg.detector is not None and not Path(cfg.detector).is_file():
-        raise FileNotFoundError(f"there is no detector at {cfg.detector}: expected an .onnx file")
     sources_of(cfg)
+    if cfg.detector is not None:
+        _onnx_detector(cfg)
     _tracker(cfg, CAMERA_RATE), _clips(cfg, whole=False)
 
 

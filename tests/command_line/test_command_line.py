@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -139,9 +140,41 @@ def test_splits_that_names_tell_are_kept(tmp_path, capsys):
     made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv", "--pattern", "{split}/{person}_c{camera}")
     assert made["seed"] is None
     assert [len(records) for _, records in read_table(tmp_path / "mine.csv").splits()] == [2, 2, 2]
-    (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "test")
+    (tmp_path / "mine" / "query").rename(tmp_path / "mine" / "dev")
     message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "two.csv", "--pattern", "{split}/{person}_c{camera}")
-    assert "the split 'test' is none of train, training, query, probe, gallery: rename it, or write * for {split}" in message
+    assert "the split 'dev' is none of train, training, query, probe, gallery, test," in message
+    (tmp_path / "mine" / "dev").rename(tmp_path / "mine" / "test")
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "two.csv", "--pattern", "{split}/{person}_c{camera}")
+    assert "images to test and queries or a gallery too" in message
+
+
+def test_a_folder_to_test_is_divided_and_one_to_validate_on_who_is_trained_on_is_trained_on(tmp_path, capsys):
+    for split, people in (("train", (1, 2)), ("val", (1, 2)), ("test", (3, 4))):
+        for who in people:
+            for frame in (1, 2, 3):
+                paint(tmp_path / "mine" / split / str(who) / f"{split}{frame}.png", 10 * who + frame)
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv", "--pattern", "{split}/{person}/*")
+    assert made["splits"] == {
+        "train": {"images": 12, "people": 2},
+        "query": {"images": 2, "people": 2},
+        "gallery": {"images": 4, "people": 2},
+    }
+    shutil.rmtree(tmp_path / "mine" / "test")
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "two.csv", "--pattern", "{split}/{person}/*")
+    assert "nobody of the test is seen twice" in message
+
+
+@pytest.mark.parametrize(("one", "other"), [("7", "007"), ("Jos\u00e9", "Jose\u0301"), ("anna", "anna ")])
+def test_two_people_who_would_be_one_are_refused_and_noticed(one, other, tmp_path, capsys):
+    for who in (one, other, "12" if one == "7" else "ben"):
+        for camera in (1, 2):
+            paint(tmp_path / "mine" / f"c{camera}" / who / "1.png", camera)
+    for out in ("mine.csv", "market"):
+        message = refused(capsys, "convert", tmp_path / "mine", tmp_path / out, "--pattern", "{camera}/{person}/*")
+        assert "would both be" in message
+        assert repr(one) in message
+        assert repr(other) in message
+    assert any("would both be" in note for note in told(capsys, "doctor", tmp_path / "mine", "--quick")["notes"])
 
 
 def test_what_is_wrong_is_named_with_examples(tmp_path, capsys):
@@ -201,6 +234,88 @@ def test_a_contact_sheet_shows_a_row_a_person(street, tmp_path, capsys):
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[1] == 5 * (128 + 14 + 4)
         assert len(sheet.convert("RGB").getcolors(2**20)) > 100
+    content = (tmp_path / "sheet.png").read_bytes()
+    assert "exists: give another file" in refused(capsys, "doctor", street, "--sheet", tmp_path / "sheet.png")
+    assert "must end with .png" in refused(capsys, "doctor", street, "--sheet", tmp_path / "sheet.jpg")
+    assert "in which nothing is changed" in refused(capsys, "doctor", street, "--sheet", street / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes() == content
+    for picture in (street / "cam_d").iterdir():
+        picture.write_bytes(b"broken")
+    found = told(capsys, "doctor", street / "cam_d", "--quick", "--sheet", tmp_path / "none.png")
+    assert (found["sheet"], found["images"]) == (None, 9)
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_names_that_hold_anything_are_told_on_one_line_and_refused_by_name_where_a_table_cannot_hold_them(tmp_path, capsys):
+    folder = tmp_path / "mine"
+    for who in ("anna", "ben\nnext: rm -rf", "carl\x1b[2J"):
+        for camera in (1, 2):
+            paint(folder / f"c{camera}" / who / "1.png", camera)
+    (folder / "c1" / "ben\nnext: rm -rf" / "2.png").touch()
+    assert main(["doctor", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert not [line for line in out.splitlines() if line.startswith("next: rm")]
+    message = refused(capsys, "convert", folder, tmp_path / "mine.csv", "--pattern", "{camera}/{person}/*")
+    assert "holds what no table can: rename it" in message
+    assert len(message.splitlines()) == 1
+    latin = tmp_path / "latin"
+    for camera in ("c1", "c2"):
+        for who in (b"p1", b"p\xe9"):
+            paint(latin / camera / os.fsdecode(who) / "1.png", 1)
+    assert main(["doctor", str(latin), "--quick"]) == 0
+    assert "2 people" in capsys.readouterr().out
+    assert "holds what no table can" in refused(capsys, "convert", latin, tmp_path / "latin.csv", "--pattern", "{camera}/{person}/*")
+
+
+@pytest.mark.parametrize("damage", ["dangling link", "person 1.0", "large frame"])
+def test_a_table_that_could_not_be_read_is_not_made(damage, tmp_path, capsys):
+    for who in ("1", "2"):
+        for camera in (1, 2):
+            paint(tmp_path / "mine" / f"c{camera}" / f"p{who}_{camera}.png", camera)
+    match damage:
+        case "dangling link":
+            (tmp_path / "mine" / "c1" / "p1_9.png").symlink_to(tmp_path / "nowhere.png")
+        case "person 1.0":
+            paint(tmp_path / "mine" / "c1" / "p1.0_1.png", 1)
+        case "large frame":
+            paint(tmp_path / "mine" / "c1" / f"p1_{'9' * 30}.png", 1)
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv", "--pattern", "{camera}/p{person}_{frame}")
+    expected = {"dangling link": "not there", "person 1.0": "write 1", "large frame": "must be a whole number"}[damage]
+    assert expected in message
+    assert not (tmp_path / "mine.csv").exists()
+
+
+def test_a_link_to_nothing_and_other_tables_are_no_place_for_a_table(street, capsys):
+    (street.parent / "link.csv").symlink_to(street.parent / "nowhere" / "x.csv")
+    assert "exists: give another OUT" in refused(capsys, "convert", street, street.parent / "link.csv")
+    assert "a table is written as .csv" in refused(capsys, "convert", street, street.parent / "people.tsv")
+
+
+def test_folders_of_splits_without_the_names_of_market_and_folders_that_look_like_a_small_official_set_are_own_names(tmp_path, capsys):
+    for split, who in (("train", 1), ("query", 2), ("gallery", 2)):
+        for camera in (1, 2):
+            paint(tmp_path / "tqg" / split / f"{who}_c{camera}.png", camera)
+    assert told(capsys, "doctor", tmp_path / "tqg", "--quick")["what"].endswith("named {split}/{person}_c{camera}")
+    for camera in ("cam_a", "cam_b"):
+        for who in range(6):
+            paint(tmp_path / "shop" / camera / f"{who + 1:03d}_0001.png", who)
+    assert told(capsys, "doctor", tmp_path / "shop", "--quick")["what"].endswith("named {camera}/{person}_{frame}")
+    (tmp_path / "shop").rename(tmp_path / "VIPeR")
+    found = told(capsys, "doctor", tmp_path / "VIPeR", "--quick")
+    assert (found["what"], found["official"]) == ("the layout of viper", None)
+    assert any("official 632" in note for note in found["notes"])
+    assert f"--data.dataset viper --data.root {tmp_path} --data.p" in found["next"][0]
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-11-28", "2024_11_28", "20241128", "20241128-1022", "2024-11-28_10-22-33", "1732807234", "20241128102233123"]
+)
+def test_a_date_is_no_person(name, tmp_path, capsys):
+    for who in (1, 2):
+        for camera in (1, 2):
+            paint(tmp_path / "mine" / name / f"cam{camera}" / f"{who}_{camera:04d}.png", who)
+    assert told(capsys, "doctor", tmp_path / "mine", "--quick")["what"].endswith(f"named {name}/{{camera}}/{{person}}_{{frame}}")
 
 
 @pytest.mark.parametrize("kind", ["video", "weights", "sequence", "run", "empty", "text", "market", "mars"])
@@ -244,17 +359,35 @@ def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp
 def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(street.parent)
     told(capsys, "convert", street, "street.csv")
-    for path, number in (("street.csv", 2), (market_folder, 3), (street, 2), (film(tmp_path / "door.mp4", 3), 1)):
+    (tmp_path / "-dash").mkdir()
+    for camera in ("c1", "c2"):
+        for who in ("anna", "ben ben"):
+            paint(tmp_path / "-dash" / camera / who / "1.png", 1)
+    videos = [film(tmp_path / name, 3) for name in ("door.mp4", "a=b.mp4")]
+    paths = [
+        ("street.csv", 2),
+        (market_folder, 3),
+        (street, 2),
+        ("./-dash", 2),
+        (street / ".." / "street", 2),
+        *((one, 1) for one in videos),
+    ]
+    for path, number in paths:
         commands = [shlex.split(one) for one in told(capsys, "doctor", path, "--quick")["next"]]
         assert len(commands) == number
         for program, *arguments in commands:
             if program == "lightning-reid":
-                assert arguments[0] == "convert"
+                out = Path(arguments[2])
+                out.unlink(missing_ok=True)
+                assert main([*arguments, "--json"]) == 0
+                following = json.loads(capsys.readouterr().out)["next"]
+                assert main([*shlex.split(following[0])[1:], "--json"]) == 0
+                capsys.readouterr()
                 continue
             assert arguments[0] == "-m"
             import_module(arguments[1]).parse(arguments[2:])
-    name = shlex.split(told(capsys, "doctor", "street.csv", "--quick")["next"][0])[-1]
-    data = ImageReIDDataModule(name, val_identities=0, p=2, k=2)
+    assert "--data.dataset street.csv --data.p 3" in told(capsys, "doctor", "street.csv", "--quick")["next"][0]
+    data = ImageReIDDataModule("street.csv", val_identities=0, p=3, k=2)
     data.setup("fit")
     assert data.num_classes == 3
 

@@ -82,9 +82,10 @@ def test_a_graph_of_images_embeds_no_clips_and_no_other_size(images):
         (["n", 1, 8, 4], ["n", 1, 8, 4], {}, r"takes \['n', 1, 8, 4\]"),
         (["n", 3, 8, 4], ["n", 3, 8, 4], {"dtype": TensorProto.UINT8}, r"of tensor\(uint8\): expected floats"),
         ([16, 3, 8, 4], [16, 96], {"op": "Flatten"}, "takes 16 at once, always: export it with a free batch size, or of 1"),
+        (["n", 3, 200000, 4], ["n", "d"], {"op": "Flatten"}, r"must be height and width from 1 to .* got \(200000, 4\)"),
         (["n", 3, 8, 4], ["n", "d"], {"op": "Flatten", "axis": 0}, r"gives \[1, 192\] for \[2, 3, 8, 4\]"),
     ],
-    ids=["a map", "no channels", "gray", "bytes", "batch of 16", "one row"],
+    ids=["a map", "no channels", "gray", "bytes", "batch of 16", "huge", "one row"],
 )
 def test_a_graph_of_something_else_is_refused_by_name(inputs, output, options, message, tmp_path):
     path = write(tmp_path / "network.onnx", inputs, output, **options)
@@ -93,15 +94,16 @@ def test_a_graph_of_something_else_is_refused_by_name(inputs, output, options, m
     assert "network.onnx" in str(refused.value)
 
 
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
+@pytest.mark.parametrize("last", ["Div", "Add"])
+def test_numbers_that_are_not_finite_or_all_zero_are_refused(last, tmp_path):
     nodes = [helper.make_node("Flatten", ["pixels"], ["flat"]), helper.make_node("Sub", ["flat", "flat"], ["none"])]
-    nodes += [helper.make_node("Div", ["none", "none"], ["found"])]
+    nodes += [helper.make_node(last, ["none", "none"], ["found"])]
     value = helper.make_tensor_value_info
     ends = [value("pixels", TensorProto.FLOAT, ["n", 3, 8, 4])], [value("found", TensorProto.FLOAT, ["n", 96])]
     model = helper.make_model(helper.make_graph(nodes, "nothing", *ends), opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.save(model, tmp_path / "nothing.onnx")
-    with pytest.raises(ValueError, match=r"nothing\.onnx gives numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"nothing\.onnx gives numbers that are not finite, or nothing but zeros"):
         OnnxEmbedder(tmp_path / "nothing.onnx").embed_crops(CROPS)
 
 
