@@ -65,7 +65,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
     "PublicAndLocalDataModule": lambda: {"local": PEOPLE, "public": PEOPLE},
     **dict.fromkeys(("NVAN", "STENVAN", "VideoResNet50", "CFAAN"), lambda: {"backbone": embedding_network().backbone}),
     "Federation": lambda: {"strategy": FedPav(), "clients": [], "output": "nowhere"},
-    "OnnxDetector": lambda: {"path": "nowhere.onnx"},
+    **dict.fromkeys(("OnnxDetector", "OnnxEmbedder"), lambda: {"path": "nowhere.onnx"}),
     "TrackedCamera": lambda: {"times": torch.zeros(0, dtype=torch.float64), "true": NOBODY[0], "shown": NOBODY[1]},
     "YoloHead": lambda: {"layout": "yolox"},
     "TorchvisionDetector": lambda: {"model": nn.Linear(1, 1)},

@@ -151,7 +151,7 @@ def test_a_pipe_or_folder_under_the_name_of_a_file_is_named_and_not_waited_for(m
 
 def test_a_listed_frame_that_is_not_there_is_named(mars):
     (mars / "bbox_train/0001/0001C2T0001F002.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"0001C2T0001F002.jpg is listed in .*train_name.txt but not there, nor are 0 others"):
+    with pytest.raises(FileNotFoundError, match=r"0001C2T0001F002.jpg is listed in .*train_name.txt but not there$"):
         read_mars_folder(mars)
 
 
@@ -360,7 +360,7 @@ def test_a_tracklet_table_without_a_column_is_told_which(tmp_path):
 def test_a_tracklet_table_or_image_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no table .*office.csv; .* path, pid, camid, split, tracklet"):
         read_tracklet_table(tmp_path / "office.csv")
-    with pytest.raises(FileNotFoundError, match=r"9.jpg is listed in .*office.csv but not there, nor are 0 others"):
+    with pytest.raises(FileNotFoundError, match=r"9.jpg is listed in .*office.csv but not there$"):
         read_tracklet_table(write_table(tmp_path, "9.jpg,1,1,a,train,,\n"), needs_test=False)
 
 
