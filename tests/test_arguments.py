@@ -207,8 +207,8 @@ def test_what_is_no_text_is_refused_at_once_by_name(name, argument):
 
 
 NO_SIZES = [(0, 64), (64,), (64, 32, 3), "64x32", (64.0, 32.0), (True, True), (10**9, 32), 64, None]
-OWN_SIZE = {"EmbeddingPass"}
-"""``None`` is the size that the network was trained on."""
+OWN_SIZE = {"EmbeddingPass", "OnnxEmbedder"}
+"""``None`` is the size that the network was trained on, or takes."""
 
 
 @pytest.mark.parametrize(
