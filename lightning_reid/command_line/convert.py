@@ -42,6 +42,8 @@ _SPLITS = {
 }
 _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".pq")
 _SHOWN = 3
+_DIGITS = 18
+"""That a whole number of 63 bits has at least."""
 
 
 class Row(NamedTuple):
@@ -119,6 +121,9 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
     if "person" not in pattern.fields:
         raise ValueError(f"the pattern {pattern.text!r} names no {{person}}, without whom nobody can be told apart")
     named = pattern.read_all(names, str(path))
+    long = next((name for name, one in zip(names, named, strict=True) if len(one.frame or "") > _DIGITS), None)
+    if long is not None:
+        raise ValueError(f"{long} has a frame of more than {_DIGITS} digits: write * for {{frame}}")
     people = own_ids("person", [str(one.person) for one in named])
     cameras = own_ids("camera", [str(one.camera) for one in named]) if "camera" in pattern.fields else [None] * len(named)
     if "split" in pattern.fields:
@@ -176,7 +181,7 @@ def _write_folder(path: Path, out: Path, rows: Sequence[Row], *, progress: bool)
             (draft / folder).mkdir()
         listed = late_progress(zip(rows, pids, camids, strict=True), f"copying {len(rows):,} images", total=len(rows), disable=not progress)
         for row, pid, camid in listed:
-            stem = f"{folders[row.split]}/{pid:04d}_c{camid}_{int(row.named.frame or 0) % 10**18:06d}"
+            stem = f"{folders[row.split]}/{pid:04d}_c{camid}_{int(row.named.frame or 0):06d}"
             counts[stem] += 1
             shutil.copyfile(path / row.name, draft / f"{stem}_{counts[stem]:02d}{Path(row.name).suffix.lower()}")
         with (draft / "ids.csv").open("w", newline="", encoding="utf-8") as file:

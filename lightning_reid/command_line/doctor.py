@@ -56,9 +56,8 @@ def run(cfg: Namespace) -> int:
     if sheet is not None:
         _require_new(sheet, path)
     found = look_at(path)
-    files = (
-        None if cfg.quick or not found.images else look_into(list(dict.fromkeys(one.path for one in found.images)), progress=not cfg.json)
-    )
+    paths = list(dict.fromkeys(one.path for one in found.images))
+    files = None if cfg.quick or not paths else look_into(paths, progress=not cfg.json)
     told = diagnosis(path, found, files)
     if sheet is not None:
         told["sheet"] = draw_sheet(found.images, sheet)

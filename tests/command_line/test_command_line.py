@@ -281,7 +281,7 @@ def test_a_table_that_could_not_be_read_is_not_made(damage, tmp_path, capsys):
         case "large frame":
             paint(tmp_path / "mine" / "c1" / f"p1_{'9' * 30}.png", 1)
     message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv", "--pattern", "{camera}/p{person}_{frame}")
-    expected = {"dangling link": "not there", "person 1.0": "write 1", "large frame": "must be a whole number"}[damage]
+    expected = {"dangling link": "not there", "person 1.0": "write 1", "large frame": "has a frame of more than 18 digits"}[damage]
     assert expected in message
     assert not (tmp_path / "mine.csv").exists()
 
