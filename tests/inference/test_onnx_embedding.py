@@ -6,6 +6,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from onnx_graph import write_onnx
 
 from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder, export_onnx
 from lightning_reid.networks import STENVAN, EmbeddingNetwork, build_backbone
@@ -22,16 +23,6 @@ def images(tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "images.onnx"
     export_onnx(network, path, torch.randn(2, 3, 64, 32))
     return network, path
-
-
-def write(path, inputs, output, op="Identity", dtype=TensorProto.FLOAT, **attributes):
-    """A graph of one node."""
-    nodes = [helper.make_node(op, ["pixels"], ["found"], **attributes)]
-    ends = [helper.make_tensor_value_info("pixels", dtype, inputs)], [helper.make_tensor_value_info("found", dtype, output)]
-    model = helper.make_model(helper.make_graph(nodes, "network", *ends), opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return path
 
 
 def test_crops_of_any_sizes_are_embedded_as_by_the_network_itself(images):
@@ -58,7 +49,7 @@ def test_a_clip_is_embedded_as_by_the_network_itself(tmp_path):
 
 @pytest.mark.parametrize("batch", [1, "n"])
 def test_graphs_of_others_with_a_batch_of_one_half_precision_and_any_size_are_taken(batch, tmp_path):
-    path = write(tmp_path / "half.onnx", [batch, 3, "h", "w"], [batch, "d"], op="Flatten", dtype=TensorProto.FLOAT16)
+    path = write_onnx(tmp_path / "half.onnx", [batch, 3, "h", "w"], [batch, "d"], dtype=TensorProto.FLOAT16)
     embedder = OnnxEmbedder(path, image_size=(8, 4))
     found = embedder.embed_crops(CROPS)
     assert (found.shape, found.dtype, embedder.num_features) == ((4, 96), torch.float32, 96)
@@ -88,7 +79,7 @@ def test_a_graph_of_images_embeds_no_clips_and_no_other_size(images):
     ids=["a map", "no channels", "gray", "bytes", "batch of 16", "huge", "one row"],
 )
 def test_a_graph_of_something_else_is_refused_by_name(inputs, output, options, message, tmp_path):
-    path = write(tmp_path / "network.onnx", inputs, output, **options)
+    path = write_onnx(tmp_path / "network.onnx", inputs, output, **{"op": "Identity"} | options)
     with pytest.raises(ValueError, match=message) as refused:
         OnnxEmbedder(path).embed_crops(CROPS[:2])
     assert "network.onnx" in str(refused.value)

@@ -13,13 +13,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from filmed import film
+from onnx_graph import write_onnx
 from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
-from lightning_reid.inference import crop_embedder, export_onnx
+from lightning_reid.inference import crop_embedder
 from lightning_reid.live import Told
 from lightning_reid.modules import VideoReID
-from lightning_reid.networks import from_pretrained, load_embedding_network
+from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras
@@ -244,23 +245,19 @@ def test_a_video_network_embeds_the_clips_and_the_shipped_one_does_the_repair(tm
 
 
 def test_an_onnx_file_of_images_does_both_and_one_of_clips_the_features(tmp_path):
-    crops = list(torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
-    shipped = from_pretrained()
-    export_onnx(shipped, tmp_path / "images.onnx", torch.randn(2, 3, *shipped.image_size))
-    networks, expected = load_networks(str(tmp_path / "images.onnx")), crop_embedder(shipped)(crops)
-    assert (networks.embed_clip, networks.num_features, networks.repaired_by) == (None, 192, "images.onnx")
-    torch.testing.assert_close(networks.embed(crops), expected, rtol=0, atol=1e-4)
-    assert re.fullmatch("onnx [0-9a-f]{16}", networks.model)
-
-    class OfClips(torch.nn.Module):
-        def forward(self, clips: torch.Tensor) -> torch.Tensor:
-            return clips.mean((3, 4)).flatten(1)
-
-    for frames in (4, 3):
-        export_onnx(OfClips(), tmp_path / f"{frames}.onnx", torch.randn(2, frames, 3, 64, 32))
-    networks = load_networks(str(tmp_path / "4.onnx"))
-    assert (networks.num_features, networks.repaired_by) == (12, DEFAULT)
-    assert networks.embed_clip(crops).norm() == pytest.approx(1)
+    crops = list(torch.randint(1, 256, (4, 3, 8, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
+    networks = load_networks(str(write_onnx(tmp_path / "images.onnx", ["n", 3, 8, 4], ["n", 96])))
+    assert (networks.embed_clip, networks.num_features, networks.repaired_by) == (None, 96, "images.onnx")
+    expected = torch.nn.functional.normalize(normalize_images(torch.stack(crops)).flatten(1), dim=1)
     torch.testing.assert_close(networks.embed(crops), expected)
+    assert re.fullmatch("onnx [0-9a-f]{16}", networks.model)
+    clips = {frames: write_onnx(tmp_path / f"{frames}.onnx", ["n", frames, 3, 8, 4], ["n", "d"]) for frames in (4, 3)}
+    networks = load_networks(str(clips[4]))
+    assert (networks.num_features, networks.repaired_by) == (4 * 96, DEFAULT)
+    whole = torch.nn.functional.normalize(normalize_images(torch.stack(crops)).flatten(), dim=0)
+    torch.testing.assert_close(networks.embed_clip(crops), whole)
+    assert networks.embed(crops).shape == (4, 192)
+    (tmp_path / "4.onnx.data").write_bytes(b"weights beside the graph")
+    assert load_networks(str(clips[4])).model != networks.model
     with pytest.raises(ValueError, match=r"3\.onnx takes clips of 3 frames, and a feature is made of 4: export it for 4"):
-        load_networks(str(tmp_path / "3.onnx"))
+        load_networks(str(clips[3]))
