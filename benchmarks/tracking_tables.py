@@ -113,7 +113,7 @@ def plain_detector(path: Path) -> OnnxDetector:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    with patch("lightning_reid.detection.onnx_detector._open_session", open_session):
+    with patch("lightning_reid.detection.onnx_detector.open_session", open_session):
         return OnnxDetector(path, min_score=0.1, num_threads=1)
 
 
@@ -179,7 +179,8 @@ def tracks_of(world: GeneratedWorld, embed: EmbedClip, max_distance: float) -> d
             picture = torch.from_numpy(world.frame(1, number)).permute(2, 0, 1)
             return embed([crop(picture, boxes[row]) for row in rows.tolist()]).numpy()
 
-        ids = tracker.update(found.boxes.numpy(), found.scores.numpy(), number / world.fps, of_rows).track_ids
+        boxes, scores = found.boxes.numpy(), found.scores.numpy()
+        ids = tracker.update(boxes, scores, number / world.fps, of_rows, width=world.image_size[1]).track_ids
         rows = torch.from_numpy(np.flatnonzero(ids >= 0))
         stamp = FrameStamp(name_of(1), number, captured_monotonic=number / world.fps, captured_utc=number / world.fps)
         named = tuple(ids[rows.numpy()].tolist())

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "checksums": set(),
     "claimed_size": set(),
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
-    "detection": {"detection", "arguments", "normalization"},
+    "onnx_session": set(),
+    "detection": {"detection", "arguments", "normalization", "onnx_session"},
     "tracking": {"tracking", "arguments"},
     "live": {"live", "tracking", "arguments", "detection", "files"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
-    "inference": CORE | {"inference", "networks", "files", "datamodules"},
+    "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session"},
     "federation": CORE
     | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}
     | {"inference", "lightning_messages", "checksums"},

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from lightning_reid.command_line.printable import printable
+from lightning_reid.command_line.seen import listening
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
@@ -95,12 +96,14 @@ def run(cfg: Namespace) -> int:
         raise ValueError(f"{out} would not lie above its images, which a table must: {within.parent / out.name} would")
     if not as_table and (out.parent.resolve() / out.name).is_relative_to(within):
         raise ValueError(f"{out} lies in {path}, whose images it would become part of: give another OUT")
-    rows, pattern = _rows(path, cfg)
+    with listening() as passed_over:
+        rows, pattern = _rows(path, cfg)
     if as_table:
         _write_table(path, out, rows)
     else:
         _write_folder(path, out, rows, progress=not cfg.json)
     told = _told(cfg, pattern, rows)
+    told["notes"] += passed_over
     if cfg.json:
         sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
     else:
@@ -203,6 +206,10 @@ def _told(cfg: Namespace, pattern: NamePattern, rows: Sequence[Row]) -> dict[str
     counts = {split: [row for row in rows if row.split == split] for split in (TRAIN, QUERY, GALLERY)}
     cameras = {row.camera for row in rows} - {None}
     notes = [] if cameras else ["no camera is told: score it by --model.protocol no-camera"]
+    named_tests = [row for row in rows if row.named.split is not None and _SPLITS[row.named.split.lower()] == TEST]
+    moved = sum(row.split == TRAIN for row in named_tests)
+    if moved:
+        notes.insert(0, f"{moved} images to test or validate show people who are trained on: they are trained on too")
     return {
         "out": cfg.out,
         "pattern": pattern.text,
@@ -210,7 +217,7 @@ def _told(cfg: Namespace, pattern: NamePattern, rows: Sequence[Row]) -> dict[str
         "read": {row.name: in_words(row.named) for row in rows[:_SHOWN]},
         "splits": {split: {"images": len(found), "people": len({row.person for row in found})} for split, found in counts.items()},
         "cameras": len(cameras),
-        "seed": None if "split" in pattern.fields else cfg.seed,
+        "seed": cfg.seed if named_tests or "split" not in pattern.fields else None,
         "notes": notes,
         "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}"],
     }

@@ -227,7 +227,7 @@ def _sizes(files: Files) -> dict[str, Any]:
         return {}
     told = {"height": [min(heights), median(heights), max(heights)], "width": [min(widths), median(widths), max(widths)]}
     looked = "not looked for: pip install 'lightning-reid[doctor]'" if files.near is None else len(files.near)
-    return {**told, "nearly the same": looked}
+    return {**told, "nearly the same": looked, **({"not compared for that": files.not_compared} if files.not_compared else {})}
 
 
 def _some(values: Sequence[str]) -> str:

@@ -42,12 +42,14 @@ class Files:
         sizes: (height, width) of each that can be read, by path.
         same: Groups of paths of the same bytes.
         near: Pairs of paths of pictures that look nearly the same, and are not of the same bytes; ``None`` if nobody looked.
+        not_compared: Pictures that were not compared with all that they have a part of the hash in common with: there are too many.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     same: list[list[str]] = field(default_factory=list)
     near: list[tuple[str, str]] | None = None
+    not_compared: int = 0
 
 
 def look_into(paths: Sequence[str], *, num_threads: int = 4, progress: bool = True) -> Files:
@@ -73,7 +75,8 @@ def look_into(paths: Sequence[str], *, num_threads: int = 4, progress: bool = Tr
     found.same = [group for group in by_digest.values() if len(group) > 1]
     if hashed:
         first = [group[0] for group in by_digest.values()]
-        found.near = [(first[a], first[b]) for a, b in near_pairs([read[path].look for path in first])]
+        pairs, found.not_compared = near_pairs([read[path].look for path in first])
+        found.near = [(first[a], first[b]) for a, b in pairs]
     return found
 
 
@@ -86,27 +89,28 @@ def has_perceptual_hash() -> bool:
     return True
 
 
-def near_pairs(hashes: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of places of 64-bit hashes that differ in at most ``NEAR`` bits, in order.
+def near_pairs(hashes: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+    """Pairs of places of 64-bit hashes that differ in at most ``NEAR`` bits, in order, and how many places were not compared with all.
 
     Only hashes with one of four blocks of 16 bits in common are compared, of which no such pair has none. Of many with one block in common
-    the first ``_MOST_IN_A_BUCKET`` are.
+    the first ``_MOST_IN_A_BUCKET`` are; the others are counted.
 
     Example:
         >>> from lightning_reid.command_line.files import near_pairs
         >>> near_pairs([0b1011, 0b1000, 0b1111 << 40])
-        [(0, 1)]
+        ([(0, 1)], 0)
     """
-    pairs = set[tuple[int, int]]()
+    pairs, left_out = set[tuple[int, int]](), set[int]()
     for block in range(_BLOCKS):
         buckets: dict[int, list[int]] = defaultdict(list)
         for place, one in enumerate(hashes):
             buckets[one >> (16 * block) & 0xFFFF].append(place)
         for bucket in buckets.values():
+            left_out.update(bucket[_MOST_IN_A_BUCKET:])
             for a, b in combinations(bucket[:_MOST_IN_A_BUCKET], 2):
                 if (hashes[a] ^ hashes[b]).bit_count() <= NEAR:
                     pairs.add((a, b))
-    return sorted(pairs)
+    return sorted(pairs), len(left_out)
 
 
 def _open(path: str, *, hashed: bool) -> _File:

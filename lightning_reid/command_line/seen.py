@@ -83,7 +83,7 @@ def look_at(path: Path) -> Found:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is nothing at {path}")
-    with _listening() as told:
+    with listening() as told:
         found = _file(path) if not path.is_dir() else _folder(path)
     found.told += told
     return found
@@ -116,19 +116,28 @@ def _folder(path: Path) -> Found:
         found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found
-    return _official(path) or _own_names(path)
+    why: list[str] = []
+    found = _official(path, why) or _own_names(path)
+    found.told += why
+    return found
 
 
-def _official(path: Path) -> Found | None:
-    """Of an official layout, if the folder bears its name or the figures agree: others may look alike."""
+def _official(path: Path, why: list[str]) -> Found | None:
+    """Of an official layout, if the folder bears its name or the figures agree: others may look alike.
+
+    Args:
+        path: Of the folder.
+        why: Takes why it cannot be read as the set whose name it bears.
+    """
     for name, read in _officials():
         folder = (FOLDERS | VIDEO_FOLDERS)[name]
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 dataset = read(name, path)
-        except (OSError, ValueError, ImportError):
-            continue  # another layout
+        except (OSError, ValueError, ImportError) as error:  # of another layout, unless the name says that it is meant
+            why += [f"it is not read as {name}: {error}"] if path.resolve().name == folder else []
+            continue
         if caught and path.resolve().name != folder:
             continue
         found = _found(f"the layout of {name}", dataset, path)
@@ -205,7 +214,7 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
+def listening() -> Iterator[list[str]]:
     """What readers log meanwhile, as what they passed over, all levels from INFO on."""
     listener, logger = _Listener(), logging.getLogger("lightning_reid")
     level, passes = logger.level, logger.propagate

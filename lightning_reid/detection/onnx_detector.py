@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +14,7 @@ from lightning_reid.arguments import require_choice, require_count, require_numb
 from lightning_reid.detection.detections import Detections, no_detections
 from lightning_reid.detection.digests import file_digest
 from lightning_reid.detection.yolo_head import YoloHead, check_output_shape, input_size_of, letterbox, network_input, people_of
+from lightning_reid.onnx_session import open_session
 
 BoxOrder = Literal["yxyx", "xyxy"]
 
@@ -83,7 +83,7 @@ class OnnxDetector:
             raise FileNotFoundError(f"there is no detector at {path}: expected an .onnx file")
         self.box_order, self.min_score, self.yolo, self._where = box_order, min_score, yolo, f"the detector {path}"
         self.person_class = person_class if person_class is not None else int(yolo is None)
-        self._session = _open_session(path, num_threads)
+        self._session = open_session(path, num_threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if input_name is None:
             input_name = "image_tensor:0" if yolo is None else _only("input", inputs, path)
@@ -151,16 +151,3 @@ def _only(kind: str, nodes: list[Any], path: str | Path) -> str:
             f"{path} has {len(nodes)} {kind}s, a raw YOLO head has one: give {kind}_name{'s' * (kind == 'output')} out of {names}"
         )
     return str(nodes[0].name)
-
-
-def _open_session(path: str | Path, num_threads: int | None) -> Any:
-    try:
-        onnxruntime = import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("OnnxDetector needs onnxruntime: pip install 'lightning-reid[onnx]'", name="onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or 0
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
-    except Exception as error:  # each of onnxruntime's is a class of its own
-        raise ValueError(f"{path} is no ONNX network that onnxruntime can run: {error}") from error

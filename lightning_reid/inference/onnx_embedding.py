@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from lightning_reid.arguments import checked_image_size, require_count, require_path
 from lightning_reid.datamodules.transforms import resized
-from lightning_reid.inference.onnx_export import onnx_module
 from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.normalization import normalize_images
+from lightning_reid.onnx_session import open_session
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _IMAGES, _CLIPS = 4, 5
@@ -41,7 +40,7 @@ class OnnxEmbedder:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ImportError: The extra ``onnx`` is not installed.
+        ModuleNotFoundError: The extra ``onnx`` is not installed.
         ValueError: The file is no ONNX network, it does not take images or clips and give embeddings, or not of ``image_size``.
 
     Example:
@@ -63,7 +62,7 @@ class OnnxEmbedder:
         wanted = None if image_size is None else checked_image_size("image_size", image_size)
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no network at {path}: expected an .onnx file")
-        self.path, self._session = path, _open(path, num_threads)
+        self.path, self._session = path, open_session(path, num_threads)
         shape = self._inspect()
         self.takes_clips = len(shape) == _CLIPS
         self._batch = shape[0] if isinstance(shape[0], int) else None
@@ -136,13 +135,3 @@ class OnnxEmbedder:
 
     def _unfit(self, what: str) -> ValueError:
         return ValueError(f"{self.path} {what}")
-
-
-def _open(path: str | Path, num_threads: int | None) -> Any:
-    runtime = onnx_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = num_threads or 0
-    try:
-        return runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())
-    except Exception as error:  # each of onnxruntime's is a class of its own
-        raise ValueError(f"{path} is no ONNX network that onnxruntime can run: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +16,7 @@ from typing_extensions import override
 from lightning_reid.files import write_atomically
 from lightning_reid.networks.channels.groups import first_tensor
 from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.onnx_session import onnx_module
 
 TOLERANCE = 1e-4
 """Largest difference of a number in two embeddings that counts as the same."""
@@ -117,15 +117,3 @@ def _run(path: Path, inputs: Tensor) -> NDArray[np.float32]:
 
 def _session(path: Path) -> Any:
     return onnx_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-def onnx_module(module: str) -> Any:
-    """A module of onnx, onnxscript or onnxruntime.
-
-    Raises:
-        ImportError: The extra ``onnx`` is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError("ONNX files need onnx, onnxscript and onnxruntime: pip install 'lightning-reid[onnx]'") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import tracking_links
 import tracking_live
 import tracking_pets
 import tracking_rules
@@ -16,6 +18,8 @@ from constant_detector import write_people_onnx
 from filmed import film
 
 from lightning_reid.datamodules.generated import GeneratedWorld
+from lightning_reid.metrics import handover_scores
+from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.tracking import CameraTracks, TrackFeature
 from lightning_reid.tracking.handover import assign_one_to_one
 
@@ -65,6 +69,16 @@ def test_rows_of_rules_are_compared_on_the_same_worlds(tmp_path, capsys, monkeyp
     assert f"| {rows[0]} | 0.425 |" in capsys.readouterr().out
     monkeypatch.setattr(tracking_rules, "record", None)  # what was recorded is read back
     assert repr(tracking_rules.main([*arguments, "--only", *rows])) == repr(found)
+
+
+@pytest.mark.benchmark
+def test_links_are_asked_about_as_they_are_scored(tmp_path, capsys):
+    found = tracking_links.main(["--small", "--seeds", "1", "--threshold", "-1", "--output", str(tmp_path)])
+    args = argparse.Namespace(checkpoint=DEFAULT, world=dict(SMALL, seconds=12), output=tmp_path)
+    scored = handover_scores(tracking_rules.Worlds(args, overlapping=False).matched(1, tracking_rules.Row(), -1))
+    assert (found["links"], found["links"] - found["wrong"]) == (scored.num_links, scored.num_right)
+    assert found["wrong"] == sum(found[kind] for kind in ("one person in most boxes of both", "the pair", "two others")) > 0
+    assert "% are right" in capsys.readouterr().out
 
 
 @pytest.fixture
