@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "datamodules": CORE
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
     | {"claimed_size"},
-    "command_line": {"command_line", "datamodules", "records", "arguments", "files"},
+    "command_line": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},

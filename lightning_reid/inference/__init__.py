@@ -2,6 +2,7 @@
 
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+from lightning_reid.inference.loading import load_network, model_name
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.inference.onnx_export import export_onnx
 from lightning_reid.inference.search import draw_search, nearest_images
@@ -15,6 +16,8 @@ __all__ = [
     "draw_search",
     "export_onnx",
     "find_crops",
+    "load_network",
+    "model_name",
     "nearest_images",
     "write_embeddings",
 ]

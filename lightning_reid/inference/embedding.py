@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
 from lightning_reid.files import write_atomically
+from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.networks.embedding_network import EmbeddingOutput
@@ -128,46 +129,51 @@ class EmbeddingPass:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
 
-    def run(self, network: EmbeddingNetwork, paths: Sequence[str]) -> EmbeddedImages:
+    def run(self, network: EmbeddingNetwork | OnnxEmbedder, paths: Sequence[str]) -> EmbeddedImages:
         """Embed image files with a network: an L2-normalized row for each that can be read.
 
         Args:
-            network: Is put onto the device, and into evaluation mode for the time of the pass.
+            network: Is put onto the device, and into evaluation mode for the time of the pass. Files of ONNX run where onnxruntime does.
             paths: At least one file; those that are skipped have no row in the result.
 
         Raises:
             CorruptImageError: A file cannot be decoded and ``unreadable`` is ``"error"``; headers are checked before the pass.
-            ValueError: There is no image, or none that can be decoded, or an embedding is not finite; the message names the file.
+            ValueError: There is no image, or none that can be decoded, or an embedding is not finite; the message names the file. Or
+                half precision, or another image size than the file's, is asked of a file of ONNX.
+        """
+        embeddings, kept = torch.empty(len(paths), network.num_features), list[str]()
+        for part in self.stream(network, paths):
+            embeddings[len(kept) : len(kept) + len(part.paths)] = part.embeddings
+            kept += part.paths
+        return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
+
+    def stream(self, network: EmbeddingNetwork | OnnxEmbedder, paths: Sequence[str]) -> Iterator[EmbeddedImages]:
+        """``run`` batch by batch: no more embeddings are held at a time than a batch has.
+
+        Yields:
+            The images of each batch that can be read, in the order of ``paths``.
         """
         if not paths:
             raise ValueError("there are no images to embed")
         if self.unreadable == "error":
             require_readable([ImageRecord(path, pid=JUNK_PID, camid=0) for path in paths])
         image_size = self.size_for(network)
-        if network.image_size not in (None, image_size):
-            told = "the network was trained on images of %dx%d: at %dx%d it finds people less well"
-            logger.warning(told, *network.image_size, *image_size)
+        self._check_network(network, image_size)
         device = torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
-        network.to(device)
-        embeddings = torch.empty(len(paths), network.num_features)
-        kept: list[str] = []
-        reasons: list[str] = []
-        embed, half = partial(self._embed, network, device), self.precision != "32-true"
-        precision = partial(torch.autocast, device.type, AUTOCAST[self.precision], enabled=half)
+        loader, num_kept, reasons = self._loader(paths, image_size, device), 0, list[str]()
         with self._progress() as progress:
             task = progress.add_task("embedding", total=len(paths))
-            for batch, output in embedding_pass(network, self._loader(paths, image_size, device), embed, precision=precision):
-                embeddings[len(kept) : len(kept) + len(batch.paths)] = _normalized(output.embedding.cpu(), batch.paths)
-                kept += batch.paths
+            for batch, embeddings in self._embedded(network, loader, device):
+                yield EmbeddedImages(tuple(batch.paths), _normalized(embeddings, batch.paths))
+                num_kept += len(batch.paths)
                 reasons += batch.reasons
                 progress.advance(task, len(batch.paths) + len(batch.reasons))
-        if not kept:
+        if not num_kept:
             raise ValueError(f"none of the {len(paths)} images can be read, the first: {reasons[0]}")
         if reasons:
             logger.warning("left out %d of %d images that cannot be read, the first: %s", len(reasons), len(paths), reasons[0])
-        return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
 
-    def size_for(self, network: EmbeddingNetwork) -> tuple[int, int]:
+    def size_for(self, network: EmbeddingNetwork | OnnxEmbedder) -> tuple[int, int]:
         """(height, width) in pixels that images are resized to for a network."""
         return self.image_size or network.image_size or PERSON_SIZE
 
@@ -179,6 +185,32 @@ class EmbeddingPass:
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
         return Progress(*columns, disable=self.quiet)
+
+    def _check_network(self, network: EmbeddingNetwork | OnnxEmbedder, image_size: tuple[int, int]) -> None:
+        if isinstance(network, OnnxEmbedder):
+            if network.takes_clips or network.image_size != image_size or self.precision != "32-true":
+                height, width = network.image_size
+                takes = "clips" if network.takes_clips else f"images of {height}x{width}"
+                told = f"{image_size[0]}x{image_size[1]} and {self.precision} are asked for"
+                raise ValueError(f"{network.path} takes {takes} in the precision it was exported in, and images of {told}")
+        elif network.image_size not in (None, image_size):
+            told = "the network was trained on images of %dx%d: at %dx%d it finds people less well"
+            logger.warning(told, *network.image_size, *image_size)
+
+    def _embedded(
+        self, network: EmbeddingNetwork | OnnxEmbedder, loader: DataLoader, device: torch.device
+    ) -> Iterator[tuple[CropBatch, Tensor]]:
+        """Batches with their embeddings ``[B, D]`` on the CPU."""
+        if isinstance(network, OnnxEmbedder):
+            for batch in loader:
+                none = torch.empty(0, network.num_features)
+                yield batch, none if batch.images is None else network.embed_crops(list(batch.images))
+            return
+        network.to(device)
+        embed, half = partial(self._embed, network, device), self.precision != "32-true"
+        precision = partial(torch.autocast, device.type, AUTOCAST[self.precision], enabled=half)
+        for batch, output in embedding_pass(network, loader, embed, precision=precision):
+            yield batch, output.embedding.cpu()
 
     def _embed(self, network: EmbeddingNetwork, device: torch.device, batch: CropBatch) -> EmbeddingOutput:
         if batch.images is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class OnnxEmbedder:
         takes_clips: Whether ``embed_clip`` is to be called, not ``embed_crops``.
         num_frames: T, the frames of a clip; ``None`` for any number, and for images.
         num_features: D.
+        model: Its name, which two files share if their bytes, and those of weights beside them, are the same.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -75,6 +77,8 @@ class OnnxEmbedder:
         if any(side not in (None, given) for side, given in zip(own, self.image_size, strict=True)):
             raise self._unfit(f"takes images of {own[0]} x {own[1]} pixels, not of {self.image_size[0]} x {self.image_size[1]}")
         self.num_features = self._probe()
+        beside = Path(f"{path}.data")  # where large networks have their weights
+        self.model = " ".join(["onnx", *(_digest(file) for file in (Path(path), beside) if file.is_file())])
 
     def embed_crops(self, crops: Sequence[Tensor]) -> Tensor:
         """Embed crops ``[3, h, w]`` uint8 RGB of any sizes, one or more, as ``[n, D]`` float32 of length 1.
@@ -135,3 +139,8 @@ class OnnxEmbedder:
 
     def _unfit(self, what: str) -> ValueError:
         return ValueError(f"{self.path} {what}")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_reid.detection.digests import file_digest
 from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder
+from lightning_reid.inference.network_name import network_name
 from lightning_reid.modules import VideoReID
 from lightning_reid.modules.video import VIDEO_NETWORKS
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
-from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.tracking import ClipCollector
 from lightning_reid.tracking.track_features import EmbedClip, EmbedCrops, Look
 
@@ -67,8 +66,7 @@ def load_networks(checkpoint: str) -> LiveNetworks:
 
 def _onnx_networks(path: str) -> LiveNetworks:
     network = OnnxEmbedder(path, num_threads=1)
-    beside = Path(f"{path}.data")  # where large networks have their weights
-    model = f"onnx {file_digest(path)}" + (f" {file_digest(beside)}" if beside.is_file() else "")
+    model = network.model
     if not network.takes_clips:
         return LiveNetworks(network.embed_crops, None, network.num_features, model, Path(path).name)
     wanted = ClipCollector[Look]().num_frames

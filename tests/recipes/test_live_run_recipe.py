@@ -18,6 +18,7 @@ from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.inference import crop_embedder
+from lightning_reid.inference.network_name import network_name
 from lightning_reid.live import Told
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import load_embedding_network
@@ -28,7 +29,6 @@ from lightning_reid.recipes.workshop import live_record, live_run
 from lightning_reid.recipes.workshop.camera_recording import record_world, replay
 from lightning_reid.recipes.workshop.live_networks import THRESHOLD, load_networks
 from lightning_reid.recipes.workshop.live_record import RunRecord
-from lightning_reid.recipes.workshop.network_name import network_name
 from lightning_reid.recipes.workshop.tracking_scores import camera_node, camera_tracker
 from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher
 

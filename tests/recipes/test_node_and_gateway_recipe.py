@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from lightning_reid.inference import crop_embedder
+from lightning_reid.inference.network_name import network_name
 from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_node
 from lightning_reid.recipes.workshop.live_networks import LiveNetworks
-from lightning_reid.recipes.workshop.network_name import network_name
 
 WORLD = {"num_cameras": 2, "num_people": 6, "seconds": 20.0, "image_size": [144, 192], "encounters": 1, "crossings": 1, "twins": 0}
 OPTIONS = [f"--world.{name}={value}" for name, value in WORLD.items()]
