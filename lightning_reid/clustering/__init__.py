@@ -3,6 +3,7 @@
 from lightning_reid.clustering.affinity_propagation import affinity_propagation
 from lightning_reid.clustering.agreement import clustering_agreement
 from lightning_reid.clustering.bottom_up import merge_closest_clusters
+from lightning_reid.clustering.camera_graph import contradictions, global_labels, mutual_top1, triangle_counts
 from lightning_reid.clustering.density import dbscan
 from lightning_reid.clustering.inter_camera import inter_camera_pairs
 from lightning_reid.clustering.jaccard import jaccard_distance
@@ -14,12 +15,16 @@ from lightning_reid.clustering.sparse_affinity_propagation import sparse_affinit
 __all__ = [
     "affinity_propagation",
     "clustering_agreement",
+    "contradictions",
     "dbscan",
+    "global_labels",
     "inter_camera_pairs",
     "jaccard_distance",
     "merge_closest_clusters",
+    "mutual_top1",
     "nearest_neighbors",
     "part_based_homogeneity",
     "semantics_guided_affinity_propagation",
     "sparse_affinity_propagation",
+    "triangle_counts",
 ]

@@ -1,0 +1,272 @@
+"""A graph between the memories of several cameras: mutual nearest neighbors, triangles, and the labels that follow from them.
+
+A memory is the feature of one tracklet, and two tracklets of one camera are two people (sparse space-time tracklets), which is a certainty
+and not a belief.
+
+Source: edge-device text, section 3.3; what it leaves empty (triangle relation, global label) is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from lightning_reid.arguments import require_choice, require_count
+from lightning_reid.clustering.distances import in_full_precision, squared_distances, squared_norms
+
+LabelMethod = Literal["components", "one_per_camera"]
+MOST_CONTRADICTIONS = 0.05
+"""Share of the memories up to which ``alpha="auto"`` takes a graph to be clean."""
+
+
+@torch.no_grad()
+def mutual_top1(memories: Tensor, camids: Tensor, *, tile: int = 2048) -> Tensor:
+    """Edges between memories of two cameras that are each other's nearest in the other's bank, by Euclidean distance.
+
+    Of equally near memories the one in the lower row is the nearest, on both sides. Both sides of a pair are read off the same distances,
+    so that rounding cannot make them disagree: of two cameras the edges are a matching, and a memory has at most M - 1 of them.
+
+    Source: edge-device text, section 3.3, "mutual top1".
+
+    Args:
+        memories: ``[N, D]`` float, a row a tracklet.
+        camids: ``[N]`` int64, the camera of each; rows of one camera need not stand together.
+        tile: Edge of the tiles of a distance matrix that are held at a time.
+
+    Returns:
+        ``[E, 2]`` int64, rows u < v, in ascending order.
+
+    Raises:
+        ValueError: Lengths differ, or a memory is not finite; the message names its camera and row.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import mutual_top1
+        >>> mutual_top1(torch.tensor([[0.0], [5.0], [0.1], [9.0]]), torch.tensor([1, 1, 2, 2])).tolist()
+        [[0, 2], [1, 3]]
+    """
+    require_count("tile", tile)
+    points, norms = _checked(memories, camids)
+    banks = [(camids == camid).nonzero().flatten() for camid in camids.unique()]
+    found = [_matched(points, norms, a, b, tile) for place, a in enumerate(banks) for b in banks[place + 1 :]]
+    edges = torch.cat(found) if found else camids.new_empty(0, 2)
+    edges = edges.sort(dim=1).values
+    return edges[np.lexsort(edges.cpu().numpy().T[::-1]).copy()]
+
+
+def triangle_counts(edges: Tensor, num_memories: int) -> Tensor:
+    """The number of triangles that each edge is part of: of memories that are joined to both of its ends.
+
+    Args:
+        edges: ``[E, 2]`` int64, each once.
+        num_memories: N.
+
+    Returns:
+        ``[E]`` int64.
+
+    Source: edge-device text, sections 3.3 and 4.3 ("they form at least alpha triangles in the relationship graph").
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import triangle_counts
+        >>> triangle_counts(torch.tensor([[0, 1], [0, 2], [1, 2], [2, 3]]), 4).tolist()
+        [1, 1, 1, 0]
+    """
+    return torch.from_numpy(_triangles(edges.cpu().numpy(), num_memories)).to(edges.device)
+
+
+def global_labels(
+    memories: Tensor,
+    camids: Tensor,
+    alpha: int | Literal["auto"] = 1,
+    method: LabelMethod = "components",
+    *,
+    repeated: bool = False,
+    tile: int = 2048,
+) -> Tensor:
+    """Labels across cameras: memories that enough triangles hold together share one.
+
+    ``"components"`` are the connected components of the edges with at least ``alpha`` triangles. One wrong edge joins two people there,
+    and the label then holds two memories of one camera, which cannot be one person. ``"one_per_camera"`` takes the same edges strongest
+    first (triangles descending, distance ascending, rows ascending) and joins two groups unless they share a camera: no label ever holds
+    two memories of a camera.
+
+    Source: edge-device text, section 3.3 ("Triangle Relation" and "Global Label" are empty there: components are implied by section 4.3;
+    ``"one_per_camera"``, ``repeated`` and ``"auto"`` are ours, constraints of this kind are in Wang 2019, arXiv:1908.10486).
+
+    Args:
+        memories: ``[N, D]`` float, a row a tracklet.
+        camids: ``[N]`` int64.
+        alpha: Least number of triangles of an edge, up to the number of cameras less two; the text has 1 for Market-1501 and MARS, 2 for
+            DukeMTMC-reID. ``"auto"`` is the smallest with which at most a twentieth of the memories contradict.
+        method: ``"components"`` or ``"one_per_camera"``.
+        repeated: Take edges away again and again, until each that is left has ``alpha`` triangles among those that are left.
+        tile: As of ``mutual_top1``.
+
+    Returns:
+        ``[N]`` int64, numbered from 0 by the first memory of each in the order of cameras, then rows. A memory without edges is a label.
+
+    Raises:
+        ValueError: Fewer than two cameras, an ``alpha`` that no edge can reach, or as ``mutual_top1`` says.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import global_labels
+        >>> memories, camids = torch.tensor([[0.0], [5.0], [0.1], [5.1], [0.2], [9.0]]), torch.tensor([1, 1, 2, 2, 3, 3])
+        >>> global_labels(memories, camids, alpha=1).tolist()
+        [0, 1, 0, 1, 0, 1]
+    """
+    order = torch.sort(camids, stable=True).indices  # the answer does not depend on the order in which banks arrived
+    points, cameras = memories[order], camids[order]
+    edges = mutual_top1(points, cameras, tile=tile)
+    differences = in_full_precision(points)[edges]
+    squared = (differences[:, 0] - differences[:, 1]).square().sum(1)
+    found = torch.empty_like(camids)
+    found[order] = labels_of_edges(edges, squared, cameras, alpha, method, repeated=repeated)
+    return found
+
+
+def labels_of_edges(
+    edges: Tensor,
+    squared: Tensor,
+    camids: Tensor,
+    alpha: int | Literal["auto"] = 1,
+    method: LabelMethod = "components",
+    *,
+    repeated: bool = False,
+) -> Tensor:
+    """``global_labels`` of a graph that is there already, whose rows are in the order of their cameras.
+
+    Args:
+        edges: ``[E, 2]`` int64 as ``mutual_top1`` gives them.
+        squared: ``[E]`` float, squared distances of their ends.
+        camids: ``[N]`` int64, ascending.
+        alpha: See ``global_labels``.
+        method: See ``global_labels``.
+        repeated: See ``global_labels``.
+
+    Raises:
+        ValueError: Fewer than two cameras, or an ``alpha`` that no edge can reach.
+    """
+    require_choice("method", method, get_args(LabelMethod))
+    most = len(camids.unique()) - 2
+    if most < 0:
+        raise ValueError(f"labels across cameras need memories of two cameras or more, got {most + 2}")
+    if alpha == "auto":
+        choices = range(most + 1)
+        tried = (labels_of_edges(edges, squared, camids, one, method, repeated=repeated) for one in choices)
+        clean = (labels for labels in tried if contradictions(labels, camids) <= MOST_CONTRADICTIONS * len(camids))
+        return next(clean, labels_of_edges(edges, squared, camids, most, method, repeated=repeated))
+    require_count("alpha", alpha, low=0)
+    if alpha > most:
+        raise ValueError(f"alpha={alpha}, and an edge between {most + 2} cameras has at most {most} triangles: give at most {most}")
+    return _labels(edges, squared, camids, alpha, method, repeated=repeated)
+
+
+def contradictions(labels: Tensor, camids: Tensor) -> int:
+    """How many memories share their label with another of their camera, which cannot be one person: N less the (label, camera) pairs.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.clustering import contradictions
+        >>> contradictions(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 2, 2]))
+        1
+    """
+    return len(labels) - len(torch.stack([labels, camids.to(labels.device)]).unique(dim=1).T) if len(labels) else 0
+
+
+def _labels(edges: Tensor, squared: Tensor, camids: Tensor, alpha: int, method: LabelMethod, *, repeated: bool) -> Tensor:
+    graph, number = edges.cpu().numpy(), len(camids)
+    triangles = _triangles(graph, number)
+    kept = triangles >= alpha
+    while repeated and not kept.all():
+        graph, squared = graph[kept], squared[torch.from_numpy(kept).to(squared.device)]
+        triangles = _triangles(graph, number)
+        kept = triangles >= alpha
+    if method == "components":
+        matrix = _adjacency(graph[kept], number)
+        labels = connected_components(matrix, directed=False)[1]
+    else:
+        strongest = np.lexsort((graph[:, 1], graph[:, 0], squared.cpu().numpy(), -triangles))
+        labels = _joined(graph[strongest[kept[strongest]]], camids.cpu().numpy())
+    return torch.from_numpy(_by_first(labels)).to(camids.device)
+
+
+def _joined(edges: NDArray[np.int64], camids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups after joining along the edges, in their order, all those that share no camera."""
+    group = list(range(len(camids)))
+    members = {one: [one] for one in group}
+    cameras = {one: {int(camids[one])} for one in group}
+    for u, v in edges.tolist():
+        large, small = sorted((group[u], group[v]), key=lambda one: -len(members[one]))
+        if large == small or cameras[large] & cameras[small]:
+            continue
+        for member in members[small]:
+            group[member] = large
+        members[large] += members.pop(small)
+        cameras[large] |= cameras.pop(small)
+    return np.array(group, dtype=np.int64)
+
+
+def _by_first(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The same groups, numbered by their first rows."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def _adjacency(edges: NDArray[np.int64], number: int) -> csr_matrix:
+    both = np.concatenate([edges, edges[:, ::-1]])
+    return csr_matrix((np.ones(len(both), dtype=np.int64), (both[:, 0], both[:, 1])), shape=(number, number))
+
+
+def _triangles(edges: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    if not len(edges):
+        return np.zeros(0, dtype=np.int64)
+    matrix = _adjacency(edges, number)
+    return np.asarray((matrix @ matrix)[edges[:, 0], edges[:, 1]], dtype=np.int64).ravel()
+
+
+def _matched(points: Tensor, norms: Tensor, a: Tensor, b: Tensor, tile: int) -> Tensor:
+    """Pairs of a row of bank ``a`` and one of bank ``b``, each the other's nearest."""
+    of_a, of_b = (torch.full((len(bank),), torch.inf, dtype=points.dtype, device=points.device) for bank in (a, b))
+    to_b, to_a = torch.zeros_like(a), torch.zeros_like(b)
+    for start in range(0, len(a), tile):
+        for first in range(0, len(b), tile):
+            rows, columns = a[start : start + tile], b[first : first + tile]
+            block = squared_distances(points[rows], points[columns], norms[rows], norms[columns])
+            _keep_lower(of_a[start : start + tile], to_b[start : start + tile], block, first)
+            _keep_lower(of_b[first : first + tile], to_a[first : first + tile], block.T, start)
+    mutual = to_a[to_b] == torch.arange(len(a), device=a.device)
+    return torch.stack([a[mutual], b[to_b[mutual]]], dim=1)
+
+
+def _keep_lower(distances: Tensor, places: Tensor, block: Tensor, first: int) -> None:
+    """Merge the nearest columns of a block ``[R, C]`` into those of its rows, in place; the first of equals stays."""
+    nearest = block.min(dim=1, keepdim=True).values
+    # argmin of several equals may be any of them; of booleans as integers the first largest is what max gives by this weight
+    count = torch.arange(block.shape[1], 0, -1, device=block.device)
+    column = ((block == nearest) * count).argmax(dim=1)
+    closer = nearest[:, 0] < distances
+    distances[closer] = nearest[:, 0][closer]
+    places[closer] = column[closer] + first
+
+
+def _checked(memories: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
+    if camids.shape != memories.shape[:1] or memories.ndim != 2:
+        raise ValueError(f"need memories [N, D] and a camera for each, got {tuple(memories.shape)} and {tuple(camids.shape)}")
+    broken = (~memories.isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        camera = int(camids[broken[0]])
+        place = int((camids[: broken[0]] == camera).sum())
+        raise ValueError(f"row {place} of the memories of camera {camera} holds NaN or infinity: look at that camera's network")
+    points = in_full_precision(memories)
+    squared_norms(points, "memories")  # refuses what is too large to be squared; a root squared again would tear equal distances apart
+    return points, points.square().sum(1)
