@@ -25,8 +25,9 @@ FACE = {
     """,
     "lightning_reid.checkpoints": "DurableCheckpointIO latest_upload",
     "lightning_reid.clustering": """
-        affinity_propagation clustering_agreement dbscan inter_camera_pairs jaccard_distance merge_closest_clusters
-        nearest_neighbors part_based_homogeneity semantics_guided_affinity_propagation sparse_affinity_propagation
+        affinity_propagation clustering_agreement contradictions dbscan global_labels inter_camera_pairs jaccard_distance
+        merge_closest_clusters mutual_top1 nearest_neighbors part_based_homogeneity semantics_guided_affinity_propagation
+        sparse_affinity_propagation triangle_counts
     """,
     "lightning_reid.datamodules": """
         CrossDomainDataModule FederatedData ImageReIDDataModule PublicAndLocalDataModule SemiSupervisedDataModule
@@ -50,7 +51,7 @@ FACE = {
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
         augmented_triplet_loss batch_hard_triplet_loss cosface_loss distillation_loss embedding_cosine_loss identity_losses
-        label_smoothed_cross_entropy masked_weighted_triplet_loss model_contrastive_loss one_vs_all_loss
+        label_smoothed_cross_entropy least_squares_gan masked_weighted_triplet_loss model_contrastive_loss one_vs_all_loss
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
     "lightning_reid.metrics": """

@@ -4,6 +4,7 @@ from lightning_reid.losses.augmented_triplet import augmented_triplet_loss
 from lightning_reid.losses.classification import label_smoothed_cross_entropy
 from lightning_reid.losses.distillation import distillation_loss, embedding_cosine_loss, relational_distance_loss
 from lightning_reid.losses.identity import identity_losses
+from lightning_reid.losses.least_squares import least_squares_gan
 from lightning_reid.losses.margin_softmax import cosface_loss, one_vs_all_loss
 from lightning_reid.losses.model_contrastive import model_contrastive_loss
 from lightning_reid.losses.repelled import repelled_loss
@@ -18,6 +19,7 @@ __all__ = [
     "embedding_cosine_loss",
     "identity_losses",
     "label_smoothed_cross_entropy",
+    "least_squares_gan",
     "masked_weighted_triplet_loss",
     "model_contrastive_loss",
     "one_vs_all_loss",
