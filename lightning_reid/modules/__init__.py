@@ -8,6 +8,7 @@ from lightning_reid.modules.hsr import HSR
 from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.sgcdpl import SGCDPL
+from lightning_reid.modules.style_transfer import StyleTransfer
 from lightning_reid.modules.supervised import SupervisedReID
 from lightning_reid.modules.video import VideoReID
 
@@ -20,6 +21,7 @@ __all__ = [
     "FedUReIDClient",
     "ImageReIDModule",
     "ReIDModule",
+    "StyleTransfer",
     "SupervisedReID",
     "VideoReID",
 ]
