@@ -42,7 +42,7 @@ FACE = {
         read_video_dataset
     """,
     "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector YoloHead",
-    "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
+    "lightning_reid.federated": "FedFR FedFace FedPav FedUReID RandomWalk walk_order",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
         EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder draw_search export_onnx find_crops load_network model_name
@@ -65,7 +65,8 @@ FACE = {
     """,
     "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
-        HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule SupervisedReID VideoReID
+        HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule StyleTransfer
+        SupervisedReID VideoReID
     """,
     "lightning_reid.networks": """
         CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone count_multiply_adds from_pretrained group_batch_norm

@@ -3,6 +3,7 @@
 from lightning_reid.federated.fedface import FedFace
 from lightning_reid.federated.fedfr import FedFR
 from lightning_reid.federated.fedureid import FedUReID
+from lightning_reid.federated.random_walk import RandomWalk, walk_order
 from lightning_reid.federated.strategies import FedPav
 
 __all__ = [
@@ -10,4 +11,6 @@ __all__ = [
     "FedFace",
     "FedPav",
     "FedUReID",
+    "RandomWalk",
+    "walk_order",
 ]

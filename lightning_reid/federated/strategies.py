@@ -46,6 +46,8 @@ class ServerState:
         clients: Ids of the clients, sorted.
         federation: Tells it from any other; a client that has learned in another one has a state that does not belong here.
         signed_up: Client to the images of its first reply that was averaged: it may say fewer later, and never more.
+        owed: Of a walk, clients that were not reached in this lap, in the order in which they are asked again at its end.
+        retried: Of a walk, how many rounds asked a client again.
     """
 
     strategy: str
@@ -54,6 +56,8 @@ class ServerState:
     clients: list[str]
     federation: str = ""
     signed_up: dict[str, int] = field(default_factory=dict)
+    owed: list[str] = field(default_factory=list)
+    retried: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,9 +183,21 @@ class FedPav:
         check_alike(local, message)
         return dict(message)
 
+    def asked(self, state: ServerState) -> list[str]:
+        """The clients that take part in the round that ``state`` is at, sorted by id."""
+        return list(state.clients)
+
+    def finished(self, state: ServerState, rounds: int) -> bool:
+        """Whether so many rounds are done."""
+        return state.round >= rounds
+
+    def lr_factor(self, state: ServerState) -> float:
+        """What the learning rates of the round that ``state`` is at are multiplied by, in (0, 1]."""
+        return 1.0
+
     def enough(self, state: ServerState) -> int:
-        """How many replies a round needs to count: the quorum's share of the clients, rounded up."""
-        return ceil(self.quorum * len(state.clients))
+        """How many replies a round needs to count: the quorum's share of the clients that are asked, rounded up."""
+        return ceil(self.quorum * len(self.asked(state)))
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply], absent: Mapping[str, str] | None = None) -> RoundReport:
         """Average the replies into ``state``; replies are read one at a time, in the order in which they come.
@@ -196,14 +212,15 @@ class FedPav:
             absent: Client, or node, to the reason why it sent none, where that is known when the replies are through.
 
         Raises:
-            ValueError: A client answers that is not one of the server's, or twice.
+            ValueError: A client answers that was not asked, or twice.
         """
+        asked = self.asked(state)
         allowed = self.allow_list(state.tensors)
         average, left_out, received = WeightedAverage(), {}, {}
         used: dict[str, int] = {}
         for reply in replies:
-            if reply.client not in state.clients or reply.client in received:
-                raise ValueError(f"{reply.client!r} answered twice or is no client of this server, they are {state.clients}")
+            if reply.client not in asked or reply.client in received:
+                raise ValueError(f"{reply.client!r} answered twice or was not asked, {asked} were")
             received[reply.client] = payload_bytes({name: t for name, t in reply.tensors.items() if isinstance(t, Tensor)})
             problem = _problem(allowed, reply, state, self.max_images)
             if problem is None:
@@ -212,7 +229,7 @@ class FedPav:
             else:
                 left_out[reply.client] = problem
         reasons = absent or {}
-        left_out |= {client: reasons.get(client, "no reply") for client in state.clients if client not in received}
+        left_out |= {client: reasons.get(client, "no reply") for client in asked if client not in received}
         left_out |= {node: reason for node, reason in reasons.items() if node not in state.clients}
         repeat = len(used) < self.enough(state)
         report = RoundReport(state.round, sorted(used), left_out, received, repeat)

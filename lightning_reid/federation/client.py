@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from lightning_reid.arguments import require_number
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.federated.plausibility import LARGEST_COUNT
 from lightning_reid.files import write_atomically
@@ -66,6 +67,7 @@ class LocalRound:
         epochs: Of the fit, at least 1.
         seed: Of the federation.
         deadline: Seconds of a fit, checked at batch ends; 0 for none.
+        lr_factor: What learning rates are multiplied by, in (0, 1].
 
     Raises:
         ValueError: A value is of another type or out of range; it may have come from elsewhere.
@@ -78,6 +80,7 @@ class LocalRound:
     epochs: int = 1
     seed: int = 0
     deadline: float = 0.0
+    lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         _check_text("federation", self.federation)
@@ -86,6 +89,7 @@ class LocalRound:
         if self.attempt >= self.attempts:
             raise ValueError(f"attempt must be below the number of attempts, got {self.attempt} of {self.attempts}")
         _check_seconds("deadline", self.deadline)
+        require_number("lr_factor", self.lr_factor, above=0, high=1)
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,10 @@ class Federation(FederationServer):
     @override
     def answers(self, attempt: int) -> Iterator[Answer]:
         """Train the clients one after another; each model is averaged before the next client begins."""
-        asked = self.local_round(attempt)
+        asked, clients = self.local_round(attempt), self.strategy.asked(self.state)
         for member in self.members:
+            if member.client.id not in clients:
+                continue
             fit = member.fit(asked, self.strategy.download(self.state, member.client.id))
             yield Answer(member.client.id, fit, None if fit.problem else member.reply(), fit.problem)
             self.heard()

@@ -193,6 +193,7 @@ class LocalTraining:
         client.module.load_state_dict(own | received)
         pl.seed_everything(derived_seed(asked.seed, asked.round, asked.attempt, client.id), verbose=False)
         client.data.epochs_before = (asked.round * asked.attempts + asked.attempt) * asked.epochs
+        client.module.lr_factor = asked.lr_factor
         deadline = Deadline(asked.deadline) if asked.deadline else None
         began = time.monotonic()
         trainer = local_trainer(client, asked.epochs, self.accelerator, self.file.parent, [deadline] if deadline is not None else [])

@@ -173,7 +173,7 @@ class FederationServer(ABC):
         with Progress(*columns, transient=True, disable=self.quiet) as progress:
             bar = progress.add_task("rounds", total=rounds, completed=self.state.round)
             self._tell(after_round)
-            while self.state.round < rounds:
+            while not self.strategy.finished(self.state, rounds):
                 self._run_round(progress)
                 progress.update(bar, completed=self.state.round)
                 self._tell(after_round)
@@ -194,7 +194,7 @@ class FederationServer(ABC):
     def _run_round(self, progress: Progress) -> None:
         number = self.state.round
         for attempt in range(self.attempts):
-            bar = progress.add_task(f"round {number}", total=len(self.state.clients))
+            bar = progress.add_task(f"round {number}", total=len(self.strategy.asked(self.state)))
             self.heard = partial(progress.advance, bar)
             absent: dict[str, str] = {}
             fits: dict[str, LocalFit] = {}
@@ -214,7 +214,8 @@ class FederationServer(ABC):
     def local_round(self, attempt: int) -> LocalRound:
         """What clients are asked in the round that ``state`` is at."""
         state, deadline = self.state, self.deadline or 0.0
-        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline)
+        factor = self.strategy.lr_factor(state)
+        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline, factor)
 
     def _replies(self, answers: Iterable[Answer], fits: dict[str, LocalFit], absent: dict[str, str]) -> Iterator[Reply]:
         """The replies among the answers; ``fits`` and ``absent`` are the books that are kept of the others."""

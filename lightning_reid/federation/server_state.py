@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 _TOLD_BEFORE = {"strategy", "round", "clients", "federation"}
 _ROUNDS = re.compile(r"0|[1-9][0-9]{0,8}")
-_TOLD = {*_TOLD_BEFORE, "signed_up", CHECKSUM}
+_TOLD_WITHOUT_WALK = {*_TOLD_BEFORE, "signed_up", CHECKSUM}
+_TOLD = {*_TOLD_WITHOUT_WALK, "owed", "retried"}
 
 
 def write_server_state(path: Path, state: ServerState) -> None:
@@ -37,6 +38,8 @@ def write_server_state(path: Path, state: ServerState) -> None:
         "clients": json.dumps(state.clients),
         "federation": state.federation,
         "signed_up": json.dumps(state.signed_up),
+        "owed": json.dumps(state.owed),
+        "retried": str(state.retried),
     }
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     about[CHECKSUM] = checksum(about, _contents(tensors))
@@ -56,7 +59,7 @@ def read_server_state(path: Path) -> ServerState:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dictionary)
-        if {*about} not in (_TOLD, _TOLD_BEFORE):
+        if {*about} not in (_TOLD, _TOLD_WITHOUT_WALK, _TOLD_BEFORE):
             raise ValueError(f"it tells {', '.join(sorted(about)) or 'nothing'}, expected {', '.join(sorted(_TOLD))}")
         if CHECKSUM in about and about[CHECKSUM] != checksum(about, _contents(tensors)):
             raise ValueError("its checksum is wrong")
@@ -72,19 +75,24 @@ def read_server_state(path: Path) -> ServerState:
 def _state(about: dict[str, str], tensors: dict[str, torch.Tensor]) -> ServerState:
     clients: Any = json.loads(about["clients"])
     signed_up: Any = json.loads(about.get("signed_up", "{}"))
-    if not _ROUNDS.fullmatch(about["round"]):
-        raise ValueError(f"it tells of {shown(about['round'])} rounds")
+    owed: Any = json.loads(about.get("owed", "[]"))
+    retried = about.get("retried", "0")
+    for rounds in (about["round"], retried):
+        if not _ROUNDS.fullmatch(rounds):
+            raise ValueError(f"it tells of {shown(rounds)} rounds")
     named = isinstance(clients, list) and clients and all(isinstance(client, str) and client for client in clients)
     if not named or len({*clients}) < len(clients):
         raise ValueError(f"it tells of clients {shown(clients)}, expected different ids")
     if not isinstance(signed_up, dict) or not {*signed_up} <= {*clients}:
         raise ValueError(f"it tells that {shown(signed_up)} signed up, clients are {shown(clients)}")
+    if not isinstance(owed, list) or not all(client in clients for client in owed):
+        raise ValueError(f"it tells that {shown(owed)} are owed a visit, clients are {shown(clients)}")
     for client, images in signed_up.items():
         require_count(f"the images that client {shown(client)} signed up with", images, high=LARGEST_COUNT)
     broken = implausible(tensors, tensors)
     if not tensors or broken:
         raise ValueError(broken or "it holds no tensors")
-    return ServerState(about["strategy"], int(about["round"]), tensors, clients, about["federation"], signed_up)
+    return ServerState(about["strategy"], int(about["round"]), tensors, clients, about["federation"], signed_up, owed, int(retried))
 
 
 def _contents(tensors: NamedTensors) -> Iterator[Buffer]:

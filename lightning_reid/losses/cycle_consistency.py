@@ -41,7 +41,7 @@ class GeneratorLosses(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """Their sum, which both generators minimize at once."""
+        """The sum that both generators minimize at once."""
         return self.to_style + self.to_own + self.cycle_own + self.cycle_style + self.kept_style + self.kept_own
 
 

@@ -70,6 +70,7 @@ class ReIDModule(pl.LightningModule, ABC):
         mines_triplets: Whether a training step mines triplets by ``pids``, and needs batches that hold some.
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
         channel_plan: Which channels the network kept when it was made smaller; ``None`` for one of full width.
+        lr_factor: What the learning rates of a fit are multiplied by, throughout: a federation's rounds decay so.
 
     Args:
         network: Of images or of clips.
@@ -99,6 +100,7 @@ class ReIDModule(pl.LightningModule, ABC):
 
     mines_triplets: ClassVar[bool] = False
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
+    lr_factor: float = 1.0
     _seed_before: int | None = None
     _resumed: Mapping[str, Any] | None = None
 
@@ -328,4 +330,4 @@ class ReIDModule(pl.LightningModule, ABC):
     def _lr_factor(self, epoch: int) -> float:
         warmup = self.hparams["warmup_epochs"]
         factor = min(1.0, (epoch + 1) / (warmup + 1))
-        return float(factor * 0.1 ** sum(epoch >= milestone for milestone in self.hparams["milestones"] or ()))
+        return float(self.lr_factor * factor * 0.1 ** sum(epoch >= milestone for milestone in self.hparams["milestones"] or ()))

@@ -115,7 +115,7 @@ def test_personalized_updates_keep_a_share_of_the_clients_own_model():
 def test_replies_nobody_asked_for_weights_that_are_none_and_other_networks_are_refused():
     strategy = FedPav()
     state = strategy.begin(client_module(0.0, 2), ["a", "b"])
-    with pytest.raises(ValueError, match="'c' answered twice or is no client of this server"):
+    with pytest.raises(ValueError, match="'c' answered twice or was not asked"):
         strategy.aggregate(state, [reply(strategy, "c", 1.0, 1)])
     with pytest.raises(ValueError, match="'a' answered twice"):
         strategy.aggregate(state, [reply(strategy, "a", 1.0, 1)] * 2)

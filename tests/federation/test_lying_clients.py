@@ -293,7 +293,7 @@ def request(**changes: object) -> Message:
         ({"attempt": 3}, "attempt must be below the number of attempts, got 3 of 3"),
         ({"deadline": -math.inf}, "deadline must be a finite number of seconds, 0 or more, got -inf"),
         ({"federation": 7}, "federation must be a line of at most 1000 characters, got 7"),
-        ({"secret": 1}, "it must tell attempt, attempts, deadline, epochs, federation, round, seed, got"),
+        ({"secret": 1}, "it must tell attempt, attempts, deadline, epochs, federation, lr_factor, round, seed, got"),
     ],
 )
 def test_a_server_that_asks_what_nobody_asks_is_refused_by_its_clients(changes, reason):
