@@ -14,6 +14,7 @@ from lightning_reid.callbacks.pseudo_labels import PseudoLabelClustering
 from lightning_reid.callbacks.rank_list import RankListLogger
 from lightning_reid.callbacks.redetect_and_link import RedetectAndLink
 from lightning_reid.callbacks.refinement import InterCameraMining, PartBasedHomogeneity
+from lightning_reid.callbacks.tracklet_memories import TrackletMemories
 
 __all__ = [
     "AffinityPseudoLabels",
@@ -31,4 +32,5 @@ __all__ = [
     "PseudoLabelClustering",
     "RankListLogger",
     "RedetectAndLink",
+    "TrackletMemories",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_reid.datamodules.cross_domain import CrossDomainDataModule
+    from lightning_reid.datamodules.device_images import DeviceDataModule
     from lightning_reid.datamodules.federated import FederatedData
     from lightning_reid.datamodules.image_reid import ImageReIDDataModule
     from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CrossDomainDataModule",
+    "DeviceDataModule",
     "FederatedData",
     "ImageReIDDataModule",
     "PublicAndLocalDataModule",
@@ -29,6 +31,7 @@ __all__ = [
 
 _HOMES = {
     "CrossDomainDataModule": "cross_domain",
+    "DeviceDataModule": "device_images",
     "FederatedData": "federated",
     "ImageReIDDataModule": "image_reid",
     "PublicAndLocalDataModule": "public_and_local",

@@ -80,6 +80,31 @@ def shuffled_batches(num_images: int, batch_size: int, *, generator: np.random.G
     return torch.from_numpy(generator.permutation(num_images)[:fitting].reshape(-1, per_batch))
 
 
+def whole_pass_batches(num_images: int, batch_size: int, *, generator: np.random.Generator) -> Tensor:
+    """Plan one pass over all images in random order, the last batch being what is left; one of a single image is dropped.
+
+    Args:
+        num_images: N, at least 2.
+        batch_size: B, at least 2.
+        generator: Source of the draws.
+
+    Returns:
+        ``[num_batches, B]`` int64 in ``0..N-1``, none twice; the last row ends with -1 where there are fewer.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    if batch_size < 2 or num_images < 2:
+        raise ValueError(f"a pass needs batches of two images or more, got {num_images} images and batch_size={batch_size}")
+    rows = generator.permutation(num_images)
+    if num_images % batch_size == 1 and num_images > 1:
+        rows = rows[:-1]
+    width = min(batch_size, len(rows))
+    padded = np.full(-(-len(rows) // width) * width, -1, dtype=np.int64)
+    padded[: len(rows)] = rows
+    return torch.from_numpy(padded.reshape(-1, width))
+
+
 def inter_camera_batches(
     pairs: InterCameraPairs,
     labels: Tensor,
@@ -162,7 +187,7 @@ class EpochPlan:
     """What one epoch trains on, as all processes know it.
 
     Attributes:
-        labeled: ``[num_batches, B]`` int64 rows for the losses of (pseudo-)identities.
+        labeled: ``[num_batches, B]`` int64 rows for the losses of (pseudo-)identities; -1 where a batch is shorter than others.
         labels: ``[N]`` int64 identities of the moment, -1 for none.
         epoch: Epochs that were drawn before, those of earlier fits included: what augmentations depend on.
         beside: ``[num_batches, B']`` int64 rows that come beside them (inter-camera mining, pairs of views); ``None`` for none.
@@ -187,7 +212,9 @@ class EpochPlan:
             batch, before = [], 0
             for number, part in enumerate(parts):
                 first = before + step * part.shape[1]
-                batch += [Draw(row, first + place, number, labels[row], self.epoch) for place, row in enumerate(part[step].tolist())]
+                batch += [
+                    Draw(row, first + place, number, labels[row], self.epoch) for place, row in enumerate(part[step].tolist()) if row >= 0
+                ]
                 before += part.numel()
             yield batch
 

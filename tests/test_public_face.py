@@ -21,7 +21,7 @@ FACE = {
     "lightning_reid.callbacks": """
         AffinityPseudoLabels BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
         HardNegativeSampling InterCameraMining NMILogger PartBasedHomogeneity ProgressiveSelection PseudoLabelClustering
-        RankListLogger RedetectAndLink
+        RankListLogger RedetectAndLink TrackletMemories
     """,
     "lightning_reid.checkpoints": "DurableCheckpointIO latest_upload",
     "lightning_reid.clustering": """
@@ -30,7 +30,7 @@ FACE = {
         sparse_affinity_propagation triangle_counts
     """,
     "lightning_reid.datamodules": """
-        CrossDomainDataModule FederatedData ImageReIDDataModule PublicAndLocalDataModule SemiSupervisedDataModule
+        CrossDomainDataModule DeviceDataModule FederatedData ImageReIDDataModule PublicAndLocalDataModule SemiSupervisedDataModule
         UnlabeledDataModule VideoReIDDataModule
     """,
     "lightning_reid.datamodules.generated": """
@@ -66,7 +66,7 @@ FACE = {
     "lightning_reid.live.page": "LiveView Page serve",
     "lightning_reid.modules": """
         HSR SGCDPL BottomUpReID DistilledReID FedFRClient FedUReIDClient ImageReIDModule ReIDModule StyleTransfer
-        SupervisedReID VideoReID
+        SupervisedReID TrackletReID VideoReID
     """,
     "lightning_reid.networks": """
         CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone count_multiply_adds from_pretrained group_batch_norm

@@ -10,6 +10,7 @@ from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.modules.sgcdpl import SGCDPL
 from lightning_reid.modules.style_transfer import StyleTransfer
 from lightning_reid.modules.supervised import SupervisedReID
+from lightning_reid.modules.tracklet import TrackletReID
 from lightning_reid.modules.video import VideoReID
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "ReIDModule",
     "StyleTransfer",
     "SupervisedReID",
+    "TrackletReID",
     "VideoReID",
 ]

@@ -10,7 +10,7 @@ from typing_extensions import override
 from lightning_reid.arguments import require_count
 from lightning_reid.modules.reid_module import ReIDModule
 from lightning_reid.networks import EmbeddingNetwork, build_backbone, group_batch_norm
-from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.embedding_network import EmbeddingOutput, NeckName
 
 
 class ImageReIDModule(ReIDModule):
@@ -24,6 +24,7 @@ class ImageReIDModule(ReIDModule):
         pretrained: Load timm's weights from its hub.
         weights: File with backbone weights (safetensors, or a state dict); excludes ``pretrained``.
         pooling: ``"avg"`` or ``"gem"``.
+        neck: ``"bnneck"``, or ``"none"`` to learn and embed with pooled features.
         bn_group: Normalize, and mine triplets, over consecutive groups of so many images, so that results do not depend on the number
             of processes; ``None`` takes a process's whole batch.
         options: Arguments of :class:`ReIDModule`.
@@ -45,12 +46,13 @@ class ImageReIDModule(ReIDModule):
         pretrained: bool = False,
         weights: str | None = None,
         pooling: Literal["avg", "gem"] = "avg",
+        neck: NeckName = "bnneck",
         bn_group: int | None = None,
         **options: Any,
     ) -> None:
         require_count("bn_group", bn_group, low=2, optional=True)
         trunk = build_backbone(backbone, pretrained=pretrained, weights=weights, **(backbone_options or {}))
-        network = EmbeddingNetwork(trunk, pooling=pooling)
+        network = EmbeddingNetwork(trunk, pooling=pooling, neck=neck)
         super().__init__(network if bn_group is None else group_batch_norm(network, bn_group), **options)
 
     @override
