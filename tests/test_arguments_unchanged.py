@@ -107,6 +107,7 @@ CALLS: Mapping[str, Call | list[Call]] = {
         lambda g: (g.e, g.other, g.matching(), [0, 3], {"top": 5, "rerank": True}),
     ],
     "rates_from_scores": lambda g: (g.values, g.values.flip(0).clone(), [0.5]),
+    "reassociation_scores": lambda g: (g.e, g.labels.sort().values, torch.arange(12) % 4, 1),
     "retrieval_scores": [
         lambda g: g.sides(),
         lambda g: (*g.sides(), {"metric": "euclidean"}),

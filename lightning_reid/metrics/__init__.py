@@ -5,6 +5,7 @@ from lightning_reid.metrics.handovers import handover_scores
 from lightning_reid.metrics.intervals import bootstrap_interval, paired_difference_interval
 from lightning_reid.metrics.multi_camera import camera_scores, cross_camera_scores
 from lightning_reid.metrics.rank_lists import rank_lists
+from lightning_reid.metrics.reassociation import Reassociation, reassociation_scores
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
 from lightning_reid.metrics.retrieval import retrieval_scores
 from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
@@ -15,6 +16,7 @@ from lightning_reid.metrics.verification import identification_rates, verificati
 
 __all__ = [
     "ProtocolStamp",
+    "Reassociation",
     "RetrievalMetrics",
     "RetrievalScores",
     "ShownBoxes",
@@ -29,6 +31,7 @@ __all__ = [
     "k_reciprocal_rerank",
     "paired_difference_interval",
     "rank_lists",
+    "reassociation_scores",
     "retrieval_scores",
     "verification_rates",
 ]
