@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,7 @@ class EmbeddingPass:
         precision: ``"32-true"``, or ``"16-mixed"`` or ``"bf16-mixed"`` for autocast, as Lightning names them.
         unreadable: What to do about files that cannot be decoded: ``"error"``, or ``"skip"`` to leave them out, with a count.
         num_workers: Processes that decode images; 0 decodes them in this one.
+        flip: Embed each image as the mean of its own embedding and that of its mirror image, each of length 1; twice the work.
         quiet: Show no progress bar.
 
     Raises:
@@ -115,6 +116,7 @@ class EmbeddingPass:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     unreadable: Literal["error", "skip"] = "error"
     num_workers: int = 0
+    flip: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +127,7 @@ class EmbeddingPass:
         require_choice("device", self.device, ("auto", "cpu", "cuda"))
         require_choice("precision", self.precision, AUTOCAST)
         require_choice("unreadable", self.unreadable, ("error", "skip"))
+        require_switch("flip", self.flip)
         require_switch("quiet", self.quiet)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
@@ -204,7 +207,7 @@ class EmbeddingPass:
         if isinstance(network, OnnxEmbedder):
             for batch in loader:
                 none = torch.empty(0, network.num_features)
-                yield batch, none if batch.images is None else network.embed_crops(list(batch.images))
+                yield batch, none if batch.images is None else self._of_both(batch.images, lambda images: network.embed_crops(list(images)))
             return
         network.to(device)
         embed, half = partial(self._embed, network, device), self.precision != "32-true"
@@ -216,8 +219,15 @@ class EmbeddingPass:
         if batch.images is None:
             none = torch.empty(0, network.num_features, device=device)
             return EmbeddingOutput(none, none)
-        output: EmbeddingOutput = network(normalize_images(batch.images.to(device, non_blocking=True)))
-        return output
+        images = normalize_images(batch.images.to(device, non_blocking=True))
+        embedding = self._of_both(images, lambda images: network(images).embedding)
+        return EmbeddingOutput(embedding, embedding)
+
+    def _of_both(self, images: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Embeddings ``[B, D]``: of the images alone, or with those of their mirror images."""
+        if not self.flip:
+            return embed(images)
+        return (F.normalize(embed(images).float()) + F.normalize(embed(images.flip(-1)).float())) / 2
 
 
 class Crop(NamedTuple):
