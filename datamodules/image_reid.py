@@ -177,7 +177,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @override
     def transform_text(self) -> str:
-        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalization"
+        return EvaluationTransform(self.image_size).in_words
 
     @override
     def protocol_stamp(self) -> ProtocolStamp:

@@ -128,6 +128,19 @@ def visible_shares(corners: NDArray[np.int64]) -> NDArray[np.float64]:
     return shares
 
 
+def whole_corners(boxes: Sequence[MotBox], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Corners ``[N, 4]`` of boxes, x0, y0, x1, y1 in whole pixels within the picture, lower right outside; some may have no area.
+
+    Args:
+        boxes: At least one.
+        size: Width and height of the picture, in pixels.
+    """
+    limits = np.array([size[0], size[1], size[0], size[1]])
+    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes])
+    corners: NDArray[np.int64] = np.rint(edges).clip(0, limits).astype(np.int64)
+    return corners
+
+
 def find_tracklets(
     boxes: Iterable[MotBox], size: tuple[int, int], zones: Sequence[Zone], rules: CropRules, pid_of: Callable[[int], int]
 ) -> tuple[list[Tracklet], Counter[str]]:
@@ -169,9 +182,7 @@ def find_tracklets(
 def _crops_of_frame(
     boxes: list[MotBox], size: tuple[int, int], zones: Sequence[Zone], pid_of: Callable[[int], int], left_out: Counter[str]
 ) -> list[Crop]:
-    limits = np.array([size[0], size[1], size[0], size[1]])
-    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes])
-    corners = np.rint(edges).clip(0, limits).astype(np.int64)
+    corners = whole_corners(boxes, size)
     shares = visible_shares(corners)
     crops: dict[int, Crop] = {}
     for box, (x0, y0, x1, y1), share in zip(boxes, corners.tolist(), shares.tolist()):
