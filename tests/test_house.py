@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session"},
+    "evaluation": CORE | {"evaluation", "inference", "networks", "datamodules"},
     "federation": CORE
     | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}
     | {"inference", "lightning_messages", "checksums"},

@@ -41,6 +41,7 @@ FACE = {
         read_video_dataset
     """,
     "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector YoloHead",
+    "lightning_reid.evaluation": "EmbeddedTest EvaluationScores boxes_to_reassociate embed_test evaluate_embedded reassociate",
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
@@ -54,9 +55,9 @@ FACE = {
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
     "lightning_reid.metrics": """
-        ProtocolStamp RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval camera_scores
-        clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
-        rank_lists retrieval_scores verification_rates
+        ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
+        camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank
+        paired_difference_interval rank_lists reassociation_scores retrieval_scores verification_rates
     """,
     "lightning_reid.live": """
         AuditLog CameraParts FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
@@ -107,6 +108,7 @@ LIGHT = {
     "what a worker is sent": ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb"),
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
+    "lightning_reid.evaluation": ("pytorch_lightning", "lightning_fabric"),
     "lightning_reid.metrics": ("trackers", "supervision"),
 }
 """What is imported, one after another, and what may not come with it or with those before."""
