@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -20,8 +20,13 @@ lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "train": "train a network: the recipes as presets, and Lightning's own command line over modules, data and callbacks",
+    "evaluate": "score several networks on several data sets in one table, under every protocol, with intervals",
+    "reassociate": "tell whether the same person is found N frames later, in an annotated video (MOTChallenge)",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
+HANDED_OVER = ("train",)
+"""Verbs that parse what follows themselves, by a ``main`` in place of ``build_parser`` and ``run``."""
 
 
 class _AsWritten(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -38,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where all went well, 1 where there is nothing to be used, or the verb says why; 2 is left by wrong options.
     """
     told = list(sys.argv[1:] if argv is None else argv)
+    if told and told[0] in HANDED_OVER:
+        return _in_sentences(told[0], lambda: import_module(f"{__package__}.{told[0]}").main(told[1:]))
     asked = next((one for one in told if not one.startswith("-")), "")
     parser = ArgumentParser(description=DESCRIPTION, prog="lightning-reid", formatter_class=_AsWritten)
     parser.add_argument("--version", action="version", version=f"lightning-reid {__version__}")
@@ -46,12 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         needed = name == asked
         verbs.add_subcommand(name, import_module(f"{__package__}.{name}").build_parser() if needed else ArgumentParser(), help=does)
     cfg = parser.parse_args(told)
+    return _in_sentences(cfg.verb, lambda: import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb]))
+
+
+def _in_sentences(verb: str, act: Callable[[], int]) -> int:
     try:
-        code: int = import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb])
-    except (ValueError, OSError, ModuleNotFoundError) as error:  # of what was given, in a sentence; a fault of the program is another error
-        sys.stderr.write(printable(f"lightning-reid {cfg.verb}: {error}") + "\n")
+        return act()
+    except _of_what_was_given() as error:  # a fault of the program is another error
+        sys.stderr.write(printable(f"lightning-reid {verb}: {error}") + "\n")
         return 1
-    return code
+
+
+def _of_what_was_given() -> tuple[type[Exception], ...]:
+    from lightning_reid.datamodules.decoding import CorruptImageError  # with OpenCV, for which nobody waits whom nothing goes wrong
+
+    return ValueError, OSError, ImportError, CorruptImageError
 
 
 if __name__ == "__main__":
