@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 
 from lightning_reid.command_line.main import main
 from lightning_reid.datamodules import ImageReIDDataModule
@@ -223,13 +224,24 @@ def test_generated_people_are_named_like_any_data(capsys):
     assert "people who never were" in found["notes"]
 
 
-def test_no_trainer_is_imported_to_score_and_no_torch_to_list_what_can_be_trained(market_folder):
-    code = (
-        "import sys\nfrom lightning_reid.command_line.main import main\nmain(['train', '--help'])\n"
-        "assert 'torch' not in sys.modules\nmain(['evaluate', '--data', sys.argv[1], '--json'])\n"
-        "print([one for one in ('pytorch_lightning', 'lightning_fabric') if one in sys.modules])"
-    )
+def test_no_trainer_is_imported_but_to_train_and_then_names_alone_are_known(market_folder):
+    code = """
+import json, sys
+from lightning_reid.command_line.main import main
+main(["train", "--help"])
+assert "torch" not in sys.modules
+main(["evaluate", "--data", sys.argv[1], "--json"])
+print(json.dumps([one for one in ("pytorch_lightning", "lightning_fabric") if one in sys.modules]))
+named = ["--model", "SupervisedReID", "--data", "ImageReIDDataModule", "--trainer.callbacks+=RankListLogger", "--trainer.callbacks.path=a"]
+main(["train", "fit", *named, "--print_config"])
+"""
     finished = subprocess.run([sys.executable, "-c", code, str(market_folder)], capture_output=True, text=True, check=True)
-    *_, found, imported = finished.stdout.splitlines()
-    assert imported == "[]"
-    assert len(json.loads(found)["rows"]) == 2
+    lines = finished.stdout.splitlines()
+    (scores,) = (number for number, line in enumerate(lines) if line.startswith('{"rows"'))
+    assert len(json.loads(lines[scores])["rows"]) == 2
+    assert json.loads(lines[scores + 1]) == []
+    config = yaml.safe_load("\n".join(lines[scores + 2 :]))
+    (callback,) = config["trainer"]["callbacks"]
+    found = [one["class_path"] for one in (config["model"], config["data"], callback)]
+    assert [one.split(".")[0] for one in found] == ["lightning_reid"] * 3
+    assert [one.split(".")[-1] for one in found] == ["SupervisedReID", "ImageReIDDataModule", "RankListLogger"]
