@@ -23,7 +23,8 @@ from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
-from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, guessed_pattern, in_words
+from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
+from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, in_words
 from lightning_reid.datamodules.readers.own_ids import own_ids
 from lightning_reid.datamodules.readers.own_split import GALLERY, QUERY, TRAIN, split_by_person, split_tests
 from lightning_reid.datamodules.readers.table import read_table
@@ -117,13 +118,12 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
     names = image_files(path)
     if not names:
         raise ValueError(f"{path} holds no images")
-    pattern = guessed_pattern(names) if cfg.pattern is None else NamePattern(cfg.pattern)
-    if pattern is None:
-        shown = ", ".join(names[:_SHOWN])
-        raise ValueError(f"{path}: no pattern can be seen in {shown}: tell it, as in --pattern '{{camera}}/{{person}}_{{frame}}.jpg'")
+    pattern = _guessed(path, names) if cfg.pattern is None else NamePattern(cfg.pattern)
     if "person" not in pattern.fields:
         raise ValueError(f"the pattern {pattern.text!r} names no {{person}}, without whom nobody can be told apart")
-    named = pattern.read_all(names, str(path))
+    named = read_names(pattern, names, str(path))
+    if cfg.pattern is None:
+        _require_seen_again(pattern, named)
     long = next((name for name, one in zip(names, named, strict=True) if len(one.frame or "") > _DIGITS), None)
     if long is not None:
         raise ValueError(f"{long} has a frame of more than {_DIGITS} digits: write * for {{frame}}")
@@ -134,6 +134,26 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
     else:
         splits = split_by_person(people, cameras, test_share=cfg.test_share, seed=cfg.seed)
     return [Row(*one) for one in zip(names, named, people, cameras, splits, strict=True)], pattern
+
+
+def _guessed(path: Path, names: Sequence[str]) -> NamePattern:
+    guess = guess_names(names)
+    if guess.pattern is not None:
+        return guess.pattern
+    told = f"{path}: no pattern can be seen in {', '.join(names[:_SHOWN])}: {guess.why}. "
+    fitting = " or ".join(shlex.quote(one.text) for one in guess.candidates)
+    raise ValueError(told + (f"Say which it is: --pattern {fitting}" if fitting else "Tell it, as in --pattern '{camera}/{person}_*.jpg'"))
+
+
+def _require_seen_again(pattern: NamePattern, named: Sequence[Named]) -> None:
+    """Refuse a guess by which most people have a single image: it took a frame for them, or a name that each image has of its own."""
+    images = Counter(one.person for one in named)
+    single = sum(count == 1 for count in images.values())
+    if single > len(images) / 2:
+        raise ValueError(
+            f"by the guess {pattern.text!r} {single} of {len(images)} people have a single image, as if it took another number for them:"
+            f" if it is right, say --pattern {shlex.quote(pattern.text)}"
+        )
 
 
 def _told_splits(told: Sequence[str], people: Sequence[str], cameras: Sequence[str | None], cfg: Namespace) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,15 @@ from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import CUHK03_NP, DUKE, MARKET1501, MARKET_FOLDERS, read_market_folder
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.datamodules.readers.mars import MARS, read_mars_folder
-from lightning_reid.datamodules.readers.name_pattern import NamePattern, guessed_pattern
+from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
+from lightning_reid.datamodules.readers.name_pattern import NamePattern
 from lightning_reid.datamodules.readers.official_counts import differences
 from lightning_reid.datamodules.readers.own_ids import own_ids
 from lightning_reid.datamodules.readers.table import read_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
 
+NOT_NAMED = "a folder of images of whom names do not tell for sure who they are"
 ALL = "all"
 """The split of images that are in none."""
 NOBODY = ("0", "-1")
@@ -176,13 +179,15 @@ def _own_names(path: Path) -> Found:
     names = image_files(path)
     if not names:
         return Found("a folder without images")
-    guess = guessed_pattern(names)
-    kind = "a folder of images of nobody who is named" if guess is None else f"a folder of images that seem to be named {guess.text}"
-    found = Found(kind, pattern=guess)
-    if guess is None:
-        found.images = [Seen(str(path / name)) for name in names]
+    guess = guess_names(names)
+    if guess.pattern is None:
+        found = Found(NOT_NAMED, [Seen(str(path / name)) for name in names])
+        fitting = "".join(f", --pattern {shlex.quote(one.text)}" for one in guess.candidates)
+        told = f"of names like {', '.join(names[:3])} {guess.why}: where you know who is seen, say so to lightning-reid convert"
+        found.told.append(told + (fitting and f"; {'one of these fits' if len(guess.candidates) == 1 else 'these fit'}{fitting}"))
         return found
-    named = guess.read_all(names, str(path))
+    found = Found(f"a folder of images that seem to be named {guess.pattern.text}", pattern=guess.pattern)
+    named = read_names(guess.pattern, names, str(path))
     people = [one.person or "" for one in named]
     try:
         people = own_ids("person", people)

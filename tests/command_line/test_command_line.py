@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from filmed import film
 from PIL import Image
+from verbs import refused, told
 
 from lightning_reid.command_line.files import NEAR, near_pairs
 from lightning_reid.command_line.main import main
@@ -41,18 +42,6 @@ def street(tmp_path) -> Path:
                 paint(tmp_path / "street" / f"cam_{camera[0]}" / f"{who}_{frame:03d}.png", 100 * number + 10 * (camera == "yard") + frame)
     paint(tmp_path / "street" / "cam_d" / "emil_007.png", 999)
     return tmp_path / "street"
-
-
-def told(capsys, *argv: object, code: int = 0) -> dict:
-    assert main([*map(str, argv), "--json"]) == code
-    return json.loads(capsys.readouterr().out)
-
-
-def refused(capsys, *argv: object) -> str:
-    assert main([*map(str, argv)]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    return captured.err
 
 
 def test_help_and_the_verbs_that_look_and_convert_need_no_torch(tmp_path):
@@ -207,18 +196,20 @@ def test_what_is_wrong_is_named_with_examples(tmp_path, capsys):
     assert told(capsys, "doctor", folder, "--quick")["problems"] == []
 
 
+SEEN = [("train", 1, 1), ("query", 1, 1), ("gallery", 1, 1), ("gallery", 2, 2), ("query", 2, 1)]
+
+
 def test_people_who_are_trained_on_and_tested_queries_without_a_match_and_clocks_are_noticed(tmp_path, capsys):
-    for split, who, camera in (("train", 1, 1), ("query", 1, 1), ("gallery", 1, 1), ("gallery", 2, 2), ("query", 2, 1)):
+    for split, who, camera in SEEN:
         paint(tmp_path / f"{split}_{who}_{camera}.png", 10 * who + camera)
-    rows = [f"{split}_{who}_{camera}.png,{who},{camera},{split}" for split, who, camera in
-            (("train", 1, 1), ("query", 1, 1), ("gallery", 1, 1), ("gallery", 2, 2), ("query", 2, 1))]  # fmt: skip
+    rows = [f"{split}_{who}_{camera}.png,{who},{camera},{split}" for split, who, camera in SEEN]
     (tmp_path / "table.csv").write_text("\n".join(["path,pid,camid,split", *rows]))
     found = told(capsys, "doctor", tmp_path / "table.csv", "--quick")
     assert found["queries without a match in another camera"] == 1
     assert found["problems"] == ["1 people are trained on and tested: 1"]
-    for number in range(3):
-        paint(tmp_path / "clocks" / f"173280723{number}_c1.png", number)
-    problems = told(capsys, "doctor", tmp_path / "clocks", "--quick")["problems"]
+    rows = [f"{split}_{who}_{camera}.png,173280723{row},1,train" for row, (split, who, camera) in enumerate(SEEN[:3])]
+    (tmp_path / "clocks.csv").write_text("\n".join(["path,pid,camid,split", *rows]))
+    problems = told(capsys, "doctor", tmp_path / "clocks.csv", "--quick")["problems"]
     assert problems[0].startswith("the names of people look like clocks, as if the pattern took a time for them: 1732807230, ")
     assert problems[1].startswith("3 of 3 people have a single image")
 
@@ -310,7 +301,9 @@ def test_folders_of_splits_without_the_names_of_market_and_folders_that_look_lik
     for camera in ("cam_a", "cam_b"):
         for who in range(6):
             paint(tmp_path / "shop" / camera / f"{who + 1:03d}_0001.png", who)
-    assert told(capsys, "doctor", tmp_path / "shop", "--quick")["what"].endswith("named {camera}/{person}_{frame}")
+    found = told(capsys, "doctor", tmp_path / "shop", "--quick")
+    assert found["what"] == "a folder of images of whom names do not tell for sure who they are"
+    assert "these fit, --pattern '{camera}/{person}_{frame}', --pattern '{camera}/{frame}_{person}'" in found["notes"][0]
     (tmp_path / "shop").rename(tmp_path / "VIPeR")
     found = told(capsys, "doctor", tmp_path / "VIPeR", "--quick")
     assert (found["what"], found["official"]) == ("the layout of viper", None)
@@ -324,8 +317,8 @@ def test_folders_of_splits_without_the_names_of_market_and_folders_that_look_lik
 def test_a_date_is_no_person(name, tmp_path, capsys):
     for who in (1, 2):
         for camera in (1, 2):
-            paint(tmp_path / "mine" / name / f"cam{camera}" / f"{who}_{camera:04d}.png", who)
-    assert told(capsys, "doctor", tmp_path / "mine", "--quick")["what"].endswith(f"named {name}/{{camera}}/{{person}}_{{frame}}")
+            paint(tmp_path / "mine" / name / f"cam{camera}" / f"p{who}_{camera:04d}.png", who)
+    assert told(capsys, "doctor", tmp_path / "mine", "--quick")["what"].endswith(f"named {name}/{{camera}}/p{{person}}_{{frame}}")
 
 
 @pytest.mark.parametrize("kind", ["video", "weights", "sequence", "run", "empty", "text", "market", "mars"])
@@ -420,7 +413,9 @@ def test_what_cannot_be_converted_is_refused_with_the_remedy_and_leaves_nothing(
     assert "whose images it would become part of" in refused(capsys, "convert", street, street / "market")
     for shape in ("a.png", "x/b.png"):
         paint(tmp_path / "mixed" / shape, 1)
-    assert "no pattern can be seen in a.png, x/b.png: tell it" in refused(capsys, "convert", tmp_path / "mixed", out)
+    assert "no pattern can be seen in a.png, x/b.png: they lie at different depths. Tell it, as in --pattern" in refused(
+        capsys, "convert", tmp_path / "mixed", out
+    )
     out.touch()
     assert f"{out} exists: give another OUT" in refused(capsys, "convert", street, out)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "mixed", "people.csv", "single", "street"]
