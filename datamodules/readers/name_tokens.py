@@ -136,7 +136,7 @@ def stem_of(texts: Sequence[str]) -> Stem:
     for place, token in enumerate(form):
         if token == _NUMBER:
             of.setdefault(_kind(form, place), []).append(place)
-    fields = {of[kind][0]: kind for kind in ("camera", "frame") if kind in of}
+    fields: dict[int, str] = {of[kind][0]: kind for kind in ("camera", "frame") if kind in of}
     people, bare = of.get("person", []), of.get("bare", [])
     if 0 in bare and any(place in of.get("camera", []) and form[place - 1].lower() == "c" for place in _AFTER_FIRST):
         people, bare = [0, *people], bare[1:]  # 0001_c1, 0001C1: as Market-1501 and MARS have it; 0001_cam1 may be a frame
