@@ -42,7 +42,7 @@ class Seen:
 
     Attributes:
         path: Of the file.
-        split: ``"train"``, ``"query"``, ``"gallery"`` or ``ALL``.
+        split: ``"train"``, ``"val"``, ``"query"``, ``"gallery"`` or ``ALL``.
         person: ``None`` of somebody who is not named; ``NOBODY``: distractors and junk.
         camera: ``None`` where it is not told.
     """

@@ -118,7 +118,8 @@ def test_without_cameras_the_protocol_is_told(tmp_path, capsys):
             paint(tmp_path / "mine" / who / f"{frame}.png", len(who) + 10 * frame)
     made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
     assert made["pattern"] == "{person}/{frame}"
-    assert made["notes"] == ["no camera is told: score it by --model.protocol no-camera"]
+    few = "nobody is held out to validate on: too few people who are trained on can be found again"
+    assert made["notes"] == ["no camera is told: score it by --model.protocol no-camera", few]
     assert [len(records) for _, records in read_table(tmp_path / "mine.csv").splits()] == [3, 1, 2]
 
 
@@ -153,6 +154,57 @@ def test_a_folder_to_test_is_divided_and_one_to_validate_on_who_is_trained_on_is
     shutil.rmtree(tmp_path / "mine" / "test")
     message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "two.csv", "--pattern", "{split}/{person}/*")
     assert "nobody of the test is seen twice" in message
+
+
+def test_a_table_holds_people_out_to_validate_on_who_are_held_out_when_it_is_trained_on(tmp_path, capsys):
+    for who in range(12):
+        for camera in ("c1", "c2"):
+            for frame in (1, 2):
+                paint(tmp_path / "mine" / camera / f"p{who:02d}_{frame}.png", 100 * who + frame)
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
+    assert made["notes"] == []
+    assert made["splits"] == {
+        "train": {"images": 16, "people": 4},
+        "val": {"images": 8, "people": 2},
+        "query": {"images": 12, "people": 6},
+        "gallery": {"images": 12, "people": 6},
+    }
+    assert told(capsys, "doctor", tmp_path / "mine.csv", "--quick")["splits"]["val"] == {"images": 8, "people": 2, "cameras": 2}
+    data = ImageReIDDataModule(str(tmp_path / "mine.csv"), p=4, k=2, image_size=(32, 16), num_workers=0)
+    data.setup("fit")
+    query, gallery = data.evaluation_records("val")
+    assert (
+        {record.pid for record in query}
+        == {record.pid for record in gallery}
+        == {record.pid for record in read_table(tmp_path / "mine.csv").val}
+    )
+    assert (len(query), len(gallery), data.num_classes) == (4, 4, 4)
+    without = told(capsys, "convert", tmp_path / "mine", tmp_path / "without.csv", "--val_share", 0)
+    assert [(split, counts["people"]) for split, counts in without["splits"].items()] == [("train", 6), ("query", 6), ("gallery", 6)]
+    half = told(capsys, "convert", tmp_path / "mine", tmp_path / "half.csv", "--val_share", 0.5, "--seed", 3)
+    assert (half["splits"]["train"]["people"], half["splits"]["val"]["people"]) == (3, 3)
+    assert {one.path for one in read_table(tmp_path / "mine.csv").query} == {one.path for one in read_table(tmp_path / "without.csv").query}
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "market", "--val_share", 0.1)
+    assert "the Market naming has no part to validate on: give OUT as a .csv, or leave it out" in message
+    assert "val_share must be" in refused(capsys, "convert", tmp_path / "mine", tmp_path / "x.csv", "--val_share", 1)
+    assert set(told(capsys, "convert", tmp_path / "mine", tmp_path / "market")["splits"]) == {"train", "query", "gallery"}
+
+
+def test_people_whom_names_tell_to_validate_on_stay_so_where_others_are_tested(tmp_path, capsys):
+    for split, people in (("train", (1, 2)), ("val", (3, 4)), ("query", (5,)), ("gallery", (5, 6))):
+        for who in people:
+            for camera in (1, 2):
+                paint(tmp_path / "mine" / split / f"p{who}_c{camera}.png", 10 * who + camera)
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
+    assert {split: counts["people"] for split, counts in made["splits"].items()} == {"train": 2, "val": 2, "query": 1, "gallery": 2}
+    assert {record.pid for record in read_table(tmp_path / "mine.csv").val} == {3, 4}
+    made = told(capsys, "convert", tmp_path / "mine", tmp_path / "market")
+    assert "4 images to validate on lie among those to train on, for the Market naming has no part for them" in made["notes"]
+    assert {record.pid for record in read_market_folder(tmp_path / "market").train} == {1, 2, 3, 4}
+    message = refused(capsys, "convert", tmp_path / "mine", tmp_path / "more.csv", "--val_share", 0.1)
+    assert "names tell already who is to be validated on" in message
+    paint(tmp_path / "mine" / "query" / "p4_c1.png", 1)
+    assert "1 people are to be validated on and tested, '4' say" in refused(capsys, "convert", tmp_path / "mine", tmp_path / "both.csv")
 
 
 @pytest.mark.parametrize(("one", "other"), [("7", "007"), ("Jos\u00e9", "Jose\u0301"), ("anna", "anna ")])

@@ -218,12 +218,12 @@ def test_folders_of_splits_are_kept_and_one_beside_them_that_is_none_is_refused(
                 path.write_bytes(PIXEL)
     made = told(capsys, "convert", tmp_path / "pytorch", tmp_path / "pytorch.csv")
     assert made["pattern"] == "{split}/*/{person}_c{camera}s*_{frame}_*"
-    assert {split: counts["images"] for split, counts in made["splits"].items()} == {"train": 8, "val": 0, "query": 4, "gallery": 4}
+    assert {split: counts["images"] for split, counts in made["splits"].items()} == {"train": 8, "query": 4, "gallery": 4}
     assert "4 images to test or validate show people who are trained on" in made["notes"][0]
     (tmp_path / "pytorch" / "val").rename(tmp_path / "pytorch" / "train_all")
     assert "beside folders of splits there is 'train_all', which is none" in refused(
         capsys, "convert", tmp_path / "pytorch", tmp_path / "2.csv"
     )
     assert "the split 'train_all' is none of train" in refused(
-        capsys, "convert", tmp_path / "pytorch", tmp_path / "2.csv", "--pattern", "{split}/*/{person}_c{camera}*_{frame}_*"
+        capsys, "convert", tmp_path / "pytorch", tmp_path / "2.csv", "--pattern", "{split}/*/{person}_c{camera}s*_{frame}_*"
     )
