@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -209,9 +209,10 @@ def _problems_of_files(images: Sequence[Seen], files: Files) -> list[str]:
     of_two = [group for group in files.same if len({who[path].person for path in group}) > 1]
     if of_two:
         found.append(f"{len(of_two)} pictures bear the names of several people: {_some([' = '.join(group[:3]) for group in of_two])}")
-    alike = [pair for pair in files.near or () if who[pair[0]].person != who[pair[1]].person and _is_somebody(who[pair[0]])]
+    alike = _alike_of_several(who, files)
     if alike:
-        found.append(f"{len(alike)} pairs of pictures of two people look nearly the same: {_some([' ~ '.join(pair) for pair in alike])}")
+        shown = _some([" ~ ".join(group[:3]) for group in alike])
+        found.append(f"{len(alike)} groups of pictures of several people look nearly the same: {shown}")
     wide = [path for path, (height, width) in files.sizes.items() if width > 1.2 * height]
     if wide:
         found.append(f"{len(wide)} of {len(files.sizes)} pictures are wider than high, which crops of people hardly are: {_some(wide)}")
@@ -221,13 +222,29 @@ def _problems_of_files(images: Sequence[Seen], files: Files) -> list[str]:
     return found
 
 
+def _alike_of_several(who: Mapping[str, Seen], files: Files) -> list[list[str]]:
+    """A picture each of the people who bear one look, or two that are nearly the same."""
+    looks: list[dict[str | None, str]] = []
+    for group in files.looks or ():
+        first: dict[str | None, str] = {}
+        for path in group:
+            if _is_somebody(who[path]):
+                first.setdefault(who[path].person, path)
+        looks.append(first)
+    same = [list(first.values()) for first in looks if len(first) > 1]
+    near = [looks[a] | looks[b] for a, b in files.near if looks[a] and looks[b] and len({*looks[a], *looks[b]}) > 1]
+    return [*same, *(list(first.values()) for first in near)]
+
+
 def _sizes(files: Files) -> dict[str, Any]:
     heights, widths = ([one[side] for one in files.sizes.values()] for side in (0, 1))
     if not heights:
         return {}
     told = {"height": [min(heights), median(heights), max(heights)], "width": [min(widths), median(widths), max(widths)]}
-    looked = "not looked for: pip install 'lightning-reid[doctor]'" if files.near is None else len(files.near)
-    return {**told, "nearly the same": looked, **({"not compared for that": files.not_compared} if files.not_compared else {})}
+    if files.looks is None:
+        return {**told, "nearly the same": "not looked for: pip install 'lightning-reid[doctor]'"}
+    near = {place for pair in files.near for place in pair}
+    return {**told, "nearly the same": sum(len(group) for place, group in enumerate(files.looks) if len(group) > 1 or place in near)}
 
 
 def _some(values: Sequence[str]) -> str:
