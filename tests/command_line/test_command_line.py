@@ -237,7 +237,7 @@ def test_what_is_wrong_is_named_with_examples(tmp_path, capsys):
         ("2 files cannot be read", "3_c2_5.png", "3_c2_6.png", "zero bytes"),
         ("2 files are copies of others, to the byte", "1_c1_2.png"),
         ("1 pictures bear the names of several people", "2_c1_3.png"),
-        ("1 groups of pictures of several people look nearly the same", "3_c1_1.png ~ ", "2_c2_4.png"),
+        ("1 groups of pictures of several people look nearly the same", "2_c2_4.png ~ ", "3_c1_1.png"),
         ("1 of 11 pictures are wider than high", "3_c2_7.png"),
         ("1 pictures are smaller than 32 x 12 pixels", "3_c2_8.png"),
     ]
