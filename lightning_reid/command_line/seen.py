@@ -34,6 +34,10 @@ NOBODY = ("0", "-1")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 WEIGHTS = (".ckpt", ".pth", ".pt", ".tar", ".safetensors", ".onnx")
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl")
+VIDEO, NETWORK_FILE, NETWORK = "a video", "weights of a network", "a folder of a network"
+RUN, INDEX, SEQUENCE = "a run of a recipe", "an index of pictures", "a sequence of MOTChallenge"
+OTHER_TABLE = "a table of a kind that is not read: save it as UTF-8 (in Excel: 'CSV UTF-8')"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Seen:
     camera: str | None = None
 
 
+def is_somebody(one: Seen) -> bool:
+    """Whether a person is named who is neither a distractor nor junk."""
+    return one.person is not None and one.person not in NOBODY
+
+
 @dataclass
 class Found:
     """What a path is.
@@ -64,6 +73,7 @@ class Found:
         pattern: What their names seem to say, where that is a guess.
         official: Name of the official set whose figures agree.
         told: What should be known, of what was passed over say.
+        weights: Checkpoints in it.
         options: By which a recipe is told of it; ``None`` where it has to be made into a data set first, or be renamed.
     """
 
@@ -73,6 +83,7 @@ class Found:
     pattern: NamePattern | None = None
     official: str | None = None
     told: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
     options: tuple[str, ...] | None = None
 
 
@@ -99,16 +110,19 @@ def _file(path: Path) -> Found:
         if tracklets:
             return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), path)
         return _found("a table of images", read_table(path, needs_train=False, needs_test=False), path)
-    kinds = {VIDEOS: "a video", WEIGHTS: "weights of a network"}
+    kinds = {VIDEOS: VIDEO, WEIGHTS: NETWORK_FILE, OTHER_TABLES: OTHER_TABLE}
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
 
 def _folder(path: Path) -> Found:
-    for kind, files in (("a folder of a network", ("config.json", "model.safetensors")), ("a run of a recipe", ("results.json",))):
-        if all((path / name).is_file() for name in files):
-            return Found(kind)
+    if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
+        return Found(NETWORK)
+    if any((path / name).is_file() for name in ("run.json", "results.json")):
+        return Found(RUN, weights=sorted(map(str, path.rglob("last.ckpt"))))
+    if any(path.glob("embeddings*.f16")):
+        return Found(INDEX)
     if any((path / name).exists() for name in ("seqinfo.ini", "img1")):
-        return Found("a sequence of MOTChallenge")
+        return Found(SEQUENCE)
     tracklets = all((path / name).is_dir() for name in (*FOLDERS_OF_MARS, "info"))
     if any((path / name).is_dir() for name in (MARKET_FOLDERS[0], MARKET_FOLDERS[-1])):
         found = _market(path)

@@ -77,7 +77,7 @@ def test_own_names_are_guessed_shown_and_the_next_command_makes_a_table_of_them(
     again = told(capsys, "doctor", "street.csv")
     assert again["what"] == "a table of images"
     assert again["queries without a match in another camera"] == 0
-    assert again["next"][0].startswith("python -m lightning_reid.recipes.supervised_market --data.dataset street.csv")
+    assert again["next"][0] == "lightning-reid train supervised --data.dataset street.csv --data.p 3"
 
 
 def test_a_folder_in_the_market_naming_is_made_whose_numbers_are_listed(street, tmp_path, capsys):
@@ -384,7 +384,19 @@ def test_a_date_is_no_person(name, tmp_path, capsys):
     assert told(capsys, "doctor", tmp_path / "mine", "--quick")["what"].endswith(f"named {name}/{{camera}}/p{{person}}_{{frame}}")
 
 
-@pytest.mark.parametrize("kind", ["video", "weights", "sequence", "run", "empty", "text", "market", "mars"])
+WHAT_MAKES_A_FOLDER = {
+    "model": ["config.json", "model.safetensors"],
+    "index": ["embeddings.f16"],
+    "sequence": ["seqinfo.ini"],
+    "run": ["run.json", "supervised/last.ckpt"],
+    "begun": ["run.json"],
+    "empty": ["notes.txt"],
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["video", "weights", "model", "index", "sequence", "run", "begun", "excel", "empty", "text", "market", "mars"]
+)
 def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp_path, capsys, market_folder):
     path = tmp_path / kind
     match kind:
@@ -400,18 +412,26 @@ def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp
             GeneratedTracklets("mars-like", num_train_pids=4, num_test_pids=3, num_distractors=0, frames=(2, 3), height=32, width=16).write(
                 path, progress=False
             )
+        case "excel":
+            (path := tmp_path / "people.xlsx").write_bytes(b"PK")
         case _:
             path.mkdir()
-            (path / {"sequence": "seqinfo.ini", "run": "results.json", "empty": "notes.txt"}[kind]).touch()
+            for name in WHAT_MAKES_A_FOLDER[kind]:
+                (path / name).parent.mkdir(exist_ok=True)
+                (path / name).touch()
     expected = {
-        "video": ("a video", "lightning_reid.recipes.track_cameras run --cameras", 0),
-        "weights": ("weights of a network", "lightning_reid.recipes.embed --checkpoint", 0),
+        "video": ("a video", "lightning-reid crops ", 0),
+        "weights": ("weights of a network", "lightning-reid embed my_crops/ embeddings.npz --model", 0),
+        "model": ("a folder of a network", "lightning-reid embed my_crops/ embeddings.npz --model", 0),
+        "index": ("an index of pictures", "lightning-reid search ", 0),
         "sequence": ("a sequence of MOTChallenge", "lightning_reid.datamodules.mot.conversion", 0),
-        "run": ("a run of a recipe", None, 1),
+        "run": ("a run of a recipe", "last.ckpt", 0),
+        "begun": ("a run of a recipe", None, 1),
+        "excel": ("a table of a kind that is not read: save it as UTF-8 (in Excel: 'CSV UTF-8')", None, 1),
         "empty": ("a folder without images", None, 1),
         "text": ("no data: expected a folder, a table or a video", None, 1),
-        "market": ("a folder in the Market naming", "lightning_reid.recipes.supervised_market --data.dataset", 0),
-        "mars": ("tracklets in the MARS layout", "lightning_reid.recipes.video_mars --data.dataset", 0),
+        "market": ("a folder in the Market naming", "lightning-reid train supervised --data.dataset", 0),
+        "mars": ("tracklets in the MARS layout", "lightning-reid train video --data.dataset", 0),
     }[kind]
     found = told(capsys, "doctor", path, code=expected[2])
     assert found["what"] == expected[0]
@@ -442,20 +462,58 @@ def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_pa
         commands = [shlex.split(one) for one in told(capsys, "doctor", path, "--quick")["next"]]
         assert len(commands) == number
         for program, *arguments in commands:
-            if program == "lightning-reid":
-                out = Path(arguments[2])
-                out.unlink(missing_ok=True)
-                assert main([*arguments, "--json"]) == 0
-                following = json.loads(capsys.readouterr().out)["next"]
-                assert main([*shlex.split(following[0])[1:], "--json"]) == 0
-                capsys.readouterr()
-                continue
-            assert arguments[0] == "-m"
-            import_module(arguments[1]).parse(arguments[2:])
+            assert program == "lightning-reid"
+            match arguments:
+                case ["convert", _, out, *_]:
+                    Path(out).unlink(missing_ok=True)
+                    assert main([*arguments, "--json"]) == 0
+                    following = json.loads(capsys.readouterr().out)["next"]
+                    assert main([*shlex.split(following[0])[1:], "--json"]) == 0
+                    capsys.readouterr()
+                case ["train", preset, *options]:
+                    recipe = {"supervised": "supervised_market", "buc": "buc_market", "video": "video_mars"}[preset]
+                    import_module(f"lightning_reid.recipes.{recipe}").parse(options)
+                case _:
+                    assert [Path(one.rpartition("=")[2]).suffix for one in arguments] in (["", "", ".npz"], ["", ".mp4", ""])
+                    assert arguments[0] in ("embed", "crops")
     assert "--data.dataset street.csv --data.p 3" in told(capsys, "doctor", "street.csv", "--quick")["next"][0]
     data = ImageReIDDataModule("street.csv", val_identities=0, p=3, k=2)
     data.setup("fit")
     assert data.num_classes == 3
+
+
+@pytest.mark.parametrize("kind", ["ten people", "three people", "val", "one camera", "nobody"])
+def test_of_a_table_without_queries_a_training_is_told_that_validates_on_whom_there_are(kind, tmp_path, capsys, monkeypatch):
+    """The options of the command are those with which the data can be set up, and the people of a batch are there."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["path,pid,camid,split"]
+    for who in range(1, 4 if kind == "three people" else 11):
+        for camera in (1, 2):
+            paint(tmp_path / f"{who}_{camera}.png", 10 * who + camera)
+            split = "val" if kind == "val" and who > 7 else "train"
+            rows.append(f"{who}_{camera}.png,{-1 if kind == 'nobody' else who},{1 if kind == 'one camera' else camera},{split}")
+    Path("t.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = told(capsys, "doctor", "t.csv", "--quick")
+    assert "it has no images of split query and gallery: nothing can be scored on it" in found["notes"]
+    p, more = {
+        "ten people": (8, ""),
+        "three people": (3, "--data.val_identities 0 --trainer.limit_val_batches 0 "),
+        "val": (7, ""),
+        "one camera": (10, "--data.val_identities 0 --trainer.limit_val_batches 0 "),
+        "nobody": (0, ""),
+    }[kind]
+    if not p:
+        assert found["next"] == ["lightning-reid train buc --data.dataset t.csv"]
+        return
+    protocol = "--model.protocol no-camera " if kind == "one camera" else ""
+    assert found["next"][0] == (
+        f"lightning-reid train fit --model SupervisedReID {protocol}--data ImageReIDDataModule --data.dataset t.csv --data.needs_test false"
+        f" {more}--data.p {p} --trainer.max_epochs 60"
+    )
+    data = ImageReIDDataModule("t.csv", needs_test=False, p=p, val_identities=0 if more else 0.1, image_size=(32, 16), num_workers=0)
+    data.setup("fit")
+    assert data.num_classes == p
+    assert more or len(data.evaluation_records("val")[0]) >= 2
 
 
 def test_what_cannot_be_converted_is_refused_with_the_remedy_and_leaves_nothing(street, tmp_path, capsys):
