@@ -71,7 +71,7 @@ def read_table(
     images, notes = image_records(table, list(table_rows(table)), domain, outside=allow_paths_outside)
     for where, split, record in images:
         if record.path in splits[split]:
-            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
+            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}: take one of the rows out")
         splits[split][record.path] = record
     require_splits(table, splits, needs_train=needs_train, needs_test=needs_test)
     require_files((path for records in splits.values() for path in records), str(table))

@@ -74,7 +74,7 @@ def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[di
     records, notes = image_records(table, rows, domain, outside=outside)
     for (_, row), (where, split, image) in zip(rows, records, strict=True):
         if (split, image.path) in listed:
-            raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}")
+            raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}: take one of the rows out")
         listed.add((split, image.path))
         if row.get("tracklet") in (None, ""):
             raise ValueError(f"{where}: there is no cell of column 'tracklet'; it must name the tracklet that the frame belongs to")

@@ -24,8 +24,8 @@ from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
 
-Knows the official layouts, the Market naming, tables, folders of people's own names, videos, weights, runs and indexes. Opens every image once: what
-cannot be read, odd sizes, pictures that are there twice, or nearly so under the names of two people.
+Knows the official layouts, the Market naming, tables, folders of people's own names, videos, weights, runs and indexes. Opens every image
+once: what cannot be read, odd sizes, pictures that are there twice, or nearly so under the names of two people.
 Ends with 0 if it can be used for something, with 1 if not.
 """
 EXAMPLES = 5
