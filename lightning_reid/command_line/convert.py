@@ -17,8 +17,9 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from lightning_reid.command_line.named_splits import is_of_tests, named_splits
+from lightning_reid.command_line.next_commands import next_commands
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import listening
+from lightning_reid.command_line.seen import listening, look_at
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
@@ -242,7 +243,7 @@ def _told(cfg: Namespace, pattern: NamePattern, rows: Sequence[Row]) -> dict[str
         "cameras": len(cameras),
         "seed": cfg.seed if named_tests or cfg.val_share or "split" not in pattern.fields else None,
         "notes": notes,
-        "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}"],
+        "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}", *next_commands(Path(cfg.out), look_at(Path(cfg.out)))],
     }
 
 

@@ -18,10 +18,10 @@ EPOCHS = 60
 def next_commands(path: Path, found: Found) -> list[str]:
     """What can be done with it, as commands of a shell."""
     given = _argument(str(path))
-    beside = path.resolve().parent / path.resolve().stem
+    name = path.resolve().name if path.is_dir() else path.stem
     if found.kind == VIDEO:
         named = f"{path.stem.replace('=', '-')}={given}" if "=" in given else given
-        return [_command("crops", named, _out(beside, "-crops"))]
+        return [_command("crops", named, _argument(f"{name}-crops"))]
     if found.kind == SEQUENCE:
         return [f"python -m lightning_reid.datamodules.mot.conversion {shlex.join([given, f'{path.resolve()}-crops'])}"]
     if found.kind == INDEX:
@@ -29,14 +29,13 @@ def next_commands(path: Path, found: Found) -> list[str]:
     if found.kind == RUN:
         return [_embedding_by(_argument(one)) for one in found.weights]
     if found.kind in (NETWORK_FILE, NETWORK):
-        exported = [] if path.suffix.lower() == ".onnx" else [_command("export", given, _out(beside, ".onnx"))]
+        exported = [] if path.suffix.lower() == ".onnx" else [_command("export", given, _argument(f"{name}.onnx"))]
         return [_embedding_by(given), *exported]
     if not found.images:
         return []
-    embedded = [_command("embed", given, _out(beside, ".npz"))] if path.is_dir() else []
+    embedded = [_command("embed", given, _argument(f"{name}.npz"))] if path.is_dir() else []
     if found.pattern is not None:
-        out = path.resolve().parent / path.resolve().name
-        return [_command("convert", given, _out(out, ".csv"), "--pattern", found.pattern.text), *embedded]
+        return [_command("convert", given, _table(path), "--pattern", found.pattern.text), *embedded]
     if found.kind == NOT_NAMED:
         return [_command("train", "buc", "--data.dataset", given), *embedded]
     return [*_trainings(found), *embedded]
@@ -55,10 +54,11 @@ def _argument(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def _out(beside: Path, ending: str) -> str:
-    """A new file or folder beside what was looked at, as short as it can be told."""
-    name = f"{beside.name}{ending}"
-    return _argument(name) if beside.parent == Path.cwd() else str(beside.parent / name)
+def _table(path: Path) -> str:
+    """A new table beside a folder, which it must lie beside or above, as short as it can be told."""
+    folder = path.resolve()
+    name = f"{folder.name}.csv"
+    return _argument(name) if folder.parent == Path.cwd() else str(folder.parent / name)
 
 
 def _trainings(found: Found) -> list[str]:

@@ -126,7 +126,7 @@ def _folder(path: Path) -> Found:
     tracklets = all((path / name).is_dir() for name in (*FOLDERS_OF_MARS, "info"))
     if any((path / name).is_dir() for name in (MARKET_FOLDERS[0], MARKET_FOLDERS[-1])):
         found = _market(path)
-        found.told += ["beside it there are tracklets in the MARS layout, for video_mars.py"] if tracklets else []
+        found.told += ["beside it there are tracklets in the MARS layout, for lightning-reid train video"] if tracklets else []
         return found
     if tracklets:
         walks = read_mars_folder(path)

@@ -68,6 +68,7 @@ def test_own_names_are_guessed_shown_and_the_next_command_makes_a_table_of_them(
     assert command[:3] == ["lightning-reid", "convert", "street"]
     made = told(capsys, *[one.strip("'") for one in command[1:]])
     assert {split: counts["people"] for split, counts in made["splits"].items()} == {"train": 3, "query": 2, "gallery": 2}
+    assert made["next"][:2] == ["lightning-reid doctor street.csv", "lightning-reid train supervised --data.dataset street.csv --data.p 3"]
     data = read_table("street.csv")
     assert (len(data.train), len(data.query), len(data.gallery)) == (9, 4, 4)
     trained = {Path(record.path).stem.split("_")[0] for record in data.train}

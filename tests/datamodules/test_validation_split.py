@@ -244,3 +244,19 @@ def test_an_unreadable_image_to_validate_on_is_refused_or_left_out(tmp_path, mar
     data.setup("fit")
     assert not any("broken" in record.path for records in data.evaluation_records("val") for record in records)
     assert any("1 unreadable images left out" in note for note in data.dataset.notes)
+
+
+def test_a_table_of_tracklets_tells_people_to_validate_on_too(tmp_path):
+    rows = ["path,pid,camid,tracklet,split"]
+    for pid, split in ((1, "train"), (2, "train"), (3, "val"), (4, "val"), (5, "gallery")):
+        for camid in (1, 2):
+            for frame in (1, 2):
+                name = f"{pid}_{camid}_{frame}.png"
+                Image.new("RGB", (8, 16), (40 * pid, 90 * camid, 0)).save(tmp_path / name)
+                rows.append(f"{name},{pid},{camid},{pid}-{camid},{'query' if (pid, camid) == (5, 1) else split}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    data = VideoReIDDataModule(str(tmp_path / "t.csv"), val_identities=0, clip_length=2, **SMALL)
+    data.setup("fit")
+    query, gallery = data.evaluation_records("val")
+    assert {record.pid for record in query} == {record.pid for record in gallery} == {3, 4} == set(data.people.held_out)
+    assert (len(query), len(gallery), data.num_classes) == (2, 2, 2)
