@@ -8,6 +8,8 @@ from typing import NamedTuple
 from lightning_reid.datamodules.readers.name_pattern import ANYTHING, Named, NamePattern, in_words
 from lightning_reid.datamodules.readers.name_tokens import SPLIT_NAMES, Level, Stem, level_of, same_person, stem_of
 
+MOST_CAMERAS = 20
+"""More folders of numbers than so many are hardly cameras."""
 SHOWN = 3
 """Names and patterns of a message."""
 
@@ -68,8 +70,8 @@ def guess_names(names: Sequence[str]) -> Guess:
 
     A folder or number behind ``cam`` or ``c`` is a camera, one behind ``person``, ``id`` or ``p`` a person, as is a number in front of a
     camera (``0001_c1``), a folder of no other kind, or a word in front of numbers (``anna_001``). Of numbers without a mark nobody knows
-    which is a person, a frame or an angle: they are candidates, and so are two parts that tell different people. Dates, times and counts
-    of clocks are nobody.
+    which is a person, a frame or an angle: they are candidates, as are a few folders of numbers, which may be cameras, and two parts that
+    tell different people. Dates, times and counts of clocks are nobody.
 
     Example:
         >>> from lightning_reid.datamodules.readers.name_guess import guess_names
@@ -97,7 +99,8 @@ def guess_names(names: Sequence[str]) -> Guess:
     clock = ", and dates and times are nobody" if stem.has_clock or any(level.kind == "clock" for level in levels) else ""
     if not patterns:
         return Guess(None, (), f"no part of them is marked as a person{clock}")
-    doubt = "which part is the person cannot be told for sure" if len(parts) > 1 else "what may be the person may be a frame too"
+    instead = "camera" if parts[0].place[0] == "folder" else "frame"
+    doubt = "which part is the person cannot be told for sure" if len(parts) > 1 else f"what may be the person may be a {instead} too"
     if stem.tracks:
         doubt = "a track is a person within one camera alone"
     return Guess(None, tuple(patterns), doubt + clock)
@@ -133,7 +136,11 @@ def _disagreeing(parts: Sequence[_Part]) -> list[_Part]:
 
 def _is_sure(part: _Part, levels: Sequence[Level], stem: Stem) -> bool:
     kind, place = part.place
-    return kind == "folder" or place in (*stem.people, *stem.words)
+    if kind == "stem":
+        return place in (*stem.people, *stem.words)
+    camera_told = "camera" in stem.fields.values() or any(level.kind == "camera" for level in levels)
+    numbers = all(one.isdecimal() for one in part.values)
+    return levels[place].kind == "person" or camera_told or not numbers or len(set(part.values)) > MOST_CAMERAS
 
 
 def _pattern(levels: Sequence[Level], stem: Stem, person: tuple[str, int], names: Sequence[str]) -> NamePattern | None:

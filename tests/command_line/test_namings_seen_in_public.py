@@ -106,8 +106,9 @@ NAMINGS = {
     "MSMT17": Naming(
         "MSMT17_V2/mask_train_v2",
         lambda p, c, f: f"{p:04d}/{p:04d}_{3 * c + f:03d}_{c:02d}_0303{'morning' if f < 3 else 'noon'}_{f:04d}_0.jpg",
-        "{person}/*",
-        cameras=0,
+        None,
+        "{person}/*_*_{camera}_*",
+        "what may be the person may be a camera too",
     ),
     "DukeMTMC-reID": Naming(
         "layumi/DukeMTMC-reID_evaluation", lambda p, c, f: f"{p:04d}_c{c}_f{46000 + f:07d}.jpg", "{person}_c{camera}_f{frame}"
