@@ -153,7 +153,8 @@ def _pattern(levels: Sequence[Level], stem: Stem, person: tuple[str, int], names
         same = level.names[0] if len(set(level.names)) == 1 else ANYTHING
         parts.append(f"{{{field}}}" if new else same)
     place = person[1] if person[0] == "stem" else None
-    stems = [stem.written(place, seen), stem.written(place, {*seen, "frame"})]
+    repeated = [] if place is not None else [one for one in stem.bare if all(map(same_person, levels[person[1]].names, stem.column(one)))]
+    stems = [stem.written(place, seen, repeated), stem.written(place, {*seen, "frame"})]
     if place is None and "camera" not in stem.fields.values():
         stems.append(ANYTHING)  # of a name of many parts none is needed
     for one in stems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -100,12 +100,13 @@ class Stem:
         """What all names have at a place."""
         return tuple(row[place] for row in self.rows)
 
-    def written(self, person: int | None, seen: set[str]) -> str:
+    def written(self, person: int | None, seen: set[str], repeated: Collection[int] = ()) -> str:
         """The pattern of the names.
 
         Args:
             person: Place of the person, if it is here.
             seen: Fields that the folders tell.
+            repeated: Places that tell what a folder tells, and so no frame.
         """
         if not self.rows:
             return ANYTHING
@@ -113,7 +114,7 @@ class Stem:
         if person is not None:
             fields[person] = "person"
         if "frame" not in (*fields.values(), *seen):  # what changes most; a sequence or the number of a box changes less
-            left = [place for place in (*self.bare, *self.tracks) if place not in fields and place not in self.people]
+            left = [place for place in (*self.bare, *self.tracks) if place not in (*fields, *self.people, *repeated)]
             counted = [(len(set(self.column(place))), place) for place in left if all(one.isdecimal() for one in self.column(place))]
             fields |= {max(counted)[1]: "frame"} if counted else {}
         texts = [f"{{{fields[place]}}}" if place in fields else self._text(place) for place in range(len(self.rows[0]))]

@@ -137,6 +137,8 @@ def test_what_may_be_a_frame_a_clock_or_a_camera_is_no_person_without_being_told
 
 
 def test_two_parts_that_tell_the_same_people_are_no_doubt():
+    names = [f"{who:04d}/{who:04d}_{frame}_0.jpg" for who in range(30) for frame in range(3)]
+    assert guess_names(names).pattern.text == "{person}/*_{frame}_*"
     assert guess_names(["0007/0007_c1_1.jpg", "0008/0008_c2_1.jpg"]).pattern is not None
     assert guess_names(["cam1/person007/person7_1.jpg", "cam1/person008/person8_1.jpg"]).pattern is not None
     assert guess_names(["Ann_Lee/Ann_Lee_1.jpg", "Bo_Li/Bo_Li_1.jpg"]).pattern.read("Bo_Li/Bo_Li_1.jpg").person == "Bo_Li"
