@@ -186,7 +186,8 @@ def _write_table(path: Path, out: Path, rows: Sequence[Row]) -> None:
                 place = row.name if start == os.curdir else f"{start}/{row.name}"
                 table.writerow((place, row.person, row.camera or 0, row.split, row.named.frame or ""))
         try:
-            read_table(draft, needs_train=False, needs_test=False)  # by what will read it
+            with listening():  # how ids are numbered is told whenever it is read, by a name that it has then
+                read_table(draft, needs_train=False, needs_test=False)  # by what will read it
         except (ValueError, OSError) as error:
             raise ValueError(str(error).replace(str(draft), str(out))) from error
 

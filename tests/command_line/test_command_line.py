@@ -156,7 +156,7 @@ def test_a_folder_to_test_is_divided_and_one_to_validate_on_who_is_trained_on_is
     assert "nobody of the test is seen twice" in message
 
 
-def test_a_table_holds_people_out_to_validate_on_who_are_held_out_when_it_is_trained_on(tmp_path, capsys):
+def test_a_table_holds_people_out_to_validate_on_who_are_held_out_when_it_is_trained_on(tmp_path, capsys, caplog):
     for who in range(12):
         for camera in ("c1", "c2"):
             for frame in (1, 2):
@@ -169,6 +169,9 @@ def test_a_table_holds_people_out_to_validate_on_who_are_held_out_when_it_is_tra
         "query": {"images": 12, "people": 6},
         "gallery": {"images": 12, "people": 6},
     }
+    assert main(["convert", str(tmp_path / "mine"), str(tmp_path / "again.csv")]) == 0
+    assert "  val: 8 images of 2 people\n" in capsys.readouterr().out
+    assert not caplog.records, "nothing is told by the name of a draft"
     assert told(capsys, "doctor", tmp_path / "mine.csv", "--quick")["splits"]["val"] == {"images": 8, "people": 2, "cameras": 2}
     data = ImageReIDDataModule(str(tmp_path / "mine.csv"), p=4, k=2, image_size=(32, 16), num_workers=0)
     data.setup("fit")
