@@ -1,4 +1,4 @@
-"""How people name crops, as public questions and repositories show it: the right people are read, or nobody is guessed."""
+"""How people name crops, most as public questions and repositories show it: the right people are read, or nobody is guessed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ CHINESE = ("张三", "李四", "王五", "赵六")
 UUIDS = tuple(f"{digit * 8}-e29b-41d4-a716-44665544000{digit}" for digit in "3a7f")
 
 
+MADE_UP = "made up, as cameras, systems and people name files"
+
+
 class Naming(NamedTuple):
     """One way to name crops.
 
     Attributes:
-        source: Where it was seen.
+        source: The repository, with the number of the thread, or the file or data set, where it was seen; or ``MADE_UP``.
         name: The path of a crop of a person (1 to 4), camera (1 or 2) and frame (1 to 3).
         guess: Its pattern, as it is guessed; ``None`` where nobody can tell from names alone.
         given: A pattern that reads it, where it is not guessed; ``None`` where names tell no people.
@@ -86,18 +89,18 @@ NAMINGS = {
         "bbox_train/*/{person}C{camera}T*F{frame}",
     ),
     "i-LIDS-VID": Naming(
-        "yu-li/rl-person-verification",
+        "i-LIDS-VID, as in opticalFlowSizeCheck of rl-person-verification",
         lambda p, c, f: f"sequences/cam{c}/person{p:03d}/cam{c}_person{p:03d}_{f:05d}.png",
         "sequences/{camera}/{person}/cam*_person*_{frame}",
     ),
     "VIPeR": Naming(
-        "viper_lomo.m", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"
+        "VIPeR, as in scripts that read cam_a/000_45.bmp", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"
     ),
     "CUHK03, a pair of cameras first": Naming(
-        "data/datasets/cuhk03.py", lambda p, c, f: f"{1 + p % 2}_{p:03d}_{c}_{f:02d}.png", None, "*_{person}_{camera}_{frame}"
+        "CUHK03, as in readers of 1_001_1_01.png", lambda p, c, f: f"{1 + p % 2}_{p:03d}_{c}_{f:02d}.png", None, "*_{person}_{camera}_{frame}"
     ),
     "MSMT17 in one folder": Naming(
-        "parse_msmt17",
+        "MSMT17, as in parse_msmt17",
         lambda p, c, f: f"{p:04d}_{3 * c + f:03d}_{c:02d}_0303{'morning' if f < 3 else 'noon'}_{f:04d}_0.jpg",
         None,
         "{person}_*_{camera}_*",
@@ -123,44 +126,44 @@ NAMINGS = {
         "lfw-deepfunneled", lambda p, c, f: f"{NAMES[p - 1]}/{NAMES[p - 1]}_{3 * c + f:04d}.jpg", "{person}/*", cameras=0
     ),
     "VGGFace2": Naming(
-        "VGGFace2", lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
+        MADE_UP, lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
     ),
     "CelebA": Naming(
-        "img_align_celeba", lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "what may be the person may be a frame too"
+        MADE_UP, lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "what may be the person may be a frame too"
     ),
     "a telephone": Naming(
-        "Android", lambda p, c, f: f"IMG_2023050{p}_1230{c}{f}.jpg", None, None, "no part of them is marked as a person, and dates"
+        MADE_UP, lambda p, c, f: f"IMG_2023050{p}_1230{c}{f}.jpg", None, None, "no part of them is marked as a person, and dates"
     ),
     "tracks of a camera's export": Naming(
-        "layumi/Person_reID_baseline_pytorch 330",
+        MADE_UP,
         lambda p, c, f: f"2023-05-01_12-30-2{f}_cam{c:02d}_track{p + 16}.jpg",
         None,
         "*_cam{camera}_track{person}",
         "a track is a person within one camera alone",
     ),
     "hashes": Naming(
-        "md5sum", lambda p, c, f: f"d4{p}d8cd{c}8f00b2{f}e.jpg", None, None, "no part of them is marked as a person"
+        MADE_UP, lambda p, c, f: f"d4{p}d8cd{c}8f00b2{f}e.jpg", None, None, "no part of them is marked as a person"
     ),
     "people in Chinese": Naming(
-        "KaiyangZhou/deep-person-reid 374", lambda p, c, f: f"{CHINESE[p - 1]}/{3 * c + f:03d}.jpg", "{person}/{frame}", cameras=0
+        MADE_UP, lambda p, c, f: f"{CHINESE[p - 1]}/{3 * c + f:03d}.jpg", "{person}/{frame}", cameras=0
     ),
     "people as UUIDs": Naming(
-        "crop_path of a store of vectors", lambda p, c, f: f"{UUIDS[p - 1]}_c{c}_{f:04d}.jpg", "{person}_c{camera}_{frame}"
+        MADE_UP, lambda p, c, f: f"{UUIDS[p - 1]}_c{c}_{f:04d}.jpg", "{person}_c{camera}_{frame}"
     ),
     "words with spaces": Naming(
-        "a network recorder", lambda p, c, f: f"Camera {c}/ID {p + 22}/photo {f}.JPG", "{camera}/{person}/photo {frame}"
+        MADE_UP, lambda p, c, f: f"Camera {c}/ID {p + 22}/photo {f}.JPG", "{camera}/{person}/photo {frame}"
     ),
     "words in capitals": Naming(
-        "Windows", lambda p, c, f: f"PERSON{p:02d}_CAM{c:02d}_{f:04d}.JPG", "PERSON{person}_CAM{camera}_{frame}"
+        MADE_UP, lambda p, c, f: f"PERSON{p:02d}_CAM{c:02d}_{f:04d}.JPG", "PERSON{person}_CAM{camera}_{frame}"
     ),
     "words and hyphens": Naming(
-        "deep_sort crops", lambda p, c, f: f"person-{p}_cam-{c}_frame-{f:06d}.jpg", "person-{person}_cam-{camera}_frame-{frame}"
+        MADE_UP, lambda p, c, f: f"person-{p}_cam-{c}_frame-{f:06d}.jpg", "person-{person}_cam-{camera}_frame-{frame}"
     ),
     "a person and a frame in a folder": Naming(
-        "layumi/Person_reID_baseline_pytorch 162", lambda p, c, f: f"id_{p:04d}/img_{3 * c + f:03d}.png", "{person}/img_{frame}", cameras=0
+        "layumi/Person_reID_baseline_pytorch 162, a folder a person", lambda p, c, f: f"id_{p:04d}/img_{3 * c + f:03d}.png", "{person}/img_{frame}", cameras=0
     ),
     "frame and track of a detector": Naming(
-        "YOLO crops", lambda p, c, f: f"{3 * c + f:06d}_{p}.jpg", None, "{frame}_{person}", cameras=0
+        MADE_UP, lambda p, c, f: f"{3 * c + f:06d}_{p}.jpg", None, "{frame}_{person}", cameras=0
     ),
 }  # fmt: skip
 
