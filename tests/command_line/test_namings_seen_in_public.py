@@ -94,10 +94,10 @@ NAMINGS = {
         "sequences/{camera}/{person}/cam*_person*_{frame}",
     ),
     "VIPeR": Naming(
-        "VIPeR, as in scripts that read cam_a/000_45.bmp", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"
+        "VIPeR, cam_a/000_45.bmp", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"
     ),
     "CUHK03, a pair of cameras first": Naming(
-        "CUHK03, as in readers of 1_001_1_01.png", lambda p, c, f: f"{1 + p % 2}_{p:03d}_{c}_{f:02d}.png", None, "*_{person}_{camera}_{frame}"
+        "CUHK03, 1_001_1_01.png", lambda p, c, f: f"{1 + p % 2}_{p:03d}_{c}_{f:02d}.png", None, "*_{person}_{camera}_{frame}"
     ),
     "MSMT17 in one folder": Naming(
         "MSMT17, as in parse_msmt17",
@@ -126,16 +126,16 @@ NAMINGS = {
         "lfw-deepfunneled", lambda p, c, f: f"{NAMES[p - 1]}/{NAMES[p - 1]}_{3 * c + f:04d}.jpg", "{person}/*", cameras=0
     ),
     "VGGFace2": Naming(
-        MADE_UP, lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
+        "VGGFace2, as in its list of training images", lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
     ),
     "CelebA": Naming(
-        MADE_UP, lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "what may be the person may be a frame too"
+        "CelebA, img_align_celeba/000001.jpg", lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "what may be the person may be a frame too"
     ),
     "a telephone": Naming(
         MADE_UP, lambda p, c, f: f"IMG_2023050{p}_1230{c}{f}.jpg", None, None, "no part of them is marked as a person, and dates"
     ),
     "tracks of a camera's export": Naming(
-        MADE_UP,
+        "scripts that write violation_{timestamp}_track{track_id}.jpg",
         lambda p, c, f: f"2023-05-01_12-30-2{f}_cam{c:02d}_track{p + 16}.jpg",
         None,
         "*_cam{camera}_track{person}",
@@ -160,7 +160,10 @@ NAMINGS = {
         MADE_UP, lambda p, c, f: f"person-{p}_cam-{c}_frame-{f:06d}.jpg", "person-{person}_cam-{camera}_frame-{frame}"
     ),
     "a person and a frame in a folder": Naming(
-        "layumi/Person_reID_baseline_pytorch 162, a folder a person", lambda p, c, f: f"id_{p:04d}/img_{3 * c + f:03d}.png", "{person}/img_{frame}", cameras=0
+        "layumi/Person_reID_baseline_pytorch 162",
+        lambda p, c, f: f"id_{p:04d}/img_{3 * c + f:03d}.png",
+        "{person}/img_{frame}",
+        cameras=0,
     ),
     "frame and track of a detector": Naming(
         MADE_UP, lambda p, c, f: f"{3 * c + f:06d}_{p}.jpg", None, "{frame}_{person}", cameras=0
