@@ -93,9 +93,7 @@ NAMINGS = {
         lambda p, c, f: f"sequences/cam{c}/person{p:03d}/cam{c}_person{p:03d}_{f:05d}.png",
         "sequences/{camera}/{person}/cam*_person*_{frame}",
     ),
-    "VIPeR": Naming(
-        "VIPeR, cam_a/000_45.bmp", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"
-    ),
+    "VIPeR": Naming("VIPeR, cam_a/000_45.bmp", lambda p, c, f: f"cam_{' ab'[c]}/{p:03d}_{45 * f}.bmp", None, "{camera}/{person}_*"),
     "CUHK03, a pair of cameras first": Naming(
         "CUHK03, 1_001_1_01.png", lambda p, c, f: f"{1 + p % 2}_{p:03d}_{c}_{f:02d}.png", None, "*_{person}_{camera}_{frame}"
     ),
@@ -119,18 +117,12 @@ NAMINGS = {
     "VeRi-776": Naming(
         "VehicleReId/VeRidataset", lambda p, c, f: f"{p:04d}_c{c:03d}_{16450 + f:08d}_0.jpg", "{person}_c{camera}_{frame}_*"
     ),
-    "frames of PRW": Naming(
-        "PRW-v16.04.20/frames", lambda p, c, f: f"c{c}s1_{100 * p + f:06d}.jpg", None, None, "what may be the person may be a frame too"
-    ),
-    "LFW": Naming(
-        "lfw-deepfunneled", lambda p, c, f: f"{NAMES[p - 1]}/{NAMES[p - 1]}_{3 * c + f:04d}.jpg", "{person}/*", cameras=0
-    ),
+    "frames of PRW": Naming("PRW-v16.04.20/frames", lambda p, c, f: f"c{c}s1_{100 * p + f:06d}.jpg", None, None, "may be a frame too"),
+    "LFW": Naming("lfw-deepfunneled", lambda p, c, f: f"{NAMES[p - 1]}/{NAMES[p - 1]}_{3 * c + f:04d}.jpg", "{person}/*", cameras=0),
     "VGGFace2": Naming(
-        "VGGFace2, as in its list of training images", lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
+        "VGGFace2, n000002/0001_01.jpg", lambda p, c, f: f"n{p:06d}/{c:04d}_{f:02d}.jpg", None, "{person}/*_{frame}", cameras=0
     ),
-    "CelebA": Naming(
-        "CelebA, img_align_celeba/000001.jpg", lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "what may be the person may be a frame too"
-    ),
+    "CelebA": Naming("CelebA", lambda p, c, f: f"{100 * p + 10 * c + f:06d}.jpg", None, None, "may be a frame too"),
     "a telephone": Naming(
         MADE_UP, lambda p, c, f: f"IMG_2023050{p}_1230{c}{f}.jpg", None, None, "no part of them is marked as a person, and dates"
     ),
@@ -141,21 +133,11 @@ NAMINGS = {
         "*_cam{camera}_track{person}",
         "a track is a person within one camera alone",
     ),
-    "hashes": Naming(
-        MADE_UP, lambda p, c, f: f"d4{p}d8cd{c}8f00b2{f}e.jpg", None, None, "no part of them is marked as a person"
-    ),
-    "people in Chinese": Naming(
-        MADE_UP, lambda p, c, f: f"{CHINESE[p - 1]}/{3 * c + f:03d}.jpg", "{person}/{frame}", cameras=0
-    ),
-    "people as UUIDs": Naming(
-        MADE_UP, lambda p, c, f: f"{UUIDS[p - 1]}_c{c}_{f:04d}.jpg", "{person}_c{camera}_{frame}"
-    ),
-    "words with spaces": Naming(
-        MADE_UP, lambda p, c, f: f"Camera {c}/ID {p + 22}/photo {f}.JPG", "{camera}/{person}/photo {frame}"
-    ),
-    "words in capitals": Naming(
-        MADE_UP, lambda p, c, f: f"PERSON{p:02d}_CAM{c:02d}_{f:04d}.JPG", "PERSON{person}_CAM{camera}_{frame}"
-    ),
+    "hashes": Naming(MADE_UP, lambda p, c, f: f"d4{p}d8cd{c}8f00b2{f}e.jpg", None, None, "no part of them is marked as a person"),
+    "people in Chinese": Naming(MADE_UP, lambda p, c, f: f"{CHINESE[p - 1]}/{3 * c + f:03d}.jpg", "{person}/{frame}", cameras=0),
+    "people as UUIDs": Naming(MADE_UP, lambda p, c, f: f"{UUIDS[p - 1]}_c{c}_{f:04d}.jpg", "{person}_c{camera}_{frame}"),
+    "words with spaces": Naming(MADE_UP, lambda p, c, f: f"Camera {c}/ID {p + 22}/photo {f}.JPG", "{camera}/{person}/photo {frame}"),
+    "words in capitals": Naming(MADE_UP, lambda p, c, f: f"PERSON{p:02d}_CAM{c:02d}_{f:04d}.JPG", "PERSON{person}_CAM{camera}_{frame}"),
     "words and hyphens": Naming(
         MADE_UP, lambda p, c, f: f"person-{p}_cam-{c}_frame-{f:06d}.jpg", "person-{person}_cam-{camera}_frame-{frame}"
     ),
@@ -165,10 +147,8 @@ NAMINGS = {
         "{person}/img_{frame}",
         cameras=0,
     ),
-    "frame and track of a detector": Naming(
-        MADE_UP, lambda p, c, f: f"{3 * c + f:06d}_{p}.jpg", None, "{frame}_{person}", cameras=0
-    ),
-}  # fmt: skip
+    "frame and track of a detector": Naming(MADE_UP, lambda p, c, f: f"{3 * c + f:06d}_{p}.jpg", None, "{frame}_{person}", cameras=0),
+}
 
 
 @pytest.mark.parametrize("kind", NAMINGS)
