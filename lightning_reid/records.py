@@ -84,6 +84,7 @@ class Splits(Generic[Record]):
         train: Labeled training records.
         query: Probes.
         gallery: What the probes are searched in; may hold junk (-1), distractors (0) and, as in MARS, the queries themselves.
+        val: Of people whom its owner holds out to validate on, who are in no other part; empty where nobody is told.
         notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
     """
 
@@ -92,10 +93,12 @@ class Splits(Generic[Record]):
     query: tuple[Record, ...] = ()
     gallery: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
+    val: tuple[Record, ...] = ()
 
     def splits(self) -> Iterator[tuple[str, tuple[Record, ...]]]:
-        """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``."""
+        """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``, and ``("val", records)`` where there is one."""
         yield from (("train", self.train), ("query", self.query), ("gallery", self.gallery))
+        yield from (("val", self.val),) if self.val else ()
 
 
 class ReIDDataset(Splits[ImageRecord]):

@@ -21,11 +21,12 @@ MAY_IMPORT = {
     "regular_files": set(),
     "files": {"drafts"},
     "checksums": set(),
+    "frame_crops": set(),
     "claimed_size": set(),
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "onnx_session": set(),
     "detection": {"detection", "arguments", "normalization", "onnx_session"},
-    "tracking": {"tracking", "arguments"},
+    "tracking": {"tracking", "arguments", "frame_crops"},
     "live": {"live", "tracking", "arguments", "detection", "files"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
-    "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session"},
+    "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session", "frame_crops"},
     "evaluation": CORE | {"evaluation", "inference", "networks", "datamodules"},
     "federation": CORE
     | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}

@@ -45,8 +45,8 @@ FACE = {
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
-        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder draw_search export_onnx find_crops load_network model_name
-        nearest_images write_embeddings
+        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder cut_out draw_search export_onnx find_crops load_network
+        model_name nearest_images write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_reid.datamodules.readers.folders import StrPath, path_below, require_files, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.ids import id_text, number_ids, whole_number
 from lightning_reid.datamodules.readers.text import heading_of, read_cells
-from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, ReIDDataset
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, Record, ReIDDataset
 from lightning_reid.regular_files import require_regular
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
 OPTIONAL_COLUMNS = ("frame", "domain")
 _IF_MEANT = "; if they are meant to lie elsewhere, say allow_paths_outside=True"
-SPLITS = ("train", "query", "gallery")
+SPLITS = ("train", "query", "gallery", "val")
 
 MOST_CELLS = 20_000_000
 """Of a Parquet table, in the columns that are read: MARS has 6 million; equal cells take no room in the file, and as objects gigabytes."""
@@ -34,10 +34,10 @@ def read_table(
 ) -> ReIDDataset:
     """Read a table with one row an image; the order of the rows is kept.
 
-    Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query`` or ``gallery``),
-    optionally ``frame`` and ``domain``; others are left alone. A column of ids of which every cell is a whole number is read as numbers
-    (``pid`` from 1; 0 is a distractor, -1 junk; ``camid`` from 0); any other is text, ``person_1`` say, and numbered from 1 in alphabetical
-    order, which a note of the data set tells.
+    Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query``, ``gallery``, or
+    ``val`` of people to validate on, who are in no other split), optionally ``frame`` and ``domain``; others are left alone. A column of
+    ids of which every cell is a whole number is read as numbers (``pid`` from 1; 0 is a distractor, -1 junk; ``camid`` from 0); any other
+    is text, ``person_1`` say, and numbered from 1 in alphabetical order, which a note of the data set tells.
 
     Args:
         path: A CSV file in UTF-8 with a heading, its cells between commas, semicolons or tabs; or ``.parquet``, ``.pq``.
@@ -71,15 +71,50 @@ def read_table(
     images, notes = image_records(table, list(table_rows(table)), domain, outside=allow_paths_outside)
     for where, split, record in images:
         if record.path in splits[split]:
-            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
+            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}: take one of the rows out")
         splits[split][record.path] = record
+    require_splits(table, splits, needs_train=needs_train, needs_test=needs_test)
+    require_files((path for records in splits.values() for path in records), str(table))
+    train, query, gallery, val = (tuple(splits[split].values()) for split in SPLITS)
+    require_identified(query)
+    require_apart(table, val, train=train, query=query, gallery=gallery)
+    return ReIDDataset(domain, train, query, gallery, (*notes, *unlabeled_notes(train)), val)
+
+
+def require_splits(table: Path, splits: Mapping[str, Collection[Any]], *, needs_train: bool, needs_test: bool) -> None:
+    """Check that a table has rows of the splits that are needed.
+
+    Raises:
+        ValueError: It has none of one; the message says how to tell it.
+    """
     for split, needed in (("train", needs_train), ("query", needs_test), ("gallery", needs_test)):
         if needed and not splits[split]:
-            raise ValueError(f"{table} has no row of split {split!r}")
-    require_files((path for records in splits.values() for path in records), str(table))
-    train, query, gallery = (tuple(splits[split].values()) for split in SPLITS)
-    require_identified(query)
-    return ReIDDataset(domain, train, query, gallery, (*notes, *unlabeled_notes(train)))
+            there = ", ".join(one for one in SPLITS if splits[one]) or "none at all"
+            raise ValueError(f"{table} has no row of split {split!r}, but of {there}: write {split!r} into the column 'split' of some rows")
+
+
+def require_apart(table: Path, val: Sequence[Record], **others: Sequence[Record]) -> None:
+    """Check that whoever is to be validated on is somebody, and in no other split.
+
+    Args:
+        table: For the message.
+        val: Records to validate on.
+        others: Splits by their names.
+
+    Raises:
+        ValueError: A record shows nobody, or somebody of another split; the message names a file of each.
+    """
+    nobody = next((record for record in val if record.pid <= 0), None)
+    if nobody is not None:
+        raise ValueError(f"{table}: {nobody.thumbnail} of split 'val' has pid {nobody.pid}, which is nobody: number people from 1")
+    first = {record.pid: record.thumbnail for record in val}
+    for split, records in others.items():
+        both = next((record for record in records if record.pid in first), None)
+        if both is not None:
+            raise ValueError(
+                f"{table}: one person is in split 'val' ({first[both.pid]}) and in split {split!r} ({both.thumbnail}): people to validate"
+                " on are in no other split; take them out of one, or write query and gallery for images to test on"
+            )
 
 
 def require_table(table: Path, *more_columns: str) -> None:

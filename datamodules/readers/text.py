@@ -114,6 +114,7 @@ def heading_of(path: Path, found: Sequence[str], required: Sequence[str], option
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}; its first line holds {', '.join(map(repr, found[:12])) or 'nothing'}."
             f" Expected a heading with {', '.join(required)} and optionally {', '.join(optional)}, between commas, semicolons or tabs"
+            + ("; where cameras are not known, write 0 in a column camid" if missing == ["camid"] else "")
         )
     twice = [column for column in (*required, *optional) if names.count(column) > 1]
     if twice:

@@ -1,5 +1,6 @@
 """What a trained network is for: embedding crops, searching them, exporting the network. Needs no Trainer and imports no Lightning."""
 
+from lightning_reid.frame_crops import cut_out
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.inference.loading import load_network, model_name
@@ -13,6 +14,7 @@ __all__ = [
     "OnnxEmbedder",
     "clip_embedder",
     "crop_embedder",
+    "cut_out",
     "draw_search",
     "export_onnx",
     "find_crops",
