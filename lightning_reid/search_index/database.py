@@ -88,7 +88,7 @@ class Meta(NamedTuple):
 
 def create_database(file: Path, model: str, dimension: int) -> None:
     """Write the database of an index without rows."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection, transaction(connection, writes=True):
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         for statement in _SCHEMA:
