@@ -45,7 +45,7 @@ FACE = {
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
         EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder draw_search export_onnx find_crops load_network model_name
-        nearest_images write_embeddings
+        nearest_images write_embedding_parts write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
@@ -72,6 +72,10 @@ FACE = {
     """,
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
+    "lightning_reid.search_index": """
+        Answer Filters IndexRow SearchIndexError Searched add_rows build_fast create_index describe_index forget_person open_index
+        paths_within remove_paths search_indexes write_index
+    """,
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """
         CameraGone CameraNode CameraTracker

@@ -16,10 +16,15 @@ DESCRIPTION = """Person re-identification for people who have pictures and no sc
 
 lightning-reid doctor my_folder/                                            # what is this, what is wrong with it, what can be done with it?
 lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame}.jpg"
+lightning-reid index add people.index my_folder/ --pattern "{camera}/{person}_{frame}.jpg"
+lightning-reid search people.index --query somebody.jpg --picture answers.png
 """
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "embed": "make embeddings of crops of people, numbers that tell how alike they look",
+    "index": "keep pictures of people in an index on the disk: add, remove, forget, show, speed",
+    "search": "find the pictures in an index that look most like a person in a picture",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
 
@@ -38,20 +43,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where all went well, 1 where there is nothing to be used, or the verb says why; 2 is left by wrong options.
     """
     told = list(sys.argv[1:] if argv is None else argv)
-    asked = next((one for one in told if not one.startswith("-")), "")
+    asked, act = [*(one for one in told if not one.startswith("-")), "", ""][:2]
     parser = ArgumentParser(description=DESCRIPTION, prog="lightning-reid", formatter_class=_AsWritten)
     parser.add_argument("--version", action="version", version=f"lightning-reid {__version__}")
     verbs = parser.add_subcommands(required=True, dest="verb")
     for name, does in VERBS.items():
-        needed = name == asked
-        verbs.add_subcommand(name, import_module(f"{__package__}.{name}").build_parser() if needed else ArgumentParser(), help=does)
+        module = import_module(f"{__package__}.{name}") if name == asked else None
+        verb = ArgumentParser() if module is None else module.build_parser()
+        verbs.add_subcommand(name, verb, help=does)
+        if module is not None and hasattr(module, "add_acts"):  # levels of commands can only be added from the top
+            module.add_acts(verb, act)
     cfg = parser.parse_args(told)
     try:
         code: int = import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb])
-    except (ValueError, OSError, ModuleNotFoundError) as error:  # of what was given, in a sentence; a fault of the program is another error
+    except _of_what_was_given() as error:
         sys.stderr.write(printable(f"lightning-reid {cfg.verb}: {error}") + "\n")
         return 1
     return code
+
+
+def _of_what_was_given() -> tuple[type[Exception], ...]:
+    """Errors that say in a sentence what is wrong with what was given; a fault of the program is another one."""
+    from lightning_reid.datamodules.decoding import CorruptImageError  # needs OpenCV, which help does not wait for
+
+    return ValueError, OSError, ModuleNotFoundError, CorruptImageError
 
 
 if __name__ == "__main__":

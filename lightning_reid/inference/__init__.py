@@ -1,7 +1,8 @@
 """What a trained network is for: embedding crops, searching them, exporting the network. Needs no Trainer and imports no Lightning."""
 
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
-from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops
+from lightning_reid.inference.embedding_table import write_embedding_parts, write_embeddings
 from lightning_reid.inference.loading import load_network, model_name
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.inference.onnx_export import export_onnx
@@ -19,5 +20,6 @@ __all__ = [
     "load_network",
     "model_name",
     "nearest_images",
+    "write_embedding_parts",
     "write_embeddings",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -235,6 +236,13 @@ def count_filtered(connection: sqlite3.Connection, filters: Filters) -> int:
 def row_at(connection: sqlite3.Connection, place: int) -> IndexRow:
     """What lies at a place that has a row."""
     return IndexRow(*connection.execute("SELECT path, person, camera, time FROM rows WHERE place = ?", (place,)).fetchone())
+
+
+def rows_below(connection: sqlite3.Connection, place: str) -> list[str]:
+    """The paths that are ``place``, or begin with it as a folder, in order."""
+    told = _bytes(place), _bytes(f"{place.rstrip(os.sep)}{os.sep}"), _bytes(f"{place.rstrip(os.sep)}{chr(ord(os.sep) + 1)}")
+    below = "path = CAST(? AS TEXT) OR (path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT))"
+    return [path for (path,) in connection.execute(f"SELECT path FROM rows WHERE {below} ORDER BY path", told)]
 
 
 def values_of(connection: sqlite3.Connection, column: str) -> list[str]:

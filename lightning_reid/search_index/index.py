@@ -64,13 +64,13 @@ class Index:
         return read_meta(self.connection)
 
     def embeddings(self) -> EmbeddingsFile:
-        """Its embeddings at this moment."""
+        """The file of embeddings that counts at this moment."""
         meta = self.meta()
         name = f"embeddings-{meta.generation}.f16" if meta.generation else "embeddings.f16"
         return EmbeddingsFile(self.folder / name, meta.places, meta.dimension)
 
     def fast_file(self, meta: Meta) -> Path:
-        """Its file for approximate search, which need not be there."""
+        """Path of the file for approximate search, which need not be there."""
         return self.folder / f"nearest-{meta.fast_number}.faiss"
 
 
