@@ -17,7 +17,7 @@ FORMAT = 1
 _APPLICATION = 0x52654944
 _SCHEMA = (
     "CREATE TABLE meta (model TEXT NOT NULL, dimension INTEGER NOT NULL, places INTEGER NOT NULL, rows INTEGER NOT NULL,"
-    " generation INTEGER NOT NULL, fast_number INTEGER NOT NULL, fast_places INTEGER NOT NULL, fast_digest TEXT)",
+    " generation INTEGER NOT NULL, fast_number INTEGER NOT NULL, fast_places INTEGER NOT NULL, fast_bytes INTEGER NOT NULL)",
     "CREATE TABLE rows (place INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, person TEXT, camera TEXT, time REAL)",
     "CREATE TABLE holes (place INTEGER PRIMARY KEY, zeroed INTEGER NOT NULL)",
     "CREATE INDEX rows_person ON rows (person)",
@@ -74,7 +74,7 @@ class Meta(NamedTuple):
         generation: Of the file of embeddings: compaction writes the next.
         fast_number: Of the file for approximate search.
         fast_places: The first so many places are in it; 0 where there is none.
-        fast_digest: That it must have.
+        fast_bytes: Of that file.
     """
 
     model: str
@@ -84,7 +84,7 @@ class Meta(NamedTuple):
     generation: int
     fast_number: int
     fast_places: int
-    fast_digest: str | None
+    fast_bytes: int
 
 
 def create_database(file: Path, model: str, dimension: int) -> None:
@@ -94,7 +94,7 @@ def create_database(file: Path, model: str, dimension: int) -> None:
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         for statement in _SCHEMA:
             connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES (?, ?, 0, 0, 0, 0, 0, NULL)", (model, dimension))
+        connection.execute("INSERT INTO meta VALUES (?, ?, 0, 0, 0, 0, 0, 0)", (model, dimension))
 
 
 @contextmanager

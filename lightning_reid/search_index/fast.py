@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import import_module
 from math import log2
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +25,10 @@ LEARNED_OF_A_LIST = 64
 COMPARED_AGAIN = 200
 """Rows a query, at least, that are compared exactly."""
 _SHARE_OF_LISTS = 32
-"""One of so many lists is looked into."""
+"""One of so many lists is looked into, and of few lists ``_FEWEST_LISTS``."""
+_FEWEST_LISTS = 32
+_ROUNDS = 10
+"""Of learning codes, of which faiss would take 25."""
 _PROBED = 100
 """Rows that serve as queries to measure what is found."""
 _TOP = 10
@@ -38,7 +39,7 @@ class FastFile(NamedTuple):
 
     Attributes:
         rows: That are in it.
-        lists: That they are divided into; one of 32 is looked into.
+        lists: That they are divided into; 32 are looked into, or one of 32 where they are more.
         code_bytes: Of each row.
         recall: Of the 10 nearest of 100 of the rows, the share that is found.
     """
@@ -71,6 +72,7 @@ def build_fast(index: Index, *, seed: int = 0) -> FastFile:
     found = faiss.IndexIVFPQ(faiss.IndexFlatIP(meta.dimension), meta.dimension, lists, code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
     found.cp.seed = found.pq.cp.seed = seed % 2**31
     learned_of = max(LEARNED_OF_A_LIST * lists, FEWEST)
+    found.pq.cp.niter = _ROUNDS
     found.train(_sample(index, meta, learned_of, seed).numpy())
     file = index.embeddings()
     for places in parts_to_search(index, Filters()):
@@ -93,10 +95,10 @@ def fast_nearest(index: Index, queries: NDArray[np.float64], top: int, filters: 
         SearchIndexError: The file is gone, or is not the one that was built.
     """
     faiss, meta, file = _faiss(), index.meta(), index.embeddings()
-    codes = faiss.read_index(str(_whole(index.fast_file(meta), meta)))
+    codes = _codes(index, meta)
     allowed = _allowed(index, meta, filters)
     selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-    probes = max(codes.nlist // _SHARE_OF_LISTS, 8)
+    probes = max(codes.nlist // _SHARE_OF_LISTS, _FEWEST_LISTS)
     how = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
     _, candidates = codes.search(queries.astype(np.float32), max(COMPARED_AGAIN, 4 * top), params=how)
     best = nothing(len(queries), top)
@@ -127,23 +129,26 @@ def _keep(index: Index, meta: Meta, codes: Any) -> None:
     path = index.fast_file(meta._replace(fast_number=number))
     write_atomically(path, lambda draft: import_module("faiss").write_index(codes, str(draft)))
     with transaction(index.connection, writes=True):
-        told = (number, meta.places, _digest(path))
-        index.connection.execute("UPDATE meta SET fast_number = ?, fast_places = ?, fast_digest = ?", told)
+        told = (number, meta.places, path.stat().st_size)
+        index.connection.execute("UPDATE meta SET fast_number = ?, fast_places = ?, fast_bytes = ?", told)
     index.fast_file(meta).unlink(missing_ok=True)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _whole(path: Path, meta: Meta) -> Path:
-    way_on = f"lightning-reid index speed {path.parent} makes another"
+def _codes(index: Index, meta: Meta) -> Any:
+    """The file that was built. What it finds is compared exactly with the embeddings: damage could hide a row, but not invent one."""
+    path, faiss = index.fast_file(meta), _faiss()
+    way_on = f"lightning-reid index speed {index.folder} makes another"
     if not path.is_file():
         raise SearchIndexError(f"the index has lost its file {path}: {way_on}")
-    if _digest(path) != meta.fast_digest:
-        raise SearchIndexError(f"{path} is cut short or was overwritten: {way_on}")
-    return path
+    if path.stat().st_size != meta.fast_bytes:
+        raise SearchIndexError(f"{path} has {path.stat().st_size:,} bytes, {meta.fast_bytes:,} were written: {way_on}")
+    try:
+        codes = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise SearchIndexError(f"{path} was overwritten, faiss cannot read it: {way_on}") from error
+    if (codes.d, codes.ntotal <= meta.fast_places) != (meta.dimension, True):
+        raise SearchIndexError(f"{path} is of another index, with {codes.ntotal:,} rows of {codes.d} numbers: {way_on}")
+    return codes
 
 
 def _allowed(index: Index, meta: Meta, filters: Filters) -> NDArray[np.bool_]:

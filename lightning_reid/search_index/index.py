@@ -241,7 +241,7 @@ def _compact(index: Index) -> None:
 
 def _drop_fast(index: Index, why: str) -> None:
     if index.meta().fast_places:
-        index.connection.execute("UPDATE meta SET fast_places = 0, fast_digest = NULL")
+        index.connection.execute("UPDATE meta SET fast_places = 0, fast_bytes = 0")
         logger.warning("%s: the file for approximate search is removed, %s: lightning-reid index speed makes another", index.folder, why)
 
 

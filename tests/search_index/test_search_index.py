@@ -426,7 +426,11 @@ def test_a_damaged_approximate_file_is_named(fast_index, tmp_path):
     folder = shutil.copytree(fast_index[0], tmp_path / "index")
     (codes,) = folder.glob("*.faiss")
     os.truncate(codes, 1000)
-    with pytest.raises(SearchIndexError, match=r"is cut short or was overwritten: lightning-reid index speed .* makes another"):
+    with pytest.raises(SearchIndexError, match=r"faiss has 1,000 bytes, [0-9,]+ were written: lightning-reid index speed .* makes another"):
+        found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
+    size = next(fast_index[0].glob("*.faiss")).stat().st_size
+    codes.write_bytes(b"x" * size)
+    with pytest.raises(SearchIndexError, match="was overwritten, faiss cannot read it"):
         found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
     codes.unlink()
     with pytest.raises(SearchIndexError, match="has lost its file"):
