@@ -1,7 +1,7 @@
 """Searching an index on the disk: exact against approximate, and what memory searching and embedding take.
 
     python benchmarks/search_index.py                       # 1,000,000 x 256: minutes, 1.2 GB of disk
-    python benchmarks/search_index.py --rows 20000 --crops 50 200
+    python benchmarks/search_index.py --rows 10000 --crops 5 50    # half a minute
 
 Embeddings are drawn around people, 20 of each, in directions whose spread falls like a power as it does in trained networks', and turned at
 random; queries are further ones of 100 people. Every measurement runs in a process of its own. CPU seconds are those of the second
@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_reid.search_index import IndexRow, Searched, add_rows, build_fast, create_index, search_indexes, write_index
+from lightning_reid.search_index.fast import FEWEST
 
 DIM, PART, OF_A_PERSON, TOP = 256, 20_000, 20, 10
 SPREAD, NOISE = 0.5, 0.6
@@ -103,15 +104,19 @@ def in_fresh_process(*argv: object) -> dict:
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def compare_searches(place: Path, rows: int) -> None:
+def compare_searches(place: Path, rows: int) -> dict[tuple[int, int], dict[str, float]]:
+    figures = {}
     print("| rows | queries | exact CPU s | approximate CPU s | exact / approximate | recall@10 | exact peak MB | approximate peak MB |")
     print("|---|---|---|---|---|---|---|---|")
     for number in (rows // 10, rows):
+        if number < FEWEST:
+            continue
         folder = place / f"{number}.index"
         made, built = in_fresh_process("make", folder, number), in_fresh_process("speed", folder, number)
         for queries in (1, 100, 1000):
             exact, fast = (in_fresh_process(way, folder, number, queries) for way in ("exact", "fast"))
             recall = np.mean([len({*one} & {*other}) / TOP for one, other in zip(exact["found"], fast["found"], strict=True)])
+            figures[number, queries] = {"recall": float(recall), "ratio": exact["cpu"] / fast["cpu"], "mb": exact["mb"]}
             told = f"| {number:,} | {queries} | {exact['cpu']:.3f} | {fast['cpu']:.3f} | {exact['cpu'] / fast['cpu']:.1f} | {recall:.3f} |"
             print(f"{told} {exact['mb']:.0f} | {fast['mb']:.0f} |", flush=True)
         sizes = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(folder.iterdir()))
@@ -121,7 +126,8 @@ def compare_searches(place: Path, rows: int) -> None:
         )
 
 
-def compare_folders(place: Path, sizes: list[int]) -> None:
+def compare_folders(place: Path, sizes: list[int]) -> dict[int, list[float]]:
+    figures = {}
     print("\n| crops | embed peak MB | index add peak MB | search peak MB |\n|---|---|---|---|")
     for number in sizes:
         crops = place / f"crops-{number}"
@@ -137,30 +143,31 @@ def compare_folders(place: Path, sizes: list[int]) -> None:
         )
         peaks = [in_fresh_process("verb", *verb, *options)["mb"] for verb in verbs]
         print(f"| {number:,} | " + " | ".join(f"{peak:.0f}" for peak in peaks) + " |", flush=True)
+        figures[number] = peaks
+    return figures
 
 
-def main(argv: list[str] | None = None) -> None:
-    given = sys.argv[1:] if argv is None else argv
-    if given[:1] == ["--one"]:
-        what, *rest = given[1:]
-        if what == "verb":
-            print(json.dumps(measure_verb(rest)))
-        elif what in ("make", "speed"):
-            print(json.dumps({"make": measure_make, "speed": measure_speed}[what](Path(rest[0]), int(rest[1]))))
-        else:
-            print(json.dumps(measure_search(Path(rest[0]), int(rest[1]), queries=int(rest[2]), exact=what == "exact")))
-        return
+def measure_one(what: str, *rest: str) -> dict:
+    if what == "verb":
+        return measure_verb(list(rest))
+    folder, rows, *queries = rest
+    if what in ("make", "speed"):
+        return {"make": measure_make, "speed": measure_speed}[what](Path(folder), int(rows))
+    return measure_search(Path(folder), int(rows), queries=int(queries[0]), exact=what == "exact")
+
+
+def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--rows", type=int, default=1_000_000, help="of the larger index; the other has a tenth; at least 100,000 have codes"
-    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the larger index; another has a tenth, if that are 10,000")
     parser.add_argument("--crops", type=int, nargs="*", default=[2000, 20_000], help="of the folders that are embedded")
     args = parser.parse_args(argv)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {DIM} numbers")
     with tempfile.TemporaryDirectory() as place:
-        compare_searches(Path(place), args.rows)
-        compare_folders(Path(place), args.crops)
+        return {"searches": compare_searches(Path(place), args.rows), "folders": compare_folders(Path(place), args.crops)}
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measure_one(*sys.argv[2:])))
+    else:
+        main()

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -153,13 +154,16 @@ def add_rows(index: Index, rows: Sequence[IndexRow], embeddings: Tensor) -> int:
 
     Raises:
         OSError: The disk is full; nothing was added.
-        ValueError: The shape is another, a path comes twice, or an embedding is not finite or zero; nothing was added.
+        ValueError: The shape is another, a path comes twice, or an embedding or a time is not finite; nothing was added.
     """
     file = index.embeddings()
     if embeddings.shape != (len(rows), file.dimension):
         raise ValueError(f"expected embeddings [{len(rows)}, {file.dimension}] for {index.folder}, got {list(embeddings.shape)}")
     if len({row.path for row in rows}) < len(rows):
         raise ValueError(f"of {len(rows)} images some have the same path: give each once")
+    clock = next((row for row in rows if row.time is not None and not isfinite(row.time)), None)
+    if clock is not None:  # SQLite would take NaN for a time that is not known
+        raise ValueError(f"the time of {clock.path} must be a finite number of seconds, got {clock.time}")
     lengths = embeddings.norm(dim=1)
     broken = (~(lengths.isfinite() & (lengths > 0))).nonzero().flatten().tolist()
     if broken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from lightning_reid.search_index.parts import parts_to_search
 EXACT_UP_TO = 2_000_000
 """Rows: so many are searched exactly in about a second a core."""
 _NAMES = 10
+_LENGTH_OFF = 1e-3
 
 
 class Answer(NamedTuple):
@@ -85,7 +87,7 @@ def search_indexes(
         ModuleNotFoundError: Approximate search needs the extra ``faiss``.
         OSError: The disk fails, or another process holds the index for a minute.
         SearchIndexError: A folder is no index, of another version or model, damaged or cut short.
-        ValueError: A number is out of range, a query is not finite, or an index is given twice.
+        ValueError: A number is out of range, queries are not of length 1 or too wide, or an index is given twice.
 
     Example:
         >>> import torch
@@ -100,14 +102,22 @@ def search_indexes(
     """
     require_count("top", top)
     require_count("exact_up_to", exact_up_to, low=0)
+    for name, limit in (("since", filters.since), ("until", filters.until)):
+        if limit is not None and not isfinite(limit):
+            raise ValueError(f"{name} must be a finite number of seconds, got {limit}")
+    if not folders:
+        raise ValueError("there is no index to search: give at least one")
     places = [Path(folder) for folder in folders]
     twice = next((str(one) for number, one in enumerate(places) if one.resolve() in [other.resolve() for other in places[:number]]), None)
     if twice is not None:
         raise ValueError(f"the index {twice} is given twice: give it once")
-    if not bool(queries.isfinite().all()):
-        raise ValueError("a query holds NaN or infinite values")
+    if queries.ndim != 2 or not bool(((queries.norm(dim=1) - 1).abs() < _LENGTH_OFF).all()):  # NaN is no length either
+        raise ValueError(f"queries must be [Q, D] of length 1, got {list(queries.shape)}, of which some are not: normalize them")
     with ExitStack() as stack:
         indexes = [stack.enter_context(open_index(folder, model)) for folder in places]
+        wide = next((index for index in indexes if index.meta().dimension != queries.shape[1]), None)
+        if wide is not None:
+            raise ValueError(f"queries have {queries.shape[1]} numbers, embeddings in {wide.folder} have {wide.meta().dimension}")
         rows = [count_filtered(index.connection, filters) if filters != Filters() else index.meta().rows for index in indexes]
         fast = [passing > exact_up_to and index.meta().fast_places > 0 for index, passing in zip(indexes, rows, strict=True)]
         asked, answers = top + (leave_out is not None), list[list[Answer]]()

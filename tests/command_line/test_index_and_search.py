@@ -18,6 +18,7 @@ from lightning_reid.command_line import search as search_verb
 from lightning_reid.command_line.main import main
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, find_crops, load_network, write_embedding_parts
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.search_index import IndexRow, add_rows, create_index, write_index
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 PATTERN = ("--pattern", "{camera}/{person}_{frame}")
@@ -266,6 +267,22 @@ def test_embeddings_of_another_size_are_another_model(index, street, options, ca
         assert "at 32x16, and cannot be compared with those of" in error
         assert "at 64x32: give the --model and --image_size that it was made with" in error
     assert told(capsys, "index", "show", index)["pictures"] == 16
+
+
+def test_speed_tells_what_is_found_and_forgetting_that_it_is_gone(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr("lightning_reid.search_index.fast.FEWEST", 1000)
+    create_index(tmp_path / "i", "some network", 16)
+    with write_index(tmp_path / "i") as index:
+        rows = [IndexRow(f"/crops/{row}.jpg", person="ben" if row else "anna") for row in range(1200)]
+        add_rows(index, rows, torch.randn(1200, 16, generator=torch.Generator().manual_seed(0)))
+    built = told(capsys, "index", "speed", tmp_path / "i")
+    assert (built["rows"], built["lists"]) == (1200, 32)
+    assert built["recall"] > 0.9  # all lists of so few are looked into
+    assert told(capsys, "index", "show", tmp_path / "i")["in the file for approximate search"] == 1200
+    forgotten = told(capsys, "index", "forget", tmp_path / "i", "anna")
+    assert "the file for approximate search is removed" in forgotten["notes"][0]
+    assert told(capsys, "index", "show", tmp_path / "i")["in the file for approximate search"] == 0
 
 
 def test_too_small_an_index_needs_no_approximate_search(index, capsys):

@@ -278,8 +278,10 @@ def test_a_failed_addition_changes_nothing(tmp_path):
             add_rows(index, rows[:2], drawn(2, 3, 1))
         with pytest.raises(ValueError, match="same path"):
             add_rows(index, [rows[0], rows[0]], drawn(2, 4, 1))
+        with pytest.raises(ValueError, match=r"the time of /crops/00001.jpg must be a finite number"):
+            add_rows(index, [rows[0], rows[1]._replace(time=float("nan"))], drawn(2, 4, 1))
         with pytest.raises(sqlite3.ProgrammingError):
-            add_rows(index, [rows[0], rows[1]._replace(time=object())], drawn(2, 4, 1))
+            add_rows(index, [rows[0], rows[1]._replace(camera=Camera())], drawn(2, 4, 1))
         assert index.meta()[2:4] == (4, 4)
     assert found_in(folder, query=drawn(1, 4, 2)[0]) == obvious(rows, embeddings, drawn(1, 4, 2)[0], 10)
 
@@ -290,6 +292,13 @@ def test_one_process_writes_at_a_time_and_others_search_meanwhile(tmp_path):
         with pytest.raises(FileExistsError, match=r"runs in .*index: wait for it"), write_index(folder):
             pass
         assert len(found_in(folder, query=drawn(1, 4, 1)[0])) == 4
+
+
+class Camera(str):
+    """A text that SQLite does not take for one, so that a transaction fails in its middle."""
+
+    def encode(self, *_: object) -> object:
+        return object()
 
 
 def overwrite(file: Path, place: int, content: bytes) -> None:
@@ -349,9 +358,20 @@ def test_an_index_of_another_model_is_refused_with_both_names(whole_index):
         create_index(whole_index, MODEL, 4)
 
 
-def test_a_query_that_is_not_finite_is_refused(whole_index):
-    with pytest.raises(ValueError, match="a query holds NaN"):
-        search_indexes([whole_index], torch.full((1, 4), torch.nan), MODEL)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"queries": torch.full((1, 4), torch.nan)}, r"of length 1, got \[1, 4\], of which some are not"),
+        ({"queries": torch.ones(2, 4)}, "normalize them"),
+        ({"queries": drawn(1, 5, 0)}, "queries have 5 numbers, embeddings in .*index have 4"),
+        ({"folders": []}, "there is no index to search"),
+        ({"top": 0}, "top must be a whole number of at least 1"),
+        ({"filters": Filters(since=float("nan"))}, "since must be a finite number of seconds"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_refused(whole_index, given, message):
+    with pytest.raises(ValueError, match=message):
+        search_indexes(**{"folders": [whole_index], "queries": drawn(1, 4, 0), "model": MODEL} | given)
 
 
 CLUSTERS, NUMBER = 60, 1200
