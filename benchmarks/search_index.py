@@ -25,8 +25,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_reid.search_index import IndexRow, Searched, add_rows, build_fast, create_index, search_indexes, write_index
+from lightning_reid.search_index import IndexRow, add_rows, build_fast, create_index, search_indexes, write_index
 from lightning_reid.search_index.fast import FEWEST
+from lightning_reid.search_index.searching import Searched
 
 DIM, PART, OF_A_PERSON, TOP = 256, 20_000, 20, 10
 SPREAD, NOISE = 0.5, 0.6

@@ -73,8 +73,8 @@ FACE = {
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
     "lightning_reid.search_index": """
-        Answer Filters IndexRow SearchIndexError Searched add_rows build_fast create_index describe_index forget_person open_index
-        paths_within remove_paths search_indexes write_index
+        Filters IndexRow SearchIndexError add_rows build_fast create_index forget_person open_index remove_paths search_indexes
+        write_index
     """,
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """

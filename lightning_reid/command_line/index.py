@@ -22,13 +22,12 @@ from lightning_reid.search_index import (
     add_rows,
     build_fast,
     create_index,
-    describe_index,
     forget_person,
     open_index,
-    paths_within,
     remove_paths,
     write_index,
 )
+from lightning_reid.search_index.holdings import describe_index, paths_within
 
 if TYPE_CHECKING:
     from lightning_reid.command_line.embedding_options import Embedder

@@ -2,23 +2,18 @@
 
 from lightning_reid.search_index.database import Filters, IndexRow, SearchIndexError
 from lightning_reid.search_index.fast import build_fast
-from lightning_reid.search_index.holdings import describe_index, paths_within
 from lightning_reid.search_index.index import add_rows, create_index, forget_person, open_index, remove_paths, write_index
-from lightning_reid.search_index.searching import Answer, Searched, search_indexes
+from lightning_reid.search_index.searching import search_indexes
 
 __all__ = [
-    "Answer",
     "Filters",
     "IndexRow",
     "SearchIndexError",
-    "Searched",
     "add_rows",
     "build_fast",
     "create_index",
-    "describe_index",
     "forget_person",
     "open_index",
-    "paths_within",
     "remove_paths",
     "search_indexes",
     "write_index",

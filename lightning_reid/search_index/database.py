@@ -28,7 +28,17 @@ _SECONDS_TO_WAIT = 60.0
 
 
 class SearchIndexError(ValueError):
-    """A folder is no index, a damaged one, or one of another version or model."""
+    """A folder is no index, a damaged one, or one of another version or model.
+
+    Example:
+        >>> from lightning_reid.search_index import SearchIndexError, open_index
+        >>> try:
+        ...     with open_index(folder):  # an empty folder
+        ...         pass
+        ... except SearchIndexError as error:
+        ...     "is no index: it has no index.sqlite" in str(error)
+        True
+    """
 
 
 class IndexRow(NamedTuple):
@@ -39,6 +49,11 @@ class IndexRow(NamedTuple):
         person: ``None`` of somebody who is not named.
         camera: ``None`` where it is not known.
         time: When it was taken, in seconds on a clock of the index's owner; ``None`` where it is not known.
+
+    Example:
+        >>> from lightning_reid.search_index import IndexRow
+        >>> IndexRow("/crops/a.jpg", camera="door", time=12.5)
+        IndexRow(path='/crops/a.jpg', person=None, camera='door', time=12.5)
     """
 
     path: str
@@ -55,6 +70,11 @@ class Filters(NamedTuple):
         persons: Only these, likewise.
         since: Seconds, on the clock of the rows: none before it, and none whose time is not known.
         until: Seconds, on the same clock: none after it, likewise.
+
+    Example:
+        >>> from lightning_reid.search_index import Filters
+        >>> Filters(cameras=("door", "yard"), since=3600.0)  # of these two, from an hour on
+        Filters(cameras=('door', 'yard'), persons=(), since=3600.0, until=None)
     """
 
     cameras: tuple[str, ...] = ()
@@ -123,7 +143,7 @@ def connected(folder: Path, *, writes: bool = False) -> Iterator[sqlite3.Connect
                 raise _damaged(file, said)
         else:
             connection.execute("PRAGMA query_only = ON")
-        _require_consistent(connection, file)
+        _require_consistent(connection, file, counted=writes)
         yield connection
 
 
@@ -233,9 +253,16 @@ def count_filtered(connection: sqlite3.Connection, filters: Filters) -> int:
     return count
 
 
-def row_at(connection: sqlite3.Connection, place: int) -> IndexRow:
-    """What lies at a place that has a row."""
-    return IndexRow(*connection.execute("SELECT path, person, camera, time FROM rows WHERE place = ?", (place,)).fetchone())
+def row_at(connection: sqlite3.Connection, place: int, folder: Path) -> IndexRow:
+    """What lies at a place that has a row.
+
+    Raises:
+        SearchIndexError: It has none.
+    """
+    found = connection.execute("SELECT path, person, camera, time FROM rows WHERE place = ?", (place,)).fetchone()
+    if found is None:
+        raise _damaged(folder / DATABASE, f"it has no row for the embedding number {place:,}")
+    return IndexRow(*found)
 
 
 def rows_below(connection: sqlite3.Connection, place: str) -> list[str]:
@@ -270,20 +297,19 @@ def _require_ours(connection: sqlite3.Connection, file: Path) -> None:
         raise _damaged(file, "its tables are not those of an index")
 
 
-def _require_consistent(connection: sqlite3.Connection, file: Path) -> None:
+def _require_consistent(connection: sqlite3.Connection, file: Path, *, counted: bool) -> None:
+    """Check that rows and holes are at the places that there are, and if ``counted``, which takes longer, that they are as many."""
     with transaction(connection):
         (described,) = connection.execute("SELECT count(*) FROM meta").fetchone()
         if described != 1:
             raise _damaged(file, f"it has {described} descriptions of itself")
-        meta, of = read_meta(connection), {}
-        for table in ("rows", "holes"):
-            of[table], last = connection.execute(f"SELECT count(*), coalesce(max(place), -1) FROM {table}").fetchone()
+        meta = read_meta(connection)
+        for table, told in (("rows", meta.rows), ("holes", meta.places - meta.rows)):
+            (last,) = connection.execute(f"SELECT coalesce(max(place), -1) FROM {table}").fetchone()
             if last >= meta.places:
                 raise _damaged(file, f"it has {meta.places:,} places, and number {last:,} among its {table}")
-        if of != {"rows": meta.rows, "holes": meta.places - meta.rows}:
-            raise _damaged(
-                file, f"it tells of {meta.rows:,} rows at {meta.places:,} places, and has {of['rows']:,} and {of['holes']:,} holes"
-            )
+            if counted and (count := connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) != told:
+                raise _damaged(file, f"it tells of {told:,} {table}, and has {count:,}")
 
 
 def _damaged(file: Path, told: str) -> SearchIndexError:

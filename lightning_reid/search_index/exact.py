@@ -76,9 +76,10 @@ def exact_nearest(file: EmbeddingsFile, queries: NDArray[np.float64], parts: Ite
     return best
 
 
-def exact_similarities(file: EmbeddingsFile, query: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Similarities ``[n]`` of one query to rows at places in rising order."""
-    return file.read(places).double().numpy() @ query
+def exact_similarities(file: EmbeddingsFile, queries: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Similarities ``[Q, n]`` of queries, as ``on_grid`` makes them, to rows at places in rising order."""
+    similarities: NDArray[np.float64] = queries @ file.read(places).double().numpy().T
+    return similarities
 
 
 def merged(one: Nearest, other: Nearest) -> Nearest:

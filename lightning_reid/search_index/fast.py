@@ -24,6 +24,8 @@ LEARNED_OF_A_LIST = 64
 """Rows a list that lists and codes are learned of."""
 COMPARED_AGAIN = 200
 """Rows a query, at least, that are compared exactly."""
+_COMPARED_TOGETHER = 8
+"""Queries whose candidates are read at once, which costs less than opening the file for each."""
 _SHARE_OF_LISTS = 32
 """One of so many lists is looked into, and of few lists ``_FEWEST_LISTS``."""
 _FEWEST_LISTS = 32
@@ -61,14 +63,24 @@ def build_fast(index: Index, *, seed: int = 0) -> FastFile:
         ModuleNotFoundError: The extra ``faiss`` is not installed.
         OSError: The disk is full.
         ValueError: There are too few rows, or embeddings that cannot be divided into codes.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, build_fast, create_index, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=4)
+        >>> with write_index(folder / "index") as index:
+        ...     replaced = add_rows(index, [IndexRow("a.jpg")], torch.eye(4)[:1])
+        ...     build_fast(index)
+        Traceback (most recent call last):
+        ValueError: ... has 1 rows, which are searched exactly in no time: 10,000 are needed at least
     """
-    faiss, meta = _faiss(), index.meta()
+    meta = index.meta()
     if meta.rows < FEWEST:
         raise ValueError(f"{index.folder} has {meta.rows:,} rows, which are searched exactly in no time: {FEWEST:,} are needed at least")
     code_bytes = max(size for size in range(1, CODE_BYTES + 1) if meta.dimension % size == 0)
     if code_bytes < min(CODE_BYTES // 4, meta.dimension):
         raise ValueError(f"embeddings of {meta.dimension} numbers cannot be divided into codes: it has no divisor from 16 to {CODE_BYTES}")
-    lists = 2 ** round(log2(meta.rows**0.5))
+    faiss, lists = _faiss(), 2 ** round(log2(meta.rows**0.5))
     found = faiss.IndexIVFPQ(faiss.IndexFlatIP(meta.dimension), meta.dimension, lists, code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
     found.cp.seed = found.pq.cp.seed = seed % 2**31
     learned_of = max(LEARNED_OF_A_LIST * lists, FEWEST)
@@ -102,12 +114,17 @@ def fast_nearest(index: Index, queries: NDArray[np.float64], top: int, filters: 
     how = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
     _, candidates = codes.search(queries.astype(np.float32), max(COMPARED_AGAIN, 4 * top), params=how)
     best = nothing(len(queries), top)
-    for row, some in enumerate(candidates):
-        places = np.sort(some[some >= 0])
+    for start in range(0, len(queries), _COMPARED_TOGETHER):
+        rows = slice(start, start + _COMPARED_TOGETHER)
+        some = np.sort(candidates[rows], 1)  # so that of equally similar ones the lower place is first
+        places = np.unique(some[some >= 0])
         if len(places):
-            similarities = exact_similarities(file, queries[row], places)
-            order = np.argsort(-similarities, kind="stable")[:top]
-            best.similarities[row, : len(order)], best.places[row, : len(order)] = similarities[order], places[order]
+            columns = np.searchsorted(places, np.maximum(some, places[0]))
+            similarities = np.take_along_axis(exact_similarities(file, queries[rows], places), columns, 1)
+            similarities[some < 0] = -np.inf
+            order = np.argsort(-similarities, 1, kind="stable")[:, :top]
+            best.similarities[rows] = np.take_along_axis(similarities, order, 1)
+            best.places[rows] = np.take_along_axis(some, order, 1)
     return merged(best, exact_nearest(file, queries, parts_to_search(index, filters, first=meta.fast_places), top))
 
 

@@ -86,6 +86,13 @@ def create_index(folder: Path, model: str, dimension: int) -> None:
     Raises:
         OSError: The folder is not empty, or cannot be written.
         ValueError: ``dimension`` is below 1.
+
+    Example:
+        >>> from lightning_reid.search_index import create_index, open_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=192)
+        >>> with open_index(folder / "index") as index:
+        ...     index.meta().rows
+        0
     """
     if dimension < 1:
         raise ValueError(f"dimension must be at least 1, got {dimension}")
@@ -106,6 +113,16 @@ def open_index(folder: Path, model: str | None = None) -> Iterator[Index]:
         FileNotFoundError: There is no such folder.
         OSError: The disk fails, or another process holds the index for a minute.
         SearchIndexError: It is no index, of another version or model, damaged or cut short.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, open_index, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
+        >>> with write_index(folder / "index") as index:
+        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
+        >>> with open_index(folder / "index", "some network at 256x128") as index:
+        ...     index.meta().rows
+        2
     """
     with connected(folder) as connection, transaction(connection):
         index = Index(folder, connection)
@@ -127,6 +144,15 @@ def write_index(folder: Path, model: str | None = None) -> Iterator[Index]:
         FileNotFoundError: There is no such folder.
         OSError: The disk fails.
         SearchIndexError: As ``open_index``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
+        >>> with write_index(folder / "index") as index:
+        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
+        >>> sorted(file.name for file in (folder / "index").iterdir())  # its lock is gone
+        ['embeddings.f16', 'index.sqlite']
     """
     with connected(folder, writes=True) as connection:
         index = Index(folder, connection)
@@ -155,6 +181,16 @@ def add_rows(index: Index, rows: Sequence[IndexRow], embeddings: Tensor) -> int:
     Raises:
         OSError: The disk is full; nothing was added.
         ValueError: The shape is another, a path comes twice, or an embedding or a time is not finite; nothing was added.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
+        >>> with write_index(folder / "index") as index:
+        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
+        >>> with write_index(folder / "index") as index:
+        ...     add_rows(index, [IndexRow("b.jpg", person="ben"), IndexRow("c.jpg")], torch.eye(2))
+        1
     """
     file = index.embeddings()
     if embeddings.shape != (len(rows), file.dimension):
@@ -184,6 +220,16 @@ def remove_paths(index: Index, paths: Sequence[str]) -> int:
 
     Returns:
         How many were there.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, remove_paths, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
+        >>> with write_index(folder / "index") as index:
+        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
+        >>> with write_index(folder / "index") as index:
+        ...     remove_paths(index, ["b.jpg", "z.jpg"])
+        1
     """
     with transaction(index.connection, writes=True):
         removed = delete_rows(index.connection, "path", paths)
@@ -199,6 +245,16 @@ def forget_person(index: Index, person: str) -> int:
 
     Raises:
         ValueError: There is no such person; the message tells names that are nearly the same, or how many people there are.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, forget_person, write_index
+        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
+        >>> with write_index(folder / "index") as index:
+        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
+        >>> with write_index(folder / "index") as index:
+        ...     forget_person(index, "anna")
+        1
     """
     with transaction(index.connection, writes=True):
         removed = delete_rows(index.connection, "person", [person])

@@ -157,7 +157,7 @@ def _merged(found: Sequence[Nearest], indexes: Sequence[Index], top: int) -> lis
 
 
 def _answer(index: Index, found: Nearest, query: int, rank: int) -> Answer:
-    row = row_at(index.connection, int(found.places[query, rank]))
+    row = row_at(index.connection, int(found.places[query, rank]), index.folder)
     return Answer(float(found.similarities[query, rank]), *row, str(index.folder))
 
 

@@ -330,7 +330,7 @@ def statement(sql: str):
         (statement("PRAGMA user_version = 2"), r"is an index of format 2, this version of lightning-reid reads format 1: make it anew"),
         (statement("PRAGMA application_id = 7"), r"is a database of something else"),
         (statement("CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END"), r"its tables are not those of an index"),
-        (statement("DELETE FROM rows WHERE place = 3"), r"it tells of 600 rows at 600 places, and has 599 and 0 holes"),
+        (statement("DELETE FROM rows WHERE place = 3"), r"it has no row for the embedding number 3\)"),
         (statement("UPDATE rows SET place = 600 WHERE place = 3"), r"it has 600 places, and number 600 among its rows"),
         (statement("DELETE FROM meta"), r"it has 0 descriptions"),
     ],
@@ -340,6 +340,13 @@ def test_a_damaged_index_is_named_with_what_is_wrong(tmp_path, whole_index, dama
     damage(folder)
     with pytest.raises(SearchIndexError, match=message):
         found_in(folder, query=drawn(1, 4, 1)[0], top=600)
+
+
+def test_who_would_write_to_an_index_counts_its_rows_first(tmp_path, whole_index):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    statement("DELETE FROM rows WHERE place = 3")(folder)
+    with pytest.raises(SearchIndexError, match="it tells of 600 rows, and has 599"), write_index(folder):
+        pass
 
 
 @pytest.fixture(scope="module")
