@@ -46,7 +46,7 @@ FACE = {
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
         EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder cut_out draw_search export_onnx find_crops load_network
-        model_name nearest_images write_embeddings
+        model_name nearest_images write_embedding_parts write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
@@ -73,6 +73,10 @@ FACE = {
     """,
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
+    "lightning_reid.search_index": """
+        Filters IndexRow SearchIndexError add_rows build_fast create_index forget_person open_index remove_paths search_indexes
+        write_index
+    """,
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """
         CameraGone CameraNode CameraTracker

@@ -233,12 +233,12 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def listening() -> Iterator[list[str]]:
-    """What readers log meanwhile, as what they passed over, all levels from INFO on."""
+def listening(lowest: int = logging.INFO) -> Iterator[list[str]]:
+    """What the library logs meanwhile from a level on: readers tell what they passed over as INFO, networks how they were loaded too."""
     listener, logger = _Listener(), logging.getLogger("lightning_reid")
     level, passes = logger.level, logger.propagate
     logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(lowest)
     logger.propagate = False
     try:
         yield listener.told

@@ -2,7 +2,8 @@
 
 from lightning_reid.frame_crops import cut_out
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
-from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
+from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops
+from lightning_reid.inference.embedding_table import write_embedding_parts, write_embeddings
 from lightning_reid.inference.loading import load_network, model_name
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.inference.onnx_export import export_onnx
@@ -21,5 +22,6 @@ __all__ = [
     "load_network",
     "model_name",
     "nearest_images",
+    "write_embedding_parts",
     "write_embeddings",
 ]

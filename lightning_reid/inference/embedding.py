@@ -1,4 +1,4 @@
-"""From image files to embeddings: finding crops, one pass of a network over them, the file they end in. Needs no Trainer."""
+"""From image files to embeddings: finding crops, and one pass of a network over them. Needs no Trainer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,7 +23,6 @@ from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
-from lightning_reid.files import write_atomically
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.backbones import PERSON_SIZE
@@ -187,7 +186,7 @@ class EmbeddingPass:
 
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-        return Progress(*columns, disable=self.quiet)
+        return Progress(*columns, console=Console(stderr=True), disable=self.quiet)
 
     def _check_network(self, network: EmbeddingNetwork | OnnxEmbedder, image_size: tuple[int, int]) -> None:
         if isinstance(network, OnnxEmbedder):
@@ -282,19 +281,3 @@ def _normalized(embeddings: Tensor, paths: Sequence[str]) -> Tensor:
             " checkpoint is of a diverged training, or the numbers overflow in half precision (take precision='32-true')"
         )
     return F.normalize(embeddings, dim=1)
-
-
-def write_embeddings(path: Path, images: EmbeddedImages) -> None:
-    """Write ``embeddings`` (float32 ``[N, D]``) and ``paths`` (unicode ``[N]``) as ``.npz``, to be loaded with ``allow_pickle=False``.
-
-    Example:
-        >>> import numpy as np
-        >>> import torch
-        >>> from lightning_reid.inference import EmbeddedImages, write_embeddings
-        >>> write_embeddings(folder / "crops.npz", EmbeddedImages(("a.jpg", "b.jpg"), torch.eye(2)))
-        >>> content = np.load(folder / "crops.npz", allow_pickle=False)
-        >>> content["paths"].tolist(), content["embeddings"].shape
-        (['a.jpg', 'b.jpg'], (2, 2))
-    """
-    paths, embeddings = np.array(images.paths, dtype=np.str_), images.embeddings.numpy()
-    write_atomically(path, lambda file: np.savez(file, embeddings=embeddings, paths=paths))

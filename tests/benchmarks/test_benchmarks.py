@@ -218,3 +218,14 @@ def test_shipped_networks_are_counted_and_timed_beside_the_usual_small_backbone(
         assert row["ONNX off by"] < 1e-4
         assert row["multiply_adds"] < rows["mobilenetv2_100"]["multiply_adds"]
         assert row["to peer"] > 0
+
+
+@pytest.mark.benchmark
+def test_an_index_is_searched_exactly_and_approximately_and_folders_are_embedded():
+    pytest.importorskip("faiss")
+    figures = run("search_index", "--rows", "10000", "--crops", "5")
+    assert set(figures["searches"]) == {(10_000, queries) for queries in (1, 100, 1000)}
+    for row in figures["searches"].values():
+        assert 0.5 < row["recall"] <= 1
+        assert row["ratio"] > 0
+    assert len(figures["folders"][5]) == 3

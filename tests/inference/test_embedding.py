@@ -181,7 +181,7 @@ def test_cuda_gives_the_embeddings_of_the_cpu(network, crops):
 def test_the_progress_bar_counts_every_image_also_skipped_ones(network, crops, capsys):
     (crops / "a" / "deep" / "2.png").write_bytes(b"")
     small(unreadable="skip", quiet=False).run(network, find_crops([crops]))
-    assert "7/7 images" in capsys.readouterr().out
+    assert "7/7 images" in capsys.readouterr().err
 
 
 def test_written_embeddings_load_without_pickle(tmp_path):
