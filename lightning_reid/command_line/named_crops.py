@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lightning_reid.command_line.seen import NOBODY, TABLES, listening, look_at
 from lightning_reid.datamodules.readers.ids import WHOLE_NUMBER
+from lightning_reid.datamodules.readers.name_guess import read_names
 from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern
 from lightning_reid.datamodules.readers.own_ids import own_ids
 from lightning_reid.inference import find_crops
@@ -66,7 +67,7 @@ def _by_pattern(places: Sequence[str], pattern: NamePattern, notes: list[str]) -
         notes += logged
         folder = Path(place) if Path(place).is_dir() else Path(place).parent
         paths += crops
-        named += pattern.read_all([Path(crop).relative_to(folder).as_posix() for crop in crops], str(folder))
+        named += read_names(pattern, [Path(crop).relative_to(folder).as_posix() for crop in crops], str(folder))
     people, cameras = _ids("person", [one.person for one in named]), _ids("camera", [one.camera for one in named])
     return [IndexRow(*one) for one in zip(paths, people, cameras, strict=True)]
 
