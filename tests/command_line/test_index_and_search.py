@@ -230,7 +230,7 @@ def test_a_table_tells_who_is_seen_where_and_a_guess_is_not_taken(street, option
     assert (added["added"], added["people"], added["cameras"]) == (16, 4, 2)
     guess = told(capsys, "index", "add", tmp_path / "names", street, *options)
     assert (guess["added"], guess["people"], guess["cameras"]) == (16, 0, 0)
-    assert "nobody is named. Names seem to say {" in guess["notes"][-1]
+    assert "--pattern '{camera}/*_{person}'" in guess["notes"][-1]
 
 
 def test_one_person_has_one_name_whoever_else_is_added(street, options, tmp_path, capsys):
