@@ -16,10 +16,12 @@ DESCRIPTION = """Person re-identification for people who have pictures and no sc
 
 lightning-reid doctor my_folder/                                            # what is this, what is wrong with it, what can be done with it?
 lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame}.jpg"
+lightning-reid export last.ckpt people.onnx --crops my_folder/
 """
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_classifier import IdentityClassifier
 from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50
 from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.foreign import trained_image_size
 from lightning_reid.networks.video.network import VideoNetwork
 
 VideoNetworkName = Literal["baseline", "nvan", "stenvan", "cfaan"]
@@ -155,6 +157,21 @@ class VideoReID(IdentityClassifier):
                     "build the module with the checkpoint's arguments, or start without the checkpoint"
                 )
         super().on_load_checkpoint(checkpoint)
+
+
+def load_video_network(checkpoint: str | Path) -> VideoNetwork:
+    """The network of a checkpoint of ``VideoReID`` whose network was named, pruned or not, on the CPU and in evaluation mode.
+
+    Its ``image_size`` is the one that it was trained on, ``None`` where the file does not say.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or no checkpoint of such a network.
+    """
+    size = trained_image_size(checkpoint)
+    network = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
+    network.image_size = size or network.image_size
+    return network.eval()
 
 
 def _mean_of_clips(rows: Tensor, num_clips: list[int]) -> Tensor:
