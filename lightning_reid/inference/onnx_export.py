@@ -21,6 +21,8 @@ from lightning_reid.onnx_session import onnx_module
 INPUT, OUTPUT = "input", "embedding"
 MOST_BYTES = 2**31 - 2**24
 """Of weights: a file of ONNX, a message of protobuf, holds less than 2 GB in all."""
+_FOLDED = 2**24
+"""Numbers of a constant that is computed beforehand, at most."""
 
 
 def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, tolerance: float = TOLERANCE) -> float:
@@ -89,6 +91,8 @@ def onnx_content(embedder: Embedder, inputs: Tensor, metadata: Mapping[str, str]
     # torch.onnx would capture it too, and where that fails write one for batches of this size alone, and say nothing
     exported = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
     assert exported is not None  # with dynamo=True it is returned
+    # what hangs on weights alone, such as position embeddings at this size, is computed now: OpenVINO resizes them in another way
+    onnx_module("onnxscript.optimizer").fold_constants(exported.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     model = exported.model_proto
     _name_batch(model.graph)
     onnx_module("onnx").helper.set_model_props(model, dict(metadata or {}))
