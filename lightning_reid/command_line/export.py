@@ -24,6 +24,7 @@ from lightning_reid.inference.network_export import ExportedNetwork, millisecond
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
 from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.networks.shipped import located
+from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.recipes.embed import height_and_width
 from lightning_reid.records import DRAWN
@@ -111,16 +112,14 @@ def load(model: str, frames: int | None) -> Loaded:
         raise ValueError(f"{model} is an exported network already: give the checkpoint that it was made of")
     folder = located(model)
     card = f"README.md of {folder.resolve().name}" if (folder / "README.md").is_file() else None
-    content = read_checkpoint(model)
-    if content.get("hyper_parameters", {}).get("network") is None:
+    if read_checkpoint(model).get("hyper_parameters", {}).get("network") is None:
         if frames is not None:
             raise ValueError(f"{model} is of a network of images: leave --frames out")
         return Loaded(load_embedding_network(model), None, card)
     from lightning_reid.modules.video import load_video_network  # with Lightning, which networks of images need not wait for
 
     video = load_video_network(model)
-    trained = getattr(video, "clip_length", None) or content.get("datamodule_hyper_parameters", {}).get("clip_length")
-    return Loaded(video, frames or trained or FRAMES, card)
+    return Loaded(video, frames or video.clip_length or FRAMES, card)
 
 
 def crops_to_compare(folder: str | None, size: tuple[int, int], frames: int | None) -> tuple[Tensor, int]:
@@ -188,6 +187,10 @@ def _notes(cfg: Namespace, loaded: Loaded, exported: ExportedNetwork) -> list[st
         notes.append(f"the model does not say on which images it was trained: it takes {taken[0]}x{taken[1]} here (--image_size)")
     elif trained != taken:
         notes.append(f"it was trained on images of {trained[0]}x{trained[1]}: at {taken[0]}x{taken[1]} it finds people less well")
+    if isinstance(loaded.network, VideoNetwork) and loaded.network.clip_length != loaded.frames:
+        known = loaded.network.clip_length
+        says = "does not say" if known is None else f"says {known}"
+        notes.append(f"the model {says} on clips of how many frames it was trained: it takes {loaded.frames} here (--frames)")
     if exported.difference_unasked is not None:
         notes.append(
             "ask OpenVINO for float32, compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}): unasked it computes as this CPU"

@@ -86,13 +86,13 @@ def test_a_network_that_comes_with_the_library_is_exported_with_its_card_on_peop
 
 
 def test_a_video_network_takes_clips_of_as_many_frames_as_it_was_trained_on_made_of_crops(crops, tmp_path, capsys):
-    told_by_data = {"image_size": [64, 32], "datamodule_hyper_parameters": {"clip_length": 4}}
+    told_by_data = {"image_size": [64, 32], "clip_length": 4}
     model = VideoReID("baseline", {"backbone": "resnet18", **NARROW}, num_classes=3)
     of_clips = saved(tmp_path / "last.ckpt", model, **told_by_data)
     found = told(capsys, of_clips, tmp_path / "clips.pt2", "--crops", crops)
     network = load_video_network(of_clips)
     assert found["model"] == f"{network_name(network)} at 64x32"
-    assert found["takes"] == "uint8 [batch, 4, 3, 64, 32]"
+    assert (found["takes"], found["notes"]) == ("uint8 [batch, 4, 3, 64, 32]", [])
     clips = torch.stack([resized(torch.full((3, 9, 5), value, dtype=torch.uint8), 64, 32) for value in range(8)]).unflatten(0, (2, 4))
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(network(clips).embedding, dim=1)
