@@ -45,8 +45,8 @@ FACE = {
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
-        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder cut_out draw_search export_onnx find_crops load_network
-        model_name nearest_images write_embedding_parts write_embeddings
+        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder cut_out draw_search export_network export_onnx find_crops
+        load_network model_name nearest_images write_embedding_parts write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
@@ -113,6 +113,7 @@ LIGHT = {
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
     "lightning_reid.evaluation": ("pytorch_lightning", "lightning_fabric"),
+    "lightning_reid.command_line.export": ("pytorch_lightning", "torchmetrics", "matplotlib", "onnxruntime", "openvino"),
     "lightning_reid.metrics": ("trackers", "supervision"),
 }
 """What is imported, one after another, and what may not come with it or with those before."""

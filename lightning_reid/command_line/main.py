@@ -18,6 +18,7 @@ lightning-reid doctor my_folder/                                            # wh
 lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame}.jpg"
 lightning-reid index add people.index my_folder/ --pattern "{camera}/{person}_{frame}.jpg"
 lightning-reid search people.index --query somebody.jpg --picture answers.png
+lightning-reid export last.ckpt people.onnx --crops my_folder/
 """
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
@@ -28,6 +29,7 @@ VERBS = {
     "embed": "make embeddings of crops of people, numbers that tell how alike they look",
     "index": "keep pictures of people in an index on the disk: add, remove, forget, show, speed",
     "search": "find the pictures in an index that look most like a person in a picture",
+    "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
 HANDED_OVER = ("train",)

@@ -5,6 +5,7 @@ from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops
 from lightning_reid.inference.embedding_table import write_embedding_parts, write_embeddings
 from lightning_reid.inference.loading import load_network, model_name
+from lightning_reid.inference.network_export import export_network
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.inference.onnx_export import export_onnx
 from lightning_reid.inference.search import draw_search, nearest_images
@@ -17,6 +18,7 @@ __all__ = [
     "crop_embedder",
     "cut_out",
     "draw_search",
+    "export_network",
     "export_onnx",
     "find_crops",
     "load_network",

@@ -47,5 +47,11 @@ def load_network(source: str | Path = DEFAULT, image_size: tuple[int, int] | Non
 
 
 def model_name(network: EmbeddingNetwork | OnnxEmbedder) -> str:
-    """A name that two networks share only if they give the same embeddings: of their weights, not of their files."""
+    """A name that two networks share only if they give the same embeddings: of their weights, not of their files.
+
+    Example:
+        >>> from lightning_reid.inference import load_network, model_name
+        >>> model_name(load_network("generated-people-small")) == model_name(load_network())  # the one that is taken by default
+        True
+    """
     return network.model if isinstance(network, OnnxEmbedder) else network_name(network)
