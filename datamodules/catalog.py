@@ -82,7 +82,7 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
 
 
 def read_prepared(
-    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+    dataset: str, root: str | None, *, split: int = 0, needs_train: bool = True, needs_test: bool = True, allow_paths_outside: bool = False
 ) -> ReIDDataset:
     """Read a data set's records.
 
@@ -90,7 +90,8 @@ def read_prepared(
         dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, or CSV/Parquet table.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
-        needs_test: Whether a user's own folder must have queries and a gallery.
+        needs_train: Whether a user's own folder or table must have images to train on.
+        needs_test: Whether it must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
@@ -108,8 +109,8 @@ def read_prepared(
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
     if folder.is_file():
-        return read_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
-    return read_market_folder(folder, needs_test=needs_test)
+        return read_table(folder, needs_train=needs_train, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
+    return read_market_folder(folder, needs_train=needs_train, needs_test=needs_test)
 
 
 def video_folder(dataset: str, root: str | None) -> Path:

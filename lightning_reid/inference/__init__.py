@@ -1,5 +1,12 @@
 """What a trained network is for: embedding crops, searching them, exporting the network. Needs no Trainer and imports no Lightning."""
 
+from lightning_reid.inference.calibration_file import (
+    calibration_path,
+    find_calibration,
+    name_with_size,
+    read_calibration,
+    write_calibration,
+)
 from lightning_reid.inference.crop_embedding import clip_embedder, crop_embedder
 from lightning_reid.inference.embedding import EmbeddedImages, EmbeddingPass, find_crops, write_embeddings
 from lightning_reid.inference.loading import load_network, model_name
@@ -11,13 +18,18 @@ __all__ = [
     "EmbeddedImages",
     "EmbeddingPass",
     "OnnxEmbedder",
+    "calibration_path",
     "clip_embedder",
     "crop_embedder",
     "draw_search",
     "export_onnx",
+    "find_calibration",
     "find_crops",
     "load_network",
     "model_name",
+    "name_with_size",
     "nearest_images",
+    "read_calibration",
+    "write_calibration",
     "write_embeddings",
 ]
