@@ -30,7 +30,14 @@ _NEEDS: dict[str, Any] = {
 
 
 def name_with_size(network: EmbeddingNetwork | OnnxEmbedder, image_size: tuple[int, int]) -> str:
-    """The name of a network that is given images of (height, width) pixels: cosines under two names are not compared."""
+    """The name of a network that is given images of (height, width) pixels: cosines under two names are not compared.
+
+    Example:
+        >>> from lightning_reid import from_pretrained
+        >>> from lightning_reid.inference import name_with_size
+        >>> name_with_size(from_pretrained("generated-people-small"), (128, 64)).endswith(" at 128x64")
+        True
+    """
     return f"{model_name(network)} at {image_size[0]}x{image_size[1]}"
 
 
@@ -42,7 +49,7 @@ def calibration_path(source: str | Path) -> Path:
 
     Example:
         >>> from lightning_reid.inference import calibration_path
-        >>> str(calibration_path("run/last.ckpt")), str(calibration_path("run/last.onnx"))
+        >>> calibration_path("run/last.ckpt").as_posix(), calibration_path("run/last.onnx").as_posix()
         ('run/last.calibration.json', 'run/last.onnx.calibration.json')
     """
     path = located(source)
@@ -54,7 +61,15 @@ def calibration_path(source: str | Path) -> Path:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration as JSON, with the version of the library and a checksum."""
+    """Write a calibration as JSON, with the version of the library and a checksum.
+
+    Example:
+        >>> from lightning_reid.inference import calibration_path, read_calibration, write_calibration
+        >>> calibration = read_calibration(calibration_path("generated-people-small"))
+        >>> write_calibration(folder / "calibration.json", calibration)
+        >>> read_calibration(folder / "calibration.json") == calibration
+        True
+    """
     told = asdict(calibration) | {"calibration_error": calibration.calibration_error, _LIBRARY: version("lightning-reid")}
     write_json(path, told | {_CHECKSUM: _checksum(told)})
 
@@ -65,6 +80,12 @@ def read_calibration(path: str | Path) -> Calibration:
     Raises:
         OSError: The file cannot be read; ``FileNotFoundError`` where there is none.
         ValueError: It is no calibration, or was changed since; the message names the file, what is wrong and the way on.
+
+    Example:
+        >>> from lightning_reid.inference import calibration_path, read_calibration
+        >>> calibration = read_calibration(calibration_path("generated-people-small"))
+        >>> calibration.data
+        'generated-people,people=500,shots=2,seed=7'
     """
     path = Path(path)
     content = read_json(path, _NEEDS, way_on=_WAY_ON)

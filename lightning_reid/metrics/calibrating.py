@@ -59,6 +59,17 @@ def calibrate_similarity(
 
     Raises:
         ValueError: Fewer than 20 people, a rate that so few cannot show, embeddings that are all alike, or those of ``labeled_pairs``.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.metrics import calibrate_similarity, probability_of
+        >>> pids, noise = torch.arange(40).repeat_interleave(4), torch.randn(160, 40, generator=torch.Generator().manual_seed(0))
+        >>> embeddings = torch.eye(40)[pids] + 0.1 * noise
+        >>> calibration = calibrate_similarity(embeddings, pids, model="none at 1x1", data="drawn")
+        >>> calibration.people, [one.rate for one in calibration.match]
+        ((20, 20), [0.1, 0.01])
+        >>> [round(one, 2) for one in probability_of(torch.tensor([-0.3, 0.9]), calibration).tolist()]  # 20 people show no more
+        [0.05, 0.99]
     """
     require_seed("seed", seed)
     fitted_on, scored_on = split_people(pids, camids, seed)

@@ -97,6 +97,15 @@ class Calibration:
 
     Raises:
         ValueError: A number is out of its range, or the evidence falls.
+
+    Example:
+        >>> from lightning_reid.inference import calibration_path, read_calibration
+        >>> calibration = read_calibration(calibration_path("generated-people-small"))
+        >>> calibration.people, calibration.calibration_error < 0.05
+        ((300, 300), True)
+        >>> threshold = calibration.match_at(0.01)
+        >>> round(threshold.similarity, 2), [round(end, 3) for end in threshold.realized_interval]  # of others
+        (0.37, [0.01, 0.013])
     """
 
     model: str
@@ -215,6 +224,13 @@ def verdict_of(
 
     Raises:
         ValueError: The calibration has no threshold at one of the rates, or the cosine is no number in [-1, 1].
+
+    Example:
+        >>> from lightning_reid.inference import calibration_path, read_calibration
+        >>> from lightning_reid.metrics import verdict_of
+        >>> calibration = read_calibration(calibration_path("generated-people-small"))
+        >>> [verdict_of(cosine, calibration) for cosine in (0.1, 0.25, 0.9)]
+        ['different', 'unknown', 'same']
     """
     require_number("similarity", similarity, low=-1 - 1e-5, high=1 + 1e-5)
     ends = (calibration.non_match_at(false_non_match_rate).similarity, calibration.match_at(false_match_rate).similarity)
