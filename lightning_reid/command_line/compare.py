@@ -119,9 +119,7 @@ def _notes(cfg: Namespace, calibration: Calibration | None, *, same_picture: boo
             f"there is no probability: nobody has found out what cosines of this network mean. {command} does, on labeled people",
         ]
     if calibration.data.startswith("generated-people"):
-        notes.append(
-            "calibrated on generated people: on pictures of real ones it is too sure of itself; calibrate on people of your own cameras"
-        )
+        notes.append("calibrated on generated people: of real ones it is far too sure; calibrate on people of your own cameras")
     return notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,17 +56,15 @@ def read_strangers(data: str, root: str | None, part: Part, model: str, *, allow
             " they are the same nobody says. Give --part test, or --part train"
         )
     told = trained_people(model)
-    left_out: set[int] = set()
+    known = told is not None and _same_data(told.data, found.name)
+    left_out = {one.pid for one in train} & set(told.pids) if told is not None and known else set[int]()
+    parts = {"train": tuple(one for one in train if one.pid not in left_out), "test": test}
+    records = tuple(dict.fromkeys(one for name, some in parts.items() if part in (name, "all") for one in some))
     notes = list(found.notes)
     if told is None:
         notes.append(f"{model} does not tell whom it was trained on: were they among these people, it would look better than it is")
-    elif _same_data(told.data, found.name):
-        left_out = {one.pid for one in train} & set(told.pids)
-    else:
-        notes.append(f"{model} was trained on {told.data}, which is another data set by its name")
-    records = tuple(
-        dict.fromkeys((*(one for one in train if one.pid not in left_out and part != "test"), *(test if part != "train" else ())))
-    )
+    elif known is None:
+        notes.append(f"{model} was trained on {told.data}: were these the same people under another name, it would look better than it is")
     if left_out and part != "test":
         notes.append(f"left out {len(left_out)} people whom {model} was trained on")
     if not records:
@@ -88,13 +86,13 @@ def trained_people(model: str) -> TrainedPeople | None:
     return TrainedPeople(name, () if people is None else tuple(range(1, people.people + 1)))
 
 
-def _same_data(one: str, other: str) -> bool:
-    """Generated people of one seed are the same, however many are asked for."""
+def _same_data(one: str, other: str) -> bool | None:
+    """Whether two data sets show the same people, ``None`` where names do not tell: generated ones of one seed do, of two do not."""
     if one == other:
         return True
-    people = [PeopleData.named(name) for name in (one, other)]
-    return people[0] is not None and people[1] is not None and people[0].seed == people[1].seed
+    people, others = PeopleData.named(one), PeopleData.named(other)
+    return None if people is None or others is None else people.seed == others.seed
 
 
-def _why(left_out: Sequence[int] | set[int], model: str) -> str:
+def _why(left_out: Collection[int], model: str) -> str:
     return f" but {len(left_out)} people whom {model} was trained on: give other data, or --part test" if left_out else ""

@@ -53,6 +53,7 @@ def test_generated_people_are_drawn_and_learned_from_in_every_size():
         assert min(row["drawn"], row["learned"]) > 0
 
 
+@pytest.mark.benchmark
 def test_calibrations_are_scored_on_people_they_were_not_fitted_on():
     rows = run("calibration", "--people", "30", "--seeds", "1")["generated-people-small"]
     assert [row["people"] for row in rows.values()] == [65, 130]
