@@ -21,7 +21,7 @@ from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddingPass, calibration_path, load_network, name_with_size, write_calibration
 from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.metrics import Calibration, calibrate_similarity
-from lightning_reid.metrics.calibrating import FALSE_MATCH_RATES, FALSE_NON_MATCH_RATES
+from lightning_reid.metrics.calibrating import FALSE_MATCH_RATES, FALSE_NON_MATCH_RATES, plan_calibration
 from lightning_reid.networks.shipped import DEFAULT, shipped_names
 
 DESCRIPTION = """Find out what the cosine of two pictures means: the probability of the same person, and thresholds.
@@ -68,19 +68,21 @@ def run(cfg: Namespace) -> int:
     """
     out, picture = _outputs(cfg)
     people = read_strangers(cfg.data, cfg.root, cfg.part, cfg.model, allow_paths_outside=cfg.allow_paths_outside)
+    pids, camids = (torch.tensor([getattr(one, name) for one in people.records]) for name in ("pid", "camid"))
+    across = not cfg.within_cameras and len(camids.unique()) > 1
+    cameras, rates = camids if across else None, (cfg.false_match_rates, cfg.false_non_match_rates)
+    plan_calibration(pids, cameras, *rates, cfg.seed)  # what is refused is refused before hours of embedding
     network = load_network(cfg.model)
     embedding = EmbeddingPass(quiet=True)
     embeddings = _embedded(embedding, network, [one.path for one in people.records], progress=not cfg.json)
-    camids = torch.tensor([one.camid for one in people.records])
-    across = not cfg.within_cameras and len(camids.unique()) > 1
     calibration = calibrate_similarity(
         embeddings,
-        torch.tensor([one.pid for one in people.records]),
-        camids if across else None,
+        pids,
+        cameras,
         model=name_with_size(network, embedding.size_for(network)),
         data=people.name,
-        false_match_rates=cfg.false_match_rates,
-        false_non_match_rates=cfg.false_non_match_rates,
+        false_match_rates=rates[0],
+        false_non_match_rates=rates[1],
         seed=cfg.seed,
     )
     write_calibration(out, calibration)

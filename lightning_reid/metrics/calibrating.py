@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, log
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,49 +72,69 @@ def calibrate_similarity(
         >>> [round(one, 2) for one in probability_of(torch.tensor([-0.3, 0.9]), calibration).tolist()]  # 20 people show no more
         [0.05, 0.99]
     """
-    require_seed("seed", seed)
-    fitted_on, scored_on = split_people(pids, camids, seed)
+    plan = plan_calibration(pids, camids, false_match_rates, false_non_match_rates, seed)
     parts = []
-    for who in (fitted_on, scored_on):
+    for who in (plan.fitted_on, plan.scored_on):
         theirs = torch.isin(pids, who)
         parts.append(labeled_pairs(embeddings[theirs], pids[theirs], None if camids is None else camids[theirs], seed=seed))
     (genuine, impostor), (scored_genuine, scored_impostor) = parts
-    num_people = len(fitted_on)
-    pairs_of_people = num_people * (num_people - 1) // 2
-    matches = _checked_rates("false match rate", false_match_rates, FALSE_MATCH_RATES, pairs_of_people, "pairs of people")
-    misses = _checked_rates("false non-match rate", false_non_match_rates, FALSE_NON_MATCH_RATES, num_people, "people")
     similarities, evidence = fit_evidence(genuine, impostor)
     found = Calibration(
         model=model,
         data=data,
-        people=(num_people, len(scored_on)),
+        people=(len(plan.fitted_on), len(plan.scored_on)),
         genuine=genuine.total,
         impostor=impostor.total,
         cameras=0 if camids is None else len(camids.unique()),
         seed=seed,
         similarities=tuple(similarities.tolist()),
         evidence=tuple(evidence.tolist()),
-        match=_thresholds(matches, impostor, scored_impostor, scored_genuine, 1),
-        non_match=_thresholds(misses, genuine, scored_genuine, scored_impostor, -1),
+        match=_thresholds(plan.false_match_rates, impostor, scored_impostor, scored_genuine, 1),
+        non_match=_thresholds(plan.false_non_match_rates, genuine, scored_genuine, scored_impostor, -1),
         bins=(),
     )
     return replace(found, bins=reliability_of(found, scored_genuine, scored_impostor))
 
 
-def split_people(pids: Tensor, camids: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Two halves of the people that have a pair of their own, drawn by seed.
+class Plan(NamedTuple):
+    """What a calibration is made of, which is known before anything is embedded.
 
-    Raises:
-        ValueError: They are fewer than 20.
+    Attributes:
+        fitted_on: ``[P]`` pids.
+        scored_on: ``[S]`` pids of others, as many or one fewer.
+        false_match_rates: Descending, of thresholds that so many people can show.
+        false_non_match_rates: As those.
     """
+
+    fitted_on: Tensor
+    scored_on: Tensor
+    false_match_rates: list[float]
+    false_non_match_rates: list[float]
+
+
+def plan_calibration(
+    pids: Tensor,
+    camids: Tensor | None,
+    false_match_rates: Sequence[float] | None = None,
+    false_non_match_rates: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Divide the people that have a pair of their own, by seed, and see at which rates so many can show thresholds.
+
+    Args and errors are those of ``calibrate_similarity``.
+    """
+    require_seed("seed", seed)
     seen = pids if camids is None else torch.stack([pids, camids]).unique(dim=1)[0]
     people, times = seen.unique(return_counts=True)
     people = people[times > 1]
     if len(people) < LEAST_PEOPLE:
         twice = "two images" if camids is None else "images in two cameras"
         raise ValueError(f"a calibration needs at least {LEAST_PEOPLE} people: this set has {len(people)} with {twice}")
-    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))
-    return people[order[: -(len(people) // 2)]], people[order[-(len(people) // 2) :]]
+    people = people[torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))]
+    number = (len(people) + 1) // 2
+    matches = _checked_rates("false match rate", false_match_rates, FALSE_MATCH_RATES, number * (number - 1) // 2, "pairs of people")
+    misses = _checked_rates("false non-match rate", false_non_match_rates, FALSE_NON_MATCH_RATES, number, "people")
+    return Plan(people[:number], people[number:], matches, misses)
 
 
 def fit_evidence(genuine: Pairs, impostor: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

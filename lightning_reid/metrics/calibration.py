@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_reid.arguments import require_count, require_number, require_text, shown
+from lightning_reid.arguments import require_count, require_number, require_seed, require_text, shown
 
 Verdict = Literal["same", "different", "unknown"]
 Interval = tuple[float, float]
@@ -129,7 +129,7 @@ class Calibration:
         for name, count in (("people", self.people[0]), ("people", self.people[1]), ("genuine", self.genuine), ("impostor", self.impostor)):
             require_count(name, count)
         require_count("cameras", self.cameras, low=0)
-        require_count("seed", self.seed, low=0)
+        require_seed("seed", self.seed)
         for value in self.similarities:
             require_number("similarities", value, low=-1, high=1)
         for value in self.evidence:
