@@ -87,11 +87,13 @@ def trained_people(model: str) -> TrainedPeople | None:
 
 
 def _same_data(one: str, other: str) -> bool | None:
-    """Whether two data sets show the same people, ``None`` where names do not tell: generated ones of one seed do, of two do not."""
+    """Whether two data sets show the same people: generated ones do if they are of one seed; ``None`` where names do not tell."""
     if one == other:
         return True
     people, others = PeopleData.named(one), PeopleData.named(other)
-    return None if people is None or others is None else people.seed == others.seed
+    if people is None and others is None:
+        return None
+    return people is not None and others is not None and people.seed == others.seed
 
 
 def _why(left_out: Collection[int], model: str) -> str:

@@ -153,8 +153,6 @@ def test_whom_a_network_was_trained_on_is_left_out_where_its_file_tells(tmp_path
     torch.save({"state_dict": {"weight": torch.ones(1)}, "people": {"data": str(data), "pids": [1, 2], "held_out": [3]}}, checkpoint)
     assert {one.pid for one in read_strangers(str(data), None, "train", str(checkpoint)).records} == set(range(3, 31))
     assert len(read_strangers("generated-people,people=2,seed=8", None, "train", str(checkpoint)).notes) == 1  # others, beyond doubt
-    torch.save({"state_dict": {"weight": torch.ones(1)}, "people": {"data": "shop", "pids": [1], "held_out": []}}, checkpoint)
-    assert "was trained on shop: were these the same people" in read_strangers(str(data), None, "all", str(checkpoint)).notes[-1]
     torch.save({"state_dict": {"weight": torch.ones(1)}}, checkpoint)
     assert "does not tell whom it was trained on" in read_strangers(str(data), None, "all", str(checkpoint)).notes[-1]
 
@@ -168,6 +166,9 @@ def test_numbers_that_both_parts_have_may_be_two_people_or_one(tmp_path):
     with pytest.raises(ValueError, match="1 people of the training part have the numbers of people of the test part"):
         read_strangers(str(tmp_path / "mine.csv"), None, "all", NAME)
     assert [Path(one.path).name for one in read_strangers(str(tmp_path / "mine.csv"), None, "test", NAME).records] == ["b.png", "c.png"]
+    torch.save({"weight": torch.ones(1), "people": {"data": "shop", "pids": [1], "held_out": []}}, tmp_path / "last.ckpt")
+    notes = read_strangers(str(tmp_path / "mine.csv"), None, "test", str(tmp_path / "last.ckpt")).notes
+    assert "was trained on shop: were these the same people under another name" in notes[-1]
 
 
 @pytest.mark.parametrize(
