@@ -45,8 +45,9 @@ FACE = {
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
-        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder cut_out draw_search export_network export_onnx find_crops
-        load_network model_name nearest_images write_embedding_parts write_embeddings
+        EmbeddedImages EmbeddingPass OnnxEmbedder calibration_path clip_embedder crop_embedder cut_out draw_search export_network
+        export_onnx find_calibration find_crops load_network model_name name_with_size nearest_images read_calibration write_calibration
+        write_embedding_parts write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
@@ -55,9 +56,9 @@ FACE = {
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
     "lightning_reid.metrics": """
-        ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
-        camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank
-        paired_difference_interval rank_lists reassociation_scores retrieval_scores verification_rates
+        Calibration ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
+        calibrate_similarity camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank
+        paired_difference_interval probability_of rank_lists reassociation_scores retrieval_scores verdict_of verification_rates
     """,
     "lightning_reid.live": """
         AuditLog CameraParts FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError

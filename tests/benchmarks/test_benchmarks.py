@@ -54,6 +54,16 @@ def test_generated_people_are_drawn_and_learned_from_in_every_size():
 
 
 @pytest.mark.benchmark
+def test_calibrations_are_scored_on_people_they_were_not_fitted_on():
+    rows = run("calibration", "--people", "30", "--seeds", "1")["generated-people-small"]
+    assert [row["people"] for row in rows.values()] == [65, 130]
+    for row in rows.values():
+        share, low, high = row["0.01"]
+        assert 0 <= low <= share <= high < 0.05
+        assert 0 < row["error"] < 0.1
+
+
+@pytest.mark.benchmark
 def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     figures = run("gpu_training", "--device", "cpu", "--batch", "8", "--backbone", "resnet18", "--steps", "1", "--warm_up", "1", *TINY)
     assert "no CUDA device used" in capsys.readouterr().out
