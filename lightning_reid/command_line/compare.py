@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from lightning_reid.arguments import require_number
 from lightning_reid.command_line.printable import printable
+from lightning_reid.command_line.probability import Judge, notes_on
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.inference import EmbeddingPass, find_calibration, load_network, name_with_size
 from lightning_reid.inference.calibration_file import of_model
 from lightning_reid.inference.loading import MODEL_HELP
-from lightning_reid.metrics import Calibration, probability_of, verdict_of
+from lightning_reid.metrics import Calibration, verdict_of
 from lightning_reid.metrics.calibration import USUAL_RATE
 from lightning_reid.networks.shipped import DEFAULT
 
@@ -97,7 +97,7 @@ def _crop(path: str) -> np.ndarray:
 def _judged(cosine: float, calibration: Calibration, cfg: Namespace) -> dict[str, Any]:
     above, below = calibration.match_at(cfg.false_match_rate), calibration.non_match_at(cfg.false_non_match_rate)
     return {
-        "probability": float(probability_of(torch.tensor(cosine, dtype=torch.float64), calibration, cfg.prior)),
+        "probability": Judge(calibration, cfg.prior).probability(cosine),
         "verdict": verdict_of(cosine, calibration, above.rate, below.rate),
         "prior": cfg.prior,
         "false_match_rate": above.rate,
@@ -118,9 +118,7 @@ def _notes(cfg: Namespace, calibration: Calibration | None, *, same_picture: boo
             *notes,
             f"there is no probability: nobody has found out what cosines of this network mean. {command} does, on labeled people",
         ]
-    if calibration.data.startswith("generated-people"):
-        notes.append("calibrated on generated people: of real ones it is far too sure; calibrate on people of your own cameras")
-    return notes
+    return notes + notes_on(calibration)
 
 
 def _print(told: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.arguments import height_and_width
-from lightning_reid.inference import EmbeddingPass, OnnxEmbedder, load_network, model_name
+from lightning_reid.inference import EmbeddingPass, OnnxEmbedder, load_network, name_with_size
 from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.shipped import DEFAULT
@@ -47,7 +47,8 @@ def embedder_of(cfg: Namespace) -> Embedder:
         ValueError: It is none of crops, or an option is out of range.
     """
     network = load_network(cfg.model, cfg.image_size)
-    told = {name: cfg[name] for name in ("batch_size", "device", "precision", "unreadable", "num_workers")}
+    told = {name: cfg[name] for name in ("batch_size", "device", "precision", "unreadable", "num_workers", "flip")}
     how = EmbeddingPass(**told, image_size=cfg.image_size, quiet=cfg.quiet or cfg.json)
-    height, width = size = how.size_for(network)
-    return Embedder(network, how, f"{model_name(network)} at {height}x{width}", size)
+    size = how.size_for(network)
+    name = name_with_size(network, size)
+    return Embedder(network, how, f"{name}, with mirror images" if how.flip else name, size)

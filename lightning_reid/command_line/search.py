@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_reid.arguments import require_number
 from lightning_reid.command_line.embedding_options import Embedder, add_embedding_options, embedder_of
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.probability import probability_by
+from lightning_reid.command_line.probability import Judge, notes_on
 from lightning_reid.command_line.seen import listening
 from lightning_reid.files import write_atomically
-from lightning_reid.inference import EmbeddedImages, draw_search, find_crops
+from lightning_reid.inference import EmbeddedImages, draw_search, find_calibration, find_crops
 from lightning_reid.inference.search import Neighbor, same_file
 from lightning_reid.search_index import Filters, open_index, search_indexes
 from lightning_reid.search_index.searching import EXACT_UP_TO
@@ -37,7 +38,7 @@ QUERIES_AT_A_TIME = 1024
 """Whose embeddings are compared with the indexes in one pass over them."""
 DRAWN = 10
 """Queries that have room in the picture."""
-HEADING = ("query", "rank", "path", "cosine_similarity", "probability", "person", "camera", "time", "index")
+HEADING = ("query", "rank", "path", "cosine_similarity", "probability", "verdict", "person", "camera", "time", "index")
 
 
 def build_parser() -> ArgumentParser:
@@ -51,6 +52,8 @@ def build_parser() -> ArgumentParser:
     clock = "in seconds on the clock of the index (index add --time); pictures without a time are left out then"
     parser.add_argument("--since", type=float | None, default=None, help=f"no picture before this time, {clock}")
     parser.add_argument("--until", type=float | None, default=None, help=f"no picture after this time, {clock}")
+    prior = "how probable it is beforehand, in (0, 1), that an answer shows the query's person; 0.001 among a thousand people"
+    parser.add_argument("--prior", type=float, default=0.5, help=prior)
     parser.add_argument("--picture", type=str | None, default=None, help=f"new .png file: answers beside their query, of {DRAWN} queries")
     parser.add_argument("--out", type=str | None, default=None, help="new .csv file with all answers")
     limit = "pictures: an index of more that pass the filters is searched approximately, if index speed was run"
@@ -67,6 +70,7 @@ def run(cfg: Namespace) -> int:
         OSError: A file or an index is not there, or an output cannot be written.
         ValueError: A query cannot be read, an index is none, damaged or of another model, or an output exists.
     """
+    require_number("--prior", cfg.prior, above=0, below=1)
     for option, path, suffix in (("--picture", cfg.picture, ".png"), ("--out", cfg.out, ".csv")):
         _require_new(option, path, suffix)
     with listening() as notes:
@@ -96,10 +100,16 @@ def _require_new(option: str, path: str | None, suffix: str) -> None:
         raise ValueError(f"{option}: {path} must end with {suffix}")
 
 
+def _judge(cfg: Namespace, embedder: Embedder) -> Judge | None:
+    """By the calibration that is kept with the network, if there is one; with mirror images it is another's."""
+    calibration = None if cfg.flip else find_calibration(cfg.model, embedder.name)
+    return None if calibration is None else Judge(calibration, cfg.prior)
+
+
 def _searched(cfg: Namespace, queries: Sequence[str], embedder: Embedder) -> dict[str, Any]:
     filters = Filters(tuple(cfg.camera), tuple(cfg.person), cfg.since, cfg.until)
-    probability = probability_by(cfg.model, embedder.name)
-    notes = [] if probability else ["similarity only: no calibration for this model (lightning-reid calibrate)"]
+    judge = _judge(cfg, embedder)
+    notes = notes_on(judge.calibration) if judge else ["similarity only: no calibration for this model (lightning-reid calibrate)"]
     told: dict[str, Any] = {
         "indexes": cfg.indexes,
         "model": embedder.name,
@@ -131,7 +141,8 @@ def _searched(cfg: Namespace, queries: Sequence[str], embedder: Embedder) -> dic
                     "rank": rank,
                     "path": one.path,
                     "similarity": round(one.similarity, 6),
-                    "probability": probability(one.similarity) if probability else None,
+                    "probability": judge.probability(one.similarity) if judge else None,
+                    "verdict": judge.verdict(one.similarity) if judge else None,
                     "person": one.person,
                     "camera": one.camera,
                     "time": one.time,
@@ -195,7 +206,7 @@ def _print(told: dict[str, Any], several: bool) -> None:
     console = Console(highlight=False, markup=False)
     for query in told["queries"]:
         table = Table(title=Text(f"most like {printable(query['path'])}"), title_justify="left")
-        shown = [name for name in ("probability", "person", "camera", "time") if any(one[name] is not None for one in query["answers"])]
+        shown = [name for name in ("probability", "verdict", "person", "camera", "time") if any(one[name] is not None for one in query["answers"])]
         for name in ("rank", "similarity", *shown, *(["index"] if several else []), "path"):
             table.add_column(name, justify="right" if name in ("rank", "similarity", "probability") else "left", overflow="fold")
         for one in query["answers"]:
