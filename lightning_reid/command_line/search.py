@@ -206,7 +206,11 @@ def _print(told: dict[str, Any], several: bool) -> None:
     console = Console(highlight=False, markup=False)
     for query in told["queries"]:
         table = Table(title=Text(f"most like {printable(query['path'])}"), title_justify="left")
-        shown = [name for name in ("probability", "verdict", "person", "camera", "time") if any(one[name] is not None for one in query["answers"])]
+        shown = [
+            name
+            for name in ("probability", "verdict", "person", "camera", "time")
+            if any(one[name] is not None for one in query["answers"])
+        ]
         for name in ("rank", "similarity", *shown, *(["index"] if several else []), "path"):
             table.add_column(name, justify="right" if name in ("rank", "similarity", "probability") else "left", overflow="fold")
         for one in query["answers"]:

@@ -171,6 +171,7 @@ def reliability(probabilities: Tensor, same: Tensor, weights: Tensor, num_bins: 
         weights: ``[M]`` of sum above 0.
         num_bins: From 0 to 1; the last holds 1.
     """
+    probabilities, weights = probabilities.double(), weights.double()
     which = (probabilities * num_bins).long().clamp(max=num_bins - 1)
     sums = [torch.bincount(which, weights * of, num_bins).tolist() for of in (torch.ones_like(weights), probabilities, same.double())]
     total = sum(sums[0])
@@ -208,7 +209,7 @@ def lowest_thresholds(scores: Tensor, weights: Tensor, rates: Sequence[float]) -
         weights: ``[M]`` of at least 0.
         rates: Each in (0, 1).
     """
-    reached = weights.cumsum(0)
+    reached = weights.double().cumsum(0)
     allowed = torch.tensor(list(rates), dtype=torch.float64) * (1 + 1e-12) * reached[-1]
     return scores[torch.searchsorted(reached, allowed, right=True)]
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from PIL import Image
 
 from lightning_reid.command_line import search as search_verb
 from lightning_reid.command_line.main import main
-from lightning_reid.inference import EmbeddedImages, EmbeddingPass, find_crops, load_network, write_embedding_parts
+from lightning_reid.inference import (
+    EmbeddedImages,
+    EmbeddingPass,
+    calibration_path,
+    find_crops,
+    load_network,
+    read_calibration,
+    write_embedding_parts,
+)
+from lightning_reid.metrics import probability_of, verdict_of
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 from lightning_reid.search_index import IndexRow, add_rows, create_index, write_index
 
@@ -202,11 +212,21 @@ def test_answers_are_written_as_a_table_and_drawn(made, street, options, tmp_pat
 
 
 def test_a_calibration_makes_probabilities_of_similarities(made, street, options, capsys, monkeypatch):
-    monkeypatch.setattr(search_verb, "probability_by", lambda source, model: lambda similarity: (1 + similarity) / 2)
-    found = told(capsys, "search", made, "--query", street / "door" / "ben_001.png", *options)
-    answer = found["queries"][0]["answers"][0]
-    assert answer["probability"] == pytest.approx((1 + answer["similarity"]) / 2, abs=1e-6)
-    assert found["notes"] == []
+    shipped = read_calibration(calibration_path("generated-people-small"))
+    monkeypatch.setattr(search_verb, "find_calibration", lambda source, model: replace(shipped, model=model))
+    query = street / "door" / "ben_001.png"
+    found = told(capsys, "search", made, "--query", query, *options)
+    answers = found["queries"][0]["answers"]
+    similarities = torch.tensor([answer["similarity"] for answer in answers], dtype=torch.float64)
+    expected = probability_of(similarities, shipped, 0.5).tolist()
+    assert [answer["probability"] for answer in answers] == pytest.approx(expected, abs=1e-3)
+    assert [answer["verdict"] for answer in answers] == [verdict_of(float(one), shipped) for one in similarities]
+    assert found["notes"] == ["calibrated on generated people: of real ones it is far too sure; calibrate on people of your own cameras"]
+    rare = told(capsys, "search", made, "--query", query, "--prior", "0.001", *options)["queries"][0]["answers"]
+    assert rare[0]["probability"] < answers[0]["probability"]
+    assert rare[0]["verdict"] == answers[0]["verdict"]
+    assert "with mirror images" in refused(capsys, "search", made, "--query", query, *options, "--flip", "true")
+    assert "--prior must be" in refused(capsys, "search", made, "--query", query, *options, "--prior", "1")
 
 
 def test_adding_again_replaces_and_removed_or_forgotten_pictures_are_found_no_more(index, street, options, capsys):
