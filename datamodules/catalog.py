@@ -136,7 +136,7 @@ def read_prepared_video(
             table of tracklets.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
-        needs_test: Whether a user's own table must have queries and a gallery.
+        needs_test: Whether a user's own folder or table must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
@@ -153,7 +153,7 @@ def read_prepared_video(
     _require_no_split(dataset, split)
     if folder.is_file():
         return read_tracklet_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
-    return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None)
+    return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None, needs_test=needs_test)
 
 
 def _require_no_split(dataset: str, split: int) -> None:

@@ -19,6 +19,8 @@ REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
 OPTIONAL_COLUMNS = ("frame", "domain")
 _IF_MEANT = "; if they are meant to lie elsewhere, say allow_paths_outside=True"
 SPLITS = ("train", "query", "gallery")
+IMAGES_TABLE = "images.csv"
+"""A table that stands for the folder it lies in."""
 
 MOST_CELLS = 20_000_000
 """Of a Parquet table, in the columns that are read: MARS has 6 million; equal cells take no room in the file, and as objects gigabytes."""

@@ -20,6 +20,7 @@ lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "crops": "find and track people in videos: their crops as tracklets, for training without labels",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
 

@@ -112,7 +112,7 @@ def _folder(path: Path) -> Found:
         found.told += ["beside it there are tracklets in the MARS layout, for video_mars.py"] if tracklets else []
         return found
     if tracklets:
-        walks = read_mars_folder(path)
+        walks = read_mars_folder(path, needs_test=False)
         found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found

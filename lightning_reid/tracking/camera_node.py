@@ -160,14 +160,14 @@ class CameraNode:
 
     def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64], embedded: dict[int, Tensor]) -> NDArray[np.float32]:
         """The embeddings of boxes, which are also left in ``embedded`` by their rows."""
-        found = self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu()
+        found = self._embed([crop_of(frame, boxes[row]) for row in rows.tolist()]).cpu()
         embedded |= dict(zip(rows.tolist(), found))
         return found.numpy()
 
     def _clip(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor, embedding: Tensor | None) -> DueClip | None:
         if not self._clips.wants(key, stamp.captured_utc):
             return None
-        looks = self._clips.add(key, stamp.captured_utc, Look(_crop(frame, box), embedding))
+        looks = self._clips.add(key, stamp.captured_utc, Look(crop_of(frame, box), embedding))
         return None if looks is None else DueClip(key, looks, *self._seen[key])
 
     def _ends(self, epoch: int) -> tuple[TrackEnded, ...]:
@@ -196,7 +196,7 @@ def _within(boxes: Tensor, frame: Tensor) -> Tensor:
     return torch.where(boxes.isfinite(), inside, boxes)
 
 
-def _crop(frame: Tensor, box: Tensor) -> Tensor:
+def crop_of(frame: Tensor, box: Tensor) -> Tensor:
     """All pixels that a box touches."""
     x0, y0, x1, y1 = (*box[:2].floor().long().tolist(), *box[2:].ceil().long().tolist())
     return frame[:, y0:y1, x0:x1].clone()
