@@ -17,6 +17,10 @@ from lightning_reid.datamodules.readers import (
     read_video_dataset,
 )
 from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, DatasetName, VideoDatasetName
+from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
+from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
+from lightning_reid.datamodules.readers.table import IMAGES_TABLE
+from lightning_reid.datamodules.readers.unlabeled import read_unlabeled_folder
 from lightning_reid.records import ReIDDataset, TrackletDataset
 
 GENERATED = {
@@ -82,16 +86,24 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
 
 
 def read_prepared(
-    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+    dataset: str,
+    root: str | None,
+    *,
+    split: int = 0,
+    needs_test: bool = True,
+    allow_paths_outside: bool = False,
+    unlabeled: bool = False,
 ) -> ReIDDataset:
     """Read a data set's records.
 
     Args:
-        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, or CSV/Parquet table.
+        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, CSV/Parquet table, or
+            folder of which its ``images.csv`` is the table, as ``lightning-reid crops`` leaves one.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
         needs_test: Whether a user's own folder must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
+        unlabeled: Whether nobody need be known: tables as ``read_table`` has it, and folders of images alone.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -107,8 +119,13 @@ def read_prepared(
     _require_no_split(dataset, split)
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
-    if folder.is_file():
-        return read_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
+    table = folder if folder.is_file() else folder / IMAGES_TABLE
+    known = any((folder / part).is_dir() for part in MARKET_FOLDERS)  # which may have a list of its images beside them
+    if table.is_file() and not known:
+        name = None if table == folder else folder.resolve().name
+        return read_table(table, name, needs_test=needs_test, allow_paths_outside=allow_paths_outside, unlabeled=unlabeled)
+    if unlabeled and not known and not any((folder / part).is_dir() for part in FOLDERS_OF_MARS):
+        return read_unlabeled_folder(folder)
     return read_market_folder(folder, needs_test=needs_test)
 
 

@@ -20,6 +20,7 @@ from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.mot.crops import Crop, CropRules, Tracklet
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector
 from lightning_reid.files import folder_written_whole, write_json
+from lightning_reid.inference.loading import MODEL_HELP, load_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.tracking import CameraTracker
 from lightning_reid.tracking.track_features import EmbedCrops
@@ -56,12 +57,7 @@ def build_parser() -> ArgumentParser:
     told = "ONNX file, 'torchvision' for its Faster R-CNN (ResNet-50 FPN v2), or 'opencv', which needs no file and is weak"
     add("--detector", type=str, default=OPENCV, help=told)
     add("--detector_weights", type=str | None, default=None, help="file with the weights of torchvision's; they are downloaded without")
-    add(
-        "--model",
-        type=str,
-        default=DEFAULT,
-        help="network that tells apart people who meet: a checkpoint, a model folder, or a shipped name",
-    )
+    add("--model", type=str, default=DEFAULT, help=f"tells apart who meets: {MODEL_HELP}")
     add("--max_distance", type=float, default=FARTHEST, help="cosine distance within which it decides; 0 tracks by overlap alone")
     add("--every", type=PositiveInt, default=1, help="look at every n-th frame")
     add("--min_height", type=PositiveInt, default=CropRules.min_height, help="pixels; lower boxes are left out")
@@ -209,7 +205,6 @@ def _detector(cfg: Namespace) -> PersonDetector:
 def _embedder(cfg: Namespace) -> EmbedCrops:
     """The network of the tracker's repair; it is not loaded where it is never asked."""
     from lightning_reid.inference import OnnxEmbedder, crop_embedder
-    from lightning_reid.inference.loading import load_network
 
     if cfg.max_distance == 0:
         return lambda crops: (_ for _ in ()).throw(AssertionError(f"{len(crops)} crops to embed"))
