@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ WAY_ON = (
 """What can be done with images without labels, for messages."""
 
 
-def with_labels_unknown(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+def with_labels_unknown(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
     """Rows of a table with what they do not tell: to train on, of somebody unknown (-1), in one camera.
 
     A query or a gallery row must tell whom it shows: an empty ``pid`` stays, for its reader to refuse.
     """
-    filled = []
+    filled: list[tuple[str, Mapping[str, Any]]] = []
     for where, row in rows:
         told = {"split": "train", "camid": ONE_CAMERA, "pid": "", **row}
         if told["split"] == "train" and told["pid"] in (None, ""):

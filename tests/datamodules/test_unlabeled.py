@@ -53,7 +53,11 @@ def test_a_table_that_does_not_say_who_is_seen_is_read_as_of_somebody_unknown(ki
 @pytest.mark.parametrize(
     ("text", "unlabeled", "said"),
     [
-        ("path,camid,split a.jpg,1,train", False, r"lacks the columns pid;.*Without it who they show is not known: adapt a network to them"),
+        (
+            "path,camid,split a.jpg,1,train",
+            False,
+            r"lacks the columns pid;.*Without it who they show is not known: adapt a network",
+        ),
         ("path,pid,camid,split a.jpg,-1,1,train", False, r"no row of split 'query', and its 1 training rows have no labels: who they show"),
         ("path,pid,camid,split a.jpg,5,1,train", True, r"no row of split 'query'$"),
         ("path,pid,camid,split a.jpg,,1,train b.jpg,,1,gallery", True, r"line 3: the column 'pid' is empty"),
