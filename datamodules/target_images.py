@@ -44,7 +44,7 @@ class TargetImagesDataModule(ImageReIDDataModule):
         first = self._dataset is None
         super().setup(stage)
         if first and not self.dataset.has_labels:
-            judged = "" if self.dataset.has_test else "nothing is scored, and "
+            judged = "" if self.dataset.has_test else "nothing is scored on it, and "
             logger.warning("%s has no labels: %sclusters are not judged", self.dataset_name, judged)
 
     @property

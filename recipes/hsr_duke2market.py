@@ -1,7 +1,7 @@
 """HSR from Duke to Market: source model, direct transfer, DBSCAN baseline, HSR (thesis chapter 4, Table 4.2).
 
 Without --data.root, --source or --target it generates two small domains and trains a small network: minutes on two CPU cores.
-With them, the defaults are the thesis' (ResNet-50, 256x128, 30 iterations of 10 epochs). No source with --start_from; a target needs no labels.
+With them, the defaults are the thesis' (ResNet-50, 256x128, 30 iterations of 10 epochs); with --start_from no source is needed.
 """
 
 from __future__ import annotations

@@ -102,7 +102,11 @@ def next_commands(path: Path, found: Found) -> list[str]:
     given = _argument(str(path))
     quoted, recipe = shlex.quote(given), "python -m lightning_reid.recipes."
     if found.kind == "a video":
-        return [f"{recipe}track_cameras run --cameras {shlex.quote(f'camera={given}' if '=' in given else given)}"]
+        camera = shlex.quote(f"camera={given}" if "=" in given else given)
+        return [
+            f"{recipe}track_cameras run --cameras {camera}",
+            f"lightning-reid crops {camera} {shlex.quote(_argument(f'{path.stem}-crops'))}",
+        ]
     if found.kind == "a sequence of MOTChallenge":
         return [f"python -m lightning_reid.datamodules.mot.conversion {quoted} {shlex.quote(f'{path.resolve()}-crops')}"]
     if path.suffix.lower() == ".onnx":
@@ -128,10 +132,19 @@ def _trainings(found: Found) -> list[str]:
     """What can be trained, with the options that these data need."""
     of = {split: [one for one in found.images if one.split == split] for split in ("train", "query", "gallery")}
     people = len({one.person for one in of["train"] if _is_somebody(one)})
-    if found.options is None or not all(of.values()):
+    if found.options is None or not (all(of.values()) or (of["train"] and not people)):
         return []
     data = shlex.join([one if one.startswith("--data.") else _argument(one) for one in found.options])
     p = f" --data.p {max(people, 2)}" if people < P else ""
+    if not people:
+        from lightning_reid.networks.shipped import DEFAULT  # loads torch, for which no other data wait
+
+        started = f"--start_from {DEFAULT}"
+        adapted = f"--target {data.removeprefix('--data.dataset ')} {started}"
+        return [
+            f"python -m lightning_reid.recipes.hsr_duke2market {adapted}",
+            f"python -m lightning_reid.recipes.buc_market {data} {started}",
+        ]
     if found.tracklets:
         return [f"python -m lightning_reid.recipes.video_mars {data}{p}"]
     protocol = " --model.protocol no-camera" if len({one.camera for one in found.images}) == 1 else ""

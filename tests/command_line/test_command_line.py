@@ -17,6 +17,7 @@ import pytest
 from filmed import film
 from PIL import Image
 
+from lightning_reid.command_line import crops
 from lightning_reid.command_line.files import NEAR, near_pairs
 from lightning_reid.command_line.main import main
 from lightning_reid.datamodules import ImageReIDDataModule
@@ -380,12 +381,15 @@ def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_pa
         (street, 2),
         ("./-dash", 2),
         (street / ".." / "street", 2),
-        *((one, 1) for one in videos),
+        *((one, 2) for one in videos),
     ]
     for path, number in paths:
         commands = [shlex.split(one) for one in told(capsys, "doctor", path, "--quick")["next"]]
         assert len(commands) == number
         for program, *arguments in commands:
+            if arguments[0] == "crops":
+                crops.build_parser().parse_args(arguments[1:])
+                continue
             if program == "lightning-reid":
                 out = Path(arguments[2])
                 out.unlink(missing_ok=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,18 @@ def test_nobody_is_identified(two_cameras):
     assert {one.pid for one in tracklets.train} == {-1}
     assert "4 of 4 training records show nobody" in tracklets.notes[0]
     assert {row["pid"] for name in ("tracklets.csv", "images.csv") for row in rows_of(folder / name)} == {"-1"}
+
+
+def test_the_doctor_knows_the_folder_and_its_next_commands_are_taken_as_they_stand(two_cameras, capsys):
+    for path in (two_cameras[0], two_cameras[0] / "images.csv"):
+        assert main(["doctor", str(path), "--quick", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        counted = {"images": told["images"], "people": 0, "cameras": 2, "junk": told["images"]}
+        assert told["splits"] == {"train": counted}
+        commands = [shlex.split(one) for one in told["next"] if ".recipes.embed" not in one]
+        assert [command[2].rpartition(".")[2] for command in commands] == ["hsr_duke2market", "buc_market"]
+        for command in commands:
+            import_module(command[2]).parse(command[3:])
 
 
 def test_a_crop_is_the_box_of_its_frame_with_camera_time_and_clock(two_cameras):

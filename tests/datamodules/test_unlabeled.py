@@ -102,7 +102,7 @@ def test_what_needs_no_labels_takes_images_without_and_says_that_nothing_is_scor
     with caplog.at_level(logging.WARNING):
         data.setup("fit")
         data.setup("fit")
-    assert caplog.text.count("has no labels: nothing is scored, and clusters are not judged") == 1
+    assert caplog.text.count("has no labels: nothing is scored on it, and clusters are not judged") == 1
     assert len(data.target_records) == 2
     assert data.ground_truth().tolist() == [-1, -1]
     with pytest.raises(ValueError, match="0 queries and 0 gallery images: nothing to score"):
