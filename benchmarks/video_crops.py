@@ -1,6 +1,6 @@
 """From a real video without annotation to tracklets, and to an adapted network: PETS 2009 S2.L1, View_001.
 
-    python benchmarks/video_crops.py VIDEO PETS --detectors opencv DETECTOR.onnx [--adapt HSR BUC]
+    python benchmarks/video_crops.py VIDEO PETS --detectors opencv DETECTOR.onnx [--adapt HSR BUC --released WHY]
 
 VIDEO is a folder with the clip ``vtest.avi`` and ``gt.txt`` (MOTChallenge format, frame k is the k-th decoded one), PETS the folder of its
 crops in the Market naming, whose ``images.csv`` says who of the 19 tracks are one of ten people. ``lightning-reid crops`` runs with its
@@ -16,6 +16,7 @@ defaults, which are those of ``track_cameras.py``: nothing is chosen on this vid
 ``--adapt`` adapts the shipped network to the crops of each folder, without labels, by the recipes' own defaults for a network that is
 given, and scores it on the queries of PETS beside the network as it comes. The video shows the people of the queries too, so that this use
 of them is transductive: the network has seen them, though nobody told who they are. Five people ask 18 queries: a hint, no measurement.
+Each look at them is a line of ``real_people_looks.csv``.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
+import real_people
 import torch
+from adapt_shipped_network import look
 from torch import Tensor
 from torchvision.ops import box_iou
 from tracking_pets import people_of
 
 from lightning_reid.command_line.main import main as lightning_reid
 from lightning_reid.datamodules.mot.sequence import read_annotation
+from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes import buc_market, hsr_duke2market
 
@@ -121,12 +126,13 @@ def report(found: Mapping[str, tuple[Quality, float]]) -> str:
     return "\n".join(lines)
 
 
-def adapt(method: str, crops: Path, pets: Path, output: Path, seed: int) -> dict[str, float]:
-    """MAP of the rows of a recipe, as fractions."""
-    told = [f"--start_from={DEFAULT}", f"--scored_on={pets}", f"--output={output}", f"--seed={seed}", "--quiet", "--accelerator=cpu"]
-    recipe, data = (buc_market, "--data.dataset") if method == "BUC" else (hsr_duke2market, "--target")
-    rows = recipe.main([f"{data}={crops}", "--data.num_workers=0", *told])
-    return {row.name: row.scores["mAP"] for row in rows}
+def adapt(method: str, crops: Path, pets: Path, output: Path, seed: int) -> list[Path]:
+    """The networks that a recipe adapts to crops without labels; those of an earlier run are kept."""
+    if not (output / "results.json").is_file():
+        told = [f"--start_from={DEFAULT}", f"--scored_on={pets}", f"--output={output}", f"--seed={seed}", "--quiet", "--accelerator=cpu"]
+        recipe, data = (buc_market, "--data.dataset") if method == "BUC" else (hsr_duke2market, "--target")
+        recipe.main([f"{data}={crops}", "--data.num_workers=0", *told])
+    return sorted(output.glob("*/last.ckpt"))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, tuple[Quality, float]]:
@@ -135,9 +141,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, tuple[Quality, float]]:
     parser.add_argument("pets", type=Path, help="folder of its crops in the Market naming, with images.csv")
     parser.add_argument("--detectors", nargs="+", default=["opencv"], help="as lightning-reid crops takes them")
     parser.add_argument("--adapt", nargs="*", choices=("HSR", "BUC"), default=[], help="recipes to adapt with")
+    parser.add_argument("--released", metavar="WHY", help="why the people of the queries are looked at, for the log; needed to adapt")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the adaptation")
     parser.add_argument("--output", type=Path, default=Path("runs/video_crops"), help="folder of crops and runs; crops there are kept")
     args = parser.parse_args(argv)
+    if args.adapt and not args.released:
+        parser.error("--adapt scores on people who are only looked at: tell why, --released WHY")
     truth = true_boxes(args.video / "gt.txt", people_of(args.pets / "images.csv"))
     found = {}
     for detector in args.detectors:
@@ -148,11 +157,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, tuple[Quality, float]]:
         seconds = json.loads((crops / "crops.json").read_text(encoding="utf-8"))["seconds"]
         found[name] = quality(tracklets_of(crops / "tracklets.csv"), truth), seconds
     print(report(found))
-    for name in found:
-        for method in args.adapt:
-            for seed in args.seeds:
-                rows = adapt(method, args.output / name, args.pets, args.output / f"{name}-{method}-{seed}", seed)
-                print(f"{name}, {method}, seed {seed}: " + ", ".join(f"{row} {100 * score:.1f}" for row, score in rows.items()))
+    if args.adapt:
+        people = real_people.read_people(args.pets, "test")
+        look("as it comes", load_embedding_network(DEFAULT), people, args.released)
+        for name, method, seed in product(found, args.adapt, args.seeds):
+            for network in adapt(method, args.output / name, args.pets, args.output / f"{name}-{method}-{seed}", seed):
+                told = f"{network.parent.name}, seed {seed}, adapted to the crops of a video by {name}"
+                look(told, load_embedding_network(network), people, args.released)
     return found
 
 

@@ -8,7 +8,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,16 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from rich.console import Console
 
+from lightning_reid.command_line.crop_folder import SHEET, Camera, write_crop_folder
+from lightning_reid.command_line.crop_parts import OPENCV, TORCHVISION, detector_of, embedder_of, sources_of, starts_of
+from lightning_reid.command_line.filming import find_people, good_tracklets, rate_of
 from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.mot.crops import Crop, CropRules, Tracklet
-from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector
+from lightning_reid.detection import OnnxDetector, PersonDetector
 from lightning_reid.files import folder_written_whole, write_json
-from lightning_reid.inference.loading import MODEL_HELP, load_network
+from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.tracking import CameraTracker
-from lightning_reid.tracking.track_features import EmbedCrops
 
 DESCRIPTION = """Find people in videos, track them, and write their crops as tracklets with camera and time. Each video is a camera.
 
@@ -37,11 +38,8 @@ Needs the extra: pip install 'lightning-reid[tracking]'.
 WEAK = (
     "by OpenCV's people detector, which is weak: it misses many and finds some who are none; a detector of your own is told by --detector"
 )
-MOST_CAMERAS = 9
-"""The name of a crop in the layout of MARS has one digit for it."""
 MOST_FRAMES = 999
-"""Of a tracklet, likewise."""
-OPENCV, TORCHVISION = "opencv", "torchvision"
+"""Of a tracklet: the name of a crop in the layout of MARS has three digits for it."""
 SURE, NEW, OVERLAP, FARTHEST = 0.5, 0.55, 0.3, 0.35
 """How ``track_cameras.py`` tracks: scores of sure boxes and of those that begin a track, overlap, distance of the appearance repair."""
 
@@ -67,9 +65,7 @@ def build_parser() -> ArgumentParser:
     add("--images_per_tracklet", type=PositiveInt, default=8, help="at most so many of each are in images.csv, evenly spread")
     add("--padding", type=float, default=0.0, help="by which boxes grow on every side, as a share of their width and height")
     add("--quality", type=int, default=90, help="of the JPEG files, 1 to 100")
-    add(
-        "--start", type=str, nargs="+", default=[], help="ISO time at which a video begins: 2024-05-01T10:00:00, or NAME=... of each camera"
-    )
+    add("--start", type=str, nargs="+", default=[], help="ISO time when a video begins: 2024-05-01T10:00:00; of several, NAME=... of each")
     add("--fps", type=PositiveFloat | None, default=None, help="pictures a second of folders of pictures")
     add("--json", action="store_true", help="print one JSON object, for programs")
     parser.add_class_arguments(CameraTracker, "tracker", skip={"frame_rate", "max_distance"})
@@ -86,14 +82,11 @@ def run(cfg: Namespace) -> int:
         OSError: A video, a detector or a network cannot be read, or OUT not be written.
         ValueError: OUT exists, an option is out of range, a camera is given twice, a video has no frame, or nobody is found.
     """
-    from lightning_reid.command_line.crop_folder import Camera, write_crop_folder
-    from lightning_reid.command_line.filming import find_people, good_tracklets, rate_of
-
     out, began, progress = Path(cfg.out), time.monotonic(), not cfg.json
     rules = _checked_rules(cfg, out)
-    sources = _sources(cfg)
-    starts = _starts(cfg.start, [source.camera for source in sources])
-    detector, embed = _detector(cfg), _embedder(cfg)
+    sources = sources_of(cfg)
+    starts = starts_of(cfg.start, [source.camera for source in sources])
+    detector, embed = detector_of(cfg), embedder_of(cfg)
     trackers = [
         CameraTracker(frame_rate=max(rate_of(source) / cfg.every, 0.01), max_distance=cfg.max_distance, **cfg.tracker) for source in sources
     ]
@@ -143,7 +136,7 @@ def _checked_rules(cfg: Namespace, out: Path) -> CropRules:
         ("min_visibility", 0, 1),
         ("padding", 0, 10),
         ("quality", 1, 100),
-        ("max_frames", cfg.min_frames, 999),
+        ("max_frames", cfg.min_frames, MOST_FRAMES),
         ("max_distance", 0, 2),
     )
     for name, low, high in ranges:
@@ -154,62 +147,6 @@ def _checked_rules(cfg: Namespace, out: Path) -> CropRules:
     if cfg.detector not in (OPENCV, TORCHVISION) and Path(cfg.detector).suffix.lower() != ".onnx":
         raise ValueError(f"--detector must be an .onnx file, 'torchvision' or 'opencv', got {cfg.detector!r}")
     return CropRules(cfg.min_height, cfg.min_visibility, cfg.min_frames)
-
-
-def _sources(cfg: Namespace) -> list[Any]:
-    from lightning_reid.recipes.workshop.camera_sources import camera_source, name_and_address, require_names
-
-    named = [name_and_address(told, number) for number, told in enumerate(cfg.videos, 1)]
-    require_names([name for name, _ in named], "VIDEO")
-    if len(named) > MOST_CAMERAS:
-        raise ValueError(f"{len(named)} videos are given, and a folder takes {MOST_CAMERAS} cameras: make two folders")
-    places: dict[str, str] = {}
-    for name, address in named:
-        other = places.setdefault(os.path.realpath(address), name)
-        if other != name:
-            raise ValueError(f"the cameras {other!r} and {name!r} are one video, {address}: give it once")
-    sources = [camera_source(name, address, option="VIDEO", fps=cfg.fps, realtime=False, loop=False) for name, address in named]
-    endless = [source for source in sources if source.endless]
-    if endless:
-        raise ValueError(f"{endless[0].camera} is a live camera, which never ends: record it first, or see track_cameras.py")
-    return sources
-
-
-def _starts(told: Sequence[str], cameras: Sequence[str]) -> dict[str, datetime]:
-    """When the videos of cameras begin."""
-    found: dict[str, datetime] = {}
-    for one in told:
-        name, sign, text = one.rpartition("=")
-        if not sign and len(cameras) > 1:
-            raise ValueError(f"--start {one}: there are {len(cameras)} cameras, say of which: {cameras[0]}={one}")
-        name = name or cameras[0]
-        if name not in cameras or name in found:
-            raise ValueError(f"--start {one}: {name!r} must be one of the cameras {', '.join(cameras)}, and stand once")
-        try:
-            found[name] = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise ValueError(f"--start {one}: {text!r} is no ISO time, as 2024-05-01T10:00:00 is") from error
-    return found
-
-
-def _detector(cfg: Namespace) -> PersonDetector:
-    if cfg.detector == OPENCV:
-        return OpenCVPeopleDetector()
-    from lightning_reid.recipes.workshop.detectors import onnx_detector, torchvision_people
-
-    if cfg.detector == TORCHVISION:
-        return torchvision_people(cfg.detector_weights, cfg.onnx.min_score)
-    return onnx_detector(cfg.detector, cfg.onnx, None)
-
-
-def _embedder(cfg: Namespace) -> EmbedCrops:
-    """The network of the tracker's repair; it is not loaded where it is never asked."""
-    from lightning_reid.inference import OnnxEmbedder, crop_embedder
-
-    if cfg.max_distance == 0:
-        return lambda crops: (_ for _ in ()).throw(AssertionError(f"{len(crops)} crops to embed"))
-    network = load_network(cfg.model)
-    return network.embed_crops if isinstance(network, OnnxEmbedder) else crop_embedder(network)
 
 
 def _nobody(cfg: Namespace, told: Mapping[str, Mapping[str, Any]]) -> str:
@@ -247,7 +184,7 @@ def _result(
         "crops": sum(map(len, written.values())),
         "detector": detector.name,
         "seconds": round(seconds, 1),
-        "sheet": str(Path(cfg.out) / "sheet.png"),
+        "sheet": str(Path(cfg.out) / SHEET),
         "notes": [
             "a tracklet is a track, or a part of one, and no person: nobody knows how many people there are, all pids are -1",
             *([f"boxes {WEAK}"] if cfg.detector == OPENCV else []),

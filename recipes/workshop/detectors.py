@@ -36,7 +36,7 @@ def torchvision_people(file: str | None, min_score: float) -> TorchvisionDetecto
         model = detection.fasterrcnn_resnet50_fpn_v2(**weights)
     except OSError as error:
         told = "the weights of torchvision's detector cannot be downloaded: fetch them where there is a network, and give their file"
-        raise OSError(error.errno, f"{told} ({error})") from error
+        raise OSError(f"{told} ({error})") from error
     if file is not None:
         load_all(model, read_state_dict(file), source=f"{file} (for torchvision's fasterrcnn_resnet50_fpn_v2)")
     return TorchvisionDetector(model, min_score=min_score)

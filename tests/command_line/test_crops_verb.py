@@ -8,18 +8,22 @@ import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from constant_detector import write_people_onnx
 from filmed import STEP, film
+from jsonargparse import ArgumentParser
 from PIL import Image
 
+from lightning_reid.command_line.crops import build_parser
 from lightning_reid.command_line.filming import Film, good_tracklets
 from lightning_reid.command_line.main import main
 from lightning_reid.datamodules.mot.crops import CropRules
 from lightning_reid.datamodules.mot.sequence import PEDESTRIAN, MotBox
 from lightning_reid.datamodules.readers import read_mars_folder, read_tracklet_table
 from lightning_reid.detection import OnnxDetector
+from lightning_reid.recipes.workshop.live_parts import add_camera_options
 
 SMALL = ["--min_height=20", "--max_distance=0"]
 
@@ -194,9 +198,28 @@ def test_bad_input_is_refused_by_name_before_any_detection(videos, options, said
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lightning_reid.command_line.filming.find_people", lambda *args, **options: pytest.fail("a video was searched"))
+    monkeypatch.setattr("lightning_reid.command_line.crops.find_people", lambda *args, **options: pytest.fail("a video was searched"))
     assert said in refused(capsys, *videos, "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_cannot_be_downloaded_are_asked_for_as_a_file(tmp_path, capsys, monkeypatch):
+    def no_network(**options):
+        assert options == {"weights": "DEFAULT"}
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.detection.fasterrcnn_resnet50_fpn_v2", no_network)
+    said = refused(capsys, film(tmp_path / "door.mp4", 2), tmp_path / "out", "--detector=torchvision")
+    assert "cannot be downloaded: fetch them where there is a network, and give their file" in said
+
+
+def test_it_tracks_as_the_live_recipe_does():
+    live = ArgumentParser()
+    add_camera_options(live)
+    mine, theirs = build_parser().get_defaults(), live.get_defaults()
+    assert mine.max_distance == theirs.max_distance
+    assert mine.tracker == theirs.tracker
+    assert mine.model == theirs["reid.checkpoint"]
 
 
 def test_an_out_that_exists_is_refused(tmp_path, capsys):
