@@ -175,6 +175,7 @@ def test_videos_of_too_few_frames_tell_why_no_tracklet_is_left(tmp_path, people_
         (["text.mp4"], [], "text.mp4 cannot be read"),
         (["none.mp4"], [], "there is no video at"),
         (["empty.mp4"], [], "cannot be read"),
+        (["cut.avi"], [], "camera 'cut': there is no frame in it that can be decoded"),
         (["door.mp4", "text.mp4"], [], "text.mp4 cannot be read"),
         (["door.mp4", "sub/door.mp4"], [], "two bear the name 'door': give names of your own"),
         (["a=door.mp4", "b=door.mp4"], [], "the cameras 'a' and 'b' are one video"),
@@ -197,6 +198,8 @@ def test_bad_input_is_refused_by_name_before_any_detection(videos, options, said
     film(tmp_path / "sub" / "door.mp4", 2)
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
+    whole = film(tmp_path / "cut.avi", 2).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: whole.index(b"movi") + 4])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lightning_reid.command_line.crops.find_people", lambda *args, **options: pytest.fail("a video was searched"))
     assert said in refused(capsys, *videos, "out", *options)
