@@ -159,7 +159,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, tuple[Quality, float]]:
     print(report(found))
     if args.adapt:
         people = real_people.read_people(args.pets, "test")
-        look("as it comes", load_embedding_network(DEFAULT), people, args.released)
         for name, method, seed in product(found, args.adapt, args.seeds):
             for network in adapt(method, args.output / name, args.pets, args.output / f"{name}-{method}-{seed}", seed):
                 told = f"{network.parent.name}, seed {seed}, adapted to the crops of a video by {name}"

@@ -194,7 +194,7 @@ def _result(
         "next": [
             f"lightning-reid doctor {quoted}",
             f"python -m lightning_reid.recipes.hsr_duke2market --target {quoted} --start_from {DEFAULT}",
-            f"python -m lightning_reid.recipes.buc_market --data.dataset {quoted}",
+            f"python -m lightning_reid.recipes.buc_market --data.dataset {quoted} --start_from {DEFAULT}",
             f"python -m lightning_reid.recipes.embed --crops {quoted}/bbox_train",
         ],
     }

@@ -20,6 +20,7 @@ from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.files import Files, look_into
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import ALL, NOBODY, Found, Seen, look_at
+from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
@@ -115,7 +116,9 @@ def next_commands(path: Path, found: Found) -> list[str]:
         return [f"{recipe}embed --checkpoint {quoted} --crops my_crops/"]
     if not found.images:
         return []
-    embedded = [f"{recipe}embed --crops {quoted}"] if path.is_dir() else []
+    train_alone = found.tracklets and all(one.split == "train" for one in found.images)  # beside which lies a contact sheet, say
+    crops = shlex.quote(_argument(str(path / FOLDERS_OF_MARS[0]))) if train_alone else quoted
+    embedded = [f"{recipe}embed --crops {crops}"] if path.is_dir() else []
     if found.pattern is not None:
         beside = path.resolve().parent / f"{path.resolve().name}.csv"
         out = _argument(beside.name) if beside.parent == Path.cwd() else str(beside)
@@ -154,7 +157,8 @@ def _trainings(found: Found) -> list[str]:
 
 def _counts(images: Sequence[Seen]) -> dict[str, int]:
     people = {one.person for one in images if _is_somebody(one)}
-    nobody = {"distractors": sum(one.person == "0" for one in images), "junk": sum(one.person == "-1" for one in images)}
+    unknown = "unknown" if all(one.split == "train" for one in images) else "junk"
+    nobody = {"distractors": sum(one.person == "0" for one in images), unknown: sum(one.person == "-1" for one in images)}
     cameras = {one.camera for one in images if one.camera is not None}
     return {
         "images": len(images),
