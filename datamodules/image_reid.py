@@ -137,7 +137,12 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     @override
     def read(self) -> ReIDDataset:
         dataset = read_prepared(
-            self.dataset_name, self.root, split=self.split, needs_test=self.needs_test, allow_paths_outside=self.allow_paths_outside
+            self.dataset_name,
+            self.root,
+            split=self.split,
+            needs_test=self.needs_test,
+            allow_paths_outside=self.allow_paths_outside,
+            unlabeled=self.takes_unlabeled,
         )
         if self.unreadable == "error":
             require_readable([record for _, records in dataset.splits() for record in records])

@@ -17,6 +17,7 @@ from typing_extensions import override
 from lightning_reid.arguments import checked_image_size, require_count, require_path, require_seed
 from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.loading import load_image
+from lightning_reid.datamodules.readers.unlabeled import WAY_ON
 from lightning_reid.datamodules.samplers import EpochPlan
 from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people, told_validation
 from lightning_reid.metrics import ProtocolStamp
@@ -62,6 +63,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     noun: ClassVar[str] = "records"
     can_hold_out: ClassVar[bool] = True
     """Whether identities are known of whom some could be held out."""
+    takes_unlabeled: ClassVar[bool] = False
+    """Whether data will do that do not say who is seen; images of such data need no queries and gallery."""
     labels_change: ClassVar[bool] = False
     """Whether an epoch's length may change within a fit, with the labels."""
 
@@ -112,6 +115,11 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     def serve(self, dataset: Splits[Record]) -> None:
         """Serve these records, in place of those that the data set's name stands for; people to validate on are held out of them."""
+        if dataset.train and not (dataset.has_labels or self.takes_unlabeled):
+            raise ValueError(
+                f"{type(self).__name__} trains on people who are known, and the {len(dataset.train)} training {self.noun} of"
+                f" {self.dataset_name} have no labels: {WAY_ON}"
+            )
         if dataset.val:
             self._validation = told_validation(dataset, seed=self.seed, unit=self.noun)
         elif self.val_identities:

@@ -19,10 +19,9 @@ from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddingPass, calibration_path, load_network, name_with_size, write_calibration
-from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.metrics import Calibration, calibrate_similarity
 from lightning_reid.metrics.calibrating import FALSE_MATCH_RATES, FALSE_NON_MATCH_RATES, plan_calibration
-from lightning_reid.networks.shipped import DEFAULT, shipped_names
+from lightning_reid.networks.shipped import DEFAULT, MODEL_HELP, shipped_names
 
 DESCRIPTION = """Find out what the cosine of two pictures means: the probability of the same person, and thresholds.
 

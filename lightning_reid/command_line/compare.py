@@ -17,10 +17,9 @@ from lightning_reid.command_line.probability import Judge, notes_on
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.inference import EmbeddingPass, find_calibration, load_network, name_with_size
 from lightning_reid.inference.calibration_file import of_model
-from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.metrics import Calibration, verdict_of
 from lightning_reid.metrics.calibration import USUAL_RATE
-from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.networks.shipped import DEFAULT, MODEL_HELP
 
 DESCRIPTION = """Tell whether two pictures, each a crop of one person, show the same person.
 

@@ -105,7 +105,8 @@ def _untested(found: Found) -> list[str]:
 
 def _counts(images: Sequence[Seen]) -> dict[str, int]:
     people = {one.person for one in images if is_somebody(one)}
-    nobody = {"distractors": sum(one.person == "0" for one in images), "junk": sum(one.person == "-1" for one in images)}
+    unknown = "unknown" if all(one.split == "train" for one in images) else "junk"
+    nobody = {"distractors": sum(one.person == "0" for one in images), unknown: sum(one.person == "-1" for one in images)}
     cameras = {one.camera for one in images if one.camera is not None}
     return {
         "images": len(images),

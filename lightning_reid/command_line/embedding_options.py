@@ -8,9 +8,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.arguments import height_and_width
 from lightning_reid.inference import EmbeddingPass, OnnxEmbedder, load_network, name_with_size
-from lightning_reid.inference.loading import MODEL_HELP
 from lightning_reid.networks import EmbeddingNetwork
-from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.networks.shipped import DEFAULT, MODEL_HELP
 
 
 class Embedder(NamedTuple):
@@ -34,7 +33,8 @@ def add_embedding_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=str, default=DEFAULT, help=MODEL_HELP)
     size = "HEIGHTxWIDTH in pixels that pictures are resized to; default what the network was trained on, 256x128 where it does not say"
     parser.add_argument("--image_size", type=height_and_width, help=size)
-    parser.add_class_arguments(EmbeddingPass, None, skip={"quiet", "image_size"})
+    parser.add_class_arguments(EmbeddingPass, None, skip={"quiet", "image_size", "flip"})
+    parser.add_argument("--flip", action="store_true", help="average each picture's embedding with that of its mirror image")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 

@@ -39,11 +39,10 @@ DIFFERENCES = {
 
 def build_parser() -> ArgumentParser:
     """The options that the verb takes."""
+    from lightning_reid.arguments import height_and_width
     from lightning_reid.inference import EmbeddingPass
-    from lightning_reid.inference.loading import MODEL_HELP
     from lightning_reid.metrics.matching import ProtocolName
-    from lightning_reid.networks.shipped import DEFAULT
-    from lightning_reid.recipes.embed import height_and_width
+    from lightning_reid.networks.shipped import DEFAULT, MODEL_HELP
 
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument("--models", type=str, nargs="+", default=[DEFAULT], help=f"one or more: {MODEL_HELP}")

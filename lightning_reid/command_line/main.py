@@ -23,6 +23,7 @@ lightning-reid export last.ckpt people.onnx --crops my_folder/
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "crops": "find and track people in videos: their crops as tracklets, for training without labels",
     "train": "train a network: the recipes as presets, and Lightning's own command line over modules, data and callbacks",
     "evaluate": "score several networks on several data sets in one table, under every protocol, with intervals",
     "reassociate": "tell whether the same person is found N frames later, in an annotated video (MOTChallenge)",

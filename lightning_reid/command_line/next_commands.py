@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from lightning_reid.command_line.seen import INDEX, NETWORK, NETWORK_FILE, NOT_NAMED, RUN, SEQUENCE, VIDEO, Found, is_somebody
+from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
+from lightning_reid.networks.shipped import DEFAULT
 
 P = 16
 """People of a batch, as recipes have it by default."""
@@ -33,11 +35,13 @@ def next_commands(path: Path, found: Found) -> list[str]:
         return [_embedding_by(given), *exported]
     if not found.images:
         return []
-    embedded = [_command("embed", given, _argument(f"{name}.npz"))] if path.is_dir() else []
+    train_alone = found.tracklets and all(one.split == "train" for one in found.images)  # beside which lies a contact sheet, say
+    crops = _argument(str(path / FOLDERS_OF_MARS[0])) if train_alone else given
+    embedded = [_command("embed", crops, _argument(f"{name}.npz"))] if path.is_dir() else []
     if found.pattern is not None:
         return [_command("convert", given, _table(path), "--pattern", found.pattern.text), *embedded]
     if found.kind == NOT_NAMED:
-        return [_command("train", "buc", "--data.dataset", given), *embedded]
+        return [*_unlabeled(["--data.dataset", given]), *embedded]
     return [*_trainings(found), *embedded]
 
 
@@ -68,6 +72,8 @@ def _trainings(found: Found) -> list[str]:
     if found.options is None or not of["train"]:
         return []
     data = [one if one.startswith("--data.") else _argument(one) for one in found.options]
+    if not people:
+        return _unlabeled(data)
     protocol = ["--model.protocol", "no-camera"] if len({one.camera for one in found.images}) == 1 else []
     if found.tracklets:
         return [_command("train", "video", *data, *_p(len(people)))] if of["query"] and of["gallery"] else []
@@ -79,6 +85,13 @@ def _trainings(found: Found) -> list[str]:
     held_out, options = _held_out(found, people)
     fit = ["--model", "SupervisedReID", *protocol, "--data", "ImageReIDDataModule", *data, "--data.needs_test", "false", *options]
     return [_command("train", "fit", *fit, *_p(len(people) - held_out), "--trainer.max_epochs", str(EPOCHS)), unlabeled]
+
+
+def _unlabeled(data: list[str]) -> list[str]:
+    """Of images of whom nobody knows, by a network that is there already."""
+    target = ["--target", *data[1:]] if data[0] == "--data.dataset" else data
+    started = ["--start_from", DEFAULT]
+    return [_command("train", "hsr", *target, *started), _command("train", "buc", *data, *started)]
 
 
 def _p(people: int) -> list[str]:

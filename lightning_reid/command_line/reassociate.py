@@ -33,9 +33,8 @@ SHOWN = {
 
 def build_parser() -> ArgumentParser:
     """The options that the verb takes."""
-    from lightning_reid.inference.loading import MODEL_HELP
-    from lightning_reid.networks.shipped import DEFAULT
-    from lightning_reid.recipes.embed import height_and_width
+    from lightning_reid.arguments import height_and_width
+    from lightning_reid.networks.shipped import DEFAULT, MODEL_HELP
 
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument("sequences", type=str, nargs="+", help="folders of MOTChallenge")

@@ -22,7 +22,7 @@ from lightning_reid.datamodules.readers.name_guess import guess_names, read_name
 from lightning_reid.datamodules.readers.name_pattern import NamePattern
 from lightning_reid.datamodules.readers.official_counts import differences
 from lightning_reid.datamodules.readers.own_ids import own_ids
-from lightning_reid.datamodules.readers.table import read_table, table_rows
+from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, read_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
 
@@ -106,10 +106,10 @@ def look_at(path: Path) -> Found:
 def _file(path: Path) -> Found:
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet") for name in row}
+        tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet", required=REQUIRED_COLUMNS[:1]) for name in row}
         if tracklets:
             return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), path)
-        return _found("a table of images", read_table(path, needs_train=False, needs_test=False), path)
+        return _found("a table of images", read_table(path, needs_train=False, needs_test=False, unlabeled=True), path)
     kinds = {VIDEOS: VIDEO, WEIGHTS: NETWORK_FILE, OTHER_TABLES: OTHER_TABLE}
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
@@ -129,7 +129,7 @@ def _folder(path: Path) -> Found:
         found.told += ["beside it there are tracklets in the MARS layout, for lightning-reid train video"] if tracklets else []
         return found
     if tracklets:
-        walks = read_mars_folder(path)
+        walks = read_mars_folder(path, needs_test=False)
         found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found

@@ -10,12 +10,6 @@ from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
 
-MODEL_HELP = (
-    "network that tells people apart: our last.ckpt or model folder, a ResNet state dict of torchreid or fast-reid, an .onnx file, or the"
-    " name of a network that comes with the library"
-)
-"""Of an option that ``load_network`` reads."""
-
 
 def load_network(source: str | Path = DEFAULT, image_size: tuple[int, int] | None = None) -> EmbeddingNetwork | OnnxEmbedder:
     """The network of crops that a file, a model folder or a name stands for.

@@ -507,7 +507,11 @@ def test_of_a_table_without_queries_a_training_is_told_that_validates_on_whom_th
         "nobody": (0, ""),
     }[kind]
     if not p:
-        assert found["next"] == ["lightning-reid train buc --data.dataset t.csv"]
+        started = "--start_from generated-people-small"
+        assert found["next"] == [
+            f"lightning-reid train hsr --target t.csv {started}",
+            f"lightning-reid train buc --data.dataset t.csv {started}",
+        ]
         return
     protocol = "--model.protocol no-camera " if kind == "one camera" else ""
     assert found["next"][0] == (

@@ -163,8 +163,8 @@ def test_people_are_read_right_or_nobody_is_guessed(kind, tmp_path, capsys):
     if naming.guess is None:
         assert found["what"] == "a folder of images of whom names do not tell for sure who they are"
         assert naming.says in found["notes"][0]
-        assert [one.split()[1] for one in found["next"]] == ["train", "embed"]
-        assert found["next"][0].startswith("lightning-reid train buc --data.dataset ")
+        assert [one.split()[1:3] for one in found["next"][:2]] == [["train", "hsr"], ["train", "buc"]]
+        assert found["next"][2].startswith("lightning-reid embed ")
         assert naming.says in refused(capsys, "convert", folder, out)
     else:
         assert found["what"] == f"a folder of images that seem to be named {naming.guess}"
