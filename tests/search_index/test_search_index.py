@@ -464,6 +464,17 @@ def test_a_damaged_approximate_file_is_named(fast_index, tmp_path):
         found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
 
 
+@pytest.mark.parametrize(("dimension", "code_bytes"), [(16, 16), (128, 16), (192, 24), (256, 32), (2048, 256), (258, None), (257, None)])
+def test_a_byte_of_a_code_stands_for_eight_numbers_as_far_as_they_can_be_divided(dimension, code_bytes):
+    if code_bytes is None:
+        with pytest.raises(
+            ValueError, match=f"embeddings of {dimension} numbers cannot be divided into codes: it has no divisor from 16 to 32"
+        ):
+            fast_module._code_bytes(dimension)
+    else:
+        assert fast_module._code_bytes(dimension) == code_bytes
+
+
 def test_an_approximate_file_needs_rows_to_learn_of(whole_index, tmp_path):
     folder = shutil.copytree(whole_index, tmp_path / "index")
     with write_index(folder) as index, pytest.raises(ValueError, match="has 600 rows, which are searched exactly in no time: 10,000"):
