@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.files import write_atomically
-from lightning_reid.search_index.database import Filters, Meta, SearchIndexError, filtered_places, holes, transaction
+from lightning_reid.search_index.database import Meta, SearchIndexError, transaction
 from lightning_reid.search_index.exact import Nearest, exact_nearest, exact_similarities, merged, nothing, on_grid
 from lightning_reid.search_index.index import Index
 from lightning_reid.search_index.parts import parts_to_search
+from lightning_reid.search_index.rows import Filters, filtered_places, holes
 
 FEWEST = 10_000
 """Rows that codes can be learned of; so few are searched exactly in milliseconds."""
