@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_reid.files import told_as_not_written
 from lightning_reid.search_index.database import SearchIndexError
 
-_BYTES_AT_A_TIME = 16 * 2**20
+_BYTES_AT_A_TIME = 4 * 2**20
 """Of float32, the memory that a pass over the file takes, however long it is."""
 
 
