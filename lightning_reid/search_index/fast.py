@@ -20,7 +20,7 @@ from lightning_reid.search_index.rows import Filters, filtered_places, holes
 FEWEST = 10_000
 """Rows that codes can be learned of; so few are searched exactly in milliseconds."""
 NUMBERS_A_BYTE = 8
-"""Of an embedding, that a byte of its code stands for; at half as many a search takes 1.6 times as long and finds hardly more."""
+"""Of an embedding, that a byte of its code stands for; for half as many a search takes 1.6 times as long and finds 0.5 % more."""
 FEWEST_BYTES = 16
 LEARNED_OF_A_LIST = 64
 """Rows a list that lists and codes are learned of."""
