@@ -125,6 +125,7 @@ def compare_searches(place: Path, rows: int) -> dict[tuple[int, int], dict[str, 
             f"<!-- {number:,}: made in {made['cpu']:.0f} CPU s, codes in {built['cpu']:.0f}, {built['lists']} lists; {sizes} -->",
             flush=True,
         )
+    return figures
 
 
 def compare_folders(place: Path, sizes: list[int]) -> dict[int, list[float]]:
