@@ -15,8 +15,10 @@ from torch import Tensor
 from lightning_reid.files import told_as_not_written
 from lightning_reid.search_index.database import SearchIndexError
 
-_BYTES_AT_A_TIME = 16 * 2**20
+_BYTES_AT_A_TIME = 4 * 2**20
 """Of float32, the memory that a pass over the file takes, however long it is."""
+_SPARSE = 16
+"""Rows that lie so many times as far apart are read one by one: mapped pages count as memory, and come with many neighbors."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,19 @@ class EmbeddingsFile:
     def read(self, places: NDArray[np.int64]) -> Tensor:
         """Rows ``[n, D]`` float16 at places in rising order; what is mapped into memory for that is let go with them."""
         first, span = int(places[0]), int(places[-1] - places[0]) + 1
+        if span > _SPARSE * len(places):
+            return self._read_one_by_one(places)
         window = np.memmap(self.path, "<f2", "c", first * self._bytes_of_a_row, (span, self.dimension))
         return torch.from_numpy(window if span == len(places) else window[places - first])
+
+    def _read_one_by_one(self, places: NDArray[np.int64]) -> Tensor:
+        rows = np.empty((len(places), self.dimension), "<f2")
+        with self.path.open("rb", buffering=0) as file:
+            for row, place in zip(rows, places.tolist(), strict=True):
+                file.seek(place * self._bytes_of_a_row)
+                if file.readinto(row.data) != self._bytes_of_a_row:
+                    raise SearchIndexError(f"{self.path} was cut while it was read, at the embedding number {place:,}")
+        return torch.from_numpy(rows)
 
     def append(self, embeddings: Tensor) -> None:
         """Put rows ``[n, D]`` behind the others and onto the disk; whoever counts them makes them part of the index.

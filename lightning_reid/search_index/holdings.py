@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lightning_reid.search_index.database import rows_below
 from lightning_reid.search_index.index import Index
+from lightning_reid.search_index.rows import rows_below
 
 
 def paths_within(index: Index, place: str) -> list[str]:

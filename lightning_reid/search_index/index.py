@@ -1,4 +1,4 @@
-"""An index on the disk: a folder with embeddings of images, and with who is seen in them where. Adding, removing and forgetting.
+"""An index on the disk: a folder with embeddings of images, and with who is seen in them where; making, opening and repairing it.
 
 ``index.sqlite`` says what lies at which place of ``embeddings.f16``. Rows are appended to that file and put onto the disk before a
 transaction of the database counts them: what lies behind the counted ones is left of an append that broke off, and is cut before the next.
@@ -9,37 +9,17 @@ than a quarter, the file is written anew without them. One process at a time wri
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
 from sqlite3 import Connection
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from lightning_reid.files import folder_written_whole, remove_partial_files, write_atomically
 from lightning_reid.folder_lock import FolderLock
-from lightning_reid.search_index.database import (
-    DATABASE,
-    Filters,
-    IndexRow,
-    Meta,
-    SearchIndexError,
-    close_holes,
-    connected,
-    create_database,
-    delete_rows,
-    filtered_places,
-    insert_rows,
-    pending_holes,
-    read_meta,
-    transaction,
-    values_of,
-)
+from lightning_reid.search_index.database import DATABASE, Meta, SearchIndexError, connected, create_database, read_meta, transaction
 from lightning_reid.search_index.embeddings_file import EmbeddingsFile
+from lightning_reid.search_index.rows import Filters, close_holes, filtered_places, pending_holes
 
 logger = logging.getLogger(__name__)
 
@@ -161,111 +141,10 @@ def write_index(folder: Path, model: str | None = None) -> Iterator[Index]:
         lock.acquire()
         try:
             index.embeddings().require_whole()
-            _settle(index)
+            settle(index)
             yield index
         finally:
             lock.release()
-
-
-def add_rows(index: Index, rows: Sequence[IndexRow], embeddings: Tensor) -> int:
-    """Add images; one whose path is there already takes the other's place.
-
-    Args:
-        index: Open to be changed.
-        rows: N images of different paths.
-        embeddings: ``[N, D]`` float, of any length but 0, on the CPU.
-
-    Returns:
-        How many took the place of others.
-
-    Raises:
-        OSError: The disk is full; nothing was added.
-        ValueError: The shape is another, a path comes twice, or an embedding or a time is not finite; nothing was added.
-
-    Example:
-        >>> import torch
-        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, write_index
-        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
-        >>> with write_index(folder / "index") as index:
-        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
-        >>> with write_index(folder / "index") as index:
-        ...     add_rows(index, [IndexRow("b.jpg", person="ben"), IndexRow("c.jpg")], torch.eye(2))
-        1
-    """
-    file = index.embeddings()
-    if embeddings.shape != (len(rows), file.dimension):
-        raise ValueError(f"expected embeddings [{len(rows)}, {file.dimension}] for {index.folder}, got {list(embeddings.shape)}")
-    if len({row.path for row in rows}) < len(rows):
-        raise ValueError(f"of {len(rows)} images some have the same path: give each once")
-    clock = next((row for row in rows if row.time is not None and not isfinite(row.time)), None)
-    if clock is not None:  # SQLite would take NaN for a time that is not known
-        raise ValueError(f"the time of {clock.path} must be a finite number of seconds, got {clock.time}")
-    lengths = embeddings.norm(dim=1)
-    broken = (~(lengths.isfinite() & (lengths > 0))).nonzero().flatten().tolist()
-    if broken:
-        raise ValueError(f"the embedding of {rows[broken[0]].path} is zero, NaN or infinite, as {len(broken)} of {len(rows)} are")
-    file.append(F.normalize(embeddings.detach().float(), dim=1))
-    with transaction(index.connection, writes=True):
-        replaced = insert_rows(index.connection, rows)
-    _settle(index)
-    return replaced
-
-
-def remove_paths(index: Index, paths: Sequence[str]) -> int:
-    """Remove images; the bytes of their embeddings are overwritten with zeros.
-
-    Args:
-        index: Open to be changed.
-        paths: As they were added; those that are not there are passed over.
-
-    Returns:
-        How many were there.
-
-    Example:
-        >>> import torch
-        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, remove_paths, write_index
-        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
-        >>> with write_index(folder / "index") as index:
-        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
-        >>> with write_index(folder / "index") as index:
-        ...     remove_paths(index, ["b.jpg", "z.jpg"])
-        1
-    """
-    with transaction(index.connection, writes=True):
-        removed = delete_rows(index.connection, "path", paths)
-    _settle(index)
-    return removed
-
-
-def forget_person(index: Index, person: str) -> int:
-    """Remove all images of a person, the bytes of the embeddings, and the file for approximate search, which has codes of them.
-
-    Returns:
-        How many images there were.
-
-    Raises:
-        ValueError: There is no such person; the message tells names that are nearly the same, or how many people there are.
-
-    Example:
-        >>> import torch
-        >>> from lightning_reid.search_index import IndexRow, add_rows, create_index, forget_person, write_index
-        >>> create_index(folder / "index", "some network at 256x128", dimension=2)
-        >>> with write_index(folder / "index") as index:
-        ...     added = add_rows(index, [IndexRow("a.jpg", person="anna"), IndexRow("b.jpg")], torch.eye(2))
-        >>> with write_index(folder / "index") as index:
-        ...     forget_person(index, "anna")
-        1
-    """
-    with transaction(index.connection, writes=True):
-        removed = delete_rows(index.connection, "person", [person])
-        if not removed:
-            people = values_of(index.connection, "person")
-            near = get_close_matches(person, people, n=3)
-            told = f"did you mean {', '.join(near)}" if near else f"{len(people):,} people are known there, none of a similar name"
-            raise ValueError(f"there is nobody {person!r} in {index.folder}: {told}")
-        _drop_fast(index, f"it had codes of {removed} images that are forgotten")
-    _settle(index)
-    return removed
 
 
 def _require_model(index: Index, model: str | None) -> None:
@@ -275,7 +154,7 @@ def _require_model(index: Index, model: str | None) -> None:
         raise SearchIndexError(f"the embeddings in {index.folder} are of {made_by}, and cannot be compared with those of {model}: {way_on}")
 
 
-def _settle(index: Index) -> None:
+def settle(index: Index) -> None:
     """Do to the files what the database says: this process's part, and what a killed one left undone."""
     file = index.embeddings()
     file.cut()
@@ -296,10 +175,11 @@ def _compact(index: Index) -> None:
     write_atomically(new, lambda draft: old.copy(draft, filtered_places(index.connection, Filters(), old.most_at_a_time)))
     with transaction(index.connection, writes=True):
         close_holes(index.connection)
-        _drop_fast(index, "places have changed as holes were closed")
+        drop_fast(index, "places have changed as holes were closed")
 
 
-def _drop_fast(index: Index, why: str) -> None:
+def drop_fast(index: Index, why: str) -> None:
+    """Within a transaction, have the file for approximate search be none of the index any more, aloud."""
     if index.meta().fast_places:
         index.connection.execute("UPDATE meta SET fast_places = 0, fast_bytes = 0")
         logger.warning("%s: the file for approximate search is removed, %s: lightning-reid index speed makes another", index.folder, why)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_reid.search_index.database import Filters, filtered_places, holes
 from lightning_reid.search_index.index import Index
+from lightning_reid.search_index.rows import Filters, filtered_places, holes
 
 _FIRST_PART = 1024
 """Rows. With as many rows in a part as before it, few of its rows are among the best so far, and most of it needs no closer look."""

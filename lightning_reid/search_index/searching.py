@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.arguments import require_count
-from lightning_reid.search_index.database import Filters, count_filtered, row_at, values_of
 from lightning_reid.search_index.exact import NOTHING, Nearest, exact_nearest, on_grid
 from lightning_reid.search_index.fast import fast_nearest
 from lightning_reid.search_index.index import Index, open_index
 from lightning_reid.search_index.parts import parts_to_search
+from lightning_reid.search_index.rows import Filters, count_filtered, row_at, values_of
 
 EXACT_UP_TO = 2_000_000
 """Rows: so many are searched exactly in about a second a core."""

@@ -234,7 +234,7 @@ def test_shipped_networks_are_counted_and_timed_beside_the_usual_small_backbone(
 def test_an_index_is_searched_exactly_and_approximately_and_folders_are_embedded():
     pytest.importorskip("faiss")
     figures = run("search_index", "--rows", "10000", "--crops", "5")
-    assert set(figures["searches"]) == {(10_000, queries) for queries in (1, 100, 1000)}
+    assert set(figures["searches"]) == {(10_000, queries) for queries in (1, 10, 100)}
     for row in figures["searches"].values():
         assert 0.5 < row["recall"] <= 1
         assert row["ratio"] > 0

@@ -164,6 +164,19 @@ def test_equal_rows_of_a_large_index_come_in_their_order_whatever_the_blocks(tmp
     assert len({similarity for _, similarity in found_in(folder, query=query, top=3000)}) == 1
 
 
+def test_rows_that_lie_far_apart_are_found_as_any(tmp_path):
+    rows, embeddings = rows_of(3000), drawn(3000, 16, 0)
+    for row in (0, 1500, 2999):
+        rows[row] = rows[row]._replace(person="rare")
+    folder, query, rare = filled(tmp_path / "index", rows, embeddings), drawn(1, 16, 1)[0], Filters(persons=("rare",))
+    assert found_in(folder, query=query, filters=rare) == obvious(rows, embeddings, query, 10, rare)
+    with open_index(folder) as index:
+        file = index.embeddings()
+        os.truncate(file.path, 2999 * 32)
+        with pytest.raises(SearchIndexError, match="was cut while it was read, at the embedding number 2,999"):
+            file.read(np.array([0, 2999]))
+
+
 def test_many_queries_get_what_each_gets_alone(tmp_path):
     folder = filled(tmp_path / "index", rows_of(2500), drawn(2500, 16, 0))
     queries = drawn(150, 16, 1)
@@ -462,6 +475,17 @@ def test_a_damaged_approximate_file_is_named(fast_index, tmp_path):
     codes.unlink()
     with pytest.raises(SearchIndexError, match="has lost its file"):
         found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
+
+
+@pytest.mark.parametrize(("dimension", "code_bytes"), [(16, 16), (128, 16), (192, 24), (256, 32), (2048, 256), (258, None), (257, None)])
+def test_a_byte_of_a_code_stands_for_eight_numbers_as_far_as_they_can_be_divided(dimension, code_bytes):
+    if code_bytes is None:
+        with pytest.raises(
+            ValueError, match=f"embeddings of {dimension} numbers cannot be divided into codes: it has no divisor from 16 to 32"
+        ):
+            fast_module._code_bytes(dimension)
+    else:
+        assert fast_module._code_bytes(dimension) == code_bytes
 
 
 def test_an_approximate_file_needs_rows_to_learn_of(whole_index, tmp_path):
