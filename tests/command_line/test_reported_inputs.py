@@ -310,12 +310,12 @@ def test_a_table_that_cannot_be_read_right_is_refused_with_the_remedy(kind, tmp_
     (tmp_path / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read_table(tmp_path / "t.csv")
-    try:  # it can be trained on without labels, and then the doctor says what it lacks for more
-        unlabeled = read_table(tmp_path / "t.csv", needs_train=False, needs_test=False, unlabeled=True)
-    except (ValueError, FileNotFoundError) as error:
-        assert refused(capsys, "doctor", tmp_path / "t.csv") == f"lightning-reid doctor: {error}\n"
+    if kind != "no cameras":  # a table without cameras, people and splits can be trained on without labels
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            read_table(tmp_path / "t.csv", needs_train=False, needs_test=False, unlabeled=True)
+        assert refused(capsys, "doctor", tmp_path / "t.csv") == f"lightning-reid doctor: {error.value}\n"
     else:
-        assert kind == "no cameras"
+        unlabeled = read_table(tmp_path / "t.csv", needs_train=False, needs_test=False, unlabeled=True)
         assert set(unlabeled.notes) <= set(told(capsys, "doctor", tmp_path / "t.csv", "--quick")["notes"])
 
 

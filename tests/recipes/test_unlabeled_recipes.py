@@ -95,6 +95,6 @@ def test_data_without_labels_to_score_on_are_refused_before_training(unknown, tm
     scored = unknown / "scored.csv"
     scored.write_text("path,pid,camid,split\n" + "".join(f"{number}.jpg,-1,1,train\n" for number in range(24)))
     told = [f"--target={table_beside(unknown, 2)}", f"--scored_on={scored}", f"--output={tmp_path / 'out'}", *QUICK]
-    with pytest.raises(ValueError, match="no row of split 'query', .* Its 24 training rows have no labels"):
+    with pytest.raises(ValueError, match=r"no row of split 'query', .* Its 24 training rows have no labels"):
         hsr_duke2market.main(told)
     assert not (tmp_path / "out" / "start-network").exists()
