@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,10 +47,12 @@ def captured(embedder: Embedder, inputs: Tensor) -> ExportedProgram:
     Raises:
         ValueError: It cannot be written as a graph, or only as one for batches of this size.
     """
+    # in the plain layout: what is a view of channels-last maps is none to torch.onnx, which runs the graph again without their strides
+    plain = copy.deepcopy(embedder).to(memory_format=torch.contiguous_format)
     try:
         # not strict: the network is run by Python itself, whose ways no second reading of its code need understand
-        with evaluating(embedder), torch.no_grad():
-            return torch.export.export(embedder, (inputs,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
+        with evaluating(plain), torch.no_grad():
+            return torch.export.export(plain, (inputs,), dynamic_shapes=({0: Dim(BATCH)},), strict=False)
     except Exception as error:  # torch's are of many classes
         name, told = type(embedder.network).__name__, str(error).strip().splitlines()[0]
         backbone = getattr(getattr(embedder.network, "backbone", None), "name", None)
