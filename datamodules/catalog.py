@@ -121,15 +121,15 @@ def read_prepared(
     _require_no_split(dataset, split)
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
-    needs = {"needs_train": needs_train, "needs_test": needs_test}
     table = folder if folder.is_file() else folder / IMAGES_TABLE
     known = any((folder / part).is_dir() for part in MARKET_FOLDERS)  # which may have a list of its images beside them
     if table.is_file() and not known:
         name = None if table == folder else folder.resolve().name
+        needs = {"needs_train": needs_train, "needs_test": needs_test}
         return read_table(table, name, **needs, allow_paths_outside=allow_paths_outside, unlabeled=unlabeled)
     if unlabeled and not known and not any((folder / part).is_dir() for part in FOLDERS_OF_MARS):
         return read_unlabeled_folder(folder)
-    return read_market_folder(folder, **needs)
+    return read_market_folder(folder, needs_train=needs_train, needs_test=needs_test)
 
 
 def video_folder(dataset: str, root: str | None) -> Path:

@@ -14,6 +14,7 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from torch import Tensor
 
+from lightning_reid.arguments import height_and_width
 from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.loading import load_image
@@ -26,7 +27,6 @@ from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.networks.shipped import located
 from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.weights import read_checkpoint
-from lightning_reid.recipes.embed import height_and_width
 from lightning_reid.records import DRAWN
 
 DESCRIPTION = """Write a network into a file for other runtimes, and keep it only if its embeddings are PyTorch's to 1e-4.
