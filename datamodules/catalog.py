@@ -17,6 +17,10 @@ from lightning_reid.datamodules.readers import (
     read_video_dataset,
 )
 from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, DatasetName, VideoDatasetName
+from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
+from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
+from lightning_reid.datamodules.readers.table import IMAGES_TABLE
+from lightning_reid.datamodules.readers.unlabeled import read_unlabeled_folder
 from lightning_reid.records import ReIDDataset, TrackletDataset
 
 GENERATED = {
@@ -82,16 +86,26 @@ def prepare_dataset(dataset: str, root: str | None) -> None:
 
 
 def read_prepared(
-    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+    dataset: str,
+    root: str | None,
+    *,
+    split: int = 0,
+    needs_train: bool = True,
+    needs_test: bool = True,
+    allow_paths_outside: bool = False,
+    unlabeled: bool = False,
 ) -> ReIDDataset:
     """Read a data set's records.
 
     Args:
-        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, or CSV/Parquet table.
+        dataset: Name, preset, ``"generated-people"`` with options (see ``PeopleData``), folder in the Market naming, CSV/Parquet table, or
+            folder of which its ``images.csv`` is the table, as ``lightning-reid crops`` leaves one.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
+        needs_train: Whether a user's own folder or table must have training images.
         needs_test: Whether a user's own folder must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
+        unlabeled: Whether nobody need be known: tables as ``read_table`` has it, and folders of images alone.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -107,9 +121,15 @@ def read_prepared(
     _require_no_split(dataset, split)
     if dataset in GENERATED:
         return read_market_folder(folder, dataset)
-    if folder.is_file():
-        return read_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
-    return read_market_folder(folder, needs_test=needs_test)
+    table = folder if folder.is_file() else folder / IMAGES_TABLE
+    known = any((folder / part).is_dir() for part in MARKET_FOLDERS)  # which may have a list of its images beside them
+    if table.is_file() and not known:
+        name = None if table == folder else folder.resolve().name
+        needs = {"needs_train": needs_train, "needs_test": needs_test}
+        return read_table(table, name, **needs, allow_paths_outside=allow_paths_outside, unlabeled=unlabeled)
+    if unlabeled and not known and not any((folder / part).is_dir() for part in FOLDERS_OF_MARS):
+        return read_unlabeled_folder(folder)
+    return read_market_folder(folder, needs_train=needs_train, needs_test=needs_test)
 
 
 def video_folder(dataset: str, root: str | None) -> Path:
@@ -127,7 +147,13 @@ def prepare_video_dataset(dataset: str, root: str | None) -> None:
 
 
 def read_prepared_video(
-    dataset: str, root: str | None, *, split: int = 0, needs_test: bool = True, allow_paths_outside: bool = False
+    dataset: str,
+    root: str | None,
+    *,
+    split: int = 0,
+    needs_train: bool = True,
+    needs_test: bool = True,
+    allow_paths_outside: bool = False,
 ) -> TrackletDataset:
     """Read a video data set's records.
 
@@ -136,7 +162,8 @@ def read_prepared_video(
             table of tracklets.
         root: Data root of named sets.
         split: 0 to 9 for the sets that have several; must be 0 for the others.
-        needs_test: Whether a user's own table must have queries and a gallery.
+        needs_train: Whether a user's own table must have training tracklets.
+        needs_test: Whether a user's own folder or table must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
@@ -152,8 +179,8 @@ def read_prepared_video(
         return read_video_dataset(cast(VideoDatasetName, dataset), folder, split=split)
     _require_no_split(dataset, split)
     if folder.is_file():
-        return read_tracklet_table(folder, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
-    return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None)
+        return read_tracklet_table(folder, needs_train=needs_train, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
+    return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None, needs_test=needs_test)
 
 
 def _require_no_split(dataset: str, split: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class CrossDomainDataModule(TargetImagesDataModule):
 
     Args:
         source: Labeled data set: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
-        target: Unlabeled data set with a test part, likewise.
+        target: Unlabeled data set, likewise; or images without labels, as :class:`UnlabeledDataModule` takes them.
         root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
         image_size: (height, width) in pixels.
         p: Pseudo-identities a batch of the target (section 4.4.2: 8); fewer in an iteration that found fewer.
@@ -59,6 +59,8 @@ class CrossDomainDataModule(TargetImagesDataModule):
         >>> data.source.num_classes > 0, len(data.target_records) > 0, data.target_state  # nothing is believed of the target yet
         (True, True, None)
     """
+
+    takes_unlabeled: ClassVar[bool] = True
 
     def __init__(
         self,

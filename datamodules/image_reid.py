@@ -56,7 +56,8 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         needs_test: Whether a user's own folder must have queries and a gallery.
         split: Which of the ten splits of CUHK01, VIPeR, PRID-2011, GRID, i-LIDS and 3DPeS; 0 for other sets.
         val_identities: People held out of training to validate on: a share of the training identities or their number, drawn by seed
-            among those that two cameras have seen; 0 trains on all and validates on the test part, as papers do.
+            among those that two cameras have seen; 0 trains on all and validates on the test part, as papers do. Where a table tells
+            people to validate on (split ``val``), it is always they.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
 
     Raises:
@@ -136,15 +137,20 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
     @override
     def read(self) -> ReIDDataset:
         dataset = read_prepared(
-            self.dataset_name, self.root, split=self.split, needs_test=self.needs_test, allow_paths_outside=self.allow_paths_outside
+            self.dataset_name,
+            self.root,
+            split=self.split,
+            needs_test=self.needs_test,
+            allow_paths_outside=self.allow_paths_outside,
+            unlabeled=self.takes_unlabeled,
         )
         if self.unreadable == "error":
-            require_readable([*dataset.train, *dataset.query, *dataset.gallery])
+            require_readable([record for _, records in dataset.splits() for record in records])
             return dataset
-        train, query, gallery = (without_unreadable(records) for _, records in dataset.splits())
-        num_skipped = sum(len(records) for _, records in dataset.splits()) - len(train) - len(query) - len(gallery)
+        kept = {split: without_unreadable(records) for split, records in dataset.splits()}
+        num_skipped = sum(len(records) - len(kept[split]) for split, records in dataset.splits())
         notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
-        return ReIDDataset(dataset.name, train, query, gallery, notes)
+        return ReIDDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()))
 
     @override
     def serve(self, dataset: Splits[ImageRecord]) -> None:
@@ -177,7 +183,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
 
     @override
     def transform_text(self) -> str:
-        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalization"
+        return EvaluationTransform(self.image_size).in_words
 
     @override
     def protocol_stamp(self) -> ProtocolStamp:

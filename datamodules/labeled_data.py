@@ -17,8 +17,9 @@ from typing_extensions import override
 from lightning_reid.arguments import checked_image_size, require_count, require_path, require_seed
 from lightning_reid.datamodules.loaders import PlannedLoader
 from lightning_reid.datamodules.loading import load_image
+from lightning_reid.datamodules.readers.unlabeled import WAY_ON
 from lightning_reid.datamodules.samplers import EpochPlan
-from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people
+from lightning_reid.datamodules.validation_split import Validation, check_val_identities, hold_out_people, told_validation
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.records import JUNK_PID, Record, Splits, TrainedPeople
 
@@ -52,7 +53,7 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         eval_batch_size: Size of an evaluation batch.
         seed: Seed of whatever is drawn.
         val_identities: People held out of training to validate on: a share of the training identities or their number; 0 validates on
-            the test part, as papers do.
+            the test part, as papers do. Where the data set tells people to validate on, it is always they.
 
     Raises:
         ValueError: A size is below 1, ``num_workers`` below 0 or ``val_identities`` no share or number (here); the Trainer does what
@@ -62,6 +63,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     noun: ClassVar[str] = "records"
     can_hold_out: ClassVar[bool] = True
     """Whether identities are known of whom some could be held out."""
+    takes_unlabeled: ClassVar[bool] = False
+    """Whether data will do that do not say who is seen; images of such data need no queries and gallery."""
     labels_change: ClassVar[bool] = False
     """Whether an epoch's length may change within a fit, with the labels."""
 
@@ -112,7 +115,17 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     def serve(self, dataset: Splits[Record]) -> None:
         """Serve these records, in place of those that the data set's name stands for; people to validate on are held out of them."""
-        self._validation = hold_out_people(dataset, self.val_identities, seed=self.seed, unit=self.noun) if self.val_identities else None
+        if dataset.train and not (dataset.has_labels or self.takes_unlabeled):
+            raise ValueError(
+                f"{type(self).__name__} trains on people who are known, and the {len(dataset.train)} training {self.noun} of"
+                f" {self.dataset_name} have no labels: {WAY_ON}"
+            )
+        if dataset.val:
+            self._validation = told_validation(dataset, seed=self.seed, unit=self.noun)
+        elif self.val_identities:
+            self._validation = hold_out_people(dataset, self.val_identities, seed=self.seed, unit=self.noun)
+        else:
+            self._validation = None
         self._dataset = dataset if self._validation is None else replace(dataset, train=self._validation.train)
         self._labels = training_labels(self._dataset.train)
         self.labels_changed()
@@ -188,11 +201,11 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     @property
     def people(self) -> TrainedPeople:
         """Who the classes are, and who is held out to validate on."""
-        held_out = () if self._validation is None else self._validation.query
+        held = [] if self._validation is None else [self._validation.query, self._validation.gallery]
         return TrainedPeople(
             self.dataset.name,
             tuple(sorted({record.pid for record in self.dataset.train if record.pid > 0})),
-            tuple(sorted({record.pid for record in held_out})),
+            tuple(sorted({record.pid for records in held for record in records})),
         )
 
     @override
@@ -296,7 +309,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     def _held_out_text(self) -> str:
         if self._validation is None:
             return ""
-        return f" beside {self._validation.num_people} that are held out for validation (val_identities={self.val_identities})"
+        told = "split val" if self.dataset.val else f"val_identities={self.val_identities}"
+        return f" beside {self._validation.num_people} that are held out for validation ({told})"
 
     def protocol_stamp(self) -> ProtocolStamp:
         """What scores on the test part must be read with."""

@@ -12,13 +12,15 @@ from rich.progress import Progress
 Item = TypeVar("Item")
 
 
-def late_progress(items: Iterable[Item], description: str, *, total: int, after: float = 2.0, disable: bool = False) -> Iterator[Item]:
+def late_progress(
+    items: Iterable[Item], description: str, *, total: int | None, after: float = 2.0, disable: bool = False
+) -> Iterator[Item]:
     """Yield the items; once that has taken ``after`` seconds, show a bar on standard error until the last.
 
     Args:
         items: What is worked on.
         description: Beside the bar.
-        total: Number of items.
+        total: Number of items; ``None`` where nobody knows.
         after: Seconds.
         disable: Show nothing, as on all ranks but the first.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lightning_reid.arguments import require_count
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.labeled_data import training_labels
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
-from lightning_reid.records import ImageRecord, ReIDDataset, Splits
+from lightning_reid.records import ImageRecord, Splits
 
 
 class PublicAndLocalDataModule(ImageReIDDataModule):
@@ -54,7 +55,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
         self.num_public = max(0, int(public_labels.max()) + 1) if len(public_labels) else 0
         if not self.num_public:
             raise ValueError(f"the public data set {public.name} has no training identities")
-        self.serve(ReIDDataset(local.name, (*local.train, *public.train), local.query, local.gallery, local.notes))
+        self.serve(replace(local, train=(*local.train, *public.train)))
         self._labels = torch.cat([training_labels(local.train), torch.where(public_labels >= 0, public_labels + self.num_local, -1)])
         self.choose_public(torch.ones(len(public.train), dtype=torch.bool))
 

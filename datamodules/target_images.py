@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from typing_extensions import override
 
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.records import ImageRecord, InterCameraPairs, TargetState
+
+logger = logging.getLogger(__name__)
 
 _MADE_ANEW = ("embeddings", "parts", "labeled", "space")
 """Fields of the state that a checkpoint leaves out: the next clustering makes them again."""
@@ -35,6 +38,14 @@ class TargetImagesDataModule(ImageReIDDataModule):
                 f" val_identities at 0, got {val_identities}"
             )
         super().__init__(val_identities=0, **options)
+
+    @override
+    def setup(self, stage: str | None = None) -> None:
+        first = self._dataset is None
+        super().setup(stage)
+        if first and not self.dataset.has_labels:
+            judged = "" if self.dataset.has_test else "nothing is scored on it, and "
+            logger.warning("%s has no labels: %sclusters are not judged", self.dataset_name, judged)
 
     @property
     @abstractmethod

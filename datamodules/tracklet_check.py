@@ -32,13 +32,14 @@ def without_unreadable_frames(dataset: TrackletDataset, *, progress: bool = Fals
     """Decode every frame once, leave out those that fail, and tracklets of which nothing is left; a note and a warning count them."""
     paths = _paths(dataset)
     bad = {image.path: image.reason for image in find_unreadable_files(paths, decode=True, progress=progress)}
-    train, query, gallery = (tuple(_shortened(records, bad)) for _, records in dataset.splits())
-    lost = sum(len(records) for _, records in dataset.splits()) - len(train) - len(query) - len(gallery)
+    kept = {split: tuple(_shortened(records, bad)) for split, records in dataset.splits()}
+    lost = sum(len(records) - len(kept[split]) for split, records in dataset.splits())
     note = f"{len(bad)} unreadable frames left out, and {lost} tracklets that had no other"
     if bad:
         path, reason = next(iter(bad.items()))
         logger.warning("%s (first: %s, %s)", note, path, reason)
-    return TrackletDataset(dataset.name, train, query, gallery, (*dataset.notes, note))
+    notes = (*dataset.notes, note)
+    return TrackletDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()))
 
 
 def _paths(dataset: TrackletDataset) -> list[str]:

@@ -83,6 +83,11 @@ class EvaluationTransform:
         """Resize one image ``[3, h, w]`` uint8 to a contiguous ``[3, H, W]``."""
         return resized(image, *self.image_size).contiguous()
 
+    @property
+    def in_words(self) -> str:
+        """What an image goes through before a network sees it, for the stamp of a score."""
+        return f"resize {self.image_size[0]}x{self.image_size[1]}, ImageNet normalization"
+
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
     """An image resized bilinearly with antialiasing; one that has the size already is passed through."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ class UnlabeledDataModule(TargetImagesDataModule):
     The true identities are used for reports only (cluster quality), never for a batch.
 
     Args:
-        dataset: Data set with a test part: name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
+        dataset: Name, generated preset, folder or table, as in :class:`ImageReIDDataModule`; or images without labels, which need no
+            queries and gallery: a table without ``pid``, a folder of images alone, or what ``lightning-reid crops`` makes. Nothing is
+            scored on them.
         batch_size: Images a training batch; all of them where there are fewer.
         erasing_probability: Chance of random erasing, in [0, 1]; BUC's public code has none.
         options: Further arguments of :class:`ImageReIDDataModule`; identities and their images, ``p`` and ``k``, are not drawn.
@@ -33,6 +35,8 @@ class UnlabeledDataModule(TargetImagesDataModule):
         >>> len(data.target_records) == data.num_images, data.target_state is None
         (True, True)
     """
+
+    takes_unlabeled: ClassVar[bool] = True
 
     def __init__(self, dataset: str = "market1501", *, batch_size: int = 16, erasing_probability: float = 0.0, **options: Any) -> None:
         require_count("batch_size", batch_size)

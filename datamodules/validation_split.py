@@ -86,6 +86,39 @@ def hold_out_people(dataset: Splits[Record], val_identities: int | float, *, see
     )
 
 
+def told_validation(dataset: Splits[Record], *, seed: int, unit: str = "records") -> Validation[Record]:
+    """Validation on the people whom a data set tells (its part ``val``); the queries are drawn by seed as ``hold_out_people`` does.
+
+    Queries show who can be found again: seen by two cameras, or, where all of the part is of one camera, in two records; all else is
+    gallery.
+
+    Args:
+        dataset: With a part ``val``.
+        seed: At least 0.
+        unit: What a record is called in messages, in the plural.
+
+    Raises:
+        ValueError: Fewer than two people can be found again.
+    """
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, record in enumerate(dataset.val):
+        rows_of[record.pid].append(row)
+    one_camera = len({record.camid for record in dataset.val}) == 1
+    found = {pid: rows for pid, rows in rows_of.items() if len(rows if one_camera else {dataset.val[row].camid for row in rows}) > 1}
+    if len(found) < LEAST_PEOPLE:
+        raise ValueError(
+            f"{len(found)} of {len(rows_of)} people to validate on (split 'val' of {dataset.name}) have {unit} of two cameras, or two of"
+            f" the only one: at least {LEAST_PEOPLE} are needed to score; tell more people, or none, and val_identities draws them"
+        )
+    queries = {row for pid, rows in sorted(found.items()) for row in _queries(dataset.val, rows, pid, seed)}
+    return Validation(
+        train=dataset.train,
+        query=tuple(dataset.val[row] for row in sorted(queries)),
+        gallery=tuple(record for row, record in enumerate(dataset.val) if row not in queries),
+        num_people=len(rows_of),
+    )
+
+
 def _queries(records: Sequence[Record], rows: Sequence[int], pid: int, seed: int) -> list[int]:
     """One row of each camera that has others too, which are its gallery; of single rows only one, so that its match stays there."""
     generator = np.random.default_rng([seed, pid])

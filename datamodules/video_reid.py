@@ -33,6 +33,7 @@ from lightning_reid.datamodules.readers.corrections import corrected, read_corre
 from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches
 from lightning_reid.datamodules.sparse_tracklets import one_tracklet_per_person
 from lightning_reid.datamodules.tracklet_check import require_readable_frames, without_unreadable_frames
+from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.normalization import normalize_images
 from lightning_reid.packed_tracklets.format import Encoding, picture_masks
@@ -200,7 +201,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     def _sparse(self, dataset: TrackletDataset) -> TrackletDataset:
         chosen = one_tracklet_per_person(dataset.train, np.random.default_rng(self.seed))
         note = f"trained on {len(chosen)} of {len(dataset.train)} tracklets, one a person and camera, drawn by seed {self.seed}"
-        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, (*dataset.notes, note))
+        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, (*dataset.notes, note), dataset.val)
 
     def tracklet_records(self) -> tuple[TrackletRecord, ...]:
         """Training, validation, query and gallery tracklets; one that is in several of them comes once."""
@@ -274,8 +275,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
 
     @override
     def transform_text(self) -> str:
-        height, width = self.image_size
-        parts = [_CLIPS_IN_WORDS[self.test_clips].format(self.clip_length), f"resize {height}x{width}, ImageNet normalization"]
+        parts = [_CLIPS_IN_WORDS[self.test_clips].format(self.clip_length), EvaluationTransform(self.image_size).in_words]
         if self._processed is not None:
             parts.insert(1, "processed tracklets")
         elif self.cache is not None and self.cache.encoding == "jpeg":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import reprlib
+from argparse import ArgumentTypeError
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -166,6 +168,20 @@ def checked_image_size(name: str, value: Any) -> tuple[int, int]:
     if len(sides) != 2 or not all(is_number(side, Integral) and 0 < side <= LARGEST_SIDE for side in sides) or max(sides) == 1:
         raise ValueError(f"{name} must be height and width from 1 to {LARGEST_SIDE:,} pixels, not both 1, got {shown(value)}")
     return int(sides[0]), int(sides[1])
+
+
+def height_and_width(told: str | Sequence[int]) -> tuple[int, int]:
+    """(256, 128) of ``"256x128"``, of ``"[256,128]"`` and of the list in a file of options.
+
+    Raises:
+        ArgumentTypeError: It is not two whole numbers, or images cannot have that size.
+    """
+    numbers = told.strip("[]").replace(",", "x").split("x") if isinstance(told, str) else [str(number) for number in told]
+    sides = [int(number) if re.fullmatch(" *[0-9]{1,9} *", number) else number for number in numbers]
+    try:
+        return checked_image_size("image_size", sides)
+    except ValueError as error:
+        raise ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {told}: {error}") from error
 
 
 def _or_none(optional: bool) -> str:

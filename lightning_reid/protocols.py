@@ -54,6 +54,17 @@ class ResizedData(Protocol):
 
 
 @runtime_checkable
+class ClipData(Protocol):
+    """A datamodule whose clips have one length.
+
+    Attributes:
+        clip_length: T, frames a clip.
+    """
+
+    clip_length: int
+
+
+@runtime_checkable
 class RepeatedImages(Protocol):
     """A datamodule that says whether its training images are the same in every epoch."""
 

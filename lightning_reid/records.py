@@ -27,7 +27,7 @@ class ImageRecord:
 
     Attributes:
         path: File of the crop, or the address of one that is drawn when it is asked for (see ``DRAWN``).
-        pid: Identity as the data set numbers it; 0 is a distractor and -1 junk in an evaluation gallery.
+        pid: Identity as the data set numbers it; 0 is a distractor and -1 junk in an evaluation gallery, in training somebody unknown.
         camid: Camera as the data set numbers it.
         domain: Short name of the data set, e.g. ``"market1501"``.
         frame: Frame or time index within the camera's sequence; -1 when the data set does not tell.
@@ -84,6 +84,7 @@ class Splits(Generic[Record]):
         train: Labeled training records.
         query: Probes.
         gallery: What the probes are searched in; may hold junk (-1), distractors (0) and, as in MARS, the queries themselves.
+        val: Of people whom its owner holds out to validate on, who are in no other part; empty where nobody is told.
         notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
     """
 
@@ -92,10 +93,22 @@ class Splits(Generic[Record]):
     query: tuple[Record, ...] = ()
     gallery: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
+    val: tuple[Record, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any training record tells whom it shows."""
+        return any(record.pid > 0 for record in self.train)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are queries, and a gallery to search them in."""
+        return bool(self.query and self.gallery)
 
     def splits(self) -> Iterator[tuple[str, tuple[Record, ...]]]:
-        """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``."""
+        """Yield ``("train", records)``, ``("query", records)``, ``("gallery", records)``, and ``("val", records)`` where there is one."""
         yield from (("train", self.train), ("query", self.query), ("gallery", self.gallery))
+        yield from (("val", self.val),) if self.val else ()
 
 
 class ReIDDataset(Splits[ImageRecord]):

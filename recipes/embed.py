@@ -8,36 +8,19 @@ ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.np
 from __future__ import annotations
 
 import logging
-import re
 import time
-from argparse import ArgumentTypeError
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_reid.arguments import checked_image_size
+from lightning_reid.arguments import height_and_width
 from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, draw_search, find_crops, nearest_images, write_embeddings
 from lightning_reid.inference.search import print_neighbors, write_neighbors
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT, located, shipped_names
-
-
-def height_and_width(told: str | Sequence[int]) -> tuple[int, int]:
-    """(256, 128) of ``"256x128"``, of ``"[256,128]"`` and of the list in a file of options.
-
-    Raises:
-        ArgumentTypeError: It is not two whole numbers, or images cannot have that size.
-    """
-    numbers = told.strip("[]").replace(",", "x").split("x") if isinstance(told, str) else [str(number) for number in told]
-    sides = [int(number) if re.fullmatch(" *[0-9]{1,9} *", number) else number for number in numbers]
-    try:
-        return checked_image_size("image_size", sides)
-    except ValueError as error:
-        raise ArgumentTypeError(f"expected HEIGHTxWIDTH in pixels, as in 256x128, got {told}: {error}") from error
 
 
 def build_parser() -> ArgumentParser:

@@ -1,13 +1,12 @@
 """HSR from Duke to Market: source model, direct transfer, DBSCAN baseline, HSR (thesis chapter 4, Table 4.2).
 
 Without --data.root, --source or --target it generates two small domains and trains a small network: minutes on two CPU cores.
-With them, the defaults are the thesis' (ResNet-50, 256x128, 30 iterations of 10 epochs).
+With them, the defaults are the thesis' (ResNet-50, 256x128, 30 iterations of 10 epochs); with --start_from no source is needed.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
@@ -16,11 +15,11 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning_reid.callbacks import EmbeddingProjector, InterCameraMining, PartBasedHomogeneity, PseudoLabelClustering, RankListLogger
 from lightning_reid.datamodules import CrossDomainDataModule
 from lightning_reid.modules import HSR, SupervisedReID
-from lightning_reid.recipes.workshop.curves import CLUSTERS, SCORE, draw_curves
+from lightning_reid.recipes.workshop import unlabeled
 from lightning_reid.recipes.workshop.domains import NAMED, SHORT, add_short_domains, apply_short_domains
 from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments, network_arguments
-from lightning_reid.recipes.workshop.report import ResultRow, report
-from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process
+from lightning_reid.recipes.workshop.report import ResultRow
+from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
@@ -39,6 +38,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, prog="hsr_duke2market.py")
     RunOptions.add_to(parser, output="runs/hsr")
     add_short_domains(parser)
+    unlabeled.add_start_and_test(parser)
     parser.add_argument("--ablation", action="store_true", help="all five rows of Table 4.2")
     parser.add_argument("--epochs", type=PositiveInt, default=300, help="epochs on the target's pseudo-labels")
     parser.add_argument("--source_epochs", type=PositiveInt, default=60, help="epochs on the labeled source")
@@ -54,18 +54,22 @@ def build_parser() -> ArgumentParser:
 
 
 def parse(argv: list[str] | None) -> Namespace:
-    small = "two small domains and training a small network on them"
-    return apply_short_domains(parse_or_small_run(build_parser(), argv, SMALL_RUN, named=NAMED, generating=small))
+    parser, small = build_parser(), "two small domains and training a small network on them"
+    cfg = parse_or_small_run(parser, argv, SMALL_RUN, named=NAMED, generating=small)
+    return apply_short_domains(unlabeled.parse_start(parser, argv, cfg, SMALL_RUN))
 
 
-def train_source_model(stage: Stage, cfg: Namespace, data: CrossDomainDataModule) -> tuple[SupervisedReID, ResultRow]:
-    """Pre-train on the labeled source; its score on the target is the row "direct transfer"."""
-    options = network_arguments(cfg.model) | adam_arguments(cfg.source_lr, cfg.source_epochs)
+def train_source_model(cfg: Namespace, data: CrossDomainDataModule, tested: unlabeled.Tested) -> tuple[SupervisedReID, list[ResultRow]]:
+    """Pre-train on the labeled source; its score on the target is the row "direct transfer". Or take the network that is given."""
+    options, run = network_arguments(cfg.model), RunOptions.of(cfg)
+    if cfg.start_from:
+        return unlabeled.given_network(Stage(run, unlabeled.START), SupervisedReID(**options), cfg.start_from, tested)
+    stage, options = Stage(run, "direct transfer"), options | adam_arguments(cfg.source_lr, cfg.source_epochs)
     pictures = [RankListLogger(stage.folder / "rank_list.png")]
-    return stage.train_and_score(lambda: SupervisedReID(**options), data.source, cfg.source_epochs, pictures, tested_on=data)
+    return unlabeled.train_and_score(stage, lambda: SupervisedReID(**options), data.source, cfg.source_epochs, pictures, tested)
 
 
-def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source_model: SupervisedReID) -> ResultRow:
+def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source: SupervisedReID, tested: unlabeled.Tested) -> list[ResultRow]:
     """Adapt a copy of the source model to the target: cluster, refine, train, again and again."""
     with_pbh, with_icm = ROWS[stage.name]
     callbacks: list[pl.Callback] = [PseudoLabelClustering(**cfg.clustering)]
@@ -73,25 +77,22 @@ def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source_mode
     callbacks += [InterCameraMining(**cfg.icm)] * with_icm
     callbacks += [EmbeddingProjector(stage.folder / "clusters.png"), RankListLogger(stage.folder / "rank_list.png")]
     data.forget_target_state()
-    options, every = cfg.model.as_dict() | {"pretrained": False, "weights": None}, cfg.clustering.every_n_epochs
-    return stage.row(lambda: HSR(**options).start_from(source_model), data, cfg.epochs, callbacks, validate_every_n_epochs=every)
+    options, every = cfg.model.as_dict() | {"pretrained": False, "weights": None}, unlabeled.validation_every(cfg, data, tested)
+    return unlabeled.row_of(stage, lambda: HSR(**options).start_from(source), data, cfg.epochs, callbacks, tested, every)
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg, began = parse(argv), time.monotonic()
-    run, output = RunOptions.of(cfg), Path(cfg.output)
     with RunFolder(cfg, ignored=("ablation", *SHORT)) as folder:
         data = CrossDomainDataModule(**cfg.data, seed=cfg.seed)
-        folder.read(data, data.source)
-        source_model, direct_transfer = train_source_model(Stage(run, "direct transfer"), cfg, data)
-        asked = {name: parts for name, parts in ROWS.items() if cfg.ablation or parts[0] == parts[1]}
-        stages = {name: Stage(run, name, told=dict(zip(PARTS, parts))) for name, parts in asked.items()}
-        rows = [direct_transfer, *(adapt(stage, cfg, data, source_model) for stage in stages.values())]
-        if is_first_process():
-            stamp, levels = data.protocol_stamp(), {direct_transfer.name: direct_transfer.scores["mAP"]}
-            curves = {name: stage.metrics_files for name, stage in stages.items()}
-            draw_curves(output / "curves.png", curves, panels=(SCORE, CLUSTERS), stamp=stamp, levels=levels)
-            report(output, rows, stamp, title=f"{cfg.data.source} to {cfg.data.target}", began=began)
+        folder.read(data, *([] if cfg.start_from else [data.source]))
+        tested = unlabeled.tested_data(cfg, data)
+        source_model, first = train_source_model(cfg, data, tested)
+        asked = unlabeled.rows_of_cameras(data, {name: parts for name, parts in ROWS.items() if cfg.ablation or parts[0] == parts[1]}, ROWS)
+        stages = {name: Stage(RunOptions.of(cfg), name, told=dict(zip(PARTS, parts))) for name, parts in asked.items()}
+        rows = first + [row for stage in stages.values() for row in adapt(stage, cfg, data, source_model, tested)]
+        stamp, source = None if tested is None else tested.protocol_stamp(), cfg.start_from or cfg.data.source
+        unlabeled.report_adaptation(cfg, rows, stages, data, stamp, title=f"{source} to {cfg.data.target}", began=began)
         return rows
 
 

@@ -89,6 +89,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
 
 RESULTS = {
     "FilterPruning",
+    "Calibration",
     "ProtocolStamp",
     "RetrievalScores",
     "ChannelPlan",

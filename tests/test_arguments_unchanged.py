@@ -26,10 +26,12 @@ OF_NO_TENSOR = {
     "check_distillation",
     "check_options",
     "default_chunk_size",
+    "expected_calibration_error",
     "merges_to_reach",
     "require_cameras",
     "require_neighborhood",
     "tracking_engine",
+    "verdict_of",
     "whole_picture",
 }
 WITHIN_OTHERS = {
@@ -75,6 +77,14 @@ class Given:
     def pairs(self) -> Any:
         return functions()["inter_camera_pairs"](self.e, self.cams, k=3)
 
+    def many(self) -> tuple[Tensor, ...]:
+        """Embeddings, pids and cameras of twenty people."""
+        rows = torch.arange(80)
+        return self.e[rows % 12] + rows[:, None], rows // 4, rows % 2
+
+    def both(self) -> Any:
+        return functions()["labeled_pairs"](self.e, self.pids, self.cams)
+
     def graph(self) -> Any:
         return functions()["similarity_graph"](self.e, 5)
 
@@ -92,21 +102,31 @@ def package(name: str) -> ModuleType:
 Call = Callable[[Given], tuple[Any, ...]]
 CALLS: Mapping[str, Call | list[Call]] = {
     "bootstrap_interval": lambda g: (g.values, g.pids),
+    "calibrate_similarity": lambda g: (*g.many(), {"model": "m", "data": "d"}),
     "camera_scores": lambda g: (g.camera("hall"),),
     "clustering_nmi": lambda g: (g.e, g.pids),
     "covered_rows": lambda g: (g.camera("hall"), functions()["frame_overlaps"](g.camera("hall"))),
     "cross_camera_scores": lambda g: ([g.camera("hall"), g.camera("door")],),
+    "fit_evidence": lambda g: tuple(g.both()),
     "frame_overlaps": lambda g: (g.camera("hall"),),
     "handover_scores": lambda g: ([g.camera("hall"), g.camera("door")],),
     "identification_rates": lambda g: (g.e, g.pids, g.e[:2].clone(), g.pids[:2].clone(), {"fpir": [0.5]}),
     "k_reciprocal_rerank": lambda g: (g.e, g.other, 4, 2),
+    "labeled_pairs": [lambda g: (g.e, g.pids, g.cams), lambda g: (g.e, g.pids, {"most": 5})],
+    "lowest_thresholds": lambda g: (g.values.sort(descending=True).values, g.e[:, 1].abs(), [0.5]),
     "own_labels": lambda g: ([g.camera("hall"), g.camera("door")],),
     "paired_difference_interval": lambda g: (g.values, g.values.flip(0).clone()),
+    "people_interval": lambda g: (g.both()[1], lambda weights: weights.sum()[None]),
+    "plan_calibration": lambda g: g.many()[1:],
+    "probability_of": lambda g: (g.cosines, functions()["calibrate_similarity"](*g.many(), model="m", data="d")),
     "rank_lists": [
         lambda g: (g.e, g.other, g.matching(), [0, 3], {"top": 5}),
         lambda g: (g.e, g.other, g.matching(), [0, 3], {"top": 5, "rerank": True}),
     ],
     "rates_from_scores": lambda g: (g.values, g.values.flip(0).clone(), [0.5]),
+    "reassociation_scores": lambda g: (g.e, g.labels.sort().values, torch.arange(12) % 4, 1),
+    "reliability": lambda g: (g.values.sigmoid(), g.labels == 0, g.e[:, 1].abs()),
+    "reliability_of": lambda g: (functions()["calibrate_similarity"](*g.many(), model="m", data="d"), *g.both()),
     "retrieval_scores": [
         lambda g: g.sides(),
         lambda g: (*g.sides(), {"metric": "euclidean"}),
@@ -118,6 +138,7 @@ CALLS: Mapping[str, Call | list[Call]] = {
         lambda g: ([g.similarity], *g.sides()[2:]),
         lambda g: (list(g.similarity.split(5)), *g.sides()[2:], {"ap": "trapezoid"}),
     ],
+    "share_beyond": lambda g: (g.both()[1], [0.0, 0.5]),
     "verification_rates": lambda g: (g.e, g.pids, {"far": [0.5]}),
     "affinity_propagation": [lambda g: (g.similarity, -5.0), lambda g: (g.similarity, g.values - 9, {"asymmetric": True})],
     "cluster_centroids": lambda g: (g.e, g.noisy),

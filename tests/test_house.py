@@ -20,12 +20,15 @@ MAY_IMPORT = {
     "drafts": {"processes"},
     "regular_files": set(),
     "files": {"drafts"},
+    "folder_lock": {"files", "processes"},
+    "search_index": CORE | {"search_index", "files", "folder_lock"},
     "checksums": set(),
+    "frame_crops": set(),
     "claimed_size": set(),
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "onnx_session": set(),
     "detection": {"detection", "arguments", "normalization", "onnx_session"},
-    "tracking": {"tracking", "arguments"},
+    "tracking": {"tracking", "arguments", "frame_crops"},
     "live": {"live", "tracking", "arguments", "detection", "files"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
@@ -36,7 +39,8 @@ MAY_IMPORT = {
     "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
-    "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session"},
+    "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session", "frame_crops"},
+    "evaluation": CORE | {"evaluation", "inference", "networks", "datamodules"},
     "federation": CORE
     | {"federation", "networks", "protocols", "files", "modules", "callbacks", "datamodules", "derived_seed", "checkpoints"}
     | {"inference", "lightning_messages", "checksums"},
@@ -82,7 +86,7 @@ def test_the_core_has_never_heard_of_a_trainer():
     guilty = [
         str(path)
         for part, path in sources()
-        if part in CORE | {"networks"}
+        if part in CORE | {"networks", "search_index"}
         for module in imported_modules(path)
         if module.split(".")[0] in strangers
     ]

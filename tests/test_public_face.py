@@ -42,11 +42,13 @@ FACE = {
         read_video_dataset
     """,
     "lightning_reid.detection": "Detections OnnxDetector OpenCVPeopleDetector PersonDetector TorchvisionDetector YoloHead",
+    "lightning_reid.evaluation": "EmbeddedTest EvaluationScores boxes_to_reassociate embed_test evaluate_embedded reassociate",
     "lightning_reid.federated": "FedFR FedFace FedPav FedUReID RandomWalk walk_order",
     "lightning_reid.federation": "Client Federation LocalTraining Personalization fedureid_client",
     "lightning_reid.inference": """
-        EmbeddedImages EmbeddingPass OnnxEmbedder clip_embedder crop_embedder draw_search export_onnx find_crops load_network model_name
-        nearest_images write_embeddings
+        EmbeddedImages EmbeddingPass OnnxEmbedder calibration_path clip_embedder crop_embedder cut_out draw_search export_network
+        export_onnx find_calibration find_crops load_network model_name name_with_size nearest_images read_calibration write_calibration
+        write_embedding_parts write_embeddings
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
@@ -55,9 +57,9 @@ FACE = {
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
     "lightning_reid.metrics": """
-        ProtocolStamp RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval camera_scores
-        clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank paired_difference_interval
-        rank_lists retrieval_scores verification_rates
+        Calibration ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
+        calibrate_similarity camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank
+        paired_difference_interval probability_of rank_lists reassociation_scores retrieval_scores verdict_of verification_rates
     """,
     "lightning_reid.live": """
         AuditLog CameraParts FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError
@@ -74,6 +76,10 @@ FACE = {
     """,
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",
+    "lightning_reid.search_index": """
+        Filters IndexRow SearchIndexError add_rows build_fast create_index forget_person open_index remove_paths search_indexes
+        write_index
+    """,
     "lightning_reid.selection": "distance_threshold reliable_images soft_pseudo_labels",
     "lightning_reid.tracking": """
         CameraGone CameraNode CameraTracker
@@ -109,6 +115,8 @@ LIGHT = {
     "what a worker is sent": ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb"),
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
+    "lightning_reid.evaluation": ("pytorch_lightning", "lightning_fabric"),
+    "lightning_reid.command_line.export": ("pytorch_lightning", "torchmetrics", "matplotlib", "onnxruntime", "openvino"),
     "lightning_reid.metrics": ("trackers", "supervision"),
 }
 """What is imported, one after another, and what may not come with it or with those before."""

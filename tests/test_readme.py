@@ -58,10 +58,24 @@ def run_block(data_root, tmp_path, monkeypatch):
 
 def test_the_network_that_comes_along_embeds_a_folder_at_once(run_block, market_folder):
     quiet = {"EmbeddingPass()": "EmbeddingPass(device='cpu', quiet=True)", '["my_crops/"]': "[MARKET]"}
-    names = run_block("from_pretrained", quiet, MARKET=str(market_folder / "query"))
+    names = run_block("EmbeddingPass", quiet, MARKET=str(market_folder / "query"))
     number = len(names["images"].paths)
     assert names["similarities"].shape == (number, number)
     torch.testing.assert_close(names["similarities"].diagonal(), torch.ones(number))
+
+
+def test_three_lines_embed_the_detections_of_a_frame(run_block):
+    frame, boxes = torch.randint(256, (3, 90, 120), dtype=torch.uint8), torch.tensor([[10.0, 5, 40, 80], [60, 0, 95, 90]])
+    made = run_block("cut_out", {}, frame=frame, boxes=boxes)
+    assert made["embeddings"].shape == (2, 192)
+    torch.testing.assert_close(made["embeddings"].norm(dim=1), torch.ones(2))
+
+
+def test_every_verb_that_the_readme_shows_is_one():
+    from lightning_reid.command_line.main import VERBS
+
+    shown = set(re.findall(r"^lightning-reid (\w+) ", README, re.MULTILINE))
+    assert shown == set(VERBS)
 
 
 def test_a_trainer_takes_modules_of_its_own_distribution_alone_and_says_what_the_readme_quotes(tmp_path):
@@ -72,7 +86,7 @@ def test_a_trainer_takes_modules_of_its_own_distribution_alone_and_says_what_the
 
 
 def test_every_block_is_run_below():
-    assert len(PYTHON) == 6
+    assert len(PYTHON) == 7
 
 
 def test_adapting_without_labels(run_block):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from scipy.io import savemat
 
 from lightning_reid.datamodules.generated.boxes_table import BOXES, COLUMNS, NOBODY, pixel_digest
 from lightning_reid.datamodules.generated.tracklet_frame import Seen
 from lightning_reid.datamodules.generated.tracklet_itinerary import TEST, TRAIN, Tracklet
+from lightning_reid.datamodules.mot.writing import write_matrix
 
+TOLD = "generated tracklets"
 Encode = Callable[[int, int, int, int], tuple[bytes, tuple[Seen, ...]]]
 """JPEG bytes and visible people of (pid, camid, number of the tracklet, frame from 0)."""
 
@@ -51,12 +51,6 @@ def _write_info(folder: Path, train: list[Tracklet], test: list[Tracklet]) -> No
         (folder / f"{split}_name.txt").write_text("".join(f"{name}\n" for name in names))
         last = np.cumsum([tracklet.num_frames for tracklet in tracklets])
         rows = [(end - one.num_frames + 1, end, one.pid, one.camid) for one, end in zip(tracklets, last)]
-        _write_matrix(folder / f"tracks_{split}_info.mat", f"track_{split}_info", np.array(rows, np.int32))
+        write_matrix(folder / f"tracks_{split}_info.mat", f"track_{split}_info", np.array(rows, np.int32), told=TOLD)
     queries = [[row for row, tracklet in enumerate(test, start=1) if tracklet.is_query]]
-    _write_matrix(folder / "query_IDX.mat", "query_IDX", np.array(queries, np.int32))
-
-
-def _write_matrix(path: Path, variable: str, matrix: NDArray[np.int32]) -> None:
-    savemat(str(path), {variable: matrix})
-    # the first 116 bytes are text for people, in which SciPy puts the time: the same seed shall give the same bytes
-    path.write_bytes(b"MATLAB 5.0 MAT-file, generated tracklets".ljust(116) + path.read_bytes()[116:])
+    write_matrix(folder / "query_IDX.mat", "query_IDX", np.array(queries, np.int32), told=TOLD)

@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 from rich.console import Console
 from rich.progress import track
-from scipy.io import savemat
 
 from lightning_reid.datamodules.mot.crops import Crop, CropRules, Zone, column_zones, find_tracklets, require_disjoint
 from lightning_reid.datamodules.mot.layouts import SetPlan, plan_market, plan_mars
 from lightning_reid.datamodules.mot.people import PeopleRules, choose_test_pids
 from lightning_reid.datamodules.mot.sequence import open_sequence, read_annotation, stream_frames
+from lightning_reid.datamodules.mot.writing import make_folders, write_crop, write_lists
 from lightning_reid.files import folder_written_whole
 
 EVERY_N_FRAMES = {"market": 4, "mars": 1}
@@ -101,7 +100,8 @@ def convert_mot(
     left_out["thinned out"] = sum(map(len, tracklets)) - len(plan.files)
     with folder_written_whole(target) as folder:
         _cut_crops(source.frames, plan, folder, jpeg_quality)
-        _write_lists(plan, folder)
+        write_lists(plan, folder)
+        _write_table(plan, folder)
     return ConversionCounts(
         boxes=len(boxes),
         left_out=dict(+left_out),  # + drops the zeros
@@ -133,9 +133,9 @@ def _require_in_range(crops: CropRules, layout: str, jpeg_quality: int) -> None:
         raise ValueError(f"layout must be 'market' or 'mars', got {layout!r}")
     if not 1 <= jpeg_quality <= 100:
         raise ValueError(f"jpeg_quality must lie in 1..100, got {jpeg_quality}")
-    counts = (crops.min_height, crops.min_frames, crops.every_n_frames, crops.max_per_tracklet)
+    counts = (crops.min_height, crops.min_frames, crops.every_n_frames, crops.max_per_tracklet, crops.max_gap)
     if any(count is not None and count < 1 for count in counts):
-        raise ValueError(f"min_height, min_frames, every_n_frames and max_per_tracklet must be at least 1, got {crops}")
+        raise ValueError(f"min_height, min_frames, max_gap, every_n_frames and max_per_tracklet must be at least 1, got {crops}")
     if not 0 <= crops.min_visibility <= 1:
         raise ValueError(f"min_visibility must lie in [0, 1], got {crops.min_visibility}")
 
@@ -151,23 +151,14 @@ def _cut_crops(frames: Path, plan: SetPlan, folder: Path, jpeg_quality: int) -> 
     by_frame: dict[int, list[Crop]] = defaultdict(list)
     for crop in plan.files:
         by_frame[crop.frame].append(crop)
-    for place in {*plan.folders, *(name.rpartition("/")[0] for name in plan.files.values())}:
-        (folder / place).mkdir(parents=True, exist_ok=True)
+    make_folders(plan, folder)
     pictures = stream_frames(frames, by_frame)
     for number, picture in track(pictures, "cutting crops", total=len(by_frame), console=Console(stderr=True), transient=True):
         for crop in by_frame[number]:
-            encoded, data = cv2.imencode(".jpg", picture[crop.y0 : crop.y1, crop.x0 : crop.x1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
-            if not encoded:
-                raise ValueError(f"OpenCV does not encode the crop {crop}")
-            # not cv2.imwrite: on a full disk it returns False, and this raises
-            (folder / plan.files[crop]).write_bytes(data.tobytes())
+            write_crop(folder / plan.files[crop], picture, crop, jpeg_quality)
 
 
-def _write_lists(plan: SetPlan, folder: Path) -> None:
-    for name, lines in plan.lists.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    for name, (variable, value) in plan.matrices.items():
-        savemat(folder / name, {variable: value})
+def _write_table(plan: SetPlan, folder: Path) -> None:
     with (folder / "crops.csv").open("w", newline="", encoding="utf-8") as lines_of_crops:
         writer = csv.writer(lines_of_crops)
         writer.writerow(["file", "pid", "camid", "frame", "mot_id", "x0", "y0", "x1", "y1", "visible"])

@@ -44,6 +44,7 @@ class CropRules:
         every_n_frames: Of the good boxes of a run the first of every n is kept; ``None``: 4 for Market, 1 for MARS.
         max_per_tracklet: Market: at most that many are kept, evenly spread; MARS: longer runs are cut into equal tracklets of at most that
             many frames; ``None``: 12 for Market, 40 for MARS.
+        max_gap: Frames from one box of a run to the next, at most: 1 ends it where a frame lacks the box.
     """
 
     min_height: int = 40
@@ -51,6 +52,7 @@ class CropRules:
     min_frames: int = 8
     every_n_frames: int | None = None
     max_per_tracklet: int | None = None
+    max_gap: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,29 @@ def visible_shares(corners: NDArray[np.int64]) -> NDArray[np.float64]:
     return shares
 
 
+def whole_corners(boxes: Sequence[MotBox], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Corners ``[N, 4]`` of boxes, x0, y0, x1, y1 in whole pixels within the picture, lower right outside; some may have no area.
+
+    Args:
+        boxes: At least one.
+        size: Width and height of the picture, in pixels.
+    """
+    limits = np.array([size[0], size[1], size[0], size[1]])
+    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes])
+    corners: NDArray[np.int64] = np.rint(edges).clip(0, limits).astype(np.int64)
+    return corners
+
+
 def find_tracklets(
     boxes: Iterable[MotBox], size: tuple[int, int], zones: Sequence[Zone], rules: CropRules, pid_of: Callable[[int], int]
 ) -> tuple[list[Tracklet], Counter[str]]:
-    """Runs of consecutive frames of one track in one zone, each reduced to its good boxes, and why how many boxes were left out.
+    """Runs of frames of one track in one zone, each reduced to its good boxes, and why how many boxes were left out.
 
     Args:
         boxes: All rows of the annotation: those not considered hide others all the same.
         size: Width and height of a picture, in pixels.
         zones: Disjoint.
-        rules: ``min_height``, ``min_visibility`` and ``min_frames`` are heeded here.
+        rules: ``min_height``, ``min_visibility``, ``min_frames`` and ``max_gap`` are heeded here.
         pid_of: From track number to person number.
 
     Raises:
@@ -153,7 +168,7 @@ def find_tracklets(
             tracks[crop.mot_id].append(crop)
     tracklets = []
     for _, track in sorted(tracks.items()):
-        for run in _runs(track):
+        for run in _runs(track, rules.max_gap):
             if len(run) < rules.min_frames:
                 left_out["in a short run"] += len(run)
                 continue
@@ -169,9 +184,7 @@ def find_tracklets(
 def _crops_of_frame(
     boxes: list[MotBox], size: tuple[int, int], zones: Sequence[Zone], pid_of: Callable[[int], int], left_out: Counter[str]
 ) -> list[Crop]:
-    limits = np.array([size[0], size[1], size[0], size[1]])
-    edges = np.array([(box.x, box.y, box.x + box.width, box.y + box.height) for box in boxes])
-    corners = np.rint(edges).clip(0, limits).astype(np.int64)
+    corners = whole_corners(boxes, size)
     shares = visible_shares(corners)
     crops: dict[int, Crop] = {}
     for box, (x0, y0, x1, y1), share in zip(boxes, corners.tolist(), shares.tolist()):
@@ -189,10 +202,10 @@ def _crops_of_frame(
     return list(crops.values())
 
 
-def _runs(track: list[Crop]) -> list[list[Crop]]:
+def _runs(track: list[Crop], max_gap: int) -> list[list[Crop]]:
     runs = [[track[0]]]
     for before, crop in pairwise(track):
-        if crop.frame == before.frame + 1 and crop.camid == before.camid:
+        if crop.frame - before.frame <= max_gap and crop.camid == before.camid:
             runs[-1].append(crop)
         else:
             runs.append([crop])

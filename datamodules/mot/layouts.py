@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_reid.datamodules.mot.crops import Crop, Tracklet
 from lightning_reid.datamodules.mot.people import QueryRule, choose_queries
+from lightning_reid.records import JUNK_PID
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def plan_market(tracklets: Sequence[Tracklet], test_pids: frozenset[int], per_tr
         per_tracklet: At most that many crops are kept of each, evenly spread.
         rule: How to choose the query of a person in a zone.
     """
-    kept = [crop for tracklet in tracklets for crop in _evenly_spread(tracklet, per_tracklet)]
+    kept = [crop for tracklet in tracklets for crop in evenly_spread(tracklet, per_tracklet)]
     train = [crop for crop in kept if crop.pid not in test_pids]
     test = [crop for crop in kept if crop.pid in test_pids]
     queries = choose_queries([(crop,) for crop in test], rule)
@@ -104,17 +105,20 @@ def _mars_names(tracklets: Sequence[Tracklet]) -> tuple[list[str], list[list[int
     for tracklet in tracklets:
         pid, camid = tracklet[0].pid, tracklet[0].camid
         numbers[pid, camid] += 1
-        if pid > 9999 or camid > 9 or numbers[pid, camid] > 9999 or len(tracklet) > 999:
+        many = numbers[pid, camid] > 9999 and pid != JUNK_PID  # whose tracklets are all that a camera has
+        if pid > 9999 or camid > 9 or many or len(tracklet) > 999:
             raise ValueError(
                 f"person {pid}, camera {camid}, tracklet {numbers[pid, camid]} of {len(tracklet)} frames does not fit into a MARS name, "
                 "which has four digits for the person, one for the camera, four for the tracklet and three for the frame"
             )
         rows.append([len(names) + 1, len(names) + len(tracklet), pid, camid])
-        names += [f"{pid:04d}C{camid}T{numbers[pid, camid]:04d}F{position:03d}.jpg" for position in range(1, len(tracklet) + 1)]
+        person = "00-1" if pid == JUNK_PID else f"{pid:04d}"
+        names += [f"{person}C{camid}T{numbers[pid, camid]:04d}F{position:03d}.jpg" for position in range(1, len(tracklet) + 1)]
     return names, rows
 
 
-def _evenly_spread(tracklet: Tracklet, limit: int) -> Tracklet:
+def evenly_spread(tracklet: Tracklet, limit: int) -> Tracklet:
+    """At most ``limit`` crops of a tracklet, at least 1, evenly spread."""
     if len(tracklet) <= limit:
         return tracklet
     return tuple(tracklet[position] for position in np.linspace(0, len(tracklet) - 1, limit).round().astype(int))

@@ -39,12 +39,14 @@ class MotSequence:
         annotation: ``gt.txt``.
         width: Of a picture, in pixels.
         height: Of a picture, in pixels.
+        told_length: How many pictures ``seqinfo.ini`` says there are; ``None`` where it does not.
     """
 
     frames: Path
     annotation: Path
     width: int
     height: int
+    told_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,29 @@ def open_sequence(sequence: StrPath, annotation: StrPath | None = None) -> MotSe
         raise FileNotFoundError(f"there is no annotation {' or '.join(map(str, found))}; give it with annotation=")
     _, first = next(stream_frames(frames, {1}))
     height, width = first.shape[:2]
-    told = (_pixels(folder, info, "imWidth", width), _pixels(folder, info, "imHeight", height))
+    told = (_count(folder, info, "imWidth", width), _count(folder, info, "imHeight", height))
     if told != (width, height):
         raise ValueError(
             f"{folder / 'seqinfo.ini'} tells pictures of {told[0]}x{told[1]}, but {frames} has {width}x{height}: boxes would be off"
         )
-    return MotSequence(frames, present[0], width, height)
+    length = _count(folder, info, "seqLength", 0) or None
+    return MotSequence(frames, present[0], width, height, length)
+
+
+def require_told_length(sequence: MotSequence) -> None:
+    """Count the pictures of a sequence, of which a video is read through, where ``seqinfo.ini`` says how many there are.
+
+    Raises:
+        ValueError: There are more or fewer: a box might be of another picture.
+    """
+    if sequence.told_length is None:
+        return
+    found = len(_numbered(sequence.frames)) if sequence.frames.is_dir() else _length_of_video(sequence.frames)
+    if found != sequence.told_length:
+        raise ValueError(
+            f"seqinfo.ini of {sequence.frames} tells {sequence.told_length} pictures, and there are {found}: boxes might be of others. Give"
+            " the annotation's own pictures, or mend seqLength"
+        )
 
 
 def read_annotation(path: Path) -> list[MotBox]:
@@ -163,7 +182,7 @@ def stream_frames(frames: Path, wanted: Collection[int]) -> Iterator[tuple[int, 
 
 
 def _stream_folder(folder: Path, wanted: list[int]) -> Iterator[tuple[int, Image]]:
-    by_number = {int(Path(name).stem): folder / name for name in image_names(folder) if re.fullmatch("[0-9]{1,18}", Path(name).stem)}
+    by_number = _numbered(folder)
     for number in wanted:
         if number not in by_number:
             raise FileNotFoundError(f"{folder} lacks frame {number} ({number:06d}.jpg); it holds {len(by_number)} numbered pictures")
@@ -171,6 +190,21 @@ def _stream_folder(folder: Path, wanted: list[int]) -> Iterator[tuple[int, Image
             yield number, decoded(str(by_number[number]), cv2.IMREAD_COLOR, "Restore it")
         except CorruptImageError as error:
             raise ValueError(f"{by_number[number]} does not decode as a picture: {error}") from error
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    return {int(Path(name).stem): folder / name for name in image_names(folder) if re.fullmatch("[0-9]{1,18}", Path(name).stem)}
+
+
+def _length_of_video(path: Path) -> int:
+    # counted, for what a head of a video tells may be a guess from its duration
+    video, length = cv2.VideoCapture(str(path)), 0
+    try:
+        while video.grab():
+            length += 1
+    finally:
+        video.release()
+    return length
 
 
 def _stream_video(path: Path, wanted: frozenset[int]) -> Iterator[tuple[int, Image]]:
@@ -209,10 +243,10 @@ def _find_frames(folder: Path, image_folder: str) -> Path:
     return videos[0]
 
 
-def _pixels(folder: Path, info: Mapping[str, str], name: str, seen: int) -> int:
-    told = info.get(name) or str(seen)
+def _count(folder: Path, info: Mapping[str, str], name: str, otherwise: int) -> int:
+    told = info.get(name) or str(otherwise)
     if re.fullmatch("[0-9]{1,9}", told) is None:
-        raise ValueError(f"{folder / 'seqinfo.ini'}: {name} must be a number of pixels, got {told!r}")
+        raise ValueError(f"{folder / 'seqinfo.ini'}: {name} must be a whole number, got {told!r}")
     return int(told)
 
 

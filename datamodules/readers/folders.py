@@ -34,11 +34,13 @@ class Layout:
         name: Short name of the set.
         entries: Files and sub-folders that must be there, relative to the root.
         archive_names: Names, lower case, of the folder the official archive unpacks to: the root may be that folder or its parent.
+        remedy: What to do where a part of it is missing.
     """
 
     name: str
     entries: tuple[str, ...]
     archive_names: tuple[str, ...] = ()
+    remedy: str = "was the archive extracted to its end?"
 
     @override
     def __str__(self) -> str:
@@ -83,7 +85,7 @@ def find_root(root: StrPath, layout: Layout) -> Path:
         raise ValueError(f"{layout.name}: {', '.join(map(str, found))} all look like the data set; give the one that is meant as root")
     missing = [entry for entry in layout.entries if not (found[0] / entry).exists()]
     if missing:
-        raise FileNotFoundError(f"{layout.name}: {found[0]} lacks {', '.join(missing)}; was the archive extracted to its end?")
+        raise FileNotFoundError(f"{layout.name}: {found[0]} lacks {', '.join(missing)}; {layout.remedy}")
     return found[0]
 
 
@@ -122,8 +124,9 @@ def parse_names(folder: Path, names: Sequence[str], naming: Naming) -> list[re.M
         first = next(name for name, match in zip(names, matches) if match is None)
         others = len(names) - len(parsed) - 1
         raise ValueError(
-            f"{folder / first} does not parse, nor do {others} other names there; expected names like {naming.example}. "
-            "Move what is no part of the data set out of the folder"
+            f"{folder / first} does not parse{f', nor do {others} other names there' if others else ''}; expected names like"
+            f" {naming.example}. Rename it, or move what is no part of the data set out of the folder; a folder of other names becomes a"
+            " table by lightning-reid convert"
         )
     return parsed
 
@@ -211,8 +214,11 @@ def require_files(paths: Iterable[str], listed_in: str) -> None:
             if name not in present or not holds_file(present[name]):
                 missing.append(os.path.join(folder, name))  # noqa: PTH118
     if missing:
-        hint = ": write / between folders" if "\\" in missing[0] and os.sep == "/" else ""
         others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
+        hint = ": put it there, or take it out of the list"
+        if "\\" in missing[0] and os.sep == "/":
+            absolute = re.search(r"[A-Za-z]:\\", missing[0])
+            hint = ": write paths as they are on this machine, from the table's folder on" if absolute else ": write / between folders"
         raise FileNotFoundError(f"{missing[0]} is listed in {listed_in} but not there{others}{hint}")
 
 

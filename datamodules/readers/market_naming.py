@@ -16,6 +16,8 @@ MARKET_NAMING = Naming(
     re.compile(r"(?P<pid>-1|[0-9]+)_c(?P<camid>[0-9]+)(?:s[0-9]+)?(?:_f?(?P<frame>[0-9]+))?(?=[_.])"), "0002_c1s1_000451_03.jpg"
 )
 
+_REMEDY = "was the archive extracted to its end? Folders of other names become a table by lightning-reid convert"
+
 MARKET1501 = OfficialCounts(
     train_images=12_936, train_pids=751, query_images=3_368, query_pids=750, gallery_images=19_732, gallery_pids=750, cameras=6
 )
@@ -120,10 +122,11 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
         {'train': 10, 'query': 6, 'gallery': 6}
     """
     needed = {"bounding_box_train": needs_train, "query": needs_test, "bounding_box_test": needs_test}
-    entries = tuple(folder for folder, need in needed.items() if need) or MARKET_FOLDERS[:1]
-    top = find_root(root, Layout(name or "market folder", entries))
+    there = tuple(folder for folder in MARKET_FOLDERS if (Path(root).expanduser() / folder).is_dir())
+    entries = tuple(folder for folder, need in needed.items() if need) or there[:1] or MARKET_FOLDERS[:1]
+    top = find_root(root, Layout(name or "market folder", entries, remedy=_REMEDY))
     domain = name or top.resolve().name
-    return _read_three_folders(top, domain, MARKET_FOLDERS, optional=frozenset(MARKET_FOLDERS) - frozenset(entries))
+    return _read_three_folders(top, domain, MARKET_FOLDERS, optional=frozenset(folder for folder, need in needed.items() if not need))
 
 
 def _read_three_folders(top: Path, name: str, folders: tuple[str, ...], optional: frozenset[str] = frozenset()) -> ReIDDataset:

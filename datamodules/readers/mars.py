@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files, require_identified
+from lightning_reid.datamodules.readers.folders import Layout, StrPath, find_root, require_files, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.matlab_variable import read_integers
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.datamodules.readers.text import read_text
@@ -61,12 +61,15 @@ def read_mars(root: StrPath) -> TrackletDataset:
     return warn_unless_official(_read(find_root(root, Layout("mars", FOLDERS, ("mars",))), "mars"), MARS)
 
 
-def read_mars_folder(root: StrPath, name: str | None = None) -> TrackletDataset:
+def read_mars_folder(root: StrPath, name: str | None = None, *, needs_test: bool = True) -> TrackletDataset:
     """Read the user's own, or generated, tracklets in the layout of MARS; nothing is compared with official figures.
+
+    Tracklets of somebody whom nobody knows are named ``00-1`` (pid -1) in the training part too, and counted in the notes.
 
     Args:
         root: Folder with ``bbox_train``, ``bbox_test`` and ``info`` as ``read_mars`` describes them.
         name: Domain of the records; the folder's own name when ``None``.
+        needs_test: Whether there must be test tracklets; otherwise their lists may be empty.
 
     Raises:
         FileNotFoundError: As ``read_mars``.
@@ -79,10 +82,10 @@ def read_mars_folder(root: StrPath, name: str | None = None) -> TrackletDataset:
         (1, 'shop', True)
     """
     top = find_root(root, Layout(name or "mars folder", FOLDERS))
-    return _read(top, name or top.resolve().name)
+    return _read(top, name or top.resolve().name, needs_test=needs_test)
 
 
-def _read(top: Path, name: str) -> TrackletDataset:
+def _read(top: Path, name: str, *, needs_test: bool = True) -> TrackletDataset:
     missing = [entry for entry in INFO if not (top / "info" / entry).exists()]
     if missing:
         raise FileNotFoundError(
@@ -90,22 +93,24 @@ def _read(top: Path, name: str) -> TrackletDataset:
             f"MARS-evaluation code: put it beside {FOLDERS[0]}"
         )
     train, test = (
-        tuple(_read_tracklets(top, folder, f"{split}_name.txt", f"tracks_{split}_info.mat", f"track_{split}_info", name))
+        tuple(_read_tracklets(top, folder, split, name, may_be_empty=split == "test" and not needs_test))
         for folder, split in zip(FOLDERS, ("train", "test"))
     )
     query = tuple(test[row] for row in _query_rows(top / "info" / "query_IDX.mat", len(test)))
     require_identified(query)
-    return TrackletDataset(name, train, query, gallery=test, notes=(gallery_note(query, test),))
+    notes = ((gallery_note(query, test),) if test else ()) + unlabeled_notes(train)
+    return TrackletDataset(name, train, query, gallery=test, notes=notes)
 
 
-def _read_tracklets(top: Path, folder: str, names: str, tracks: str, variable: str, domain: str) -> Iterator[TrackletRecord]:
+def _read_tracklets(top: Path, folder: str, split: str, domain: str, *, may_be_empty: bool) -> Iterator[TrackletRecord]:
+    names, tracks, variable = f"{split}_name.txt", f"tracks_{split}_info.mat", f"track_{split}_info"
     images = read_text(top / "info" / names).split()
     strange = next((image for image in images if "/" in image), None)
     if strange is not None:
         raise ValueError(
             f"{top / 'info' / names} names {strange}, which leads into another folder; expected names like 0001C1T0001F001.jpg"
         )
-    rows = _track_rows(top / "info" / tracks, variable, len(images), names)
+    rows = _track_rows(top / "info" / tracks, variable, len(images), names, may_be_empty=may_be_empty)
     # joined as text: MARS has 1.2 million frames, too many for Path objects
     paths = [f"{top}/{folder}/{image[:4]}/{image}" for image in images]
     require_files(paths, f"{top / 'info' / names}")
@@ -121,10 +126,10 @@ def _read_tracklets(top: Path, folder: str, names: str, tracks: str, variable: s
         yield TrackletRecord(tuple(paths[first - 1 : last]), pid, camid, domain)
 
 
-def _track_rows(path: Path, variable: str, num_images: int, names: str) -> npt.NDArray[np.int64]:
+def _track_rows(path: Path, variable: str, num_images: int, names: str, *, may_be_empty: bool) -> npt.NDArray[np.int64]:
     """``[N, 4]`` checked rows ``first, last, pid, camera``."""
     rows = read_integers(path, variable)
-    if rows.ndim != 2 or rows.shape[1] != 4 or not len(rows):
+    if rows.ndim != 2 or rows.shape[1] != 4 or not (len(rows) or may_be_empty):
         raise ValueError(f"{path}: {variable} must have rows of first frame, last frame, pid and camera, got shape {rows.shape}")
     first, last = rows[:, 0], rows[:, 1]
     for bad, what in (

@@ -36,11 +36,16 @@ def own_ids(what: str, names: Sequence[str]) -> list[str]:
     return [written[name] for name in names]
 
 
-_DATE = re.compile(r"(19|20)[0-9]{2}[-_.]?[01][0-9][-_.]?[0-3][0-9]([-_ T.]?[0-9]{2}[-_:.]?[0-9]{2}([-_:.]?[0-9]{2})?)?")
-_CLOCK = re.compile(r"1[0-9]{9}|1[0-9]{12}|1[0-9]{18}|20[0-9]{12,15}")
-"""Seconds, milliseconds and nanoseconds since 1970; a date and a time to the millisecond."""
+_HOURS = r"[0-2][0-9][-_:.h]?[0-5][0-9](?:[-_:.m]?[0-5][0-9](?:[-_.]?[0-9]{3,6})?)?"
+_DATE = rf"(?:19|20)[0-9]{{2}}[-_.]?[01][0-9][-_.]?[0-3][0-9](?:[-_ T.]{{0,2}}{_HOURS})?"
+_TIME = r"[0-2][0-9][-:.h][0-5][0-9][-:.m][0-5][0-9]"
+_COUNT = r"1[0-9]{9}|1[0-9]{12}|1[0-9]{15}|1[0-9]{18}|20[0-9]{12,15}"
+"""Seconds, milliseconds, microseconds and nanoseconds since 1970; a date and a time to the millisecond."""
+_CLOCK = re.compile(f"{_DATE}|{_TIME}|{_COUNT}")
+CLOCK_WITHIN = rf"(?<![0-9])(?:{_DATE}|{_TIME}|{_COUNT})(?![0-9])"
+"""Of a name that has more parts."""
 
 
 def looks_like_a_clock(name: str) -> bool:
     """Whether a name is a date, a time, or a clock's count, and so hardly a person or a camera."""
-    return _DATE.fullmatch(name) is not None or _CLOCK.fullmatch(name) is not None
+    return _CLOCK.fullmatch(name) is not None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_reid.datamodules.readers.folders import StrPath, path_below, require_files, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.ids import id_text, number_ids, whole_number
 from lightning_reid.datamodules.readers.text import heading_of, read_cells
-from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, ReIDDataset
+from lightning_reid.datamodules.readers.unlabeled import NO_CAMERA, WAY_ON, with_labels_unknown
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, Record, ReIDDataset
 from lightning_reid.regular_files import require_regular
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,9 @@ logger = logging.getLogger(__name__)
 REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
 OPTIONAL_COLUMNS = ("frame", "domain")
 _IF_MEANT = "; if they are meant to lie elsewhere, say allow_paths_outside=True"
-SPLITS = ("train", "query", "gallery")
+SPLITS = ("train", "query", "gallery", "val")
+IMAGES_TABLE = "images.csv"
+"""A table that stands for the folder it lies in."""
 
 MOST_CELLS = 20_000_000
 """Of a Parquet table, in the columns that are read: MARS has 6 million; equal cells take no room in the file, and as objects gigabytes."""
@@ -30,14 +33,20 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def read_table(
-    path: StrPath, name: str | None = None, *, needs_train: bool = True, needs_test: bool = True, allow_paths_outside: bool = False
+    path: StrPath,
+    name: str | None = None,
+    *,
+    needs_train: bool = True,
+    needs_test: bool = True,
+    allow_paths_outside: bool = False,
+    unlabeled: bool = False,
 ) -> ReIDDataset:
     """Read a table with one row an image; the order of the rows is kept.
 
-    Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query`` or ``gallery``),
-    optionally ``frame`` and ``domain``; others are left alone. A column of ids of which every cell is a whole number is read as numbers
-    (``pid`` from 1; 0 is a distractor, -1 junk; ``camid`` from 0); any other is text, ``person_1`` say, and numbered from 1 in alphabetical
-    order, which a note of the data set tells.
+    Columns: ``path`` (relative ones start at the table's folder), ``pid``, ``camid``, ``split`` (``train``, ``query``, ``gallery``, or
+    ``val`` of people to validate on, who are in no other split), optionally ``frame`` and ``domain``; others are left alone. A column of
+    ids of which every cell is a whole number is read as numbers (``pid`` from 1; 0 is a distractor, -1 junk; ``camid`` from 0); any other
+    is text, ``person_1`` say, and numbered from 1 in alphabetical order, which a note of the data set tells.
 
     Args:
         path: A CSV file in UTF-8 with a heading, its cells between commas, semicolons or tabs; or ``.parquet``, ``.pq``.
@@ -45,6 +54,8 @@ def read_table(
         needs_train: Whether there must be training rows.
         needs_test: Whether there must be query and gallery rows.
         allow_paths_outside: Whether paths may lead out of the table's folder, absolute ones or by ``..``.
+        unlabeled: Whether only ``path`` must be told: rows without split are to train on, without ``pid`` of somebody unknown (-1), and
+            without ``camid`` all of one camera. Where no training row tells a person there need be no query and gallery rows either.
 
     Raises:
         FileNotFoundError: The table or a listed image is missing.
@@ -68,18 +79,60 @@ def read_table(
     require_table(table)
     domain = name or table.stem
     splits: dict[str, dict[str, ImageRecord]] = {split: {} for split in SPLITS}
-    images, notes = image_records(table, list(table_rows(table)), domain, outside=allow_paths_outside)
+    rows = list(table_rows(table, required=REQUIRED_COLUMNS[:1] if unlabeled else REQUIRED_COLUMNS))
+    no_camera = (NO_CAMERA,) if unlabeled and rows and "camid" not in rows[0][1] else ()
+    images, notes = image_records(table, with_labels_unknown(rows) if unlabeled else rows, domain, outside=allow_paths_outside)
     for where, split, record in images:
         if record.path in splits[split]:
-            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}")
+            raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}: take one of the rows out")
         splits[split][record.path] = record
+    unknown = all(record.pid <= 0 for record in splits["train"].values())
+    needs_test = needs_test and not (unlabeled and unknown)
+    way_on = f". Its {len(splits['train'])} training rows have no labels: {WAY_ON}" if unknown and splits["train"] else ""
+    require_splits(table, splits, needs_train=needs_train, needs_test=needs_test, way_on=way_on)
+    require_files((path for records in splits.values() for path in records), str(table))
+    train, query, gallery, val = (tuple(splits[split].values()) for split in SPLITS)
+    require_identified(query)
+    require_apart(table, val, train=train, query=query, gallery=gallery)
+    return ReIDDataset(domain, train, query, gallery, (*notes, *no_camera, *unlabeled_notes(train)), val)
+
+
+def require_splits(table: Path, splits: Mapping[str, Collection[Any]], *, needs_train: bool, needs_test: bool, way_on: str = "") -> None:
+    """Check that a table has rows of the splits that are needed.
+
+    Raises:
+        ValueError: It has none of one; the message says how to tell it.
+    """
     for split, needed in (("train", needs_train), ("query", needs_test), ("gallery", needs_test)):
         if needed and not splits[split]:
-            raise ValueError(f"{table} has no row of split {split!r}")
-    require_files((path for records in splits.values() for path in records), str(table))
-    train, query, gallery = (tuple(splits[split].values()) for split in SPLITS)
-    require_identified(query)
-    return ReIDDataset(domain, train, query, gallery, (*notes, *unlabeled_notes(train)))
+            there = ", ".join(one for one in SPLITS if splits[one]) or "none at all"
+            raise ValueError(
+                f"{table} has no row of split {split!r}, but of {there}: write {split!r} into the column 'split' of some rows{way_on}"
+            )
+
+
+def require_apart(table: Path, val: Sequence[Record], **others: Sequence[Record]) -> None:
+    """Check that whoever is to be validated on is somebody, and in no other split.
+
+    Args:
+        table: For the message.
+        val: Records to validate on.
+        others: Splits by their names.
+
+    Raises:
+        ValueError: A record shows nobody, or somebody of another split; the message names a file of each.
+    """
+    nobody = next((record for record in val if record.pid <= 0), None)
+    if nobody is not None:
+        raise ValueError(f"{table}: {nobody.thumbnail} of split 'val' has pid {nobody.pid}, which is nobody: number people from 1")
+    first = {record.pid: record.thumbnail for record in val}
+    for split, records in others.items():
+        both = next((record for record in records if record.pid in first), None)
+        if both is not None:
+            raise ValueError(
+                f"{table}: one person is in split 'val' ({first[both.pid]}) and in split {split!r} ({both.thumbnail}): people to validate"
+                " on are in no other split; take them out of one, or write query and gallery for images to test on"
+            )
 
 
 def require_table(table: Path, *more_columns: str) -> None:
@@ -130,23 +183,29 @@ def image_records(
     return records, notes
 
 
-def table_rows(table: Path, *more_columns: str) -> Iterator[Row]:
+def table_rows(table: Path, *more_columns: str, required: Sequence[str] = REQUIRED_COLUMNS) -> Iterator[Row]:
     """The rows of a CSV or Parquet file, each with where it stands, for error messages.
 
     Args:
         table: A ``.parquet`` or ``.pq`` file, or CSV.
         more_columns: Columns to read of Parquet besides those of ``read_table``.
+        required: Columns that must be there.
 
     Raises:
         ImportError: Parquet without pyarrow.
         ValueError: A required column is missing.
     """
-    return _parquet_rows(table, more_columns) if table.suffix.lower() in (".parquet", ".pq") else _csv_rows(table)
+    return _parquet_rows(table, more_columns, required) if table.suffix.lower() in (".parquet", ".pq") else _csv_rows(table, required)
 
 
-def _csv_rows(table: Path) -> Iterator[Row]:
-    rows = read_cells(table, columns=REQUIRED_COLUMNS)
-    names = heading_of(table, next(rows, (0, []))[1], REQUIRED_COLUMNS, OPTIONAL_COLUMNS)
+def _heading(table: Path, names: Sequence[str], required: Sequence[str], more_columns: Sequence[str] = ()) -> list[str]:
+    optional = tuple(name for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns) if name not in required)
+    return heading_of(table, names, required, optional, {"pid": f"Without it {WAY_ON}"})
+
+
+def _csv_rows(table: Path, required: Sequence[str]) -> Iterator[Row]:
+    rows = read_cells(table, columns=required)
+    names = _heading(table, next(rows, (0, []))[1], required)
     for line, cells in rows:
         where = f"{table}, line {line}"
         if len(cells) != len(names):
@@ -154,7 +213,7 @@ def _csv_rows(table: Path) -> Iterator[Row]:
         yield where, dict(zip(names, cells, strict=True))
 
 
-def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
+def _parquet_rows(table: Path, more_columns: tuple[str, ...], required: Sequence[str]) -> Iterator[Row]:
     try:
         from pyarrow import ArrowException, parquet, types
     except ImportError as error:
@@ -164,7 +223,7 @@ def _parquet_rows(table: Path, more_columns: tuple[str, ...]) -> Iterator[Row]:
         names = file.schema_arrow.names
     except (ArrowException, OSError) as error:
         raise ValueError(f"{table} is damaged, or no Parquet file ({error}): write it again, or give CSV") from error
-    heading_of(table, names, (*REQUIRED_COLUMNS,), (*OPTIONAL_COLUMNS, *more_columns))
+    _heading(table, names, required, more_columns)
     columns = [name for name in names if name.strip().lower() in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *more_columns)]
     _require_bounded(table, file.metadata, columns)
     for column in columns:

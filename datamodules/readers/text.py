@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lightning_reid.regular_files import read_regular
@@ -96,7 +96,9 @@ def _names(heading: str, separator: str) -> set[str]:
     return {cell.strip(' \t\r\n"').lower() for cell in heading.split(separator)}
 
 
-def heading_of(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+def heading_of(
+    path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str], remedies: Mapping[str, str] | None = None
+) -> list[str]:
     """Names of the columns, lower case.
 
     Args:
@@ -104,6 +106,7 @@ def heading_of(path: Path, found: Sequence[str], required: Sequence[str], option
         found: Cells of the first row.
         required: Columns that must be there.
         optional: Columns that may be there, for the message.
+        remedies: What to do where the first column that is missing is that one, for the message.
 
     Raises:
         ValueError: A column is missing, or one that is read is there twice.
@@ -111,9 +114,12 @@ def heading_of(path: Path, found: Sequence[str], required: Sequence[str], option
     names = [name.strip().lower() for name in found]
     missing = [column for column in required if column not in names]
     if missing:
+        way_on = f". {remedies[missing[0]]}" if remedies and missing[0] in remedies else ""
+        named = f"Expected a heading with {', '.join(required)} and optionally {', '.join(optional)}"
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}; its first line holds {', '.join(map(repr, found[:12])) or 'nothing'}."
-            f" Expected a heading with {', '.join(required)} and optionally {', '.join(optional)}, between commas, semicolons or tabs"
+            f" {named}, between commas, semicolons or tabs"
+            + ("; where cameras are not known, write 0 in a column camid" if missing == ["camid"] else way_on)
         )
     twice = [column for column in (*required, *optional) if names.count(column) > 1]
     if twice:

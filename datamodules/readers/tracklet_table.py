@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_reid.datamodules.readers.folders import StrPath, require_files, require_identified, unlabeled_notes
 from lightning_reid.datamodules.readers.ids import id_text
-from lightning_reid.datamodules.readers.table import SPLITS, image_records, require_table, table_rows
+from lightning_reid.datamodules.readers.table import SPLITS, image_records, require_apart, require_splits, require_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
 from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
 
@@ -20,7 +20,7 @@ def read_tracklet_table(
     """Read a table with one row a frame; tracklets come in the order of their first rows.
 
     Columns: ``path`` (relative ones start at the table's folder), ``pid`` and ``camid`` (numbers or text, as in ``read_table``),
-    ``tracklet`` (any text or number, another one for each tracklet of a split), ``split`` (``train``, ``query`` or ``gallery``),
+    ``tracklet`` (any text or number, another one for each tracklet of a split), ``split`` (``train``, ``query``, ``gallery`` or ``val``),
     optionally ``frame`` and ``domain``; others are left alone. Frames are ordered by ``frame`` where their tracklet has it, otherwise they
     stay in the order of their rows. For a query to be in the gallery too, as the protocol ``mars`` has it, its rows stand there again with
     split ``gallery``.
@@ -55,17 +55,16 @@ def read_tracklet_table(
     require_table(table, "tracklet")
     domain = name or table.stem
     splits, notes = _tracklets_of_splits(table, domain, outside=allow_paths_outside)
-    train, query, gallery = (
+    train, query, gallery, val = (
         tuple(_tracklet(f"{table}: tracklet {tracklet!r} of split {split!r}", images) for tracklet, images in splits[split].items())
         for split in SPLITS
     )
-    for split, needed in (("train", needs_train), ("query", needs_test), ("gallery", needs_test)):
-        if needed and not splits[split]:
-            raise ValueError(f"{table} has no row of split {split!r}")
+    require_splits(table, splits, needs_train=needs_train, needs_test=needs_test)
     require_files((image.path for tracklets in splits.values() for images in tracklets.values() for image in images), str(table))
     require_identified(query)
+    require_apart(table, val, train=train, query=query, gallery=gallery)
     notes += ((gallery_note(query, gallery),) if query else ()) + unlabeled_notes(train)
-    return TrackletDataset(domain, train, query, gallery, notes)
+    return TrackletDataset(domain, train, query, gallery, notes, val)
 
 
 def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[dict[str, Tracklets], tuple[str, ...]]:
@@ -75,7 +74,7 @@ def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[di
     records, notes = image_records(table, rows, domain, outside=outside)
     for (_, row), (where, split, image) in zip(rows, records, strict=True):
         if (split, image.path) in listed:
-            raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}")
+            raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}: take one of the rows out")
         listed.add((split, image.path))
         if row.get("tracklet") in (None, ""):
             raise ValueError(f"{where}: there is no cell of column 'tracklet'; it must name the tracklet that the frame belongs to")

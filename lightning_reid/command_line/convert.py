@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import random
 import shlex
 import shutil
 import sys
@@ -17,15 +16,18 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from lightning_reid.command_line.named_splits import is_of_tests, named_splits
+from lightning_reid.command_line.next_commands import next_commands
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import listening
+from lightning_reid.command_line.seen import listening, look_at
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
-from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, guessed_pattern, in_words
+from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
+from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, in_words
 from lightning_reid.datamodules.readers.own_ids import own_ids
-from lightning_reid.datamodules.readers.own_split import GALLERY, QUERY, TRAIN, split_by_person, split_tests
+from lightning_reid.datamodules.readers.own_split import GALLERY, QUERY, TRAIN, VAL, hold_out_to_validate, split_by_person
 from lightning_reid.datamodules.readers.table import read_table
 from lightning_reid.files import folder_written_whole, write_atomically
 
@@ -33,14 +35,15 @@ DESCRIPTION = """Make a table, or a folder in the Market naming, of images that 
 
 OUT ends with .csv: a table of the images where they are, which it must lie beside or above. Else OUT is a new folder: images are copied
 into it under the names that Market-1501 has, and ids.csv says which number is whom.
-Without {split} in the pattern people are divided: some to train on, the others tested, each query with a match in another camera.
+Without {split} in the pattern people are divided: some to train on, in a table some of them to validate on, the others tested, each query
+with a match in another camera.
 """
+VAL_HELP = (
+    "of the people to train on who can be found again, in [0, 1), to validate on; by default 0.1 where people are divided into a table,"
+    " else 0: the Market naming has no part for them"
+)
+VAL_SHARE = 0.1
 HEADING = ("path", "pid", "camid", "split", "frame")
-TEST = "test"
-_SPLITS = {
-    **{"train": TRAIN, "training": TRAIN, "query": QUERY, "probe": QUERY, "gallery": GALLERY},
-    **{"test": TEST, "testing": TEST, "val": TEST, "validation": TEST},
-}
 _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".pq")
 _SHOWN = 3
 _DIGITS = 18
@@ -55,7 +58,7 @@ class Row(NamedTuple):
         named: What that says.
         person: Id of whom it shows.
         camera: Id of where; ``None`` where that is not told.
-        split: ``"train"``, ``"query"`` or ``"gallery"``.
+        split: ``"train"``, ``"val"``, ``"query"`` or ``"gallery"``.
     """
 
     name: str
@@ -73,6 +76,7 @@ def build_parser() -> ArgumentParser:
     told = "how names say who is seen where: {camera}/{person}_{frame}.jpg, * for anything; default a guess, which is shown"
     parser.add_argument("--pattern", type=str | None, default=None, help=told)
     parser.add_argument("--test_share", type=float, default=0.5, help="of the people who can be found again, in (0, 1), to test on")
+    parser.add_argument("--val_share", type=float | None, default=None, help=VAL_HELP)
     parser.add_argument("--seed", type=int, default=0, help="of the division of people")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser
@@ -117,40 +121,55 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
     names = image_files(path)
     if not names:
         raise ValueError(f"{path} holds no images")
-    pattern = guessed_pattern(names) if cfg.pattern is None else NamePattern(cfg.pattern)
-    if pattern is None:
-        shown = ", ".join(names[:_SHOWN])
-        raise ValueError(f"{path}: no pattern can be seen in {shown}: tell it, as in --pattern '{{camera}}/{{person}}_{{frame}}.jpg'")
+    pattern = _guessed(path, names) if cfg.pattern is None else NamePattern(cfg.pattern)
     if "person" not in pattern.fields:
         raise ValueError(f"the pattern {pattern.text!r} names no {{person}}, without whom nobody can be told apart")
-    named = pattern.read_all(names, str(path))
+    named = read_names(pattern, names, str(path))
+    if cfg.pattern is None:
+        _require_seen_again(pattern, named)
     long = next((name for name, one in zip(names, named, strict=True) if len(one.frame or "") > _DIGITS), None)
     if long is not None:
         raise ValueError(f"{long} has a frame of more than {_DIGITS} digits: write * for {{frame}}")
     people = own_ids("person", [str(one.person) for one in named])
     cameras = own_ids("camera", [str(one.camera) for one in named]) if "camera" in pattern.fields else [None] * len(named)
     if "split" in pattern.fields:
-        splits = _told_splits([str(one.split) for one in named], people, cameras, cfg)
+        splits = named_splits([str(one.split) for one in named], people, cameras, seed=cfg.seed)
     else:
         splits = split_by_person(people, cameras, test_share=cfg.test_share, seed=cfg.seed)
+    share = _val_share(cfg, splits, made="split" not in pattern.fields)
+    splits = hold_out_to_validate(people, cameras, splits, val_share=share, seed=cfg.seed)
     return [Row(*one) for one in zip(names, named, people, cameras, splits, strict=True)], pattern
 
 
-def _told_splits(told: Sequence[str], people: Sequence[str], cameras: Sequence[str | None], cfg: Namespace) -> list[str]:
-    unknown = sorted({one for one in told if one.lower() not in _SPLITS})
-    if unknown:
-        raise ValueError(f"the split {unknown[0]!r} is none of {', '.join(_SPLITS)}: rename it, or write * for {{split}} to have one made")
-    splits = [_SPLITS[one.lower()] for one in told]
-    if TEST not in splits:
-        return splits
-    if QUERY in splits or GALLERY in splits:
-        raise ValueError("there are images to test and queries or a gallery too: name them in one way, or write * for {split}")
-    trained = {person for person, split in zip(people, splits, strict=True) if split == TRAIN}
-    tested = [person if split == TEST and person not in trained else None for person, split in zip(people, splits, strict=True)]
-    divided = split_tests(tested, cameras, random.Random(cfg.seed))
-    if QUERY not in divided:
-        raise ValueError("nobody of the test is seen twice, by two cameras where they are told, and not trained on: write * for {split}")
-    return [one or TRAIN for one in divided]  # more images of people who are trained on, as some have them to validate
+def _guessed(path: Path, names: Sequence[str]) -> NamePattern:
+    guess = guess_names(names)
+    if guess.pattern is not None:
+        return guess.pattern
+    told = f"{path}: no pattern can be seen in {', '.join(names[:_SHOWN])}: {guess.why}. "
+    fitting = " or ".join(shlex.quote(one.text) for one in guess.candidates)
+    raise ValueError(told + (f"Say which it is: --pattern {fitting}" if fitting else "Tell it, as in --pattern '{camera}/{person}_*.jpg'"))
+
+
+def _require_seen_again(pattern: NamePattern, named: Sequence[Named]) -> None:
+    """Refuse a guess by which most people have a single image: it took a frame for them, or a name that each image has of its own."""
+    images = Counter(one.person for one in named)
+    single = sum(count == 1 for count in images.values())
+    if single > len(images) / 2:
+        raise ValueError(
+            f"by the guess {pattern.text!r} {single} of {len(images)} people have a single image, as if it took another number for them:"
+            f" if it is right, say --pattern {shlex.quote(pattern.text)}"
+        )
+
+
+def _val_share(cfg: Namespace, splits: Sequence[str], *, made: bool) -> float:
+    as_table = Path(cfg.out).suffix.lower() == ".csv"
+    if cfg.val_share is None:
+        return VAL_SHARE if made and as_table else 0.0
+    if cfg.val_share and not as_table:
+        raise ValueError("--val_share: the Market naming has no part to validate on: give OUT as a .csv, or leave it out")
+    if cfg.val_share and VAL in splits:
+        raise ValueError("--val_share: names tell already who is to be validated on: leave it out")
+    return float(cfg.val_share)
 
 
 def _write_table(path: Path, out: Path, rows: Sequence[Row]) -> None:
@@ -167,7 +186,8 @@ def _write_table(path: Path, out: Path, rows: Sequence[Row]) -> None:
                 place = row.name if start == os.curdir else f"{start}/{row.name}"
                 table.writerow((place, row.person, row.camera or 0, row.split, row.named.frame or ""))
         try:
-            read_table(draft, needs_train=False, needs_test=False)  # by what will read it
+            with listening():  # how ids are numbered is told whenever it is read, by a name that it has then
+                read_table(draft, needs_train=False, needs_test=False)  # by what will read it
         except (ValueError, OSError) as error:
             raise ValueError(str(error).replace(str(draft), str(out))) from error
 
@@ -178,9 +198,10 @@ def _write_folder(path: Path, out: Path, rows: Sequence[Row], *, progress: bool)
     pids = _numbers("person", [row.person for row in rows])
     camids = _numbers("camera", [row.camera or "1" for row in rows])
     folders = dict(zip((TRAIN, QUERY, GALLERY), MARKET_FOLDERS, strict=True))
+    folders[VAL] = folders[TRAIN]
     counts = Counter[str]()
     with folder_written_whole(out) as draft:
-        for folder in folders.values():
+        for folder in MARKET_FOLDERS:
             (draft / folder).mkdir()
         listed = late_progress(zip(rows, pids, camids, strict=True), f"copying {len(rows):,} images", total=len(rows), disable=not progress)
         for row, pid, camid in listed:
@@ -203,23 +224,27 @@ def _numbers(what: str, names: Sequence[str]) -> list[int]:
 
 
 def _told(cfg: Namespace, pattern: NamePattern, rows: Sequence[Row]) -> dict[str, Any]:
-    counts = {split: [row for row in rows if row.split == split] for split in (TRAIN, QUERY, GALLERY)}
-    cameras = {row.camera for row in rows} - {None}
+    counts = {split: [row for row in rows if row.split == split] for split in (TRAIN, VAL, QUERY, GALLERY)}
+    cameras, as_table = {row.camera for row in rows} - {None}, Path(cfg.out).suffix.lower() == ".csv"
     notes = [] if cameras else ["no camera is told: score it by --model.protocol no-camera"]
-    named_tests = [row for row in rows if row.named.split is not None and _SPLITS[row.named.split.lower()] == TEST]
+    named_tests = [row for row in rows if row.named.split is not None and is_of_tests(row.named.split)]
     moved = sum(row.split == TRAIN for row in named_tests)
     if moved:
         notes.insert(0, f"{moved} images to test or validate show people who are trained on: they are trained on too")
+    if not counts[VAL] and (cfg.val_share or (cfg.val_share is None and as_table and "split" not in pattern.fields)):
+        notes.append("nobody is held out to validate on: too few people who are trained on can be found again")
+    if counts[VAL] and not as_table:
+        notes.append(f"{len(counts[VAL])} images to validate on lie among those to train on, for the Market naming has no part for them")
     return {
         "out": cfg.out,
         "pattern": pattern.text,
         "guessed": cfg.pattern is None,
         "read": {row.name: in_words(row.named) for row in rows[:_SHOWN]},
-        "splits": {split: {"images": len(found), "people": len({row.person for row in found})} for split, found in counts.items()},
+        "splits": {split: {"images": len(found), "people": len({row.person for row in found})} for split, found in counts.items() if found},
         "cameras": len(cameras),
-        "seed": cfg.seed if named_tests or "split" not in pattern.fields else None,
+        "seed": cfg.seed if named_tests or cfg.val_share or "split" not in pattern.fields else None,
         "notes": notes,
-        "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}"],
+        "next": [f"lightning-reid doctor {shlex.quote(cfg.out)}", *next_commands(Path(cfg.out), look_at(Path(cfg.out)))],
     }
 
 

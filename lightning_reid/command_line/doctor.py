@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,20 +17,19 @@ from rich.console import Console
 
 from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.files import Files, look_into
+from lightning_reid.command_line.next_commands import next_commands
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import ALL, NOBODY, Found, Seen, look_at
+from lightning_reid.command_line.seen import ALL, Found, Seen, is_somebody, look_at
 from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
 
-Knows the official layouts, the Market naming, tables, folders of people's own names, videos, weights and runs. Opens every image once: what
-cannot be read, odd sizes, pictures that are there twice, or nearly so under the names of two people.
+Knows the official layouts, the Market naming, tables, folders of people's own names, videos, weights, runs and indexes. Opens every image
+once: what cannot be read, odd sizes, pictures that are there twice, or nearly so under the names of two people.
 Ends with 0 if it can be used for something, with 1 if not.
 """
 EXAMPLES = 5
 """Of each finding that are shown."""
-P = 16
-"""People of a batch, as recipes have it by default."""
 
 
 def build_parser() -> ArgumentParser:
@@ -85,63 +83,30 @@ def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
     if found.tracklets:
         told["tracklets"] = found.tracklets
     told["splits"] = {split: _counts([one for one in images if one.split == split]) for split in dict.fromkeys(one.split for one in images)}
-    named = [one for one in images if _is_somebody(one)]
+    named = [one for one in images if is_somebody(one)]
     if named:
         told |= _of_people(named)
         told["queries without a match in another camera"] = _unmatched(images)
     told["problems"] = [*_problems(images), *([] if files is None else _problems_of_files(images, files))]
     if files is not None:
         told["sizes"] = _sizes(files)
-    told["notes"] = list(dict.fromkeys(found.told))
+    told["notes"] = list(dict.fromkeys([*found.told, *_untested(found)]))
     told["next"] = next_commands(path, found)
     return told
 
 
-def next_commands(path: Path, found: Found) -> list[str]:
-    """What can be done with it, as commands of a shell."""
-    given = _argument(str(path))
-    quoted, recipe = shlex.quote(given), "python -m lightning_reid.recipes."
-    if found.kind == "a video":
-        return [f"{recipe}track_cameras run --cameras {shlex.quote(f'camera={given}' if '=' in given else given)}"]
-    if found.kind == "a sequence of MOTChallenge":
-        return [f"python -m lightning_reid.datamodules.mot.conversion {quoted} {shlex.quote(f'{path.resolve()}-crops')}"]
-    if path.suffix.lower() == ".onnx":
-        return [f"{recipe}track_cameras evaluate --checkpoint {quoted}"]
-    if found.kind in ("weights of a network", "a folder of a network"):
-        return [f"{recipe}embed --checkpoint {quoted} --crops my_crops/"]
-    if not found.images:
+def _untested(found: Found) -> list[str]:
+    """What of a data set is missing to score networks on it."""
+    if found.options is None or not found.images:
         return []
-    embedded = [f"{recipe}embed --crops {quoted}"] if path.is_dir() else []
-    if found.pattern is not None:
-        beside = path.resolve().parent / f"{path.resolve().name}.csv"
-        out = _argument(beside.name) if beside.parent == Path.cwd() else str(beside)
-        return [f"lightning-reid convert {quoted} {shlex.quote(out)} --pattern {shlex.quote(found.pattern.text)}", *embedded]
-    return [*_trainings(found), *embedded]
-
-
-def _argument(path: str) -> str:
-    """Of a command, not taken for an option."""
-    return f"./{path}" if path.startswith("-") else path
-
-
-def _trainings(found: Found) -> list[str]:
-    """What can be trained, with the options that these data need."""
-    of = {split: [one for one in found.images if one.split == split] for split in ("train", "query", "gallery")}
-    people = len({one.person for one in of["train"] if _is_somebody(one)})
-    if found.options is None or not all(of.values()):
-        return []
-    data = shlex.join([one if one.startswith("--data.") else _argument(one) for one in found.options])
-    p = f" --data.p {max(people, 2)}" if people < P else ""
-    if found.tracklets:
-        return [f"python -m lightning_reid.recipes.video_mars {data}{p}"]
-    protocol = " --model.protocol no-camera" if len({one.camera for one in found.images}) == 1 else ""
-    labeled = [f"python -m lightning_reid.recipes.supervised_market {data}{p}{protocol}"] if people > 1 else []
-    return [*labeled, f"python -m lightning_reid.recipes.buc_market {data}{protocol}"]
+    missing = [split for split in ("query", "gallery") if not any(one.split == split for one in found.images)]
+    return [f"it has no images of split {' and '.join(missing)}: nothing can be scored on it"] if missing else []
 
 
 def _counts(images: Sequence[Seen]) -> dict[str, int]:
-    people = {one.person for one in images if _is_somebody(one)}
-    nobody = {"distractors": sum(one.person == "0" for one in images), "junk": sum(one.person == "-1" for one in images)}
+    people = {one.person for one in images if is_somebody(one)}
+    unknown = "unknown" if all(one.split == "train" for one in images) else "junk"
+    nobody = {"distractors": sum(one.person == "0" for one in images), unknown: sum(one.person == "-1" for one in images)}
     cameras = {one.camera for one in images if one.camera is not None}
     return {
         "images": len(images),
@@ -149,10 +114,6 @@ def _counts(images: Sequence[Seen]) -> dict[str, int]:
         "cameras": len(cameras),
         **{name: count for name, count in nobody.items() if count},
     }
-
-
-def _is_somebody(one: Seen) -> bool:
-    return one.person is not None and one.person not in NOBODY
 
 
 def _of_people(named: Sequence[Seen]) -> dict[str, Any]:
@@ -182,7 +143,7 @@ def _problems(images: Sequence[Seen]) -> list[str]:
     found = []
     of: dict[str, set[str]] = defaultdict(set)
     for one in images:
-        if one.person is not None and _is_somebody(one):
+        if one.person is not None and is_somebody(one):
             of[one.split].add(one.person)
     both = of["train"] & (of["query"] | of["gallery"])
     if both:
@@ -191,7 +152,7 @@ def _problems(images: Sequence[Seen]) -> list[str]:
         clocks = sorted(one for one in values if one is not None and looks_like_a_clock(one))
         if clocks and len(clocks) > len(values) / 2:
             found.append(f"the names of {what} look like clocks, as if the pattern took a time for them: {_some(clocks)}")
-    named, alone = [one for one in images if _is_somebody(one)], Counter(one.person for one in images if _is_somebody(one))
+    named, alone = [one for one in images if is_somebody(one)], Counter(one.person for one in images if is_somebody(one))
     single = sum(count == 1 for count in alone.values())
     if named and single > len(alone) / 2:
         found.append(f"{single} of {len(alone)} people have a single image: is that which is taken for the person another number?")
@@ -209,9 +170,10 @@ def _problems_of_files(images: Sequence[Seen], files: Files) -> list[str]:
     of_two = [group for group in files.same if len({who[path].person for path in group}) > 1]
     if of_two:
         found.append(f"{len(of_two)} pictures bear the names of several people: {_some([' = '.join(group[:3]) for group in of_two])}")
-    alike = [pair for pair in files.near or () if who[pair[0]].person != who[pair[1]].person and _is_somebody(who[pair[0]])]
+    alike = _alike_of_several(who, files)
     if alike:
-        found.append(f"{len(alike)} pairs of pictures of two people look nearly the same: {_some([' ~ '.join(pair) for pair in alike])}")
+        shown = _some([" ~ ".join(group[:3]) for group in alike])
+        found.append(f"{len(alike)} groups of pictures of several people look nearly the same: {shown}")
     wide = [path for path, (height, width) in files.sizes.items() if width > 1.2 * height]
     if wide:
         found.append(f"{len(wide)} of {len(files.sizes)} pictures are wider than high, which crops of people hardly are: {_some(wide)}")
@@ -221,13 +183,29 @@ def _problems_of_files(images: Sequence[Seen], files: Files) -> list[str]:
     return found
 
 
+def _alike_of_several(who: Mapping[str, Seen], files: Files) -> list[list[str]]:
+    """A picture each of the people who bear one look, or two that are nearly the same."""
+    looks: list[dict[str | None, str]] = []
+    for group in files.looks or ():
+        first: dict[str | None, str] = {}
+        for path in group:
+            if is_somebody(who[path]):
+                first.setdefault(who[path].person, path)
+        looks.append(first)
+    same = [list(first.values()) for first in looks if len(first) > 1]
+    near = [looks[a] | looks[b] for a, b in files.near if looks[a] and looks[b] and len({*looks[a], *looks[b]}) > 1]
+    return [*same, *(list(first.values()) for first in near)]
+
+
 def _sizes(files: Files) -> dict[str, Any]:
     heights, widths = ([one[side] for one in files.sizes.values()] for side in (0, 1))
     if not heights:
         return {}
     told = {"height": [min(heights), median(heights), max(heights)], "width": [min(widths), median(widths), max(widths)]}
-    looked = "not looked for: pip install 'lightning-reid[doctor]'" if files.near is None else len(files.near)
-    return {**told, "nearly the same": looked, **({"not compared for that": files.not_compared} if files.not_compared else {})}
+    if files.looks is None:
+        return {**told, "nearly the same": "not looked for: pip install 'lightning-reid[doctor]'"}
+    near = {place for pair in files.near for place in pair}
+    return {**told, "nearly the same": sum(len(group) for place, group in enumerate(files.looks) if len(group) > 1 or place in near)}
 
 
 def _some(values: Sequence[str]) -> str:

@@ -8,22 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from lightning_reid.command_line.near_hashes import near_pairs
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.datamodules.late_progress import late_progress
-
-NEAR = 3
-"""Bits of 64 by which the perceptual hashes of two pictures differ that are nearly the same."""
-_BLOCKS = NEAR + 1
-"""Of a hash: two hashes that differ in fewer bits than there are blocks have a block in common."""
-_MOST_IN_A_BUCKET = 200
-"""Pictures of one block that are compared with each other: of all black ones, say, a few tell enough."""
 
 
 class _File(NamedTuple):
@@ -41,15 +34,16 @@ class Files:
         unreadable: Path and reason.
         sizes: (height, width) of each that can be read, by path.
         same: Groups of paths of the same bytes.
-        near: Pairs of paths of pictures that look nearly the same, and are not of the same bytes; ``None`` if nobody looked.
-        not_compared: Pictures that were not compared with all that they have a part of the hash in common with: there are too many.
+        looks: Groups of paths of pictures that have the same perceptual hash, a single one too, of several of the same bytes the first;
+            ``None`` if nobody looked.
+        near: Pairs of places in ``looks`` of groups that look nearly the same.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     same: list[list[str]] = field(default_factory=list)
-    near: list[tuple[str, str]] | None = None
-    not_compared: int = 0
+    looks: list[list[str]] | None = None
+    near: list[tuple[int, int]] = field(default_factory=list)
 
 
 def look_into(paths: Sequence[str], *, num_threads: int = 4, progress: bool = True) -> Files:
@@ -75,8 +69,8 @@ def look_into(paths: Sequence[str], *, num_threads: int = 4, progress: bool = Tr
     found.same = [group for group in by_digest.values() if len(group) > 1]
     if hashed:
         first = [group[0] for group in by_digest.values()]
-        pairs, found.not_compared = near_pairs([read[path].look for path in first])
-        found.near = [(first[a], first[b]) for a, b in pairs]
+        groups, found.near = near_pairs([read[path].look for path in first])
+        found.looks = [[first[place] for place in group] for group in groups]
     return found
 
 
@@ -87,30 +81,6 @@ def has_perceptual_hash() -> bool:
     except ModuleNotFoundError:
         return False
     return True
-
-
-def near_pairs(hashes: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
-    """Pairs of places of 64-bit hashes that differ in at most ``NEAR`` bits, in order, and how many places were not compared with all.
-
-    Only hashes with one of four blocks of 16 bits in common are compared, of which no such pair has none. Of many with one block in common
-    the first ``_MOST_IN_A_BUCKET`` are; the others are counted.
-
-    Example:
-        >>> from lightning_reid.command_line.files import near_pairs
-        >>> near_pairs([0b1011, 0b1000, 0b1111 << 40])
-        ([(0, 1)], 0)
-    """
-    pairs, left_out = set[tuple[int, int]](), set[int]()
-    for block in range(_BLOCKS):
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for place, one in enumerate(hashes):
-            buckets[one >> (16 * block) & 0xFFFF].append(place)
-        for bucket in buckets.values():
-            left_out.update(bucket[_MOST_IN_A_BUCKET:])
-            for a, b in combinations(bucket[:_MOST_IN_A_BUCKET], 2):
-                if (hashes[a] ^ hashes[b]).bit_count() <= NEAR:
-                    pairs.add((a, b))
-    return sorted(pairs), len(left_out)
 
 
 def _open(path: str, *, hashed: bool) -> _File:

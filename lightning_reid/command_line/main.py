@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -16,12 +16,27 @@ DESCRIPTION = """Person re-identification for people who have pictures and no sc
 
 lightning-reid doctor my_folder/                                            # what is this, what is wrong with it, what can be done with it?
 lightning-reid convert my_folder/ people.csv --pattern "{camera}/{person}_{frame}.jpg"
+lightning-reid index add people.index my_folder/ --pattern "{camera}/{person}_{frame}.jpg"
+lightning-reid search people.index --query somebody.jpg --picture answers.png
+lightning-reid export last.ckpt people.onnx --crops my_folder/
 """
 VERBS = {
     "doctor": "tell what a folder, table or video is, what is wrong with it, and what can be done with it",
     "convert": "make a table, or a folder in the Market naming, of images that are named in a way of their own",
+    "crops": "find and track people in videos: their crops as tracklets, for training without labels",
+    "train": "train a network: the recipes as presets, and Lightning's own command line over modules, data and callbacks",
+    "evaluate": "score several networks on several data sets in one table, under every protocol, with intervals",
+    "reassociate": "tell whether the same person is found N frames later, in an annotated video (MOTChallenge)",
+    "embed": "make embeddings of crops of people, numbers that tell how alike they look",
+    "index": "keep pictures of people in an index on the disk: add, remove, forget, show, speed",
+    "search": "find the pictures in an index that look most like a person in a picture",
+    "calibrate": "find out what a network's similarities mean: the probability of the same person, and thresholds",
+    "compare": "tell whether two pictures show the same person, and how probable that is",
+    "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
+HANDED_OVER = ("train",)
+"""Verbs that parse what follows themselves, by a ``main`` in place of ``build_parser`` and ``run``."""
 
 
 class _AsWritten(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -38,20 +53,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 where all went well, 1 where there is nothing to be used, or the verb says why; 2 is left by wrong options.
     """
     told = list(sys.argv[1:] if argv is None else argv)
-    asked = next((one for one in told if not one.startswith("-")), "")
+    if told and told[0] in HANDED_OVER:
+        return _in_sentences(told[0], lambda: import_module(f"{__package__}.{told[0]}").main(told[1:]))
+    asked, act = [*(one for one in told if not one.startswith("-")), "", ""][:2]
     parser = ArgumentParser(description=DESCRIPTION, prog="lightning-reid", formatter_class=_AsWritten)
     parser.add_argument("--version", action="version", version=f"lightning-reid {__version__}")
     verbs = parser.add_subcommands(required=True, dest="verb")
     for name, does in VERBS.items():
-        needed = name == asked
-        verbs.add_subcommand(name, import_module(f"{__package__}.{name}").build_parser() if needed else ArgumentParser(), help=does)
+        module = import_module(f"{__package__}.{name}") if name == asked else None
+        verb = ArgumentParser() if module is None else module.build_parser()
+        verbs.add_subcommand(name, verb, help=does)
+        if module is not None and hasattr(module, "add_acts"):  # levels of commands can only be added from the top
+            module.add_acts(verb, act)
     cfg = parser.parse_args(told)
+    return _in_sentences(cfg.verb, lambda: import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb]))
+
+
+def _in_sentences(verb: str, act: Callable[[], int]) -> int:
     try:
-        code: int = import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb])
-    except (ValueError, OSError, ModuleNotFoundError) as error:  # of what was given, in a sentence; a fault of the program is another error
-        sys.stderr.write(printable(f"lightning-reid {cfg.verb}: {error}") + "\n")
+        return act()
+    except _of_what_was_given() as error:
+        sys.stderr.write(printable(f"lightning-reid {verb}: {error}") + "\n")
         return 1
-    return code
+
+
+def _of_what_was_given() -> tuple[type[Exception], ...]:
+    """Errors that say in a sentence what is wrong with what was given; a fault of the program is another one."""
+    from lightning_reid.datamodules.decoding import CorruptImageError  # needs OpenCV, which help does not wait for
+
+    return ValueError, OSError, ImportError, CorruptImageError
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,15 @@ from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.market_naming import CUHK03_NP, DUKE, MARKET1501, MARKET_FOLDERS, read_market_folder
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.datamodules.readers.mars import MARS, read_mars_folder
-from lightning_reid.datamodules.readers.name_pattern import NamePattern, guessed_pattern
+from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
+from lightning_reid.datamodules.readers.name_pattern import NamePattern
 from lightning_reid.datamodules.readers.official_counts import differences
 from lightning_reid.datamodules.readers.own_ids import own_ids
-from lightning_reid.datamodules.readers.table import read_table, table_rows
+from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, read_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
 
+NOT_NAMED = "a folder of images of whom names do not tell for sure who they are"
 ALL = "all"
 """The split of images that are in none."""
 NOBODY = ("0", "-1")
@@ -31,6 +34,10 @@ NOBODY = ("0", "-1")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 WEIGHTS = (".ckpt", ".pth", ".pt", ".tar", ".safetensors", ".onnx")
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl")
+VIDEO, NETWORK_FILE, NETWORK = "a video", "weights of a network", "a folder of a network"
+RUN, INDEX, SEQUENCE = "a run of a recipe", "an index of pictures", "a sequence of MOTChallenge"
+OTHER_TABLE = "a table of a kind that is not read: save it as UTF-8 (in Excel: 'CSV UTF-8')"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Seen:
 
     Attributes:
         path: Of the file.
-        split: ``"train"``, ``"query"``, ``"gallery"`` or ``ALL``.
+        split: ``"train"``, ``"val"``, ``"query"``, ``"gallery"`` or ``ALL``.
         person: ``None`` of somebody who is not named; ``NOBODY``: distractors and junk.
         camera: ``None`` where it is not told.
     """
@@ -48,6 +55,11 @@ class Seen:
     split: str = ALL
     person: str | None = None
     camera: str | None = None
+
+
+def is_somebody(one: Seen) -> bool:
+    """Whether a person is named who is neither a distractor nor junk."""
+    return one.person is not None and one.person not in NOBODY
 
 
 @dataclass
@@ -61,6 +73,7 @@ class Found:
         pattern: What their names seem to say, where that is a guess.
         official: Name of the official set whose figures agree.
         told: What should be known, of what was passed over say.
+        weights: Checkpoints in it.
         options: By which a recipe is told of it; ``None`` where it has to be made into a data set first, or be renamed.
     """
 
@@ -70,6 +83,7 @@ class Found:
     pattern: NamePattern | None = None
     official: str | None = None
     told: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
     options: tuple[str, ...] | None = None
 
 
@@ -92,27 +106,30 @@ def look_at(path: Path) -> Found:
 def _file(path: Path) -> Found:
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet") for name in row}
+        tracklets = "tracklet" in {name for _, row in table_rows(path, "tracklet", required=REQUIRED_COLUMNS[:1]) for name in row}
         if tracklets:
             return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), path)
-        return _found("a table of images", read_table(path, needs_train=False, needs_test=False), path)
-    kinds = {VIDEOS: "a video", WEIGHTS: "weights of a network"}
+        return _found("a table of images", read_table(path, needs_train=False, needs_test=False, unlabeled=True), path)
+    kinds = {VIDEOS: VIDEO, WEIGHTS: NETWORK_FILE, OTHER_TABLES: OTHER_TABLE}
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
 
 def _folder(path: Path) -> Found:
-    for kind, files in (("a folder of a network", ("config.json", "model.safetensors")), ("a run of a recipe", ("results.json",))):
-        if all((path / name).is_file() for name in files):
-            return Found(kind)
+    if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
+        return Found(NETWORK)
+    if any((path / name).is_file() for name in ("run.json", "results.json")):
+        return Found(RUN, weights=sorted(map(str, path.rglob("last.ckpt"))))
+    if any(path.glob("embeddings*.f16")):
+        return Found(INDEX)
     if any((path / name).exists() for name in ("seqinfo.ini", "img1")):
-        return Found("a sequence of MOTChallenge")
+        return Found(SEQUENCE)
     tracklets = all((path / name).is_dir() for name in (*FOLDERS_OF_MARS, "info"))
     if any((path / name).is_dir() for name in (MARKET_FOLDERS[0], MARKET_FOLDERS[-1])):
         found = _market(path)
-        found.told += ["beside it there are tracklets in the MARS layout, for video_mars.py"] if tracklets else []
+        found.told += ["beside it there are tracklets in the MARS layout, for lightning-reid train video"] if tracklets else []
         return found
     if tracklets:
-        walks = read_mars_folder(path)
+        walks = read_mars_folder(path, needs_test=False)
         found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found
@@ -176,13 +193,15 @@ def _own_names(path: Path) -> Found:
     names = image_files(path)
     if not names:
         return Found("a folder without images")
-    guess = guessed_pattern(names)
-    kind = "a folder of images of nobody who is named" if guess is None else f"a folder of images that seem to be named {guess.text}"
-    found = Found(kind, pattern=guess)
-    if guess is None:
-        found.images = [Seen(str(path / name)) for name in names]
+    guess = guess_names(names)
+    if guess.pattern is None:
+        found = Found(NOT_NAMED, [Seen(str(path / name)) for name in names])
+        fitting = "".join(f", --pattern {shlex.quote(one.text)}" for one in guess.candidates)
+        told = f"of names like {', '.join(names[:3])} {guess.why}: where you know who is seen, say so to lightning-reid convert"
+        found.told.append(told + (fitting and f"; {'one of these fits' if len(guess.candidates) == 1 else 'these fit'}{fitting}"))
         return found
-    named = guess.read_all(names, str(path))
+    found = Found(f"a folder of images that seem to be named {guess.pattern.text}", pattern=guess.pattern)
+    named = read_names(guess.pattern, names, str(path))
     people = [one.person or "" for one in named]
     try:
         people = own_ids("person", people)
@@ -214,12 +233,12 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def listening() -> Iterator[list[str]]:
-    """What readers log meanwhile, as what they passed over, all levels from INFO on."""
+def listening(lowest: int = logging.INFO) -> Iterator[list[str]]:
+    """What the library logs meanwhile from a level on: readers tell what they passed over as INFO, networks how they were loaded too."""
     listener, logger = _Listener(), logging.getLogger("lightning_reid")
     level, passes = logger.level, logger.propagate
     logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(lowest)
     logger.propagate = False
     try:
         yield listener.told

@@ -6,7 +6,7 @@ Source: edge-device text, section 3. What it leaves open is decided where it is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from lightning_reid.clustering import contradictions, global_labels, mutual_top1
 from lightning_reid.clustering.camera_graph import LabelMethod
 from lightning_reid.clustering.memories import MemoryKind, tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule
-from lightning_reid.federated import RandomWalk
+from lightning_reid.federated import FedPav, RandomWalk
 from lightning_reid.federated.averaging import WeightedAverage
 from lightning_reid.federated.random_walk import WalkName
 from lightning_reid.federated.traffic import Bytes, bytes_by_kind
@@ -179,6 +179,7 @@ class EdgeTraining:
         accelerator: Of the devices' Trainers.
         resume: Go on with what is in ``output``.
         quiet: Show no progress bars.
+        after_visit: Called with a walk's federation after each visit; a stopped run may see one twice, and misses none.
 
     Attributes:
         bytes: Kind to the payload that crossed, by the hub and from device to device.
@@ -198,6 +199,7 @@ class EdgeTraining:
         accelerator: str = "auto",
         resume: bool = False,
         quiet: bool = False,
+        after_visit: Callable[[Federation], object] | None = None,
     ) -> None:
         if len(devices) < 2:
             raise ValueError(f"a graph of memories needs two cameras or more, got {len(devices)}")
@@ -206,12 +208,14 @@ class EdgeTraining:
         self.start = {name: tensor.detach().cpu().clone() for name, tensor in start.items()}
         self._module()  # refuses weights of another network now
         self.bytes: dict[str, Bytes] = {}
+        self.after_visit = after_visit
 
     def run(self) -> dict[str, Tensor]:
         """The tensors of the network that every device ends with."""
         weights = self.walk()
         for cycle in range(self.options.cycles):
-            weights = self.learn_labels(weights, cycle)
+            memories = self.memories(weights, cycle)
+            weights = self.learn_labels(weights, memories, self.labels(memories, cycle), cycle)
         return weights
 
     def walk(self) -> dict[str, Tensor]:
@@ -223,10 +227,24 @@ class EdgeTraining:
         embed = self.options.classifier_init == "memories"
         return self._walked("walk", 2, members, modules, self.start, self.options.visits, embed=embed)
 
-    def learn_labels(self, weights: Mapping[str, Tensor], cycle: int = 0) -> dict[str, Tensor]:
-        """Graph, labels across cameras, and a walk that learns them with a classifier that walks along (sections 3.3 to 3.5)."""
-        memories = self.memories(weights, cycle)
-        labels = self.labels(memories, cycle)
+    def averaged(self, rounds: int) -> dict[str, Tensor]:
+        """In place of a walk, as many rounds of federated averaging of the same middle: to compare with."""
+        members = {name: data for name, data in self.devices.items() if data.num_tracklets > 1}
+        for data in members.values():
+            data.label_tracklets(None)
+        modules = {name: self._module(classifier_init=self.options.classifier_init) for name in members}
+        embed = self.options.classifier_init == "memories"
+        clients = [Client(one, modules[one], data, [TrackletMemories(embed)]) for one, data in members.items()]
+        strategy = FedPav(clients[0].module.walking_prefixes)
+        federation = self._federation(strategy, clients, "average")
+        state = federation.fit(rounds)
+        self._count_walk(federation, "average")
+        return self.start | state.tensors
+
+    def learn_labels(
+        self, weights: Mapping[str, Tensor], memories: Mapping[str, Tensor], labels: Mapping[str, Tensor], cycle: int = 0
+    ) -> dict[str, Tensor]:
+        """A walk that learns labels across cameras with a classifier that walks along, and the model of all (sections 3.4 and 3.5)."""
         members = {name: data for name, data in self.devices.items() if len(data.target_records) > 1}
         number = int(torch.cat([*labels.values()]).max()) + 1
         for name, data in members.items():
@@ -234,9 +252,10 @@ class EdgeTraining:
         head = self._first_rows(weights, memories, labels, number)
         module = {"num_labels": number, "negatives": self.options.negatives, "update_all": self.options.update_all}
         modules = {name: self._module(**module) for name in members}
-        return self._walked(
-            f"incremental-{cycle}", 4 + cycle, members, modules, {**weights, f"{CLASSIFIER}weight": head}, self.options.incremental_visits
-        )
+        begun = {**weights, f"{CLASSIFIER}weight": head}
+        learned = self._walked(f"incremental-{cycle}", 4 + cycle, members, modules, begun, self.options.incremental_visits)
+        self._count_model_to_all(learned)
+        return learned
 
     def memories(self, weights: Mapping[str, Tensor], cycle: int = 0) -> dict[str, Tensor]:
         """Each device's bank, as it is sent, by the model that every device has by now; from files where they are."""
@@ -252,8 +271,7 @@ class EdgeTraining:
         sent = sum(bank.numel() * bank.element_size() for bank in found.values())
         hub = next(iter(found.values()))
         self._count("memories", Bytes(sent - hub.numel() * hub.element_size(), sent))
-        model = sum(tensor.numel() * tensor.element_size() for name, tensor in weights.items() if name.startswith(module.walking_prefixes))
-        self._count("model to all", Bytes((len(found) - 1) * model, len(found) * model))
+        self._count_model_to_all(weights)
         return found
 
     def labels(self, memories: Mapping[str, Tensor], cycle: int = 0) -> dict[str, Tensor]:
@@ -330,16 +348,9 @@ class EdgeTraining:
         options = self.options
         images = {one.id: one.num_images for one in clients}
         strategy = RandomWalk(prefixes, visits, options.walk, options.seed, stage, num_images=images)
-        folder = self.output / name
-        federation = Federation(
-            *(strategy, clients, folder),
-            accelerator=self.accelerator,
-            epochs=options.epochs,
-            seed=options.seed,
-            resume=self.resume,
-            quiet=self.quiet,
-        )
-        state = federation.fit(visits * len(clients))
+        federation = self._federation(strategy, clients, name)
+        after = self.after_visit
+        state = federation.fit(visits * len(clients), None if after is None else lambda _: after(federation))
         self._count_walk(federation, name)
         tensors = dict(state.tensors)
         if options.unify == "average":
@@ -351,6 +362,10 @@ class EdgeTraining:
             tensors = average.result()
         found = {one: tensor for one, tensor in {**weights, **tensors}.items() if not one.startswith(CLASSIFIER)}
         return found | (self._averaged_statistics(found) if options.statistics == "averaged" else {})
+
+    def _federation(self, strategy: FedPav, clients: Sequence[Client], name: str) -> Federation:
+        told = {"epochs": self.options.epochs, "seed": self.options.seed, "resume": self.resume, "quiet": self.quiet}
+        return Federation(strategy, clients, self.output / name, accelerator=self.accelerator, **told)
 
     def device_statistics(self, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Each device's own running statistics of the middle under a model."""
@@ -370,12 +385,17 @@ class EdgeTraining:
         self._count("batch statistics", Bytes(2 * (len(measured) - 1) * size, 2 * len(measured) * size))
         return averaged_statistics((one, len(self.devices[name].target_records)) for name, one in measured.items())
 
+    def _count_model_to_all(self, weights: Mapping[str, Tensor]) -> None:
+        prefixes = self._module().walking_prefixes
+        model = sum(tensor.numel() * tensor.element_size() for name, tensor in weights.items() if name.startswith(prefixes))
+        self._count("model to all", Bytes((len(self.devices) - 1) * model, len(self.devices) * model))
+
     def _count_walk(self, federation: Federation, name: str) -> None:
         kinds = bytes_by_kind(federation.state.tensors)
         messages = sum(len(one.bytes_down) + len(one.report.bytes_up) for one in federation.rounds)
         arrived = sum(len(one.report.used) for one in federation.rounds)
         for kind, size in kinds.items():
-            told = f"{kind}, {'stage 2' if name == 'walk' else 'stage 4'}" if kind == "model" else kind
+            told = f"{kind}, {'stage 4' if name.startswith('incremental') else 'stage 2'}" if kind == "model" else kind
             if size:
                 self._count(told, Bytes(max(arrived - 1, 0) * size, messages * size))
 

@@ -1,17 +1,17 @@
-"""From image files to embeddings: finding crops, one pass of a network over them, the file they end in. Needs no Trainer."""
+"""From image files to embeddings: finding crops, and one pass of a network over them. Needs no Trainer."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -23,7 +23,6 @@ from lightning_reid.datamodules.images import require_readable
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers.image_files import IMAGE_SUFFIXES, image_files
 from lightning_reid.datamodules.transforms import EvaluationTransform, ImageTransform
-from lightning_reid.files import write_atomically
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.backbones import PERSON_SIZE
@@ -95,6 +94,7 @@ class EmbeddingPass:
         precision: ``"32-true"``, or ``"16-mixed"`` or ``"bf16-mixed"`` for autocast, as Lightning names them.
         unreadable: What to do about files that cannot be decoded: ``"error"``, or ``"skip"`` to leave them out, with a count.
         num_workers: Processes that decode images; 0 decodes them in this one.
+        flip: Embed each image as the mean of its own embedding and that of its mirror image, each of length 1; twice the work.
         quiet: Show no progress bar.
 
     Raises:
@@ -115,6 +115,7 @@ class EmbeddingPass:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     unreadable: Literal["error", "skip"] = "error"
     num_workers: int = 0
+    flip: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +126,7 @@ class EmbeddingPass:
         require_choice("device", self.device, ("auto", "cpu", "cuda"))
         require_choice("precision", self.precision, AUTOCAST)
         require_choice("unreadable", self.unreadable, ("error", "skip"))
+        require_switch("flip", self.flip)
         require_switch("quiet", self.quiet)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA device here: take 'cpu' or 'auto'")
@@ -184,7 +186,7 @@ class EmbeddingPass:
 
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-        return Progress(*columns, disable=self.quiet)
+        return Progress(*columns, console=Console(stderr=True), disable=self.quiet)
 
     def _check_network(self, network: EmbeddingNetwork | OnnxEmbedder, image_size: tuple[int, int]) -> None:
         if isinstance(network, OnnxEmbedder):
@@ -204,7 +206,7 @@ class EmbeddingPass:
         if isinstance(network, OnnxEmbedder):
             for batch in loader:
                 none = torch.empty(0, network.num_features)
-                yield batch, none if batch.images is None else network.embed_crops(list(batch.images))
+                yield batch, none if batch.images is None else self._of_both(batch.images, lambda images: network.embed_crops(list(images)))
             return
         network.to(device)
         embed, half = partial(self._embed, network, device), self.precision != "32-true"
@@ -216,8 +218,15 @@ class EmbeddingPass:
         if batch.images is None:
             none = torch.empty(0, network.num_features, device=device)
             return EmbeddingOutput(none, none)
-        output: EmbeddingOutput = network(normalize_images(batch.images.to(device, non_blocking=True)))
-        return output
+        images = normalize_images(batch.images.to(device, non_blocking=True))
+        embedding = self._of_both(images, lambda images: network(images).embedding)
+        return EmbeddingOutput(embedding, embedding)
+
+    def _of_both(self, images: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Embeddings ``[B, D]``: of the images alone, or with those of their mirror images."""
+        if not self.flip:
+            return embed(images)
+        return (F.normalize(embed(images).float()) + F.normalize(embed(images.flip(-1)).float())) / 2
 
 
 class Crop(NamedTuple):
@@ -272,19 +281,3 @@ def _normalized(embeddings: Tensor, paths: Sequence[str]) -> Tensor:
             " checkpoint is of a diverged training, or the numbers overflow in half precision (take precision='32-true')"
         )
     return F.normalize(embeddings, dim=1)
-
-
-def write_embeddings(path: Path, images: EmbeddedImages) -> None:
-    """Write ``embeddings`` (float32 ``[N, D]``) and ``paths`` (unicode ``[N]``) as ``.npz``, to be loaded with ``allow_pickle=False``.
-
-    Example:
-        >>> import numpy as np
-        >>> import torch
-        >>> from lightning_reid.inference import EmbeddedImages, write_embeddings
-        >>> write_embeddings(folder / "crops.npz", EmbeddedImages(("a.jpg", "b.jpg"), torch.eye(2)))
-        >>> content = np.load(folder / "crops.npz", allow_pickle=False)
-        >>> content["paths"].tolist(), content["embeddings"].shape
-        (['a.jpg', 'b.jpg'], (2, 2))
-    """
-    paths, embeddings = np.array(images.paths, dtype=np.str_), images.embeddings.numpy()
-    write_atomically(path, lambda file: np.savez(file, embeddings=embeddings, paths=paths))

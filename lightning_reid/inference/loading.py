@@ -10,12 +10,6 @@ from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
 
-MODEL_HELP = (
-    "network that tells people apart: our last.ckpt or model folder, a ResNet state dict of torchreid or fast-reid, an .onnx file, or the"
-    " name of a network that comes with the library"
-)
-"""Of an option that ``load_network`` reads."""
-
 
 def load_network(source: str | Path = DEFAULT, image_size: tuple[int, int] | None = None) -> EmbeddingNetwork | OnnxEmbedder:
     """The network of crops that a file, a model folder or a name stands for.
@@ -47,5 +41,11 @@ def load_network(source: str | Path = DEFAULT, image_size: tuple[int, int] | Non
 
 
 def model_name(network: EmbeddingNetwork | OnnxEmbedder) -> str:
-    """A name that two networks share only if they give the same embeddings: of their weights, not of their files."""
+    """A name that two networks share only if they give the same embeddings: of their weights, not of their files.
+
+    Example:
+        >>> from lightning_reid.inference import load_network, model_name
+        >>> model_name(load_network("generated-people-small")) == model_name(load_network())  # the one that is taken by default
+        True
+    """
     return network.model if isinstance(network, OnnxEmbedder) else network_name(network)

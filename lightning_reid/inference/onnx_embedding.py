@@ -13,20 +13,22 @@ from torch import Tensor
 
 from lightning_reid.arguments import checked_image_size, require_count, require_path
 from lightning_reid.datamodules.transforms import resized
+from lightning_reid.inference.told_by_file import SPACE, ToldByFile
 from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.normalization import normalize_images
 from lightning_reid.onnx_session import open_session
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _IMAGES, _CLIPS = 4, 5
 """Axes of a batch."""
 
 
 class OnnxEmbedder:
-    """Embeds crops, or the crops of one person as a clip, by a graph that ``export_onnx`` has written, or one like it.
+    """Embeds crops, or the crops of one person as a clip, by a graph of ``export_network`` or ``export_onnx``, or one like theirs.
 
-    Such a graph takes ``[batch, 3, H, W]`` (images) or ``[batch, T, 3, H, W]`` (clips), float32 or float16, RGB with ImageNet's
-    normalization, and gives ``[batch, D]``. Where it fixes the batch, images go through one by one. May be called by several threads.
+    Such a graph takes ``[batch, 3, H, W]`` (images) or ``[batch, T, 3, H, W]`` (clips), RGB: uint8 that it normalizes itself, or float32
+    or float16 with ImageNet's normalization. It gives ``[batch, D]``. Where it fixes the batch, images go through one by one. May be
+    called by several threads.
 
     Args:
         path: The ``.onnx`` file.
@@ -38,12 +40,14 @@ class OnnxEmbedder:
         takes_clips: Whether ``embed_clip`` is to be called, not ``embed_crops``.
         num_frames: T, the frames of a clip; ``None`` for any number, and for images.
         num_features: D.
-        model: Its name, which two files share if their bytes, and those of weights beside them, are the same.
+        model: Its name: that of the network that ``export_network`` made it of, which the file tells. Other files share one if their
+            bytes, and those of weights beside them, are the same.
 
     Raises:
         FileNotFoundError: There is no such file.
         ModuleNotFoundError: The extra ``onnx`` is not installed.
-        ValueError: The file is no ONNX network, it does not take images or clips and give embeddings, or not of ``image_size``.
+        ValueError: The file is no ONNX network, it does not take images or clips and give embeddings, or not of ``image_size``, or what
+            it tells of itself is no name of a model.
 
     Example:
         >>> import torch
@@ -77,8 +81,7 @@ class OnnxEmbedder:
         if any(side not in (None, given) for side, given in zip(own, self.image_size, strict=True)):
             raise self._unfit(f"takes images of {own[0]} x {own[1]} pixels, not of {self.image_size[0]} x {self.image_size[1]}")
         self.num_features = self._probe()
-        beside = Path(f"{path}.data")  # where large networks have their weights
-        self.model = " ".join(["onnx", *(_digest(file) for file in (Path(path), beside) if file.is_file())])
+        self.model = self._told_model() or self._digests()
 
     def embed_crops(self, crops: Sequence[Tensor]) -> Tensor:
         """Embed crops ``[3, h, w]`` uint8 RGB of any sizes, one or more, as ``[n, D]`` float32 of length 1.
@@ -88,8 +91,7 @@ class OnnxEmbedder:
         """
         if self.takes_clips:
             raise self._unfit("takes clips: call embed_clip")
-        images = normalize_images(torch.stack([resized(crop, *self.image_size) for crop in crops]))
-        return self._embed(images)
+        return self._embed(self._inputs(crops))
 
     def embed_clip(self, crops: Sequence[Tensor]) -> Tensor:
         """Embed the T crops of a clip, ``[3, h, w]`` uint8 RGB of any sizes, as one ``[D]`` float32 of length 1.
@@ -101,7 +103,11 @@ class OnnxEmbedder:
             raise self._unfit("takes images: call embed_crops")
         if self.num_frames not in (None, len(crops)):
             raise self._unfit(f"takes clips of {self.num_frames} frames, not of {len(crops)}")
-        return self._embed(normalize_images(torch.stack([resized(crop, *self.image_size) for crop in crops]))[None])[0]
+        return self._embed(self._inputs(crops)[None])[0]
+
+    def _inputs(self, crops: Sequence[Tensor]) -> Tensor:
+        pixels = torch.stack([resized(crop, *self.image_size) for crop in crops])
+        return pixels if self._dtype is np.uint8 else normalize_images(pixels)
 
     def _embed(self, inputs: Tensor) -> Tensor:
         parts = inputs.split(1) if self._batch == 1 else (inputs,)
@@ -128,7 +134,8 @@ class OnnxEmbedder:
             )
         (image,), (output,) = inputs, outputs
         if image.type not in _DTYPES or len(image.shape) not in (_IMAGES, _CLIPS) or image.shape[-3] not in (3, None):
-            raise self._unfit(f"takes {image.shape} of {image.type}: expected floats [batch, 3, H, W], or [batch, T, 3, H, W] of clips")
+            expected = "expected floats or uint8 [batch, 3, H, W], or [batch, T, 3, H, W] of clips"
+            raise self._unfit(f"takes {image.shape} of {image.type}: {expected}")
         self._input, self._output, self._dtype = image.name, output.name, _DTYPES[image.type]
         return list(image.shape)
 
@@ -136,6 +143,22 @@ class OnnxEmbedder:
         """D; of two inputs, where the graph says to take them."""
         frames = (self.num_frames or 2,) if self.takes_clips else ()
         return self._run(torch.zeros(self._batch or 2, *frames, 3, *self.image_size)).shape[1]
+
+    def _told_model(self) -> str | None:
+        """The name of the network that it was exported from, where it tells."""
+        words = self._session.get_modelmeta().custom_metadata_map
+        own = {name.removeprefix(f"{SPACE}."): word for name, word in words.items() if name.startswith(f"{SPACE}.")}
+        told = ToldByFile.of_words(own, self.path)
+        if told is None:
+            return None
+        if told.image_size != self.image_size:
+            height, width = self.image_size
+            raise self._unfit(f"tells that it is {told.model}, and takes images of {height} x {width} pixels: export it again")
+        return told.name
+
+    def _digests(self) -> str:
+        beside = Path(f"{self.path}.data")  # where large networks have their weights
+        return " ".join(["onnx", *(_digest(file) for file in (Path(self.path), beside) if file.is_file())])
 
     def _unfit(self, what: str) -> ValueError:
         return ValueError(f"{self.path} {what}")

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import time
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from typing_extensions import override
 
 from lightning_reid.files import write_atomically
-from lightning_reid.networks.channels.groups import first_tensor
+from lightning_reid.inference.capture import BATCH, Embedder, captured
+from lightning_reid.inference.latency import median_milliseconds
+from lightning_reid.inference.parity import TOLERANCE, require_parity
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.onnx_session import onnx_module
 
-TOLERANCE = 1e-4
-"""Largest difference of a number in two embeddings that counts as the same."""
-
-
-class ParityError(RuntimeError):
-    """An exported network gives other embeddings than the network itself."""
+INPUT, OUTPUT = "input", "embedding"
+MOST_BYTES = 2**31 - 2**24
+"""Of weights: a file of ONNX, a message of protobuf, holds less than 2 GB in all."""
+_FOLDED = 2**24
+"""Numbers of a constant that is computed beforehand, at most."""
 
 
 def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, tolerance: float = TOLERANCE) -> float:
     """Export a network with a free batch size, compare its embeddings with PyTorch's, and keep the file if they agree.
 
     The file has one input ``input [batch, ...]`` float32, normalized as for training, and one output ``embedding [batch, D]`` float32, not
-    L2-normalized.
+    L2-normalized. ``export_network`` writes one that takes pixels.
 
     Args:
         network: Images or clips to embeddings; moved to the CPU, in evaluation mode while it is exported.
@@ -43,7 +42,7 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
 
     Raises:
         ImportError: The extra ``onnx`` is not installed.
-        ValueError: Fewer than two inputs.
+        ValueError: Fewer than two inputs, or the network takes no batch of any size, or its weights are too large for one file.
         ParityError: The embeddings differ by more, or are not finite; nothing is written.
 
     Example:
@@ -55,65 +54,75 @@ def export_onnx(network: nn.Module, path: str | Path, inputs: Tensor, *, toleran
     """
     if len(inputs) < 2:
         raise ValueError(f"export_onnx compares a batch and its first input alone: give at least 2 inputs, got {len(inputs)}")
-    onnx_module("onnxscript")
-    embedder, inputs = _Embedder(network).cpu(), inputs.cpu().float()
+    embedder, inputs = Embedder(network).cpu(), inputs.cpu().float()
     with evaluating(embedder), torch.inference_mode():
         expected = embedder(inputs).numpy()
     largest = 0.0
 
     def write(file: Path) -> None:
         nonlocal largest
-        program = torch.onnx.export(
-            embedder,
-            (inputs,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["input"],
-            output_names=["embedding"],
-            verbose=False,
+        file.write_bytes(onnx_content(embedder, inputs))
+        session, batches = onnx_session(file), (len(inputs), 1)
+        largest = require_parity(
+            path, lambda some: run_session(session, some), inputs.numpy(), expected, batches=batches, tolerance=tolerance
         )
-        assert program is not None  # with dynamo=True it is returned
-        program.save(str(file))
-        found = [_run(file, inputs), _run(file, inputs[:1])]
-        largest = max(float(np.abs(some - expected[: len(some)]).max()) for some in found)
-        if not largest <= tolerance:
-            raise ParityError(
-                f"{path} is not written: embeddings of the exported network differ from PyTorch's by up to {largest:.2g},"
-                f" {tolerance:g} is allowed"
-            )
 
-    with evaluating(embedder):
-        write_atomically(Path(path), write)
+    write_atomically(Path(path), write)
     return largest
+
+
+def onnx_content(embedder: Embedder, inputs: Tensor, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of an ONNX file of a network on the CPU, whose batch is free.
+
+    Args:
+        embedder: Of one tensor.
+        inputs: ``[B, ...]`` of the shape that it takes, B at least 2.
+        metadata: Words that the file tells of itself.
+
+    Raises:
+        ModuleNotFoundError: The extra ``onnx`` is not installed.
+        ValueError: The network takes no batch of any size, or its weights are too large for one file.
+    """
+    onnx_module("onnxscript")
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in embedder.state_dict().values())
+    if weights > MOST_BYTES:
+        raise ValueError(f"its weights take {weights / 1e9:.1f} GB, and one ONNX file holds less than 2.1: take the format torch-export")
+    program = captured(embedder, inputs)
+    # torch.onnx would capture it too, and where that fails write one for batches of this size alone, and say nothing
+    exported = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+    assert exported is not None  # with dynamo=True it is returned
+    # what hangs on weights alone, such as position embeddings at this size, is computed now: OpenVINO resizes them in another way
+    onnx_module("onnxscript.optimizer").fold_constants(exported.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
+    model = exported.model_proto
+    _name_batch(model.graph)
+    onnx_module("onnx").helper.set_model_props(model, dict(metadata or {}))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the free size by its name, where torch has given it a number."""
+    own = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(rf"\b{re.escape(own)}\b", BATCH, dim.dim_param)
 
 
 def onnx_milliseconds(path: str | Path, input_shape: tuple[int, ...], *, repetitions: int = 10) -> float:
     """Median time of a run of an exported network on the CPU, of zeros of ``input_shape``, after two that warm up."""
-    session = _session(Path(path))
-    inputs = np.zeros(input_shape, dtype=np.float32)
-    seconds = []
-    for _ in range(repetitions + 2):
-        began = time.perf_counter()
-        session.run(None, {"input": inputs})
-        seconds.append(time.perf_counter() - began)
-    return 1000 * median(seconds[2:])
+    session, inputs = onnx_session(Path(path)), np.zeros(input_shape, dtype=np.float32)
+    return median_milliseconds(lambda: run_session(session, inputs), repetitions=repetitions)
 
 
-class _Embedder(nn.Module):
-    """The embedding alone."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    @override
-    def forward(self, inputs: Tensor) -> Tensor:
-        return first_tensor(self.network(inputs))
+def run_session(session: Any, inputs: np.ndarray) -> np.ndarray:
+    """The embeddings ``[B, D]`` that an exported network gives for a batch."""
+    return np.asarray(session.run(None, {INPUT: inputs})[0])
 
 
-def _run(path: Path, inputs: Tensor) -> NDArray[np.float32]:
-    return np.asarray(_session(path).run(None, {"input": inputs.numpy()})[0])
-
-
-def _session(path: Path) -> Any:
-    return onnx_module("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def onnx_session(path: Path, num_threads: int = 0) -> Any:
+    """A session of onnxruntime on the CPU, with ``num_threads``, or as many as it likes."""
+    runtime = onnx_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -61,14 +61,14 @@ def nearest_images(query: str | Path, query_embedding: Tensor, images: EmbeddedI
     for row in similarities.argsort(descending=True, stable=True).tolist():
         if len(answers) == top:
             break
-        if not _same_file(Path(images.paths[row]), Path(query)):
+        if not same_file(Path(images.paths[row]), Path(query)):
             answers.append(Neighbor(len(answers) + 1, images.paths[row], float(similarities[row])))
     if not answers:
         raise ValueError(f"there is nothing to search for {query}: it is the only image that was embedded")
     return answers
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
     """Whether both are one file; of files that are not here, as where embeddings come from another machine, whether their names say so."""
     if one.exists() and other.exists():
         return one.samefile(other)

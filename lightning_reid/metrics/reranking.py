@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from lightning_reid.clustering.jaccard import expanded_sets, neighbor_matrix
 from lightning_reid.metrics.similarity import checked_embeddings, default_chunk_size
 
 
@@ -47,6 +46,8 @@ def k_reciprocal_rerank(
         >>> distances.argsort().tolist(), distances.shape
         ([[1, 2, 0]], torch.Size([1, 3]))
     """
+    from lightning_reid.clustering.jaccard import neighbor_matrix  # its package takes scikit-learn and seconds, which other metrics do not
+
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
         raise ValueError(f"need k1 >= 1, k2 >= 1 and 0 <= lambda_value <= 1, got {k1}, {k2} and {lambda_value}")
     if chunk_size is not None and chunk_size < 1:
@@ -87,6 +88,8 @@ def _neighbors(embeddings: Tensor, k: int, chunk_rows: int) -> tuple[NDArray[np.
 
 def _neighbor_weights(embeddings: Tensor, lists: NDArray[np.int32], largest: Tensor, k1: int) -> sparse.csr_matrix:
     """``[N, N]`` weights over the expanded k-reciprocal neighbors of each image; rows add up to 1 (eq. 4, 5 and 7)."""
+    from lightning_reid.clustering.jaccard import expanded_sets
+
     members = expanded_sets(lists, half=round(k1 / 2) + 1).tocoo()
     scales = largest[torch.from_numpy(members.row).to(largest.device)]
     weights = np.exp(-(_pair_distances(embeddings, members.row, members.col) / scales).cpu().double().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,13 +19,18 @@ from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_classifier import IdentityClassifier
 from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50
 from lightning_reid.networks.embedding_network import EmbeddingOutput
+from lightning_reid.networks.foreign import trained_image_size
 from lightning_reid.networks.video.network import VideoNetwork
+from lightning_reid.networks.weights import read_checkpoint
+from lightning_reid.protocols import ClipData
 
 VideoNetworkName = Literal["baseline", "nvan", "stenvan", "cfaan"]
 VIDEO_NETWORKS: Mapping[VideoNetworkName, Callable[..., VideoNetwork]] = MappingProxyType(
     {"baseline": VideoResNet50, "nvan": NVAN, "stenvan": STENVAN, "cfaan": CFAAN}
 )
 """The networks that recipes and checkpoints name."""
+_MOST_FRAMES = 4096
+"""Of a clip, that a file may tell."""
 
 
 class VideoReID(IdentityClassifier):
@@ -146,6 +152,14 @@ class VideoReID(IdentityClassifier):
         return self.log_losses(losses.ce + losses.triplet, losses._asdict(), len(batch["pids"]))
 
     @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add ``clip_length``, without which nobody can embed further clips as those of the training were."""
+        super().on_save_checkpoint(checkpoint)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ClipData):
+            checkpoint["clip_length"] = data.clip_length
+
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("hyper_parameters", {})
         for name in ("network", "network_options"):
@@ -155,6 +169,22 @@ class VideoReID(IdentityClassifier):
                     "build the module with the checkpoint's arguments, or start without the checkpoint"
                 )
         super().on_load_checkpoint(checkpoint)
+
+
+def load_video_network(checkpoint: str | Path) -> VideoNetwork:
+    """The network of a checkpoint of ``VideoReID`` whose network was named, pruned or not, on the CPU and in evaluation mode.
+
+    Its ``image_size`` and ``clip_length`` are those that it was trained on, ``None`` where the file does not say.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or no checkpoint of such a network.
+    """
+    size, length = trained_image_size(checkpoint), read_checkpoint(checkpoint).get("clip_length")
+    require_count(f"clip_length of {checkpoint}", length, high=_MOST_FRAMES, optional=True)
+    network = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
+    network.image_size, network.clip_length = size or network.image_size, length or network.clip_length
+    return network.eval()
 
 
 def _mean_of_clips(rows: Tensor, num_clips: list[int]) -> Tensor:

@@ -33,8 +33,10 @@ class FeatureMap(nn.Module):
             raise ValueError(f"cannot tell the feature map of a {kind} from its output {list(features.shape)}: choose another network")
         height, width = patches.dynamic_feat_size(images.shape[-2:])
         num_prefix = int(getattr(self.trunk, "num_prefix_tokens", 0))
-        tokens = features[:, num_prefix:]  # without class and register tokens
-        return tokens.transpose(1, 2).reshape(len(images), -1, height, width)
+        tokens: Tensor = features[:, num_prefix:]  # without class and register tokens
+        # nothing here asks for the batch as a number: a graph that is exported would take no other
+        feature_map: Tensor = tokens.transpose(1, 2).unflatten(2, (height, width))
+        return feature_map
 
 
 def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int, ...], list[str]]:

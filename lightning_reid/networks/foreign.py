@@ -135,6 +135,26 @@ def _check_parts(network: EmbeddingNetwork, told: Mapping[str, Any], path: str |
         raise ValueError(f"{path} pools with the exponent {exponent:g}, expected {LEAST_EXPONENT:g} to {LARGEST_EXPONENT:g}")
 
 
+def trained_architecture(path: str | Path) -> dict[str, Any]:
+    """How the network of a lightning-reid checkpoint or model folder is built, as an image module is told: backbone, its options, pooling.
+
+    Args:
+        path: Of the file or folder; or the name of a network that comes with the library.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is another project's, pruned, or has no BNNeck: no image module is built like it.
+    """
+    content = read_checkpoint(path)
+    kind, state = _renamed(content, path)
+    pruned = "channel_plan" in content
+    if kind != "lightning-reid" or pruned or "neck.weight" not in state:
+        why = "pruned" if pruned else "without a BNNeck" if kind == "lightning-reid" else f"of {kind}"
+        raise ValueError(f"{path} is a network {why}, from which training does not start: give an unpruned checkpoint of lightning-reid")
+    name, options = _own_architecture(content, path)
+    return {"backbone": name, "backbone_options": options or None, "pooling": "gem" if "pooling.p" in state else "avg"}
+
+
 def trained_image_size(path: str | Path) -> tuple[int, int] | None:
     """The (height, width) in pixels that a lightning-reid checkpoint's network was trained on; ``None`` where a file does not say.
 

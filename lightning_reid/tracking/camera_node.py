@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.arguments import require_text
+from lightning_reid.frame_crops import boxes_within, crop_of, require_frame
 from lightning_reid.tracking.appearance_first import CameraTracker
 from lightning_reid.tracking.record_fields import TrackKey
 from lightning_reid.tracking.records import CameraTracks, FrameStamp, FromCameras, TrackEnded
@@ -111,7 +112,7 @@ class CameraNode:
                 ``MOST_BOXES``, or a box is as ``CameraTracker`` refuses it or wholly outside.
         """
         self._check(stamp, frame, boxes, scores)
-        inside = _within(boxes, frame)
+        inside = boxes_within(frame, boxes)
         epoch = self.tracker.epoch
         numbers = inside.numpy(), scores.numpy(), stamp.captured_monotonic
         repaired: dict[int, Tensor] = {}
@@ -150,9 +151,10 @@ class CameraNode:
     def _check(self, stamp: FrameStamp, frame: Tensor, boxes: Tensor, scores: Tensor) -> None:
         if stamp.camera != self.camera:
             raise ValueError(f"the node of camera {self.camera!r} got a frame of {stamp.camera!r}")
-        if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
-            got = f"{list(frame.shape)} {frame.dtype}"
-            raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: expected [3, H, W] uint8, got {got}")
+        try:
+            require_frame(frame)
+        except ValueError as error:
+            raise ValueError(f"camera {self.camera!r}, frame {stamp.number}: {error}") from error
         if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1] or len(boxes) > MOST_BOXES:
             got = f"{list(boxes.shape)} and {list(scores.shape)}"
             told = f"expected boxes [K, 4] and scores [K], K up to {MOST_BOXES:,}, got {got}"
@@ -160,14 +162,14 @@ class CameraNode:
 
     def _rows(self, frame: Tensor, boxes: Tensor, rows: NDArray[np.int64], embedded: dict[int, Tensor]) -> NDArray[np.float32]:
         """The embeddings of boxes, which are also left in ``embedded`` by their rows."""
-        found = self._embed([_crop(frame, boxes[row]) for row in rows.tolist()]).cpu()
+        found = self._embed([crop_of(frame, boxes[row]) for row in rows.tolist()]).cpu()
         embedded |= dict(zip(rows.tolist(), found))
         return found.numpy()
 
     def _clip(self, key: TrackKey, stamp: FrameStamp, frame: Tensor, box: Tensor, embedding: Tensor | None) -> DueClip | None:
         if not self._clips.wants(key, stamp.captured_utc):
             return None
-        looks = self._clips.add(key, stamp.captured_utc, Look(_crop(frame, box), embedding))
+        looks = self._clips.add(key, stamp.captured_utc, Look(crop_of(frame, box), embedding))
         return None if looks is None else DueClip(key, looks, *self._seen[key])
 
     def _ends(self, epoch: int) -> tuple[TrackEnded, ...]:
@@ -182,21 +184,3 @@ class CameraNode:
         for key in list(keys):
             self._clips.end(key)
             del self._seen[key]
-
-
-def _within(boxes: Tensor, frame: Tensor) -> Tensor:
-    """The boxes cut to the frame; one without a pixel in it would be no crop, and is refused."""
-    height, width = frame.shape[1:]
-    inside = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
-    outside = boxes.isfinite().all(1) & ((inside[:, 2:] - inside[:, :2]) <= 0).any(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
-    if outside.any():
-        row = int(outside.nonzero()[0])
-        told = f"box {row}, {boxes[row].tolist()}, lies outside the frame of {width} x {height} pixels"
-        raise ValueError(f"{told}: drop it, or mend the detector")
-    return torch.where(boxes.isfinite(), inside, boxes)
-
-
-def _crop(frame: Tensor, box: Tensor) -> Tensor:
-    """All pixels that a box touches."""
-    x0, y0, x1, y1 = (*box[:2].floor().long().tolist(), *box[2:].ceil().long().tolist())
-    return frame[:, y0:y1, x0:x1].clone()

@@ -47,6 +47,8 @@ SCORE = Panel(("val/mAP",), "mAP on {validated} (%)", 100)
 RANK1 = Panel(("val/R1",), "rank-1 on {validated} (%)", 100)
 CLUSTERS = Panel(("pbh/v_measure", "cluster/v_measure"), "V-measure of the pseudo-labels")
 LOSS = Panel(("train/loss",), "training loss")
+FOUND = Panel(("cluster/num_clusters",), "clusters")
+NOT_SCORED = "nothing is scored: the data have no labels"
 
 
 def draw_curves(
@@ -54,7 +56,7 @@ def draw_curves(
     curves: Mapping[str, Sequence[Path]],
     *,
     panels: Sequence[Panel],
-    stamp: ProtocolStamp,
+    stamp: ProtocolStamp | None,
     levels: Mapping[str, float] | None = None,
     epochs_per_iteration: int | None = None,
 ) -> None:
@@ -64,7 +66,7 @@ def draw_curves(
         path: PNG to write.
         curves: Method to its CSV logger's files.
         panels: What to draw, side by side.
-        stamp: Printed below.
+        stamp: Printed below; ``None`` where nothing is scored.
         levels: Method to a score, a fraction, drawn as a broken line in the first panel (what needs no training, such as direct transfer).
         epochs_per_iteration: Count in iterations of so many epochs; ``None`` counts epochs.
     """
@@ -85,10 +87,10 @@ def draw_curves(
             )
         axes.set_xlabel("iteration" if epochs_per_iteration else "epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(panel.label.format(validated="people held out of training" if stamp.num_val_ids else "the test set"))
+        axes.set_ylabel(panel.label.format(validated="people held out of training" if stamp and stamp.num_val_ids else "the test set"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.supxlabel(str(stamp), fontsize=6, color="gray")
+    figure.supxlabel(NOT_SCORED if stamp is None else str(stamp), fontsize=6, color="gray")
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
 
 

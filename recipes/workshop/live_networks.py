@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder
 from lightning_reid.inference.network_name import network_name
-from lightning_reid.modules import VideoReID
-from lightning_reid.modules.video import VIDEO_NETWORKS
+from lightning_reid.modules.video import VIDEO_NETWORKS, load_video_network
 from lightning_reid.networks import load_embedding_network
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
@@ -53,15 +52,12 @@ def load_networks(checkpoint: str) -> LiveNetworks:
     """
     if Path(checkpoint).suffix.lower() == ".onnx":
         return _onnx_networks(checkpoint)
-    content = read_checkpoint(checkpoint)
-    if content.get("hyper_parameters", {}).get("network") not in VIDEO_NETWORKS:
+    if read_checkpoint(checkpoint).get("hyper_parameters", {}).get("network") not in VIDEO_NETWORKS:
         network = load_embedding_network(checkpoint)
         model = network_name(network)
         return LiveNetworks(crop_embedder(network), None, network.num_features, model, Path(checkpoint).name)
-    video = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
-    told = content.get("image_size")
-    embed_clip = clip_embedder(video, None if told is None else (int(told[0]), int(told[1])))
-    return LiveNetworks(_shipped(), embed_clip, video.num_features, network_name(video), DEFAULT)
+    video = load_video_network(checkpoint)
+    return LiveNetworks(_shipped(), clip_embedder(video), video.num_features, network_name(video), DEFAULT)
 
 
 def _onnx_networks(path: str) -> LiveNetworks:

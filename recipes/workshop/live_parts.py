@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 from numpy.typing import NDArray
 
-from lightning_reid.datamodules.decoding import decoded
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
-from lightning_reid.datamodules.readers.folders import image_names
-from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, YoloHead
-from lightning_reid.live import CameraParts, FrameSource, PictureSource, VideoSource, detect_with
+from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector
+from lightning_reid.live import CameraParts, FrameSource, PictureSource, detect_with
 from lightning_reid.live.camera_pipeline import Detect
-from lightning_reid.live.video_source import is_on_disk
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.recipes.workshop.camera_recording import name_of
+from lightning_reid.recipes.workshop.camera_sources import camera_source, name_and_address, require_names
+from lightning_reid.recipes.workshop.detectors import onnx_detector
 from lightning_reid.recipes.workshop.live_networks import NETWORK_HELP, LiveNetworks
 from lightning_reid.recipes.workshop.tracking_scores import FIRST_FRAMES, MAX_DISTANCE, MIN_OVERLAP
 from lightning_reid.tracking import CameraNode, CameraTracker, ClipCollector
 from lightning_reid.tracking.track_features import Look
 
-_NAMED = re.compile(r"(?P<name>[^=/:]+)=(?P<address>.+)")
-_NAME = re.compile(r"\w[\w .-]*")
 CAMERA_RATE = 30.0
 """Frames a second that a camera is taken to have where it does not say."""
 
@@ -64,7 +58,7 @@ def check_cameras(cfg: Namespace) -> None:
     """
     sources_of(cfg)
     if cfg.detector is not None:
-        _onnx_detector(cfg)
+        onnx_detector(cfg.detector, cfg.onnx, 1)
     _tracker(cfg, CAMERA_RATE), _clips(cfg, whole=False)
 
 
@@ -84,12 +78,7 @@ def sources_of(cfg: Namespace) -> list[FrameSource]:
     if world is not None:
         return [_of_world(cfg, world, camid) for camid in range(1, world.num_cameras + 1)]
     sources = [_source(cfg, number, told) for number, told in enumerate(cfg.cameras, 1)]
-    names = [source.camera for source in sources]
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"--cameras: {name!r} is to be the name of a file: give letters, digits, spaces, dots and dashes")
-        if names.count(name) > 1:
-            raise ValueError(f"--cameras: two bear the name {name!r}: give names of your own, as in door=... hall=...")
+    require_names([source.camera for source in sources], "--cameras")
     return sources
 
 
@@ -105,7 +94,7 @@ def parts_of(cfg: Namespace, networks: LiveNetworks) -> list[CameraParts]:
         ValueError: As ``sources_of`` and ``OnnxDetector`` say.
     """
     world = world_of(cfg)
-    detector = None if cfg.detector is None else _onnx_detector(cfg)
+    detector = None if cfg.detector is None else onnx_detector(cfg.detector, cfg.onnx, 1)
     parts = []
     for camid, source in enumerate(sources_of(cfg), 1):
         rate = world.fps if world is not None else source.fps if isinstance(source, PictureSource) else CAMERA_RATE
@@ -134,32 +123,10 @@ def _of_world(cfg: Namespace, world: GeneratedWorld, camid: int) -> PictureSourc
 
 
 def _source(cfg: Namespace, number: int, told: str) -> FrameSource:
-    named = _NAMED.fullmatch(told)
-    address = named["address"] if named else told
-    is_file = is_on_disk(address)
-    name = named["name"] if named else Path(address).stem if is_file else f"camera {number}"
-    if is_file and Path(address).is_dir():
-        if cfg.fps is None:
-            raise ValueError(f"--cameras: {address} is a folder of pictures: tell how many a second they are (--fps)")
-        return PictureSource(name, lambda: _pictures(Path(address)), fps=cfg.fps, realtime=cfg.realtime, loop=cfg.loop)
-    return VideoSource(name, address, realtime=cfg.realtime, loop=cfg.loop)
-
-
-def _pictures(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    inner = folder / "img1" if (folder / "img1").is_dir() else folder  # as MOTChallenge has it
-    names = image_names(inner)
-    if not names:
-        raise FileNotFoundError(f"{inner} holds no pictures: expected 000001.jpg and so on")
-    for name in names:
-        yield np.ascontiguousarray(decoded(str(inner / name), cv2.IMREAD_COLOR, "Restore it")[:, :, ::-1])
+    name, address = name_and_address(told, number)
+    return camera_source(name, address, option="--cameras", fps=cfg.fps, realtime=cfg.realtime, loop=cfg.loop)
 
 
 def _stand_in(world: GeneratedWorld, camid: int) -> Detect:
     detector = WorldDetector(world, seed=world.seed)
     return lambda stamp, picture: detector(camid, stamp.number)
-
-
-def _onnx_detector(cfg: Namespace) -> PersonDetector:
-    options = cfg.onnx.as_dict()
-    head = options.pop("yolo")
-    return OnnxDetector(cfg.detector, **options, yolo=None if head is None else YoloHead(**head), num_threads=1)

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torchvision.models import detection
-
 from lightning_reid.datamodules.generated.box_detector import GeneratedBoxDetector
-from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector
-from lightning_reid.networks.weights import load_all, read_state_dict
+from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector
+from lightning_reid.recipes.workshop.detectors import torchvision_people
 
 
 @dataclass
@@ -63,16 +60,8 @@ class RedetectOptions:
                 return OnnxDetector(self.detector_file, min_score=self.min_score)
             case "generated":
                 return GeneratedBoxDetector(data_folder)
-        return TorchvisionDetector(_faster_rcnn(self.detector_file), min_score=self.min_score)
+        return torchvision_people(self.detector_file, self.min_score)
 
     def linking(self) -> dict[str, Any]:
         """What ``RedetectAndLink`` is told of the linking."""
         return {name: getattr(self, name) for name in ("every_n_epochs", "alpha", "padding", "encoding", "batch_size")}
-
-
-def _faster_rcnn(file: str | None) -> torch.nn.Module:
-    weights = {"weights": "DEFAULT"} if file is None else {"weights": None, "weights_backbone": None}
-    model: torch.nn.Module = detection.fasterrcnn_resnet50_fpn_v2(**weights)
-    if file is not None:
-        load_all(model, read_state_dict(file), source=f"{file} (for torchvision's fasterrcnn_resnet50_fpn_v2)")
-    return model

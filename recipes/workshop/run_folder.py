@@ -15,8 +15,8 @@ from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_reid.files import read_json, remove_partial_files, told_as_not_written, write_json
+from lightning_reid.folder_lock import FolderLock
 from lightning_reid.recipes.workshop.fingerprints import data_fingerprint, differences, options_fingerprint
-from lightning_reid.recipes.workshop.folder_lock import FolderLock
 from lightning_reid.records import Splits
 
 logger = logging.getLogger(__name__)

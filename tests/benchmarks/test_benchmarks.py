@@ -54,6 +54,16 @@ def test_generated_people_are_drawn_and_learned_from_in_every_size():
 
 
 @pytest.mark.benchmark
+def test_calibrations_are_scored_on_people_they_were_not_fitted_on():
+    rows = run("calibration", "--people", "30", "--seeds", "1")["generated-people-small"]
+    assert [row["people"] for row in rows.values()] == [65, 130]
+    for row in rows.values():
+        share, low, high = row["0.01"]
+        assert 0 <= low <= share <= high < 0.05
+        assert 0 < row["error"] < 0.1
+
+
+@pytest.mark.benchmark
 def test_gpu_training_takes_its_path_on_the_cpu_too(capsys):
     figures = run("gpu_training", "--device", "cpu", "--batch", "8", "--backbone", "resnet18", "--steps", "1", "--warm_up", "1", *TINY)
     assert "no CUDA device used" in capsys.readouterr().out
@@ -218,3 +228,14 @@ def test_shipped_networks_are_counted_and_timed_beside_the_usual_small_backbone(
         assert row["ONNX off by"] < 1e-4
         assert row["multiply_adds"] < rows["mobilenetv2_100"]["multiply_adds"]
         assert row["to peer"] > 0
+
+
+@pytest.mark.benchmark
+def test_an_index_is_searched_exactly_and_approximately_and_folders_are_embedded():
+    pytest.importorskip("faiss")
+    figures = run("search_index", "--rows", "10000", "--crops", "5")
+    assert set(figures["searches"]) == {(10_000, queries) for queries in (1, 10, 100)}
+    for row in figures["searches"].values():
+        assert 0.5 < row["recall"] <= 1
+        assert row["ratio"] > 0
+    assert len(figures["folders"][5]) == 3

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, guessed_pattern
+from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
+from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern
 from lightning_reid.datamodules.readers.own_split import split_by_person
 
 
@@ -20,6 +21,8 @@ from lightning_reid.datamodules.readers.own_split import split_by_person
         ("{person}", "Müller.bmp", ("Müller", None, None, None)),
         ("{person}/{frame}", "٣/1.jpg", ("٣", None, "1", None)),
         ("a.b/{person}.x", "a.b/7.x.jpg", ("7", None, None, None)),
+        ("{person:4}{frame}", "0001002.png", ("0001", None, "002", None)),
+        ("{camera:1}{person:3}*", "a0017_x.png", ("001", "a", None, None)),
     ],
 )
 def test_a_pattern_says_which_part_of_a_path_is_what(pattern, name, expected):
@@ -49,6 +52,12 @@ def test_a_pattern_fits_a_whole_name_or_not_at_all(pattern, name):
         ("*.jpg", "names nothing"),
         ("", "names nothing"),
         (7, "pattern must"),
+        ("{person}{frame}", r"does not tell where what is in front of '\{frame\}' ends: write .* how many characters it has"),
+        ("{person}*", r"in front of '\*' ends"),
+        ("*{person}_{frame}", r"in front of '\{person\}' ends"),
+        ("{person:x}", r"has \{person:x\}: behind the colon stands how many characters it has, as in \{person:4\}"),
+        ("{person:}", r"behind the colon"),
+        ("{person:0}", r"behind the colon"),
     ],
 )
 def test_a_pattern_that_says_nothing_is_refused(pattern, message):
@@ -61,11 +70,11 @@ def test_names_that_do_not_fit_are_shown_beside_what_was_read_and_what_would_fit
     with pytest.raises(
         ValueError, match=r"does not fit 2 of 4 images in crops: carl_c2_x\.jpg, dora\.jpg; it reads anna_c1_1\.jpg as"
     ) as told:
-        NamePattern("{person}_c{camera}_{frame}").read_all(names, "crops")
+        read_names(NamePattern("{person}_c{camera}_{frame}"), names, "crops")
     assert "person anna, camera 1, frame 1" in str(told.value)
     assert "Move what is no part of the data out of the folder" in str(told.value)
     with pytest.raises(ValueError, match=r"'\{person\}_c\{camera\}_\{frame\}' would fit all"):
-        NamePattern("{camera}/{person}").read_all(names[:2], "crops")
+        read_names(NamePattern("{camera}/{person}"), names[:2], "crops")
 
 
 @pytest.mark.parametrize(
@@ -77,12 +86,14 @@ def test_names_that_do_not_fit_are_shown_beside_what_was_read_and_what_would_fit
         (["anna/1.jpg", "ben/xx.jpg"], "{person}/*"),
         (["anna/1.jpg", "ben/2.jpg"], "{person}/{frame}"),
         (["cam_a/anna/1.jpg", "cam_b/ben/2.jpg"], "{camera}/{person}/{frame}"),
-        (["train/7/a.jpg", "val/8/b.jpg"], "{split}/{person}/*"),
+        (["train/p7/a.jpg", "val/p8/b.jpg"], "{split}/{person}/*"),
+        ([f"train/{who}/{who % 3}.jpg" for who in range(21)], "{split}/{person}/{frame}"),
         (["id_0007_view_2_frame_12.png"], "id_{person}_view_{camera}_frame_{frame}"),
         (["0001C1T0001F001.jpg", "0002C2T0001F002.jpg"], "{person}C{camera}T*F{frame}"),
         (["0001_C1s1_000001_00.jpg", "0002_C1s2_000076_00.jpg"], "{person}_C{camera}s*_{frame}_*"),
         (["p12.jpg", "p13.jpg"], "p{person}"),
-        (["crops/cam1/7.jpg", "crops/cam2/7.jpg"], "crops/{camera}/{person}"),
+        (["crops/cam1/p7.jpg", "crops/cam2/p7.jpg"], "crops/{camera}/p{person}"),
+        (["crops/cam1/7.jpg", "crops/cam2/7.jpg"], None),
         (["7/cam1/1.jpg", "8/cam2/1.jpg"], "{person}/{camera}/{frame}"),
         (["IMG_2024.jpg", "IMG_2025.jpg"], None),
         (["a.jpg", "x/b.jpg"], None),
@@ -91,9 +102,47 @@ def test_names_that_do_not_fit_are_shown_beside_what_was_read_and_what_would_fit
     ],
 )
 def test_a_pattern_is_guessed_from_names_alone(names, pattern):
-    guess = guessed_pattern(names)
-    assert (guess and guess.text) == pattern
-    assert guess is None or all(guess.read(name) is not None for name in names)
+    guess = guess_names(names)
+    assert (guess.pattern and guess.pattern.text) == pattern
+    assert (pattern is None) == bool(guess.why)
+    assert all(one.read(name) is not None for one in ((guess.pattern,) if guess.pattern else guess.candidates) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "candidates", "why"),
+    [
+        (["7_001.jpg", "8_002.jpg"], ["{person}_{frame}", "{frame}_{person}"], "which part is the person cannot be told for sure"),
+        (["000123_cam1.jpg", "000124_cam2.jpg"], ["{person}_cam{camera}"], "what may be the person may be a frame too"),
+        (["anna_1.jpg", "anna_2.jpg"], ["anna_{person}"], "may be a frame too"),
+        (["1732807230_c1.jpg", "1732807231_c1.jpg"], [], "no part of them is marked as a person, and dates and times are nobody"),
+        (["2024-11-28/1.jpg", "2024-11-29/2.jpg"], ["*/{person}"], "may be a frame too, and dates and times are nobody"),
+        (["10-22-33/1.jpg", "10-22-34/2.jpg"], ["*/{person}"], "dates and times are nobody"),
+        (["yard/7.jpg", "hall/7.jpg"], ["{camera}/{person}"], "may be a frame too"),
+        (["cam1/7.jpg", "cam2/8.jpg"], ["{camera}/{person}"], "may be a frame too"),
+        (["seq1/7.jpg", "seq2/8.jpg"], ["*/{person}"], "may be a frame too"),
+        (["kitchen/anna_1.jpg", "bath/ben_2.jpg"], ["{person}/*_{frame}", "*/{person}_{frame}"], "cannot be told for sure"),
+        (["a/p3.jpg", "b/p3.jpg"], ["*/p{person}", "{person}/p*"], "cannot be told for sure"),
+        (["1/000123.jpg", "2/000123.jpg"], ["{person}/{frame}"], "what may be the person may be a camera too"),
+        (["c1_t5.jpg", "c2_t6.jpg"], [], "no part of them is marked as a person"),
+        (["c1_track5.jpg", "c2_track5.jpg"], ["c{camera}_track{person}"], "a track is a person within one camera alone"),
+        (["train/1_c1.jpg", "train_all/1_c1.jpg"], [], "beside folders of splits there is 'train_all', which is none"),
+        (["IMG_1.jpg", "DSC_2.jpg"], ["*_{person}"], "may be a frame too"),
+    ],
+)
+def test_what_may_be_a_frame_a_clock_or_a_camera_is_no_person_without_being_told(names, candidates, why):
+    guess = guess_names(names)
+    assert guess.pattern is None
+    assert [one.text for one in guess.candidates] == candidates
+    assert why in guess.why
+
+
+def test_two_parts_that_tell_the_same_people_are_no_doubt():
+    names = [f"{who:04d}/{who:04d}_{frame}_0.jpg" for who in range(30) for frame in range(3)]
+    assert guess_names(names).pattern.text == "{person}/*_{frame}_*"
+    assert guess_names(["0007/0007_c1_1.jpg", "0008/0008_c2_1.jpg"]).pattern is not None
+    assert guess_names(["cam1/person007/person7_1.jpg", "cam1/person008/person8_1.jpg"]).pattern is not None
+    assert guess_names(["Ann_Lee/Ann_Lee_1.jpg", "Bo_Li/Bo_Li_1.jpg"]).pattern.read("Bo_Li/Bo_Li_1.jpg").person == "Bo_Li"
+    assert guess_names(["0007/0001_c1_1.jpg", "0008/0008_c2_1.jpg"]).pattern is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["door", "hall", "yard"])), max_size=40), st.integers(0, 5))

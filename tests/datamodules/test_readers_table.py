@@ -154,7 +154,7 @@ def test_parquet_without_pyarrow_names_the_extra(table, monkeypatch):
         (HEADING + "b.jpg,1,1,train,-7,\n", r"line 2: the column 'frame' must be at least 0, or -1 or empty where there is none, got -7"),
         (HEADING + "b.jpg,1,1,train,1e400,\n", r"line 2: the column 'frame' must be a whole number, got '1e400'"),
         (HEADING + 'b.jpg,1,1,train,"1,\n', r"office.csv, line 2: this is no row of cells \(unexpected end of data\); is a quote missing"),
-        (HEADING + "b.jpg,1,1,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, got 'test'"),
+        (HEADING + "b.jpg,1,1,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, val, got 'test'"),
         (HEADING + ",1,1,train,,\n", r"line 2: the column 'path' must name a file, got ''"),
         (HEADING + "b.jpg,1\n", r"line 2: expected 6 cells as in the heading, got 2: is one missing or unquoted"),
         (HEADING + "b,1.jpg,1,1,train,,,\n", r"line 2: expected 6 cells as in the heading"),
@@ -292,7 +292,7 @@ def test_a_domain_is_text_whatever_its_column_is(table, values, kind, domains):
         ({"domain": [["a"], ["b"]]}, r"row 1: the column 'domain' .* got \['a'\], a list"),
         ({"pid": [["a"], ["b"]]}, r"row 1: the column 'pid' .* got \['a'\], a list"),
         ({"path": [1, 2]}, "row 1: the column 'path' must name a file, got 1"),
-        ({"split": [1, 2]}, "row 1: the column 'split' must be one of train, query, gallery, got 1"),
+        ({"split": [1, 2]}, "row 1: the column 'split' must be one of train, query, gallery, val, got 1"),
         ({"pid": [None, None]}, "row 1: the column 'pid' must hold text or a whole number, got nothing"),
     ],
 )

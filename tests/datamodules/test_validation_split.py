@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from lightning_reid.datamodules import CrossDomainDataModule, ImageReIDDataModule, UnlabeledDataModule, VideoReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedTracklets
-from lightning_reid.datamodules.validation_split import hold_out_people
+from lightning_reid.datamodules.readers import read_market_folder, read_table, read_tracklet_table
+from lightning_reid.datamodules.validation_split import hold_out_people, told_validation
 from lightning_reid.records import ImageRecord, ReIDDataset
 
 SMALL = {"image_size": (32, 16), "p": 2, "k": 2, "num_workers": 0}
@@ -153,3 +156,107 @@ def test_tracklets_are_held_out_likewise_and_are_among_those_to_be_processed(tmp
     assert data.num_classes == 3
     assert len({record.pid for record in (*query, *gallery)}) == 2
     assert {*query, *gallery} <= set(data.tracklet_records())
+
+
+def told(cameras_of: list[list[int]], first: int = 100) -> ReIDDataset:
+    """People 1 and 2 to train on, and people of these cameras to validate on."""
+    train = [ImageRecord(f"{pid}-{camid}.jpg", pid, camid) for pid in (1, 2) for camid in (1, 2)]
+    val = [ImageRecord(f"{first + who}-{row}.jpg", first + who, camid) for who, of in enumerate(cameras_of) for row, camid in enumerate(of)]
+    return ReIDDataset("told", tuple(train), val=tuple(val))
+
+
+@given(cameras_of=people, seed=st.integers(0, 3))
+def test_people_whom_a_data_set_tells_are_validated_on_and_every_query_has_a_match(cameras_of, seed):
+    data = told(cameras_of)
+    single = len({camid for cameras in cameras_of for camid in cameras}) == 1
+    again = [cameras for cameras in cameras_of if (len(cameras) if single else len(set(cameras))) > 1]
+    if len(again) < 2:
+        with pytest.raises(ValueError, match=rf"{len(again)} of {len(cameras_of)} people to validate on \(split 'val' of told\)"):
+            told_validation(data, seed=seed)
+        return
+    held = told_validation(data, seed=seed)
+    assert held.train == data.train
+    assert {*held.query, *held.gallery} == set(data.val)
+    assert len(held.query) + len(held.gallery) == len(data.val)
+    assert len({record.pid for record in held.query}) == len(again)
+    for query in held.query:
+        assert any(record.pid == query.pid and (single or record.camid != query.camid) for record in held.gallery)
+
+
+@pytest.mark.parametrize("val_identities", [0, 0.1, 2])
+def test_they_are_validated_on_whatever_number_would_be_drawn_and_are_trained_on_by_nobody(val_identities, tmp_path, market_folder):
+    val = write_with_val(tmp_path / "people.csv", market_folder)
+    data = ImageReIDDataModule(str(tmp_path / "people.csv"), val_identities=val_identities, allow_paths_outside=True, **SMALL)
+    data.setup("fit")
+    query, gallery = data.evaluation_records("val")
+    assert {record.pid for record in query} == set(val) == set(data.people.held_out)
+    assert not {*val} & {record.pid for record in data.dataset.train}
+    assert data.num_classes == len(data.people.pids) == 8
+    assert data.protocol_stamp().num_val_ids == 2
+    assert data.evaluation_records("test")[0] == data.dataset.query
+    unlabeled = UnlabeledDataModule(str(tmp_path / "people.csv"), allow_paths_outside=True, image_size=(32, 16), num_workers=0)
+    unlabeled.setup("fit")
+    assert not {*val} & {record.pid for record in unlabeled.target_records}
+    assert unlabeled.evaluation_records("val") == (query, gallery)
+
+
+def write_with_val(table: Path, market_folder: Path) -> list[int]:
+    """A table of a folder in the Market naming of whose people to train on two are to validate on, which are returned."""
+    data = read_market_folder(market_folder)
+    val = sorted({record.pid for record in data.train})[-2:]
+    parts = [(("val" if split == "train" and one.pid in val else split), one) for split, records in data.splits() for one in records]
+    rows = [f"{Path(one.path).resolve()},{one.pid},{one.camid},{split}" for split, one in parts]
+    table.write_text("\n".join(["path,pid,camid,split", *rows]), encoding="utf-8")
+    return val
+
+
+@pytest.mark.parametrize("other", ["train", "query", "gallery"])
+def test_who_is_to_be_validated_on_is_in_no_other_split(other, tmp_path):
+    rows = [("a", 1, "train"), ("b", 2, "query"), ("c", 2, "gallery"), ("d", 3, "val"), ("e", 3, other)]
+    for name, *_ in rows:
+        (tmp_path / f"{name}.png").touch()
+    for columns in ("path,pid,camid,split", "path,pid,camid,split,tracklet"):
+        lines = [f"{name}.png,{pid},1,{split}" + f",{name}" * ("tracklet" in columns) for name, pid, split in rows]
+        (tmp_path / "t.csv").write_text("\n".join([columns, *lines]))
+        read = read_tracklet_table if "tracklet" in columns else read_table
+        with pytest.raises(
+            ValueError, match=rf"one person is in split 'val' \(.*d\.png\) and in split '{other}' \(.*e\.png\): people to val"
+        ):
+            read(tmp_path / "t.csv")
+
+
+def test_nobody_is_not_validated_on(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    (tmp_path / "t.csv").write_text("path,pid,camid,split\na.png,1,1,train\nb.png,0,1,val\n")
+    with pytest.raises(ValueError, match=r"b\.png of split 'val' has pid 0, which is nobody: number people from 1"):
+        read_table(tmp_path / "t.csv", needs_test=False)
+
+
+def test_an_unreadable_image_to_validate_on_is_refused_or_left_out(tmp_path, market_folder):
+    val = write_with_val(tmp_path / "people.csv", market_folder)
+    broken = Image.new("RGB", (8, 16))
+    broken.save(tmp_path / "broken.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:40])
+    with (tmp_path / "people.csv").open("a") as file:
+        file.write(f"\nbroken.png,{val[0]},1,val\n")
+    data = ImageReIDDataModule(str(tmp_path / "people.csv"), allow_paths_outside=True, unreadable="skip", **SMALL)
+    data.setup("fit")
+    assert not any("broken" in record.path for records in data.evaluation_records("val") for record in records)
+    assert any("1 unreadable images left out" in note for note in data.dataset.notes)
+
+
+def test_a_table_of_tracklets_tells_people_to_validate_on_too(tmp_path):
+    rows = ["path,pid,camid,tracklet,split"]
+    for pid, split in ((1, "train"), (2, "train"), (3, "val"), (4, "val"), (5, "gallery")):
+        for camid in (1, 2):
+            for frame in (1, 2):
+                name = f"{pid}_{camid}_{frame}.png"
+                Image.new("RGB", (8, 16), (40 * pid, 90 * camid, 0)).save(tmp_path / name)
+                rows.append(f"{name},{pid},{camid},{pid}-{camid},{'query' if (pid, camid) == (5, 1) else split}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    data = VideoReIDDataModule(str(tmp_path / "t.csv"), val_identities=0, clip_length=2, **SMALL)
+    data.setup("fit")
+    query, gallery = data.evaluation_records("val")
+    assert {record.pid for record in query} == {record.pid for record in gallery} == {3, 4} == set(data.people.held_out)
+    assert (len(query), len(gallery), data.num_classes) == (2, 2, 2)

@@ -151,7 +151,10 @@ def test_a_pipe_or_folder_under_the_name_of_a_file_is_named_and_not_waited_for(m
 
 def test_a_listed_frame_that_is_not_there_is_named(mars):
     (mars / "bbox_train/0001/0001C2T0001F002.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match=r"0001C2T0001F002.jpg is listed in .*train_name.txt but not there$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"0001C2T0001F002.jpg is listed in .*train_name.txt but not there: put it there, or take it out of the list$",
+    ):
         read_mars_folder(mars)
 
 
@@ -249,7 +252,7 @@ def test_a_frame_of_another_person_or_camera_in_a_tracklet_folder_is_named(tmp_p
 
 def test_a_frame_whose_name_does_not_parse_is_named(tmp_path):
     make(tmp_path, *DUKE, "query/0002/0007/beach.jpg")
-    with pytest.raises(ValueError, match=r"beach.jpg does not parse, .*expected names like 0001_C6_F0099_X30823.jpg"):
+    with pytest.raises(ValueError, match=r"beach.jpg does not parse; expected names like 0001_C6_F0099_X30823.jpg"):
         read_dukemtmc_video(tmp_path)
 
 
@@ -339,7 +342,7 @@ def write_table(root: Path, rows: str, heading: str = HEADING) -> Path:
         ("1.jpg,1,1,a,train,,\n1.jpg,1,1,b,train,,\n", r"line 3: .*1.jpg is listed a second time for split 'train'"),
         ("1.jpg,1,1,,train,,\n", r"line 2: there is no cell of column 'tracklet'"),
         ("1.jpg,,1,a,train,,\n", r"line 2: the column 'pid' is empty"),
-        ("1.jpg,1,1,a,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, got 'test'"),
+        ("1.jpg,1,1,a,test,,\n", r"line 2: the column 'split' must be one of train, query, gallery, val, got 'test'"),
         ("", r"office.csv has no row of split 'train'"),
         ("1.jpg,1,1,a,train,,\n", r"office.csv has no row of split 'query'"),
         ("1.jpg,1,1,a,train,,\n2.jpg,0,1,a,query,,\n3.jpg,2,2,a,gallery,,\n", r"query tracklet that begins with .*2.jpg has pid 0"),
@@ -360,7 +363,9 @@ def test_a_tracklet_table_without_a_column_is_told_which(tmp_path):
 def test_a_tracklet_table_or_image_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no table .*office.csv; .* path, pid, camid, split, tracklet"):
         read_tracklet_table(tmp_path / "office.csv")
-    with pytest.raises(FileNotFoundError, match=r"9.jpg is listed in .*office.csv but not there$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"9.jpg is listed in .*office.csv but not there: put it there, or take it out of the list$"
+    ):
         read_tracklet_table(write_table(tmp_path, "9.jpg,1,1,a,train,,\n"), needs_test=False)
 
 

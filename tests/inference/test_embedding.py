@@ -54,6 +54,17 @@ def test_embeddings_are_those_of_each_image_alone_in_the_order_of_the_paths(netw
     torch.testing.assert_close(embedded.embeddings, one_by_one(network, paths), atol=1e-5, rtol=1e-4)
 
 
+def test_an_image_and_its_mirror_image_share_the_mean_of_both_embeddings(network, crops):
+    paths = find_crops([crops])
+    for path in paths:
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(f"{path}.mirrored.png")
+    mirrored = [f"{path}.mirrored.png" for path in paths]
+    found = small(flip=True).run(network, paths).embeddings
+    torch.testing.assert_close(found, F.normalize(one_by_one(network, paths) + one_by_one(network, mirrored)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(small(flip=True).run(network, mirrored).embeddings, found, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(found, one_by_one(network, paths), atol=1e-3)
+
+
 def test_worker_processes_change_nothing(network, crops):
     paths = find_crops([crops])
     torch.testing.assert_close(small(num_workers=2).run(network, paths).embeddings, small().run(network, paths).embeddings)
@@ -170,7 +181,7 @@ def test_cuda_gives_the_embeddings_of_the_cpu(network, crops):
 def test_the_progress_bar_counts_every_image_also_skipped_ones(network, crops, capsys):
     (crops / "a" / "deep" / "2.png").write_bytes(b"")
     small(unreadable="skip", quiet=False).run(network, find_crops([crops]))
-    assert "7/7 images" in capsys.readouterr().out
+    assert "7/7 images" in capsys.readouterr().err
 
 
 def test_written_embeddings_load_without_pickle(tmp_path):

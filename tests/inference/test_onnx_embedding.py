@@ -7,8 +7,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from onnx_graph import write_onnx
+from torchvision.io import write_png
 
-from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder, export_onnx
+from lightning_reid.inference import EmbeddingPass, OnnxEmbedder, clip_embedder, crop_embedder, export_onnx, find_crops
 from lightning_reid.networks import STENVAN, EmbeddingNetwork, build_backbone
 
 NARROW = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
@@ -32,6 +33,16 @@ def test_crops_of_any_sizes_are_embedded_as_by_the_network_itself(images):
     crops = [CROPS[0], CROPS[1][:, :40], CROPS[2][:, :, 5:]]
     torch.testing.assert_close(embedder.embed_crops(crops), crop_embedder(network, (64, 32))(crops), rtol=0, atol=1e-4)
     torch.testing.assert_close(embedder.embed_crops(crops[:1])[0], embedder.embed_crops(crops)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_files_are_embedded_as_by_the_network_itself_with_their_mirror_images_too(images, flip, tmp_path):
+    network, path = images
+    for number, crop in enumerate(CROPS):
+        write_png(crop, str(tmp_path / f"{number}.png"))
+    embedding, paths = EmbeddingPass(image_size=(64, 32), device="cpu", flip=flip, quiet=True), find_crops([tmp_path])
+    found = embedding.run(OnnxEmbedder(path, num_threads=1), paths).embeddings
+    torch.testing.assert_close(found, embedding.run(network, paths).embeddings, rtol=0, atol=1e-4)
 
 
 def test_a_clip_is_embedded_as_by_the_network_itself(tmp_path):
@@ -69,14 +80,14 @@ def test_a_graph_of_images_embeds_no_clips_and_no_other_size(images):
     ("inputs", "output", "options", "message"),
     [
         (["n", 3, 8, 4], ["n", 3, 8, 4], {}, r"gives \[2, 3, 8, 4\] for \[2, 3, 8, 4\]: expected embeddings \[batch, D\]"),
-        (["n", 8, 4], ["n", 8, 4], {}, r"takes \['n', 8, 4\] of tensor\(float\): expected floats \[batch, 3, H, W\]"),
+        (["n", 8, 4], ["n", 8, 4], {}, r"takes \['n', 8, 4\] of tensor\(float\): expected floats or uint8 \[batch, 3, H, W\]"),
         (["n", 1, 8, 4], ["n", 1, 8, 4], {}, r"takes \['n', 1, 8, 4\]"),
-        (["n", 3, 8, 4], ["n", 3, 8, 4], {"dtype": TensorProto.UINT8}, r"of tensor\(uint8\): expected floats"),
+        (["n", 3, 8, 4], ["n", 3, 8, 4], {"dtype": TensorProto.INT32}, r"of tensor\(int32\): expected floats or uint8"),
         ([16, 3, 8, 4], [16, 96], {"op": "Flatten"}, "takes 16 at once, always: export it with a free batch size, or of 1"),
         (["n", 3, 200000, 4], ["n", "d"], {"op": "Flatten"}, r"must be height and width from 1 to .* got \(200000, 4\)"),
         (["n", 3, 8, 4], ["n", "d"], {"op": "Flatten", "axis": 0}, r"gives \[1, 192\] for \[2, 3, 8, 4\]"),
     ],
-    ids=["a map", "no channels", "gray", "bytes", "batch of 16", "huge", "one row"],
+    ids=["a map", "no channels", "gray", "whole numbers", "batch of 16", "huge", "one row"],
 )
 def test_a_graph_of_something_else_is_refused_by_name(inputs, output, options, message, tmp_path):
     path = write_onnx(tmp_path / "network.onnx", inputs, output, **{"op": "Identity"} | options)

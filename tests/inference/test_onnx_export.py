@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lightning_reid.inference import export_onnx
-from lightning_reid.inference.onnx_export import ParityError, onnx_milliseconds
+from lightning_reid.inference.onnx_export import onnx_milliseconds
+from lightning_reid.inference.parity import ParityError
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
 
 

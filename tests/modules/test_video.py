@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.modules import VideoReID
+from lightning_reid.modules.video import load_video_network
 from lightning_reid.networks import NVAN, load_embedding_network
 
 TINY = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1]}
@@ -19,7 +20,7 @@ ATTENTIVE = {**TINY, "clip_length": 2, "image_size": (64, 32), "scales": 2, "hea
 class Clips(pl.LightningDataModule):
     """Six training clips of three people; three queries and three gallery tracklets of two clips each."""
 
-    num_classes, image_size = 3, (64, 32)
+    num_classes, image_size, clip_length = 3, (64, 32), 2
 
     def train_dataloader(self) -> DataLoader:
         torch.manual_seed(1)
@@ -52,6 +53,14 @@ def trained(tmp_path_factory):
     trainer.fit(model, Clips())
     trainer.save_checkpoint(folder / "video.ckpt")
     return model.eval(), trainer.callback_metrics, folder / "video.ckpt"
+
+
+def test_a_checkpoint_tells_the_size_of_images_and_the_length_of_clips(trained):
+    model, _, path = trained
+    network = load_video_network(path)
+    assert (network.image_size, network.clip_length, network.training) == ((64, 32), 2, False)
+    clips = torch.randn(2, 2, 3, 64, 32, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(network(clips).embedding, model(clips))
 
 
 def test_the_loss_is_cross_entropy_after_the_neck_and_batch_hard_triplet_before_it():

@@ -28,6 +28,9 @@ class VideoNetwork(EmbeddingNetwork):
     With masks, as re-detected tracklets have them, only what is picture is pooled, each frame by itself and then over time (thesis text,
     section 2.5.3; the released code of CF-AAN does it with all of its networks, the baseline and the non-local one too).
 
+    Attributes:
+        clip_length: T of the clips it was trained on, where it comes from a file that says so; else ``None``, but for ``CFAAN``.
+
     Args:
         backbone: A timm ResNet or ConvNeXt (see ``stages_of``) made by ``build_backbone``.
         attention: By number of a stage (1..4), modules ``[B, T, C, h, w]`` to the same shape, one after each of its last blocks.
@@ -39,6 +42,8 @@ class VideoNetwork(EmbeddingNetwork):
         ValueError: A backbone of another kind, a stage that does not exist or has fewer blocks than attention modules, an unknown
             ``pooling``, or (when called) clips of another shape, or of a length that cannot be halved, or masks that do not fit them.
     """
+
+    clip_length: int | None = None
 
     def __init__(
         self,

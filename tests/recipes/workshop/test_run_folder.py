@@ -17,7 +17,7 @@ from forked import FORKED, forked
 from jsonargparse import Namespace
 
 from lightning_reid import processes
-from lightning_reid.recipes.workshop.folder_lock import FolderLock, Holder
+from lightning_reid.folder_lock import FolderLock, Holder
 from lightning_reid.recipes.workshop.report import Queries, ResultRow
 from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.stages import RunOptions, Stage
@@ -199,7 +199,7 @@ def test_whatever_stops_a_run_at_its_door_the_lock_is_given_back(tmp_path, monke
 
 @pytest.mark.parametrize("content", ["null", '{"pid": 1}', '{"pid": 1, "ho', "[1]", '{"pid": "1", "host": "a", "began": 0}'])
 def test_a_lock_that_does_not_say_whose_it_is_is_refused_by_its_name_and_stays(tmp_path, monkeypatch, content, caplog):
-    monkeypatch.setattr("lightning_reid.recipes.workshop.folder_lock.SECONDS_TO_WRITE", 0.1)
+    monkeypatch.setattr("lightning_reid.folder_lock.SECONDS_TO_WRITE", 0.1)
     lock = FolderLock(tmp_path / LOCK)
     lock.acquire()
     (tmp_path / LOCK).write_text(content)
@@ -266,7 +266,7 @@ def test_a_lock_from_another_container_of_the_same_host_name_is_not_taken(tmp_pa
 
 
 def test_a_lock_whose_maker_was_killed_before_it_could_say_who_it_is_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning_reid.recipes.workshop.folder_lock.SECONDS_TO_WRITE", 0.1)
+    monkeypatch.setattr("lightning_reid.folder_lock.SECONDS_TO_WRITE", 0.1)
     (tmp_path / LOCK).touch()
     FolderLock(tmp_path / LOCK).acquire()
     assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()

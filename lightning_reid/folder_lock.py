@@ -52,10 +52,11 @@ class FolderLock:
 
     Args:
         file: Is there while the lock is held.
+        way_on: What somebody can do while another process holds it.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file, self.me = file, Holder.me()
+    def __init__(self, file: Path, way_on: str = "wait for it, or give another --output") -> None:
+        self.file, self.way_on, self.me = file, way_on, Holder.me()
 
     def acquire(self) -> None:
         """Take the lock, also from a process that is gone.
@@ -69,7 +70,7 @@ class FolderLock:
             holder = self._read()
             if holder is not None and not holder.is_gone():
                 raise FileExistsError(
-                    f"process {holder.pid} on {holder.host} runs in {self.file.parent}: wait for it, or give another --output."
+                    f"process {holder.pid} on {holder.host} runs in {self.file.parent}: {self.way_on}."
                     f" If you know that it has ended, remove {self.file}"
                 )
             self._take_away(holder)
