@@ -53,11 +53,11 @@ class DeviceDataModule(UnlabeledDataModule):
 
     @override
     def check_training_identities(self) -> None:
-        """Nothing: a device with one tracklet, or none, is not visited, and still takes part in the graph."""
+        """Refuse nothing: a device with one tracklet, or none, is not visited, and still takes part in the graph."""
 
     @property
     def num_tracklets(self) -> int:
-        """Of the camera, N_m."""
+        """How many tracklets the camera has, N_m."""
         return int(self.tracklets.max()) + 1 if len(self.tracklets) else 0
 
     @property

@@ -189,9 +189,10 @@ def _labels(edges: Tensor, squared: Tensor, camids: Tensor, alpha: int, method: 
         graph, squared = graph[kept], squared[torch.from_numpy(kept).to(squared.device)]
         triangles = _triangles(graph, number)
         kept = triangles >= alpha
+    labels: NDArray[np.int64]
     if method == "components":
         matrix = _adjacency(graph[kept], number)
-        labels = connected_components(matrix, directed=False)[1]
+        labels = connected_components(matrix, directed=False)[1].astype(np.int64)
     else:
         strongest = np.lexsort((graph[:, 1], graph[:, 0], squared.cpu().numpy(), -triangles))
         labels = _joined(graph[strongest[kept[strongest]]], camids.cpu().numpy())
@@ -214,7 +215,7 @@ def _joined(edges: NDArray[np.int64], camids: NDArray[np.int64]) -> NDArray[np.i
     return np.array(group, dtype=np.int64)
 
 
-def _by_first(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def _by_first(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The same groups, numbered by their first rows."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)

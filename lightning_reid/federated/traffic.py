@@ -92,7 +92,7 @@ def expected_traffic(run: EdgeRun) -> dict[str, Bytes]:
     if run.memory_bytes not in (2, 4):
         raise ValueError(f"a number of a memory has 2 or 4 bytes, got {run.memory_bytes}")
     hub = next(iter(run.memories), None) if run.hub_device is None else run.hub_device
-    if hub not in run.memories:
+    if hub is None or hub not in run.memories:
         raise ValueError(f"hub_device is {hub!r}, devices are {[*run.memories]}")
     devices, total, at_hub = len(counts), sum(counts), run.memories[hub]
     remembering = sum(count > 0 for count in counts)

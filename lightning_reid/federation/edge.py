@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_seed, require_switch
@@ -235,7 +236,7 @@ class EdgeTraining:
         modules = {name: self._module(classifier_init=self.options.classifier_init) for name in members}
         embed = self.options.classifier_init == "memories"
         clients = [Client(one, modules[one], data, [TrackletMemories(embed)]) for one, data in members.items()]
-        strategy = FedPav(clients[0].module.walking_prefixes)
+        strategy = FedPav(next(iter(modules.values())).walking_prefixes)
         federation = self._federation(strategy, clients, "average")
         state = federation.fit(rounds)
         self._count_walk(federation, "average")
@@ -265,8 +266,8 @@ class EdgeTraining:
         for name, data in self.devices.items():
             file = self.output / f"banks-{cycle}" / f"{name}.safetensors"
             if not file.is_file():
-                bank = self._bank(module, data)
-                write_atomically(file, lambda draft, bank=bank: save_file({"memories": bank}, draft))
+                content = save({"memories": self._bank(module, data)})  # not save_file: on a full disk that raises no OSError
+                write_atomically(file, partial(_write, content))
             found[name] = load_file(file)["memories"]
         sent = sum(bank.numel() * bank.element_size() for bank in found.values())
         hub = next(iter(found.values()))
@@ -350,7 +351,12 @@ class EdgeTraining:
         strategy = RandomWalk(prefixes, visits, options.walk, options.seed, stage, num_images=images)
         federation = self._federation(strategy, clients, name)
         after = self.after_visit
-        state = federation.fit(visits * len(clients), None if after is None else lambda _: after(federation))
+
+        def visited(rounds_done: int) -> None:
+            if after is not None:
+                after(federation)
+
+        state = federation.fit(visits * len(clients), visited)
         self._count_walk(federation, name)
         tensors = dict(state.tensors)
         if options.unify == "average":
@@ -402,6 +408,10 @@ class EdgeTraining:
     def _count(self, kind: str, crossed: Bytes) -> None:
         before = self.bytes.get(kind, Bytes(0, 0))
         self.bytes[kind] = Bytes(before.direct + crossed.direct, before.hub + crossed.hub)
+
+
+def _write(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
 
 
 def device_embeddings(module: TrackletReID, data: DeviceDataModule) -> Tensor:

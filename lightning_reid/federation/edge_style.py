@@ -122,7 +122,7 @@ def by_cyclegan(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    resumed = {"ckpt_path": str(last), "weights_only": True} if last.is_file() else {}
+    resumed: dict[str, Any] = {"ckpt_path": str(last), "weights_only": True} if last.is_file() else {}
     trainer.fit(module, data, **resumed)
     module.eval()
 

@@ -101,7 +101,7 @@ class TrackletReID(ImageReIDModule):
 
     @property
     def walking_prefixes(self) -> tuple[str, ...]:
-        """Of the names that walk: the modules behind the front, in their order, and the pooling where it learns."""
+        """How the names begin that walk: the modules behind the front, in their order, and the pooling where it learns."""
         prefixes = []
         for name in self.state_dict():
             if not name.startswith(NETWORK) or any(name.startswith(f"{front}.") for front in self._front):

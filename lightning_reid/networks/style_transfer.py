@@ -72,7 +72,8 @@ class _ResidualBlock(nn.Module):
 
     @override
     def forward(self, maps: Tensor) -> Tensor:
-        return maps + self.conv_block(maps)
+        changed: Tensor = self.conv_block(maps)
+        return maps + changed
 
 
 class PatchDiscriminator(nn.Module):

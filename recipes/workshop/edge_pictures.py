@@ -143,7 +143,8 @@ def draw_walk(path: Path, folder: Path) -> None:
     axes.plot(range(1, len(points) + 1), [score for _, score in points], color="lightgray", zorder=1)
     for device in sorted({name for name, _ in points}):
         mine = [(place, score) for place, (name, score) in enumerate(points, 1) if name == device]
-        axes.scatter(*zip(*mine, strict=True), s=18, label=device, zorder=2)
+        places, scores = zip(*mine, strict=True)
+        axes.scatter(places, scores, s=18, label=device, zorder=2)
     for end in ends[:-1]:
         axes.axvline(end + 0.5, color="gray", linestyle="--")
     axes.set_xlabel("visits")
