@@ -12,7 +12,7 @@ _LEAST_DEVIATION = 1e-3
 
 
 class ColorStatistics(NamedTuple):
-    """Of all pixels of a camera's pictures; colors in [0, 1].
+    """Mean and deviation of all pixels of a camera's pictures; colors in [0, 1].
 
     Attributes:
         mean: ``[3]`` float32.
