@@ -145,6 +145,18 @@ def test_crops_are_not_normalized_twice_and_the_model_is_that_of_the_network(as_
     assert (embedder.model, embedder.image_size) == (model_name(network), (64, 32))
 
 
+def test_a_file_whose_weights_were_changed_is_another_model(as_onnx, tmp_path, caplog):
+    network, made = as_onnx
+    model = onnx.load(made.files[0])
+    weights = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    weights.raw_data = (-np.frombuffer(weights.raw_data, np.float32)).tobytes()
+    onnx.save(model, tmp_path / "changed.onnx")
+    embedder = OnnxEmbedder(tmp_path / "changed.onnx", num_threads=1)
+    assert embedder.model != OnnxEmbedder(made.files[0], num_threads=1).model == model_name(network)
+    assert embedder.model.startswith("onnx ")
+    assert "has other weights than" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
