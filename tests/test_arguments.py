@@ -53,6 +53,7 @@ def server(**options: Any) -> None:
 
 
 NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
+    "Reassociation": lambda: {"gaps": [1]},
     **dict.fromkeys(("HSR", "SGCDPL", "BottomUpReID", "FedUReIDClient", "ImageReIDModule", "SupervisedReID"), lambda: TINY),
     "DistilledReID": lambda: {"student": "resnet18", "backbone_options": NARROW},
     "FedFRClient": lambda: {"num_local": 2, "num_public": 2, **TINY},

@@ -66,14 +66,15 @@ class NamePattern:
     @property
     def fields(self) -> tuple[str, ...]:
         """What it names, in order."""
-        return tuple(_compiled(self.text).groupindex)
+        return tuple(field for level in _compiled(self.text) for field in level.groupindex)
 
     def read(self, name: str) -> Named | None:
         """What a path says; ``None`` if the pattern does not fit."""
-        found = _compiled(self.text).fullmatch(name)
-        if found is None:
+        levels, parts = _compiled(self.text), name.split("/")
+        found = [level.fullmatch(part) for level, part in zip(levels, parts, strict=False)] if len(levels) == len(parts) else [None]
+        told = {field: value for level in found if level is not None for field, value in level.groupdict().items()}
+        if None in found:
             return None
-        told = found.groupdict()
         return Named(*(told.get(field) for field in FIELDS))
 
 
@@ -83,16 +84,19 @@ def in_words(named: Named) -> str:
 
 
 @lru_cache(maxsize=32)
-def _compiled(text: str) -> re.Pattern[str]:
+def _compiled(text: str) -> tuple[re.Pattern[str], ...]:
+    """A pattern a level of folders: nothing crosses one, and what does not fit within one is not tried with all that fits in the others."""
     stem, dot, suffix = text.rpartition(".")
     if not dot or f".{suffix}".lower() not in IMAGE_SUFFIXES:
         stem = text
-    pattern, seen, is_open = "", list[str](), False
+    levels, seen, is_open = [""], list[str](), False
     for part in _PARTS.finditer(stem):
         if part["stray"]:
             raise ValueError(f"the pattern {shown(text)} has a {part['stray']!r} of its own: fields are {_told_fields()}, * is anything")
         if part["text"]:
-            pattern, is_open = pattern + re.escape(part["text"]), False
+            first, *further = map(re.escape, part["text"].split("/"))
+            levels[-1] += first
+            levels, is_open = levels + further, False
             continue
         field, colon, width = (part["field"] or "").partition(":")
         if part["field"] is not None:
@@ -103,7 +107,7 @@ def _compiled(text: str) -> re.Pattern[str]:
             raise ValueError(f"{told}: write what is between them, or how many characters it has, as in {{person:4}}{{frame}}")
         one = "[0-9]" if field == "frame" else "[^/]"
         many = f"{{{width}}}" if width else "+" if field == "frame" else "+?"
-        pattern += f"(?P<{field}>{one}{many})" if field else "[^/]*?"
+        levels[-1] += f"(?P<{field}>{one}{many})" if field else "[^/]*?"
         is_open = not width
     crowded = next((one for one in stem.split("/") if len(re.findall(r"\{[^{}]*\}|\*+", one)) > MOST_PARTS), None)
     if crowded is not None:
@@ -112,7 +116,8 @@ def _compiled(text: str) -> re.Pattern[str]:
         )
     if not seen:
         raise ValueError(f"the pattern {shown(text)} names nothing: fields are {_told_fields()}, as in {{camera}}/{{person}}_{{frame}}.jpg")
-    return re.compile(f"{pattern}(?i:{_SUFFIX})")
+    levels[-1] += f"(?i:{_SUFFIX})"
+    return tuple(map(re.compile, levels))
 
 
 def _require_field(text: str, field: str, width: str | None, seen: Sequence[str]) -> None:

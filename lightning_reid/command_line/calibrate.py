@@ -37,11 +37,11 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=DESCRIPTION)
     data = "folder in the Market naming, table, name of a data set (market1501), or generated people (generated-people,people=300,seed=7)"
     parser.add_argument("data", type=str, help=data)
-    parser.add_argument("--root", type=str | None, default=None, help="folder that holds named data sets; default ./data")
+    parser.add_argument("--root", type=str, default=None, help="folder that holds named data sets; default ./data")
     parser.add_argument("--model", type=str, default=DEFAULT, help=MODEL_HELP)
     out = "JSON file; default beside the network: last.calibration.json beside last.ckpt, calibration.json in a model folder"
-    parser.add_argument("--out", type=str | None, default=None, help=out)
-    parser.add_argument("--picture", type=str | None, default=None, help="PNG file of its reliability; default beside OUT, named as it is")
+    parser.add_argument("--out", type=str, default=None, help=out)
+    parser.add_argument("--picture", type=str, default=None, help="PNG file of its reliability; default beside OUT, named as it is")
     part = "whose images: of the people to train on, of those to test on (query and gallery), or of all"
     parser.add_argument("--part", type=Literal["all", "train", "test"], default="all", help=part)
     within = "count pairs of one camera too; without cameras all count"

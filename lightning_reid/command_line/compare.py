@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lightning_reid.arguments import require_number
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.probability import Judge, notes_on
+from lightning_reid.command_line.probability import Judge, is_of_nobody, notes_on, shown_probability
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.inference import EmbeddingPass, find_calibration, load_network, name_with_size
 from lightning_reid.inference.calibration_file import of_model
@@ -26,7 +26,8 @@ DESCRIPTION = """Tell whether two pictures, each a crop of one person, show the 
 The verdict is "same" where the cosine lies above the threshold of --false_match_rate, "different" where it lies below that of
 --false_non_match_rate, and "unknown" between them: so that, among people like those of the calibration, at most the one share of pairs of
 two people is called the same, and at most the other share of pairs of one person different. The probability depends on --prior too, the
-verdict does not. Without a calibration of the network (lightning-reid calibrate) there is no probability, and the verdict is "unknown".
+verdict does not. Without a calibration of the network (lightning-reid calibrate) there is no probability, and the verdict is "unknown"; so
+it is with one of generated people, which the network that comes along has: of real ones it is far too sure.
 """
 WIDE = 1.2
 """Width to height of a picture from which on it is no crop of a person who stands or walks."""
@@ -38,9 +39,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("a", type=str, help="image file, a crop of one person of any size")
     parser.add_argument("b", type=str, help="another")
     parser.add_argument("--model", type=str, default=DEFAULT, help=MODEL_HELP)
-    parser.add_argument(
-        "--calibration", type=str | None, default=None, help="file that calibrate made; default the one kept beside the network"
-    )
+    parser.add_argument("--calibration", type=str, default=None, help="file that calibrate made; default the one kept beside the network")
     prior = "how probable it is beforehand, in (0, 1), that they show one person; 0.001 for one of a thousand people"
     parser.add_argument("--prior", type=float, default=0.5, help=prior)
     usual = f"one of the calibration's; default {USUAL_RATE}, or the least above it that its people could show"
@@ -69,6 +68,8 @@ def run(cfg: Namespace) -> int:
     cosine = min(1.0, max(-1.0, float((one.double() * other.double()).sum())))
     told: dict[str, Any] = {"a": cfg.a, "b": cfg.b, "model": model, "cosine": cosine, "probability": None, "verdict": "unknown"}
     told |= {} if calibration is None else _judged(cosine, calibration, cfg)
+    if calibration is not None and cfg.calibration is None and is_of_nobody(calibration):
+        told |= {"among generated people": told["verdict"], "verdict": "unknown"}
     told["notes"] = _notes(cfg, calibration, same_picture=np.array_equal(one_picture, other_picture))
     if cfg.json:
         sys.stdout.write(json.dumps(told) + "\n")
@@ -124,7 +125,10 @@ def _print(told: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{told['verdict']}: cosine {told['cosine']:.3f}", end="" if told["probability"] is not None else "\n")
     if told["probability"] is not None:
-        console.print(f", probability of the same person {told['probability']:.3g} at a prior of {told['prior']:g}")
+        among = told.get("among generated people")
+        where = "" if among is None else f"; among generated people it would be {among!r}"
+        probability = shown_probability(told["probability"])
+        console.print(f"{where}, probability of the same person {probability} at a prior of {told['prior']:g}")
         fitted, scored = told["people"]
         for line in (
             f"  same above {told['same above']:.3f} (false match rate {told['false_match_rate']:g}), different below"

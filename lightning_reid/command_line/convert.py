@@ -44,6 +44,8 @@ VAL_HELP = (
 )
 VAL_SHARE = 0.1
 HEADING = ("path", "pid", "camid", "split", "frame")
+IDS_TABLE = "ids.csv"
+"""Of a folder: which number is whom."""
 _TABLES = (".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".pq")
 _SHOWN = 3
 _DIGITS = 18
@@ -74,7 +76,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("path", type=str, help="folder of images, at any depth")
     parser.add_argument("out", type=str, help="table.csv, or a new folder")
     told = "how names say who is seen where: {camera}/{person}_{frame}.jpg, * for anything; default a guess, which is shown"
-    parser.add_argument("--pattern", type=str | None, default=None, help=told)
+    parser.add_argument("--pattern", type=str, default=None, help=told)
     parser.add_argument("--test_share", type=float, default=0.5, help="of the people who can be found again, in (0, 1), to test on")
     parser.add_argument("--val_share", type=float | None, default=None, help=VAL_HELP)
     parser.add_argument("--seed", type=int, default=0, help="of the division of people")
@@ -208,7 +210,7 @@ def _write_folder(path: Path, out: Path, rows: Sequence[Row], *, progress: bool)
             stem = f"{folders[row.split]}/{pid:04d}_c{camid}_{int(row.named.frame or 0):06d}"
             counts[stem] += 1
             shutil.copyfile(path / row.name, draft / f"{stem}_{counts[stem]:02d}{Path(row.name).suffix.lower()}")
-        with (draft / "ids.csv").open("w", newline="", encoding="utf-8") as file:
+        with (draft / IDS_TABLE).open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(("what", "number", "name"))
             names = {"person": [row.named.person for row in rows], "camera": [row.named.camera for row in rows]}

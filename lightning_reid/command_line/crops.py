@@ -53,7 +53,7 @@ def build_parser() -> ArgumentParser:
     add("out", type=str, help="new folder")
     told = "ONNX file, 'torchvision' for its Faster R-CNN (ResNet-50 FPN v2), or 'opencv', which needs no file and is weak"
     add("--detector", type=str, default=OPENCV, help=told)
-    add("--detector_weights", type=str | None, default=None, help="file with the weights of torchvision's; they are downloaded without")
+    add("--detector_weights", type=str, default=None, help="file with the weights of torchvision's; they are downloaded without")
     add("--model", type=str, default=DEFAULT, help=f"tells apart who meets: {MODEL_HELP}")
     add("--max_distance", type=float, default=FARTHEST, help="cosine distance within which it decides; 0 tracks by overlap alone")
     add("--every", type=PositiveInt, default=1, help="look at every n-th frame")

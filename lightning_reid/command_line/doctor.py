@@ -37,7 +37,7 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument("path", type=str, help="folder, table, video or file")
     parser.add_argument("--quick", action="store_true", help="open no image: names, counts and lists alone")
-    parser.add_argument("--sheet", type=str | None, default=None, help="PNG file for a contact sheet: a row a person, a picture a camera")
+    parser.add_argument("--sheet", type=str, default=None, help="PNG file for a contact sheet: a row a person, a picture a camera")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser
 

@@ -48,7 +48,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--models", type=str, nargs="+", default=[DEFAULT], help=f"one or more: {MODEL_HELP}")
     told = "one or more: names (market1501, generated-people,test_people=50), folders in the Market naming or the MARS layout, tables"
     parser.add_argument("--data", type=str, nargs="+", required=True, help=told)
-    parser.add_argument("--root", type=str | None, default=None, help="folder of the named data sets; default data")
+    parser.add_argument("--root", type=str, default=None, help="folder of the named data sets; default data")
     parser.add_argument("--split", type=int, default=0, help="of the data sets that have ten of them, 0 to 9")
     parser.add_argument("--tracklets", action="store_true", help="read tracklets of what holds images too")
     told = "one or more, where not all that the labels allow are wanted"
@@ -59,7 +59,7 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(EmbeddingPass, None, skip={"quiet", "image_size", "flip"})
     parser.add_argument("--flip", action="store_true", help="average each image's embedding with that of its mirror image")
     parser.add_argument("--allow_paths_outside", action="store_true", help="let a table list files that do not lie below its folder")
-    parser.add_argument("--out", type=str | None, default=None, help=OUT_HELP)
+    parser.add_argument("--out", type=str, default=None, help=OUT_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser
 
@@ -123,10 +123,11 @@ def _evaluate(
     told: dict[str, Any],
 ) -> None:
     """Add the rows of a model, and what is to be known of them, to all that is told."""
+    from lightning_reid.command_line.labeled_people import trained_people
     from lightning_reid.evaluation.retrieval import difference_interval, embed_test, evaluate_embedded
     from lightning_reid.inference import EmbeddingPass, load_network, model_name
 
-    network, people = load_network(model, cfg.image_size), _trained_people(model)
+    network, people = load_network(model, cfg.image_size), trained_people(model)
     names = {field.name for field in fields(EmbeddingPass)} - {"quiet"}
     embedding = EmbeddingPass(**{name: cfg[name] for name in names}, quiet=True)
     height, width = embedding.size_for(network)
@@ -142,6 +143,10 @@ def _evaluate(
         if test.num_unreadable:
             told["notes"].append(f"{data}: {test.num_unreadable} of the queries and the gallery cannot be read and are left out")
         known = _known(people, dataset)
+        if known is None and people is not None:
+            told["notes"].append(
+                f"{model} was trained on {people.data}: whether {data} shows the same people under another name is not known"
+            )
         if known:
             told["warnings"].append(
                 f"{model} was trained, or selected, on {len(known)} of the people of {data} that it is tested on (the first has pid"
@@ -171,15 +176,11 @@ def _scores(found: EvaluationScores, split: int) -> dict[str, Any]:
     }
 
 
-def _trained_people(model: str) -> TrainedPeople | None:
-    from lightning_reid.networks.weights import read_checkpoint
-    from lightning_reid.records import TrainedPeople
-
-    return None if Path(model).suffix.lower() == ".onnx" else TrainedPeople.of_checkpoint(read_checkpoint(model))
-
-
 def _known(people: TrainedPeople | None, dataset: ReIDDataset | TrackletDataset) -> list[int] | None:
-    """The pids of the test that a checkpoint was trained on, or selected by; ``None`` where it tells of other data, or of nobody."""
-    if people is None or people.data != dataset.name:
+    """The pids of the test that a network was trained on, or selected by; ``None`` where names do not tell whether they are the same."""
+    from lightning_reid.command_line.labeled_people import same_data  # needs torch
+
+    same = None if people is None else same_data(people.data, dataset.name)
+    if people is None or same is None:
         return None
-    return sorted({*people.pids, *people.held_out} & {record.pid for record in dataset.query})
+    return sorted({*people.pids, *people.held_out} & {record.pid for record in dataset.query}) if same else []

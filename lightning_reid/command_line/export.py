@@ -67,7 +67,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("out", type=str, help="new file: .onnx, .pt2 or .xml")
     parser.add_argument("--format", type=ExportFormat | None, default=None, help="of OUT; default as its suffix says")
     told = "folder of crops of people to compare on; default generated people, drawn by the library"
-    parser.add_argument("--crops", type=str | None, default=None, help=told)
+    parser.add_argument("--crops", type=str, default=None, help=told)
     size = "HEIGHTxWIDTH in pixels of what the file takes; default what MODEL was trained on, 256x128 where it does not say"
     parser.add_argument("--image_size", type=height_and_width, default=None, help=size)
     frames = f"of a clip, for a network of clips; default as it was trained, {FRAMES} where it does not say"

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from lightning_reid.command_line.printable import printable
+from lightning_reid.command_line.seconds import seconds
 from lightning_reid.command_line.seen import listening
 from lightning_reid.search_index import (
     IndexRow,
@@ -88,10 +89,10 @@ def _add_parser() -> ArgumentParser:
     parser.add_argument("index", type=str, help="folder of the index")
     parser.add_argument("paths", type=str, nargs="+", help="image files, folders with images at any depth, and tables")
     told = "how names say who is seen where: {camera}/{person}_{frame}.jpg, * for anything; the Market naming and tables need none"
-    parser.add_argument("--pattern", type=str | None, default=None, help=told)
-    parser.add_argument("--person", type=str | None, default=None, help="whom all these pictures show")
-    parser.add_argument("--camera", type=str | None, default=None, help="where all were taken")
-    parser.add_argument("--time", type=float | None, default=None, help="when all were taken, in seconds on a clock of your own")
+    parser.add_argument("--pattern", type=str, default=None, help=told)
+    parser.add_argument("--person", type=str, default=None, help="whom all these pictures show")
+    parser.add_argument("--camera", type=str, default=None, help="where all were taken")
+    parser.add_argument("--time", type=seconds, default=None, help="when all were taken, in seconds on a clock of your own")
     add_embedding_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser

@@ -56,7 +56,7 @@ def read_strangers(data: str, root: str | None, part: Part, model: str, *, allow
             " they are the same nobody says. Give --part test, or --part train"
         )
     told = trained_people(model)
-    known = told is not None and _same_data(told.data, found.name)
+    known = told is not None and same_data(told.data, found.name)
     left_out = {one.pid for one in train} & set(told.pids) if told is not None and known else set[int]()
     parts = {"train": tuple(one for one in train if one.pid not in left_out), "test": test}
     records = tuple(dict.fromkeys(one for name, some in parts.items() if part in (name, "all") for one in some))
@@ -86,7 +86,7 @@ def trained_people(model: str) -> TrainedPeople | None:
     return TrainedPeople(name, () if people is None else tuple(range(1, people.people + 1)))
 
 
-def _same_data(one: str, other: str) -> bool | None:
+def same_data(one: str, other: str) -> bool | None:
     """Whether two data sets show the same people: generated ones do if they are of one seed; ``None`` where names do not tell."""
     if one == other:
         return True

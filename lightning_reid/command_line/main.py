@@ -35,6 +35,8 @@ VERBS = {
     "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
+STOPPED = 130
+"""What a shell takes for an end by Ctrl-C."""
 HANDED_OVER = ("train",)
 """Verbs that parse what follows themselves, by a ``main`` in place of ``build_parser`` and ``run``."""
 
@@ -50,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its name and options; ``None`` for those of the process.
 
     Returns:
-        0 where all went well, 1 where there is nothing to be used, or the verb says why; 2 is left by wrong options.
+        0 where all went well, 1 where there is nothing to be used, or the verb says why, 130 where somebody stopped it; 2 is left by wrong
+        options.
     """
     told = list(sys.argv[1:] if argv is None else argv)
     if told and told[0] in HANDED_OVER:
@@ -72,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _in_sentences(verb: str, act: Callable[[], int]) -> int:
     try:
         return act()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nlightning-reid {verb}: stopped. No output is left half written; an index keeps what was added before\n")
+        return STOPPED
     except _of_what_was_given() as error:
         sys.stderr.write(printable(f"lightning-reid {verb}: {error}") + "\n")
         return 1

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lightning_reid.command_line.convert import IDS_TABLE
 from lightning_reid.command_line.seen import NOBODY, TABLES, listening, look_at
 from lightning_reid.datamodules.readers.ids import WHOLE_NUMBER
 from lightning_reid.datamodules.readers.name_guess import read_names
 from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern
 from lightning_reid.datamodules.readers.own_ids import own_ids
+from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, table_rows
+from lightning_reid.datamodules.readers.text import read_cells
 from lightning_reid.inference import find_crops
 from lightning_reid.search_index import IndexRow
 
@@ -88,10 +91,38 @@ def _as_told(places: Sequence[str], notes: list[str]) -> list[IndexRow]:
         found = look_at(path)
         if not found.images:
             raise ValueError(f"{place} is {found.kind}: expected image files, folders with images, or a table of images")
+        if path.suffix.lower() in TABLES:  # numbers that a reader gives to names are those of one table alone
+            rows += _of_table(path)
+            notes += [f"{place}: {one}" for one in found.told if "numbered from" not in one]
+            continue
         notes += [f"{place}: {one}" for one in found.told]
+        names = _names_of(path)
         if found.pattern is not None:
             notes.append(f"{place}: nobody is named. Names seem to say {found.pattern.text}: if they do, give it as --pattern")
         for one in found.images:
             person = None if one.person in NOBODY else one.person
-            rows.append(IndexRow(one.path) if found.pattern is not None else IndexRow(one.path, person, one.camera))
+            person, camera = names.get(("person", person), person), names.get(("camera", one.camera), one.camera)
+            rows.append(IndexRow(one.path) if found.pattern is not None else IndexRow(one.path, person, camera))
     return rows
+
+
+def _of_table(table: Path) -> list[IndexRow]:
+    """Rows of a table that was read before, with people and cameras as they stand in it."""
+    rows = list(table_rows(table, required=REQUIRED_COLUMNS[:1]))
+    told = {column: _ids(what, [_cell(row, column) for _, row in rows]) for what, column in (("person", "pid"), ("camera", "camid"))}
+    listed = zip(rows, told["pid"], told["camid"], strict=True)
+    return [IndexRow(str(table.parent / str(row["path"])), None if pid in NOBODY else pid, camid) for (_, row), pid, camid in listed]
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str | None:
+    value = row.get(column)
+    return None if value in (None, "") else str(value)
+
+
+def _names_of(folder: Path) -> dict[tuple[str, str | None], str]:
+    """The names that a folder's numbers stand for, where ``lightning-reid convert`` made it."""
+    file = folder / IDS_TABLE
+    if not file.is_file():
+        return {}
+    rows = [cells for _, cells in read_cells(file, ",")][1:]
+    return {(cells[0], cells[1]): cells[2] for cells in rows if len(cells) == 3}

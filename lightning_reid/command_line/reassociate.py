@@ -45,7 +45,7 @@ def build_parser() -> ArgumentParser:
     told = "HEIGHTxWIDTH in pixels that boxes are resized to; default what a network says, or 256x128"
     parser.add_argument("--image_size", type=height_and_width, default=None, help=told)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto is CUDA where there is a device")
-    parser.add_argument("--out", type=str | None, default=None, help=OUT_HELP)
+    parser.add_argument("--out", type=str, default=None, help=OUT_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser
 

@@ -22,10 +22,12 @@ from rich.text import Text
 from lightning_reid.arguments import require_number
 from lightning_reid.command_line.embedding_options import Embedder, add_embedding_options, embedder_of
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.probability import Judge, notes_on
+from lightning_reid.command_line.probability import NOT_TAKEN, Judge, is_of_nobody, notes_on, shown_probability
+from lightning_reid.command_line.seconds import seconds
 from lightning_reid.command_line.seen import listening
 from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddedImages, draw_search, find_calibration, find_crops
+from lightning_reid.inference.calibration_file import of_model
 from lightning_reid.inference.search import Neighbor, same_file
 from lightning_reid.search_index import Filters, open_index, search_indexes
 from lightning_reid.search_index.searching import EXACT_UP_TO
@@ -38,6 +40,8 @@ QUERIES_AT_A_TIME = 1024
 """Whose embeddings are compared with the indexes in one pass over them."""
 DRAWN = 10
 """Queries that have room in the picture."""
+WIDTH_OF_LOGS = 160
+"""Columns of a table that is printed into a file or a pipe."""
 HEADING = ("query", "rank", "path", "cosine_similarity", "probability", "verdict", "person", "camera", "time", "index")
 
 
@@ -50,12 +54,14 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--camera", type=str, nargs="+", default=[], help="only pictures of these cameras; default all")
     parser.add_argument("--person", type=str, nargs="+", default=[], help="only pictures of these people; default all")
     clock = "in seconds on the clock of the index (index add --time); pictures without a time are left out then"
-    parser.add_argument("--since", type=float | None, default=None, help=f"no picture before this time, {clock}")
-    parser.add_argument("--until", type=float | None, default=None, help=f"no picture after this time, {clock}")
+    parser.add_argument("--since", type=seconds, default=None, help=f"no picture before this time, {clock}")
+    parser.add_argument("--until", type=seconds, default=None, help=f"no picture after this time, {clock}")
+    told = "file that calibrate made; default the one kept beside the network, unless it is of generated people"
+    parser.add_argument("--calibration", type=str, default=None, help=told)
     prior = "how probable it is beforehand, in (0, 1), that an answer shows the query's person; 0.001 among a thousand people"
     parser.add_argument("--prior", type=float, default=0.5, help=prior)
-    parser.add_argument("--picture", type=str | None, default=None, help=f"new .png file: answers beside their query, of {DRAWN} queries")
-    parser.add_argument("--out", type=str | None, default=None, help="new .csv file with all answers")
+    parser.add_argument("--picture", type=str, default=None, help=f"new .png file: answers beside their query, of {DRAWN} queries")
+    parser.add_argument("--out", type=str, default=None, help="new .csv file with all answers")
     limit = "pictures: an index of more that pass the filters is searched approximately, if index speed was run"
     parser.add_argument("--exact_up_to", type=int, default=EXACT_UP_TO, help=limit)
     add_embedding_options(parser)
@@ -81,15 +87,16 @@ def run(cfg: Namespace) -> int:
             with open_index(Path(folder), embedder.name):
                 pass  # what cannot be searched is told before the queries are embedded
         told = _searched(cfg, queries, embedder)
-    told["notes"] = list(dict.fromkeys([*told["notes"], *notes, *warned]))
+    drawn = [] if cfg.picture is None else _notes_on_picture(cfg.picture, told)
+    told["notes"] = list(dict.fromkeys([*told["notes"], *notes, *warned, *drawn]))
     if cfg.out is not None:
         _write_table(Path(cfg.out), told)
-    if cfg.picture is not None:
-        _draw(Path(cfg.picture), told)
     if cfg.json:
         sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told, len(cfg.indexes) > 1)
+    if cfg.picture is not None:  # last: where a file is gone, on another machine say, what was found is told all the same
+        _draw(Path(cfg.picture), told)
     return 0 if any(one["answers"] for one in told["queries"]) else 1
 
 
@@ -101,7 +108,9 @@ def _require_new(option: str, path: str | None, suffix: str) -> None:
 
 
 def _judge(cfg: Namespace, embedder: Embedder) -> Judge | None:
-    """By the calibration that is kept with the network, if there is one; with mirror images it is another's."""
+    """By the calibration that is given, or that is kept with the network; with mirror images it is another's."""
+    if cfg.calibration is not None:
+        return Judge(of_model(cfg.calibration, embedder.name), cfg.prior)
     calibration = None if cfg.flip else find_calibration(cfg.model, embedder.name)
     return None if calibration is None else Judge(calibration, cfg.prior)
 
@@ -110,6 +119,8 @@ def _searched(cfg: Namespace, queries: Sequence[str], embedder: Embedder) -> dic
     filters = Filters(tuple(cfg.camera), tuple(cfg.person), cfg.since, cfg.until)
     judge = _judge(cfg, embedder)
     notes = notes_on(judge.calibration) if judge else ["similarity only: no calibration for this model (lightning-reid calibrate)"]
+    if judge is not None and cfg.calibration is None and is_of_nobody(judge.calibration):
+        judge, notes = None, [NOT_TAKEN]
     told: dict[str, Any] = {
         "indexes": cfg.indexes,
         "model": embedder.name,
@@ -182,17 +193,21 @@ def _write_table(out: Path, told: dict[str, Any]) -> None:
     write_atomically(out, write)
 
 
+def _notes_on_picture(picture: str, told: dict[str, Any]) -> list[str]:
+    answered = sum(bool(query["answers"]) for query in told["queries"])
+    if not answered:
+        return [f"{picture} is not made: there is no answer to draw"]
+    return [f"{picture} has room for {DRAWN} of {answered} queries, the first"] if answered > DRAWN else []
+
+
 def _draw(picture: Path, told: dict[str, Any]) -> None:
     """One below the other, the rank lists of the first queries that have answers."""
     answered = [query for query in told["queries"] if query["answers"]]
-    if len(answered) > DRAWN:
-        told["notes"].append(f"{picture} has room for {DRAWN} of {len(answered)} queries, the first")
     sheets = [
         draw_search(query["path"], [Neighbor(one["rank"], one["path"], one["similarity"]) for one in query["answers"]])
         for query in answered[:DRAWN]
     ]
     if not sheets:
-        told["notes"].append(f"{picture} was not made: there is no answer to draw")
         return
     whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
     top = 0
@@ -204,6 +219,8 @@ def _draw(picture: Path, told: dict[str, Any]) -> None:
 
 def _print(told: dict[str, Any], several: bool) -> None:
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH_OF_LOGS)
     for query in told["queries"]:
         table = Table(title=Text(f"most like {printable(query['path'])}"), title_justify="left")
         shown = [
@@ -211,12 +228,16 @@ def _print(told: dict[str, Any], several: bool) -> None:
             for name in ("probability", "verdict", "person", "camera", "time")
             if any(one[name] is not None for one in query["answers"])
         ]
-        for name in ("rank", "similarity", *shown, *(["index"] if several else []), "path"):
-            table.add_column(name, justify="right" if name in ("rank", "similarity", "probability") else "left", overflow="fold")
+        names = ["rank", "similarity", *shown, *(["index"] if several else []), "path"]
+        for name in names:
+            heading = {"similarity": "cosine", "probability": "prob."}.get(name, name)
+            right = name in ("rank", "similarity", "probability")
+            table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=name != "path")
         for one in query["answers"]:
             cells = {**one, "similarity": f"{one['similarity']:.3f}"}
-            cells |= {} if one["probability"] is None else {"probability": f"{one['probability']:.3f}"}
-            told_cells = ["" if cells[str(column.header)] is None else str(cells[str(column.header)]) for column in table.columns]
+            cells |= {} if one["probability"] is None else {"probability": shown_probability(one["probability"])}
+            cells["path"] = _short(one["path"])
+            told_cells = ["" if cells[name] is None else str(cells[name]) for name in names]
             table.add_row(*(Text(printable(cell)) for cell in told_cells))
         if query["answers"]:
             console.print(table)
@@ -226,3 +247,8 @@ def _print(told: dict[str, Any], several: bool) -> None:
     console.print(Text(printable(f"{told['searched']:,} pictures were searched{way}")), soft_wrap=True)
     for note in told["notes"]:
         console.print(Text(printable(f"note: {note}")), soft_wrap=True)
+
+
+def _short(path: str) -> str:
+    """A path below the working directory as it is typed there."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path

@@ -109,6 +109,8 @@ def read_calibration(path: str | Path) -> Calibration:
 def find_calibration(source: str | Path, model: str) -> Calibration | None:
     """The calibration that is kept with a network; ``None`` where there is none.
 
+    An ONNX file that was exported of a checkpoint beside it has the checkpoint's, where its own is missing.
+
     Args:
         source: As ``load_network`` takes it.
         model: Name of the network with its image size, see ``name_with_size``.
@@ -125,7 +127,10 @@ def find_calibration(source: str | Path, model: str) -> Calibration | None:
         ('generated-people,people=500,shots=2,seed=7', 600)
     """
     path = calibration_path(source)
-    return of_model(path, model) if path.is_file() else None
+    if path.is_file():
+        return of_model(path, model)
+    beside = sorted(path.parent.glob(f"*{SUFFIX}")) if path.name.endswith(f".onnx.{SUFFIX}") else []
+    return next((found for found in map(read_calibration, beside) if found.model == model), None)
 
 
 def of_model(path: str | Path, model: str) -> Calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from lightning_reid.arguments import checked_image_size, require_count, require_path
 from lightning_reid.datamodules.transforms import resized
-from lightning_reid.inference.told_by_file import SPACE, ToldByFile
+from lightning_reid.inference.told_by_file import SPACE, WEIGHTS_WORD, ToldByFile, weights_digest
 from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.normalization import normalize_images
-from lightning_reid.onnx_session import open_session
+from lightning_reid.onnx_session import onnx_module, open_session
+
+logger = logging.getLogger(__name__)
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _IMAGES, _CLIPS = 4, 5
@@ -154,6 +157,10 @@ class OnnxEmbedder:
         if told.image_size != self.image_size:
             height, width = self.image_size
             raise self._unfit(f"tells that it is {told.model}, and takes images of {height} x {width} pixels: export it again")
+        graph = onnx_module("onnx").load(str(self.path), load_external_data=False)
+        if words.get(WEIGHTS_WORD) != weights_digest(graph):
+            logger.warning("%s has other weights than %s, of which it was exported: it is another model", self.path, told.name)
+            return None
         return told.name
 
     def _digests(self) -> str:

@@ -15,6 +15,7 @@ from lightning_reid.files import write_atomically
 from lightning_reid.inference.capture import BATCH, Embedder, captured
 from lightning_reid.inference.latency import median_milliseconds
 from lightning_reid.inference.parity import TOLERANCE, require_parity
+from lightning_reid.inference.told_by_file import WEIGHTS_WORD, weights_digest
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.onnx_session import onnx_module
 
@@ -95,7 +96,8 @@ def onnx_content(embedder: Embedder, inputs: Tensor, metadata: Mapping[str, str]
     onnx_module("onnxscript.optimizer").fold_constants(exported.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     model = exported.model_proto
     _name_batch(model.graph)
-    onnx_module("onnx").helper.set_model_props(model, dict(metadata or {}))
+    words = dict(metadata) | {WEIGHTS_WORD: weights_digest(model)} if metadata else {}
+    onnx_module("onnx").helper.set_model_props(model, words)
     content: bytes = model.SerializeToString()
     return content
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from lightning_reid.arguments import shown
 
 SPACE = "lightning_reid"
+WEIGHTS_WORD = f"{SPACE}.weights"
+"""Of an ONNX file: the digest of the numbers that its words were written for."""
 """What the words of the house are filed under, among those of others."""
 _MODEL = re.compile(r"(?P<name>weights [0-9a-f]{16}) at (?P<height>[1-9][0-9]{0,4})x(?P<width>[1-9][0-9]{0,4})")
 
@@ -64,3 +67,11 @@ class ToldByFile:
             )
         size = int(told["height"]), int(told["width"])
         return cls(told["name"], size, words.get("version", ""), words.get("card"))
+
+
+def weights_digest(model: Any) -> str:
+    """A digest of the numbers in a graph of ONNX: who changes them, quantizes them say, and keeps the words of a file, is found out."""
+    digest = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda one: one.name):
+        digest.update(tensor.SerializeToString(deterministic=True))
+    return digest.hexdigest()[:32]

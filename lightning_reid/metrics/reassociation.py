@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from lightning_reid.arguments import require_count
+from lightning_reid.arguments import require_choice, require_count
 from lightning_reid.metrics.ranks import ranks_in_chunk
 from lightning_reid.metrics.scores import RetrievalScores, scores_from_ranks
 from lightning_reid.metrics.similarity import MetricName, checked_embeddings, similarity_chunks
@@ -51,7 +52,7 @@ class Reassociation:
         metric: ``"cosine"`` or ``"euclidean"``.
 
     Raises:
-        ValueError: A gap is no such number, comes twice, or there is none.
+        ValueError: A gap is no such number, comes twice, or there is none; or ``metric`` is unknown.
 
     Example:
         >>> import torch
@@ -65,6 +66,7 @@ class Reassociation:
     """
 
     def __init__(self, gaps: Sequence[int], metric: MetricName = "cosine") -> None:
+        require_choice("metric", metric, get_args(MetricName))
         for gap in gaps:
             require_count("gap", gap)
         if not gaps or len(set(gaps)) < len(gaps):

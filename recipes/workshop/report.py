@@ -109,6 +109,9 @@ def report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, tit
     """Write ``results.json`` and ``table.md`` into ``output``, and print the table; ``began`` is ``time.monotonic()`` at the start."""
     write_report(output, rows, stamp, title=title, seconds=time.monotonic() - began)
     print_scores(rows, stamp, title)
+    networks = sorted(output.glob("*/last.ckpt"))
+    if networks:
+        print(f"networks, for --model of lightning-reid embed, search, export: {', '.join(map(str, networks))}")
 
 
 def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, *, title: str, seconds: float) -> None:

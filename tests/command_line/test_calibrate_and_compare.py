@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from lightning_reid import from_pretrained
 from lightning_reid.command_line.labeled_people import read_strangers
 from lightning_reid.command_line.main import main
+from lightning_reid.command_line.probability import shown_probability
 from lightning_reid.datamodules.generated.people_address import PeopleAddress
 from lightning_reid.datamodules.generated.people_data import PeopleData
 from lightning_reid.inference import calibration_path, find_calibration, name_with_size, read_calibration, write_calibration
@@ -78,8 +80,15 @@ def test_a_calibration_is_kept_in_the_model_folder_with_a_picture_and_says_what_
 
 
 def test_compare_finds_it_and_gives_a_verdict_and_a_probability_at_the_prior_asked_for(calibrated, crops, capsys):
-    same, rare = (told(capsys, "compare", *crops[:2], "--model", calibrated, "--prior", prior) for prior in (0.5, 0.001))
-    other = told(capsys, "compare", crops[0], crops[2], "--model", calibrated)
+    unsure = told(capsys, "compare", *crops[:2], "--model", calibrated)  # of generated people it says so, and decides about nobody
+    assert (unsure["verdict"], unsure["among generated people"]) == ("unknown", "same")
+    assert main(["compare", *crops[:2], "--model", str(calibrated)]) == 0
+    assert "unknown: cosine" in (shown := capsys.readouterr().out)
+    assert "; among generated people it would be 'same'" in shown
+    given = ("--model", calibrated, "--calibration", calibration_path(calibrated))
+    same, rare = (told(capsys, "compare", *crops[:2], *given, "--prior", prior) for prior in (0.5, 0.001))
+    other = told(capsys, "compare", crops[0], crops[2], *given)
+    assert same["probability"] == unsure["probability"]
     assert -1 <= other["cosine"] < same["cosine"] < 1
     assert 0 < other["probability"] < 0.5 < same["probability"] < 1
     odds = [one["probability"] / (1 - one["probability"]) for one in (same, rare)]
@@ -257,3 +266,27 @@ def test_to_compare_two_pictures_nothing_is_imported_that_only_training_or_drawi
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_exported_file_has_the_calibration_of_the_checkpoint_beside_it(tmp_path):
+    calibration = read_calibration(calibration_path("generated-people-small"))
+    write_calibration(tmp_path / "last.calibration.json", calibration)
+    assert find_calibration(tmp_path / "people.onnx", calibration.model) == calibration
+    assert find_calibration(tmp_path / "people.onnx", "another at 128x64") is None
+    write_calibration(tmp_path / "people.onnx.calibration.json", replace(calibration, model="another at 128x64"))
+    with pytest.raises(ValueError, match="is of another network"):
+        find_calibration(tmp_path / "people.onnx", calibration.model)
+
+
+def test_no_probability_is_shown_as_certain():
+    assert [shown_probability(one) for one in (0.99998, 0.5, 0.0012, 1e-9)] == ["> 0.999", "0.5", "0.0012", "< 0.001"]
+
+
+def test_who_stops_a_command_reads_a_sentence(capsys, monkeypatch):
+    monkeypatch.setattr("lightning_reid.command_line.compare.run", raises_interrupt)
+    assert main(["compare", "a.jpg", "b.jpg"]) == 130
+    assert "lightning-reid compare: stopped." in capsys.readouterr().err
+
+
+def raises_interrupt(cfg) -> int:
+    raise KeyboardInterrupt

@@ -215,6 +215,11 @@ def test_a_calibration_makes_probabilities_of_similarities(made, street, options
     shipped = read_calibration(calibration_path("generated-people-small"))
     monkeypatch.setattr(search_verb, "find_calibration", lambda source, model: replace(shipped, model=model))
     query = street / "door" / "ben_001.png"
+    unsure = told(capsys, "search", made, "--query", query, *options)
+    assert {answer["probability"] for answer in unsure["queries"][0]["answers"]} == {None}
+    assert "is of generated people, and of real ones far too sure" in unsure["notes"][0]
+    monkeypatch.setattr(search_verb, "of_model", lambda path, model: replace(shipped, model=model))
+    options = (*options, "--calibration", "of_generated_people.json")
     found = told(capsys, "search", made, "--query", query, *options)
     answers = found["queries"][0]["answers"]
     similarities = torch.tensor([answer["similarity"] for answer in answers], dtype=torch.float64).clamp(-1, 1)
@@ -225,7 +230,7 @@ def test_a_calibration_makes_probabilities_of_similarities(made, street, options
     rare = told(capsys, "search", made, "--query", query, "--prior", "0.001", *options)["queries"][0]["answers"]
     assert rare[0]["probability"] < answers[0]["probability"]
     assert rare[0]["verdict"] == answers[0]["verdict"]
-    assert "with mirror images" in refused(capsys, "search", made, "--query", query, *options, "--flip")
+    assert "with mirror images" in refused(capsys, "search", made, "--query", query, *options[:-2], "--flip")
     assert "--prior must be" in refused(capsys, "search", made, "--query", query, *options, "--prior", "1")
 
 
@@ -251,6 +256,50 @@ def test_a_table_tells_who_is_seen_where_and_a_guess_is_not_taken(street, option
     guess = told(capsys, "index", "add", tmp_path / "names", street, *options)
     assert (guess["added"], guess["people"], guess["cameras"]) == (16, 0, 0)
     assert "--pattern '{camera}/*_{person}'" in guess["notes"][-1]
+
+
+def test_two_tables_keep_the_names_of_their_people(street, options, tmp_path, capsys):
+    index = tmp_path / "both.index"
+    for table, who in (("a", ("anna", "ben")), ("b", ("carl", "7"))):
+        rows = [f"{street}/door/{name}_001.png,{name},door,train" for name in who]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["path,pid,camid,split", *rows]))
+        for name in who:
+            (tmp_path / f"{name}.png").write_bytes((street / "door" / f"{name}_001.png").read_bytes())
+        content = (tmp_path / f"{table}.csv").read_text().replace(f"{street}/door/", "").replace("_001.png", ".png")
+        (tmp_path / f"{table}.csv").write_text(content)
+        told(capsys, "index", "add", index, tmp_path / f"{table}.csv", *options)
+    shown = told(capsys, "index", "show", index)
+    assert (shown["people"], shown["cameras"]) == (4, {"door": 4}) or set(shown["people"]) == {"anna", "ben", "carl", "7"}
+    assert told(capsys, "index", "forget", index, "anna")["forgotten pictures"] == 1
+
+
+def test_a_folder_that_convert_made_keeps_the_names_of_its_people(street, options, tmp_path, capsys):
+    told(capsys, "convert", street, tmp_path / "market", *PATTERN)
+    told(capsys, "index", "add", tmp_path / "i", tmp_path / "market", *options)
+    assert told(capsys, "index", "forget", tmp_path / "i", "anna")["forgotten pictures"] == 4
+    assert told(capsys, "index", "show", tmp_path / "i")["cameras"] == {"door": 6, "yard": 6}
+
+
+def test_somebody_may_be_called_null_and_a_time_of_day_is_no_number(street, options, tmp_path, capsys):
+    picture = street / "door" / "ben_001.png"
+    told(capsys, "index", "add", tmp_path / "i", picture, "--person", "null", "--camera", "~", "--time", "12.5", *options)
+    (answer,) = told(capsys, "search", tmp_path / "i", "--query", street / "yard" / "ben_001.png", *options)["queries"][0]["answers"]
+    assert (answer["person"], answer["camera"], answer["time"]) == ("null", "~", 12.5)
+    for time in ("12:30:00", "0x10", "nan", "1e999", "soon"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["index", "add", str(tmp_path / "i"), str(picture), "--time", time])
+        assert "expected a number of seconds" in capsys.readouterr().err
+
+
+def test_what_was_found_is_told_also_where_a_picture_is_gone(index, street, options, tmp_path, capsys):
+    moved = shutil.copytree(street, tmp_path / "moved")
+    told(capsys, "index", "add", tmp_path / "i", moved, *PATTERN, *options)
+    shutil.rmtree(moved)
+    query = street / "door" / "ben_001.png"
+    assert main(["search", str(tmp_path / "i"), "--query", str(query), "--picture", str(tmp_path / "a.png"), *options]) == 1
+    captured = capsys.readouterr()
+    assert "ben_001.png" in captured.out
+    assert "cannot read" in captured.err
 
 
 def test_one_person_has_one_name_whoever_else_is_added(street, options, tmp_path, capsys):

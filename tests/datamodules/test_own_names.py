@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,3 +186,12 @@ def test_the_same_people_are_drawn_whatever_the_order():
 def test_cameras_are_told_for_all_or_for_none():
     with pytest.raises(ValueError, match="1 of 2 images have no camera: tell it for all, or for none"):
         split_by_person(["a", "b"], ["x", None])
+
+
+def test_a_pattern_of_many_parts_in_many_folders_is_done_at_once():
+    crowded = NamePattern("/".join(["*a*a*a*a*"] * 5 + ["{person}ax"]))
+    began = time.perf_counter()
+    assert crowded.read("/".join(["a" * 60] * 5 + ["b.png"])) is None
+    assert time.perf_counter() - began < 5
+    assert NamePattern("*/{camera}/{person}").read("a/b/c/d.png") is None
+    assert NamePattern("*/{camera}/{person}").read("a/b/c.png")[:2] == ("c", "b")
