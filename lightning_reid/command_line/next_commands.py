@@ -6,7 +6,19 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from lightning_reid.command_line.seen import INDEX, NETWORK, NETWORK_FILE, NOT_NAMED, RUN, SEQUENCE, VIDEO, Found, is_somebody
+from lightning_reid.command_line.seen import (
+    INDEX,
+    MARKET_PART,
+    NETWORK,
+    NETWORK_FILE,
+    NOT_NAMED,
+    RUN,
+    SEQUENCE,
+    VIDEO,
+    Found,
+    is_somebody,
+    parent_of,
+)
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.networks.shipped import DEFAULT
 
@@ -38,6 +50,8 @@ def next_commands(path: Path, found: Found) -> list[str]:
     train_alone = found.tracklets and all(one.split == "train" for one in found.images)  # beside which lies a contact sheet, say
     crops = _argument(str(path / FOLDERS_OF_MARS[0])) if train_alone else given
     embedded = [_command("embed", crops, _argument(f"{name}.npz"))] if path.is_dir() else []
+    if found.kind == MARKET_PART:
+        return [_command("doctor", _argument(str(parent_of(path)))), *embedded]
     if found.pattern is not None:
         return [_command("convert", given, _table(path), "--pattern", found.pattern.text), *embedded]
     if found.kind == NOT_NAMED:
