@@ -18,7 +18,9 @@ from filmed import film
 from PIL import Image
 from verbs import refused, told
 
+from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.main import main
+from lightning_reid.command_line.seen import Seen
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.readers import read_market_folder, read_table
@@ -314,6 +316,15 @@ def test_a_contact_sheet_shows_a_row_a_person(street, tmp_path, capsys):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_contact_sheet_has_letters_beyond_ascii(tmp_path):
+    picture, labels = paint(tmp_path / "a.png", 1), set[bytes]()
+    for person in "äöüßéЖ":
+        draw_sheet([Seen(str(picture), person=person, camera="1")], tmp_path / f"{person}.png")
+        with Image.open(tmp_path / f"{person}.png") as sheet:
+            labels.add(sheet.crop((0, 0, 140, 128)).tobytes())
+    assert len(labels) == 6  # and not the same box for each
+
+
 def test_names_that_hold_anything_are_told_on_one_line_and_refused_by_name_where_a_table_cannot_hold_them(tmp_path, capsys):
     folder = tmp_path / "mine"
     for who in ("anna", "ben\nnext: rm -rf", "carl\x1b[2J"):
@@ -444,6 +455,16 @@ def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp
     assert found["official"] is None
     assert main(["doctor", str(path), "--quick"]) == expected[2]
     assert f"{path}: {expected[0]}" in capsys.readouterr().out
+
+
+def test_a_video_tells_its_size_and_one_that_cannot_be_read_is_told(tmp_path, capsys):
+    found = told(capsys, "doctor", film(tmp_path / "door%d.avi", 6, size=(48, 64), fps=20))
+    assert found["video"] == {"width": 64, "height": 48, "frames": 6, "frames a second": 20.0}
+    assert main(["doctor", str(tmp_path / "door%d.avi")]) == 0
+    assert "  video: width 64, height 48, frames 6, frames a second 20" in capsys.readouterr().out
+    (tmp_path / "text.mp4").write_text("no video")
+    found = told(capsys, "doctor", tmp_path / "text.mp4", code=1)
+    assert (found["what"], found["next"], "video" in found) == ("a video that cannot be read", [], False)
 
 
 def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_path, capsys, monkeypatch):
