@@ -18,7 +18,7 @@ from rich.console import Console
 
 from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.named_splits import is_of_tests, named_splits
-from lightning_reid.command_line.next_commands import next_commands
+from lightning_reid.command_line.next_commands import next_commands, notes_on
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import MARKET_PART, look_at, parent_of
 from lightning_reid.datamodules.late_progress import late_progress
@@ -108,7 +108,7 @@ def run(cfg: Namespace) -> int:
     else:
         _write_folder(path, out, rows, progress=not cfg.json)
     told = _told(cfg, pattern, rows)
-    told["notes"] += passed_over
+    told["notes"] += [*passed_over, *notes_on(told["next"])]
     if cfg.json:
         sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
     else:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.files import Files, look_into
-from lightning_reid.command_line.next_commands import next_commands
+from lightning_reid.command_line.next_commands import next_commands, notes_on
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import ALL, MARKET_PART, Found, Seen, is_somebody, look_at
 from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
@@ -93,8 +93,9 @@ def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
     told["problems"] = [*_problems(images), *([] if files is None else _problems_of_files(images, files))]
     if files is not None:
         told["sizes"] = _sizes(files)
-    told["notes"] = list(dict.fromkeys([*found.told, *_untested(found)]))
-    told["next"] = next_commands(path, found)
+    following = next_commands(path, found)
+    told["notes"] = list(dict.fromkeys([*found.told, *_untested(found), *notes_on(following)]))
+    told["next"] = following
     return told
 
 
