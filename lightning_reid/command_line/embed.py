@@ -13,8 +13,8 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.command_line.embedding_options import add_embedding_options, embedder_of
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import listening
 from lightning_reid.inference import find_crops, write_embedding_parts
 
 DESCRIPTION = """Embed crops of people, one of each, with a network: numbers whose dot product tells how alike two people look.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.results import OUT_HELP, require_new_table, show_rows, tell_lines, write_rows
-from lightning_reid.command_line.seen import listening
 from lightning_reid.datamodules.late_progress import late_progress
 
 if TYPE_CHECKING:  # with torch, timm and scikit-learn, for which --help does not wait

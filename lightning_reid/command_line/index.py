@@ -15,9 +15,9 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seconds import seconds
-from lightning_reid.command_line.seen import listening
 from lightning_reid.search_index import (
     IndexRow,
     add_rows,
