@@ -118,7 +118,7 @@ def run(cfg: Namespace) -> int:
         result = _result(cfg, detector, told, written, time.monotonic() - began)
         write_json(draft / "crops.json", result)
     if cfg.json:
-        sys.stdout.write(json.dumps(result) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(result)
     return 0

@@ -87,7 +87,7 @@ def run(cfg: Namespace) -> int:
     if cfg.picture is not None:
         _draw(Path(cfg.picture), told)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told, len(cfg.indexes) > 1)
     return 0 if any(one["answers"] for one in told["queries"]) else 1
