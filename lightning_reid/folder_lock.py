@@ -111,7 +111,7 @@ class FolderLock:
                 told = read_json(self.file, {"pid": int, "host": str, "began": (int, float)}, way_on=_WAY_ON)
                 if not (0 < told["pid"] < 2**31 and 0 <= told["began"] < 2**62):
                     raise ValueError(
-                        f"{self.file} names the process {told['pid']:.40} of the time {told['began']:.40}, there is none: {_WAY_ON}"
+                        f"{self.file} names the process {told['pid']!r:.40} of the time {told['began']!r:.40}, there is none: {_WAY_ON}"
                     )
                 return Holder(told["pid"], told["host"], told["began"])
             except FileNotFoundError:
