@@ -310,6 +310,14 @@ def test_the_database_is_written_anew_once_for_all_that_is_replaced_when_the_cha
     assert waiting
 
 
+def test_the_database_is_written_anew_before_holes_are_closed(tmp_path):
+    folder, said = filled(tmp_path / "index", rows_of(12), drawn(12, 4, 0)), list[str]()
+    with write_index(folder) as index:
+        index.connection.set_trace_callback(said.append)
+        add_rows(index, rows_of(6), drawn(6, 4, 1))
+    assert said.index("VACUUM") < said.index("DELETE FROM holes")
+
+
 def test_somebody_who_is_not_there_cannot_be_forgotten(tmp_path):
     folder = filled(tmp_path / "index", rows_of(12), drawn(12, 4, 0))
     with write_index(folder) as index:
@@ -442,6 +450,15 @@ def test_a_damaged_index_is_named_with_what_is_wrong(tmp_path, whole_index, dama
     damage(folder)
     with pytest.raises(SearchIndexError, match=message):
         found_in(folder, query=drawn(1, 4, 1)[0], top=600)
+
+
+@pytest.mark.parametrize("column", ["path", "person", "camera"])
+@pytest.mark.parametrize("place", [0, 300, 599])
+def test_a_name_that_is_no_text_is_named_when_an_index_is_opened(tmp_path, whole_index, column, place):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    statement(f"UPDATE rows SET {column} = x'00' WHERE place = {place}")(folder)
+    with pytest.raises(SearchIndexError, match=rf"it has the {column} b'\\x00'"), open_index(folder):
+        pass
 
 
 @pytest.mark.parametrize("time", ["'later'", "9e999", "x'00'"])
