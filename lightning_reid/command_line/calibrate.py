@@ -88,7 +88,7 @@ def run(cfg: Namespace) -> int:
     _draw(calibration, picture)
     told = _told(out, picture, calibration, people, across=across)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
     else:
         _print(told, calibration)
     return 0

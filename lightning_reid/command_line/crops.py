@@ -120,7 +120,7 @@ def run(cfg: Namespace) -> int:
         result["notes"] += [*notes_of_gaps(cfg.every, gaps, told), note_of_sheet(len(written))]
         write_json(draft / "crops.json", result)
     if cfg.json:
-        sys.stdout.write(json.dumps(result) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(result)
     return 0

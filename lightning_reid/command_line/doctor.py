@@ -60,7 +60,7 @@ def run(cfg: Namespace) -> int:
     if sheet is not None:
         told["sheet"] = draw_sheet(found.images, sheet)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     usable = files is None or len(files.unreadable) < told["images"]

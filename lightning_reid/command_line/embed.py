@@ -62,7 +62,7 @@ def run(cfg: Namespace) -> int:
         "notes": [*notes, *warned],
     }
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
         return 0
     sys.stdout.write(printable(f"{out}: {written.number:,} embeddings of {written.dimension} numbers by {embedder.name}") + "\n")
     rate = written.number / max(told["seconds"], 0.01)

@@ -88,7 +88,7 @@ def run(cfg: Namespace) -> int:
         write_rows(cfg.out, told["rows"], SHOWN, [*lines, *told["warnings"]])
     tell_lines([f"WARNING: {one}" for one in told["warnings"]], loud=True)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
         return 0
     show_rows("re-ranked scores" if cfg.rerank else "scores", told["rows"], SHOWN, names=3)
     if told["differences"]:

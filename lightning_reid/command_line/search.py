@@ -92,7 +92,7 @@ def run(cfg: Namespace) -> int:
     if cfg.out is not None:
         _write_table(Path(cfg.out), told)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told, len(cfg.indexes) > 1)
     if cfg.picture is not None:  # last: where a file is gone, on another machine say, what was found is told all the same

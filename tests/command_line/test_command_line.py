@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -578,3 +579,15 @@ def test_what_cannot_be_converted_is_refused_with_the_remedy_and_leaves_nothing(
     assert f"{out} exists: give another OUT" in refused(capsys, "convert", street, out)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "mixed", "people.csv", "single", "street"]
     assert "there is nothing at" in refused(capsys, "doctor", tmp_path / "none")
+
+
+def test_no_verb_prints_numbers_that_json_does_not_have():
+    verbs = Path(import_module("lightning_reid.command_line").__file__).parent
+    calls = [
+        call
+        for file in verbs.glob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "json.dumps"
+    ]
+    assert len(calls) >= 10
+    assert [ast.unparse(call) for call in calls if "allow_nan=False" not in ast.unparse(call)] == []
