@@ -129,7 +129,7 @@ def _small_network() -> list[str]:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _unlabeled(data: list[str]) -> list[str]:
