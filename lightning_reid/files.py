@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_reid.drafts import draft_beside, drafts_below, drafts_of, remove_left_behind
+from lightning_reid.regular_files import read_regular
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 
@@ -74,11 +75,11 @@ def read_json(path: Path, needs: Mapping[str, Any] | None = None, *, way_on: str
         way_on: What the reader of a message can do.
 
     Raises:
-        OSError: The file cannot be read; ``FileNotFoundError`` where there is none.
+        OSError: The file cannot be read, or is a pipe, which would be waited for; ``FileNotFoundError`` where there is none.
         ValueError: It holds no such object; the message names the file, what is wrong and the way on.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is cut short or was overwritten, it is no JSON ({error}): {way_on}") from error
     if not isinstance(content, dict):

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 SECONDS_TO_WRITE = 2.0
 """Between a lock that is made and one that is filled."""
+_WAY_ON = "remove it if no run is at work there"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ class FolderLock:
             try:
                 if late and not self.file.stat().st_size:
                     return None
-                told = read_json(self.file, {"pid": int, "host": str, "began": (int, float)}, way_on="remove it if no run is at work there")
+                told = read_json(self.file, {"pid": int, "host": str, "began": (int, float)}, way_on=_WAY_ON)
+                if not (0 < told["pid"] < 2**31 and 0 <= told["began"] < 2**62):
+                    raise ValueError(
+                        f"{self.file} names the process {told['pid']!r:.40} of the time {told['began']!r:.40}, there is none: {_WAY_ON}"
+                    )
                 return Holder(told["pid"], told["host"], told["began"])
             except FileNotFoundError:
                 return None

@@ -19,12 +19,17 @@ def normalize_images(images: Tensor) -> Tensor:
 
     Runs on whole batches, on the device where the network is: a quarter of the bytes travel.
     """
-    shifts = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
-    # float32 is said: under a Trainer of another precision it is not the default
-    std, shift = (torch.tensor(row, dtype=torch.float32, device=images.device).view(3, 1, 1) for row in (IMAGENET_STD, shifts))
-    scale = 1 / (255 * std)
+    scale, shift = scale_and_shift(images.device)
     # converted first: arithmetic between uint8 and float tensors takes a path ten times slower on a CPU
     return images.to(torch.float32, copy=True).mul_(scale).add_(shift)
+
+
+def scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
+    """``[3, 1, 1]`` float32 each: pixels in 0..255 times the one, plus the other, have ImageNet's mean and standard deviation."""
+    shifts = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    # float32 is said: under a Trainer of another precision it is not the default
+    std, shift = (torch.tensor(row, dtype=torch.float32, device=device).view(3, 1, 1) for row in (IMAGENET_STD, shifts))
+    return 1 / (255 * std), shift
 
 
 def as_network_input(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,10 +6,21 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from lightning_reid.datamodules.readers.folders import Layout, Naming, StrPath, find_root, read_folder, require_identified, unlabeled_notes
+from lightning_reid.datamodules.readers.folders import (
+    Layout,
+    Naming,
+    StrPath,
+    find_root,
+    read_folder,
+    require_identified,
+    unlabeled_notes,
+)
+from lightning_reid.datamodules.readers.image_files import image_files
 from lightning_reid.datamodules.readers.official_counts import OfficialCounts, warn_unless_official
 from lightning_reid.records import ImageRecord, ReIDDataset
 
+_MOST = 0.9
+"""Share of a folder's images that must bear names of Market-1501 for it to be taken for a part in that naming."""
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 # person, camera, then as far as the set has them: sequence, frame (Duke writes f before it), box
 MARKET_NAMING = Naming(
@@ -127,6 +138,29 @@ def read_market_folder(root: StrPath, name: str | None = None, *, needs_train: b
     top = find_root(root, Layout(name or "market folder", entries, remedy=_REMEDY))
     domain = name or top.resolve().name
     return _read_three_folders(top, domain, MARKET_FOLDERS, optional=frozenset(folder for folder, need in needed.items() if not need))
+
+
+def is_market_part(folder: StrPath) -> bool:
+    """Whether a folder is ``bounding_box_train``, ``query`` or ``bounding_box_test`` by its name and by those of nearly all its images."""
+    path = Path(folder)
+    if path.resolve().name not in MARKET_FOLDERS:
+        return False
+    names = [name.rpartition("/")[2] for name in image_files(path)]
+    return bool(names) and sum(MARKET_NAMING.pattern.match(name) is not None for name in names) >= _MOST * len(names)
+
+
+def read_market_part(folder: StrPath) -> ReIDDataset:
+    """Read one of the three folders of the Market naming alone, as ``is_market_part`` finds it.
+
+    Raises:
+        FileNotFoundError: The folder holds no image.
+        ValueError: A file name does not parse, or a query shows nobody (pid 0 or -1).
+    """
+    path = Path(folder).resolve()
+    there = _read_split(Path(folder), path.parent.name, may_lack=False)
+    train, query, gallery = (there if path.name == name else () for name in MARKET_FOLDERS)
+    require_identified(query)
+    return ReIDDataset(path.parent.name, train, query, gallery, unlabeled_notes(train))
 
 
 def _read_three_folders(top: Path, name: str, folders: tuple[str, ...], optional: frozenset[str] = frozenset()) -> ReIDDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from lightning_reid.datamodules.readers.name_tokens import SPLIT_NAMES, Level, S
 
 MOST_CAMERAS = 20
 """More folders of numbers than so many are hardly cameras."""
+_JUNK, _OF_MARKET = re.compile("-1_c[0-9]"), re.compile("[0-9]+_c[0-9]")
+"""Whom Market-1501 names -1, and all others in it."""
 SHOWN = 3
 """Names and patterns of a message."""
 
@@ -86,6 +89,9 @@ def guess_names(names: Sequence[str]) -> Guess:
     paths = [name.split("/") for name in names]
     if len({len(path) for path in paths}) > 1:
         return Guess(None, (), "they lie at different depths")
+    junk = next((path[-1] for path in paths if _JUNK.match(path[-1])), None)
+    if junk is not None and any(_OF_MARKET.match(path[-1]) for path in paths):
+        return Guess(None, (), f"{junk} is junk by the naming of Market-1501, which is no person: move such images out of the folder")
     levels = [level_of([path[depth] for path in paths]) for depth in range(len(paths[0]) - 1)]
     mixed = next((level for level in levels if level.kind == "mixed"), None)
     if mixed is not None:

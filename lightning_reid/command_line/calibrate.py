@@ -65,12 +65,12 @@ def run(cfg: Namespace) -> int:
         OSError: The data or the network are not there, or OUT cannot be written.
         ValueError: OUT exists, the data or the network cannot be read, or there are too few people.
     """
-    out, picture = _outputs(cfg)
     people = read_strangers(cfg.data, cfg.root, cfg.part, cfg.model, allow_paths_outside=cfg.allow_paths_outside)
     pids, camids = (torch.tensor([getattr(one, name) for one in people.records]) for name in ("pid", "camid"))
     across = not cfg.within_cameras and len(camids.unique()) > 1
     cameras, rates = camids if across else None, (cfg.false_match_rates, cfg.false_non_match_rates)
     plan_calibration(pids, cameras, *rates, cfg.seed)  # what is refused is refused before hours of embedding
+    out, picture = _outputs(cfg)  # after the data: whoever has too few people needs no file for them
     network = load_network(cfg.model)
     embedding = EmbeddingPass(quiet=True)
     embeddings = _embedded(embedding, network, [one.path for one in people.records], progress=not cfg.json)
@@ -88,7 +88,7 @@ def run(cfg: Namespace) -> int:
     _draw(calibration, picture)
     told = _told(out, picture, calibration, people, across=across)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
     else:
         _print(told, calibration)
     return 0

@@ -72,7 +72,7 @@ def run(cfg: Namespace) -> int:
         told |= {"among generated people": told["verdict"], "verdict": "unknown"}
     told["notes"] = _notes(cfg, calibration, same_picture=np.array_equal(one_picture, other_picture))
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
     else:
         _print(told)
     return 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seen import NOBODY, Seen
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.files import write_atomically
 
-_PEOPLE, _PICTURES = 12, 8
+PEOPLE, PICTURES = 12, 8
 """Rows and columns."""
 _HEIGHT, _WIDTH, _LABEL = 128, 64, 140
 _GAP, _TEXT = 4, 14
@@ -37,11 +38,12 @@ def draw_sheet(images: Sequence[Seen], path: Path) -> str | None:
         if one.person not in NOBODY:
             people[one.person].append(one)
     most = sorted(people, key=lambda person: (-len({one.camera for one in people[person]}), -len(people[person]), str(person)))
-    rows = [(person, pictures) for person in most[:_PEOPLE] if (pictures := _pictures(people[person]))]
+    rows = [(person, pictures) for person in most[:PEOPLE] if (pictures := _pictures(people[person]))]
     if not rows:
         return None
-    sheet = Image.new("RGB", (_LABEL + _PICTURES * (_WIDTH + _GAP), len(rows) * (_HEIGHT + _TEXT + _GAP)), "white")
+    sheet = Image.new("RGB", (_LABEL + PICTURES * (_WIDTH + _GAP), len(rows) * (_HEIGHT + _TEXT + _GAP)), "white")
     draw = ImageDraw.Draw(sheet)
+    draw.font = _font()
     for row, (person, pictures) in enumerate(rows):
         top = row * (_HEIGHT + _TEXT + _GAP)
         draw.text((4, top + _HEIGHT // 2), "not named" if person is None else printable(person)[:20], fill="black")
@@ -51,6 +53,14 @@ def draw_sheet(images: Sequence[Seen], path: Path) -> str | None:
             draw.text((left, top + _HEIGHT), "" if camera is None else printable(camera)[:11], fill="black")
     write_atomically(path, lambda draft: sheet.save(draft, format="PNG"))
     return str(path)
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """One that has letters beyond ASCII, as Pillow's own has not: matplotlib's, found without the second that importing it takes."""
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("the font of a contact sheet is matplotlib's, which is not installed: pip install matplotlib")
+    return ImageFont.truetype(str(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"), 10)
 
 
 def _pictures(images: Sequence[Seen]) -> list[tuple[str | None, Image.Image]]:
@@ -70,5 +80,5 @@ def _different(images: Sequence[Seen]) -> list[Seen]:
     cameras: dict[str | None, list[Seen]] = defaultdict(list)
     for one in images:
         cameras[one.camera].append(one)
-    turns = [one for number in range(_PICTURES) for seen in cameras.values() for one in seen[number : number + 1]]
-    return turns[:_PICTURES]
+    turns = [one for number in range(PICTURES) for seen in cameras.values() for one in seen[number : number + 1]]
+    return turns[:PICTURES]

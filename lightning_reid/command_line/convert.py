@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.named_splits import is_of_tests, named_splits
-from lightning_reid.command_line.next_commands import next_commands
+from lightning_reid.command_line.next_commands import next_commands, notes_on
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import listening, look_at
+from lightning_reid.command_line.seen import MARKET_PART, look_at, parent_of
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.readers.ids import number_ids
 from lightning_reid.datamodules.readers.image_files import image_files
-from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
+from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS, is_market_part
 from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
 from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern, in_words
 from lightning_reid.datamodules.readers.own_ids import own_ids
@@ -109,9 +110,9 @@ def run(cfg: Namespace) -> int:
     else:
         _write_folder(path, out, rows, progress=not cfg.json)
     told = _told(cfg, pattern, rows)
-    told["notes"] += passed_over
+    told["notes"] += [*passed_over, *notes_on(told["next"])]
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     return 0
@@ -144,6 +145,11 @@ def _rows(path: Path, cfg: Namespace) -> tuple[list[Row], NamePattern]:
 
 
 def _guessed(path: Path, names: Sequence[str]) -> NamePattern:
+    if is_market_part(path):
+        raise ValueError(
+            f"{path} is {MARKET_PART}, in which 0000 and -1 are nobody and which needs no converting: lightning-reid doctor"
+            f" {shlex.quote(str(parent_of(path)))}; to convert it all the same, tell its pattern"
+        )
     guess = guess_names(names)
     if guess.pattern is not None:
         return guess.pattern

@@ -11,6 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from lightning_reid.command_line.contact_sheet import PEOPLE as SHEET_ROWS
+from lightning_reid.command_line.contact_sheet import PICTURES as SHEET_PICTURES
 from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.filming import cut_out
 from lightning_reid.command_line.seen import ALL, Seen
@@ -23,7 +25,6 @@ from lightning_reid.records import JUNK_PID
 
 TRACKLETS_TABLE = "tracklets.csv"
 SHEET = "sheet.png"
-_ROWS, _PICTURES = 12, 8
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,6 @@ def _shown(folder: Path, plan: SetPlan, tracklets: Mapping[str, Sequence[Crop]],
     turns = [name for names in zip_longest(*of_camera.values()) for name in names if name is not None]
     return [
         Seen(str(folder / plan.files[crop]), ALL, name, f"{cameras[crop.camid].times[crop.frame]:.1f} s")
-        for name in turns[:_ROWS]
-        for crop in evenly_spread(tuple(tracklets[name]), _PICTURES)
+        for name in turns[:SHEET_ROWS]
+        for crop in evenly_spread(tuple(tracklets[name]), SHEET_PICTURES)
     ]

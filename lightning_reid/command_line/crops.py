@@ -16,6 +16,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from rich.console import Console
 
 from lightning_reid.command_line.crop_folder import SHEET, Camera, write_crop_folder
+from lightning_reid.command_line.crop_notes import FAR_APART, note_of_sheet, notes_of_gaps
 from lightning_reid.command_line.crop_parts import OPENCV, TORCHVISION, detector_of, embedder_of, sources_of, starts_of
 from lightning_reid.command_line.filming import find_people, good_tracklets, rate_of
 from lightning_reid.command_line.printable import printable
@@ -37,6 +38,7 @@ Needs the extra: pip install 'lightning-reid[tracking]'.
 WEAK = (
     "by OpenCV's people detector, which is weak: it misses many and finds some who are none; a detector of your own is told by --detector"
 )
+EVERY_HELP = f"look at every n-th frame; people who move too far between two are lost: leave no more than {FAR_APART:g} s between them"
 MOST_FRAMES = 999
 """Of a tracklet: the name of a crop in the layout of MARS has three digits for it."""
 SURE, NEW, OVERLAP, FARTHEST = 0.5, 0.55, 0.3, 0.35
@@ -56,7 +58,7 @@ def build_parser() -> ArgumentParser:
     add("--detector_weights", type=str, default=None, help="file with the weights of torchvision's; they are downloaded without")
     add("--model", type=str, default=DEFAULT, help=f"tells apart who meets: {MODEL_HELP}")
     add("--max_distance", type=float, default=FARTHEST, help="cosine distance within which it decides; 0 tracks by overlap alone")
-    add("--every", type=PositiveInt, default=1, help="look at every n-th frame")
+    add("--every", type=PositiveInt, default=1, help=EVERY_HELP)
     add("--min_height", type=PositiveInt, default=CropRules.min_height, help="pixels; lower boxes are left out")
     add("--min_visibility", type=float, default=CropRules.min_visibility, help="least share of a box that no nearer one covers, in [0, 1]")
     add("--min_frames", type=PositiveInt, default=CropRules.min_frames, help="good boxes of a track; those with fewer are left out")
@@ -86,9 +88,8 @@ def run(cfg: Namespace) -> int:
     sources = sources_of(cfg)
     starts = starts_of(cfg.start, [source.camera for source in sources])
     detector, embed = detector_of(cfg), embedder_of(cfg)
-    trackers = [
-        CameraTracker(frame_rate=max(rate_of(source) / cfg.every, 0.01), max_distance=cfg.max_distance, **cfg.tracker) for source in sources
-    ]
+    gaps = {source.camera: cfg.every / rate_of(source) for source in sources}
+    trackers = [CameraTracker(frame_rate=max(1 / gaps[one.camera], 0.01), max_distance=cfg.max_distance, **cfg.tracker) for one in sources]
     cameras, tracklets, told = dict[int, Camera](), list[Tracklet](), dict[str, dict[str, Any]]()
     for camid, (source, tracker) in enumerate(zip(sources, trackers, strict=True), 1):
         film = find_people(source, camid, detector, tracker, embed, every_n_frames=cfg.every, progress=progress)
@@ -116,9 +117,10 @@ def run(cfg: Namespace) -> int:
             progress=progress,
         )
         result = _result(cfg, detector, told, written, time.monotonic() - began)
+        result["notes"] += [*notes_of_gaps(cfg.every, gaps, told), note_of_sheet(len(written))]
         write_json(draft / "crops.json", result)
     if cfg.json:
-        sys.stdout.write(json.dumps(result) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(result, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(result)
     return 0
@@ -153,9 +155,10 @@ def _nobody(cfg: Namespace, told: Mapping[str, Mapping[str, Any]]) -> str:
     if not boxes:
         return f"nobody was found in {frames:,} frames of {', '.join(told)} {_way_on(cfg)}"
     left_out = "; ".join(f"{name}: {_reasons(one['left_out'])}" for name, one in told.items())
+    every = f"--every ({cfg.every}), " if cfg.every > 1 else ""
     return (
-        f"no tracklet is left of {boxes:,} boxes in {frames:,} frames ({left_out}): lower --min_frames ({cfg.min_frames}), --min_height"
-        f" ({cfg.min_height}) or --min_visibility ({cfg.min_visibility:g}) {_way_on(cfg)}"
+        f"no tracklet is left of {boxes:,} boxes in {frames:,} frames ({left_out}): lower {every}--min_frames ({cfg.min_frames}),"
+        f" --min_height ({cfg.min_height}) or --min_visibility ({cfg.min_visibility:g}) {_way_on(cfg)}"
     )
 
 
@@ -186,6 +189,7 @@ def _result(
         "sheet": str(Path(cfg.out) / SHEET),
         "notes": [
             "a tracklet is a track, or a part of one, and no person: nobody knows how many people there are, all pids are -1",
+            "one tracklet may hold two people where they crossed: look at the sheet",
             *([f"boxes {WEAK}"] if cfg.detector == OPENCV else []),
             *([f"no tracklet of {', '.join(alone)}"] if alone else []),
             *(f"{name}: {one['damaged']:,} damaged pictures were skipped" for name, one in told.items() if one["damaged"]),

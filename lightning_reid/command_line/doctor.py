@@ -17,9 +17,9 @@ from rich.console import Console
 
 from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.files import Files, look_into
-from lightning_reid.command_line.next_commands import next_commands
+from lightning_reid.command_line.next_commands import next_commands, notes_on
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import ALL, Found, Seen, is_somebody, look_at
+from lightning_reid.command_line.seen import ALL, MARKET_PART, Found, Seen, is_somebody, look_at
 from lightning_reid.datamodules.readers.own_ids import looks_like_a_clock
 
 DESCRIPTION = """Tell what a path is, what is wrong with it, and what can be done with it; nothing in it is changed.
@@ -60,7 +60,7 @@ def run(cfg: Namespace) -> int:
     if sheet is not None:
         told["sheet"] = draw_sheet(found.images, sheet)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     usable = files is None or len(files.unreadable) < told["images"]
@@ -82,16 +82,20 @@ def diagnosis(path: Path, found: Found, files: Files | None) -> dict[str, Any]:
     told: dict[str, Any] = {"path": str(path), "what": found.kind, "official": found.official, "images": len({one.path for one in images})}
     if found.tracklets:
         told["tracklets"] = found.tracklets
+    if found.video is not None:
+        told["video"] = found.video
     told["splits"] = {split: _counts([one for one in images if one.split == split]) for split in dict.fromkeys(one.split for one in images)}
     named = [one for one in images if is_somebody(one)]
     if named:
         told |= _of_people(named)
-        told["queries without a match in another camera"] = _unmatched(images)
+        if found.kind != MARKET_PART:  # whose gallery is another part
+            told["queries without a match in another camera"] = _unmatched(images)
     told["problems"] = [*_problems(images), *([] if files is None else _problems_of_files(images, files))]
     if files is not None:
         told["sizes"] = _sizes(files)
-    told["notes"] = list(dict.fromkeys([*found.told, *_untested(found)]))
-    told["next"] = next_commands(path, found)
+    following = next_commands(path, found)
+    told["notes"] = list(dict.fromkeys([*found.told, *_untested(found), *notes_on(following)]))
+    told["next"] = following
     return told
 
 
@@ -227,7 +231,7 @@ def _print(told: dict[str, Any]) -> None:
     tell(f"{told['path']}: {told['what']}" + (f", {told['official']} by its figures" if told["official"] else ""))
     for split, counts in told["splits"].items():
         tell(f"  {'images' if split == ALL else split}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
-    for name in ("tracklets", "images a person", "people a camera", "people seen by one camera alone", "sizes"):
+    for name in ("video", "tracklets", "images a person", "people a camera", "people seen by one camera alone", "sizes"):
         if told.get(name):
             tell(f"  {name}: {_in_words(told[name])}")
     if told.get("queries without a match in another camera"):

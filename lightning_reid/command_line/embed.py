@@ -13,8 +13,8 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.command_line.embedding_options import add_embedding_options, embedder_of
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.printable import printable
-from lightning_reid.command_line.seen import listening
 from lightning_reid.inference import find_crops, write_embedding_parts
 
 DESCRIPTION = """Embed crops of people, one of each, with a network: numbers whose dot product tells how alike two people look.
@@ -62,7 +62,7 @@ def run(cfg: Namespace) -> int:
         "notes": [*notes, *warned],
     }
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
         return 0
     sys.stdout.write(printable(f"{out}: {written.number:,} embeddings of {written.dimension} numbers by {embedder.name}") + "\n")
     rate = written.number / max(told["seconds"], 0.01)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.results import OUT_HELP, require_new_table, show_rows, tell_lines, write_rows
-from lightning_reid.command_line.seen import listening
 from lightning_reid.datamodules.late_progress import late_progress
 
 if TYPE_CHECKING:  # with torch, timm and scikit-learn, for which --help does not wait
@@ -88,7 +88,7 @@ def run(cfg: Namespace) -> int:
         write_rows(cfg.out, told["rows"], SHOWN, [*lines, *told["warnings"]])
     tell_lines([f"WARNING: {one}" for one in told["warnings"]], loud=True)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
         return 0
     show_rows("re-ranked scores" if cfg.rerank else "scores", told["rows"], SHOWN, names=3)
     if told["differences"]:

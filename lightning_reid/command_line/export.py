@@ -95,7 +95,7 @@ def run(cfg: Namespace) -> int:
     told = _told(cfg, loaded, exported, times)
     told["compared"]["crops"] = number
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     return 0

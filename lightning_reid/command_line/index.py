@@ -15,9 +15,9 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.seconds import seconds
-from lightning_reid.command_line.seen import listening
 from lightning_reid.search_index import (
     IndexRow,
     add_rows,
@@ -110,7 +110,7 @@ def run(cfg: Namespace) -> int:
         told = {"add": _add, "remove": _remove, "forget": _forget, "show": _show, "speed": _speed}[act](cfg[act])
     told["notes"] = [*told.get("notes", []), *notes]
     if cfg[act].json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told)
     return 0

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_reid.command_line.convert import IDS_TABLE
-from lightning_reid.command_line.seen import NOBODY, TABLES, listening, look_at
+from lightning_reid.command_line.listening import listening
+from lightning_reid.command_line.seen import NOBODY, TABLES, look_at
 from lightning_reid.datamodules.readers.ids import WHOLE_NUMBER
 from lightning_reid.datamodules.readers.name_guess import read_names
 from lightning_reid.datamodules.readers.name_pattern import Named, NamePattern

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning_reid.command_line.seen import INDEX, NETWORK, NETWORK_FILE, NOT_NAMED, RUN, SEQUENCE, VIDEO, Found, is_somebody
+from lightning_reid.command_line.seen import (
+    INDEX,
+    MARKET_PART,
+    NETWORK,
+    NETWORK_FILE,
+    NOT_NAMED,
+    RUN,
+    SEQUENCE,
+    VIDEO,
+    Found,
+    is_somebody,
+    parent_of,
+)
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
-from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.files import read_json
+from lightning_reid.networks.shipped import DEFAULT, located
 
 P = 16
 """People of a batch, as recipes have it by default."""
 VAL_IDENTITIES, LEAST_PEOPLE = 0.1, 2
 """Share of the people to train on that DataModules hold out by default, and how many it is at least."""
 EPOCHS = 60
+QUICK_EPOCHS = 20
+"""Of a small network, which a CPU trains in minutes."""
+HOURS = (
+    "to train a ResNet-50 at 256x128, as recipes do by default, takes hours without a GPU:"
+    " the command with --model.backbone resnet18 trains a small network in minutes"
+)
 
 
 def next_commands(path: Path, found: Found) -> list[str]:
@@ -38,6 +60,8 @@ def next_commands(path: Path, found: Found) -> list[str]:
     train_alone = found.tracklets and all(one.split == "train" for one in found.images)  # beside which lies a contact sheet, say
     crops = _argument(str(path / FOLDERS_OF_MARS[0])) if train_alone else given
     embedded = [_command("embed", crops, _argument(f"{name}.npz"))] if path.is_dir() else []
+    if found.kind == MARKET_PART:
+        return [_command("doctor", _argument(str(parent_of(path)))), *embedded]
     if found.pattern is not None:
         return [_command("convert", given, _table(path), "--pattern", found.pattern.text), *embedded]
     if found.kind == NOT_NAMED:
@@ -81,10 +105,31 @@ def _trainings(found: Found) -> list[str]:
     if len(people) < LEAST_PEOPLE:
         return [unlabeled]
     if of["query"] and of["gallery"]:
-        return [_command("train", "supervised", *data, *_p(len(people)), *protocol), unlabeled]
+        supervised = ["train", "supervised", *data, *_p(len(people)), *protocol]
+        return [_command(*supervised, *_small_network(), "--epochs", str(QUICK_EPOCHS)), _command(*supervised), unlabeled]
     held_out, options = _held_out(found, people)
-    fit = ["--model", "SupervisedReID", *protocol, "--data", "ImageReIDDataModule", *data, "--data.needs_test", "false", *options]
-    return [_command("train", "fit", *fit, *_p(len(people) - held_out), "--trainer.max_epochs", str(EPOCHS)), unlabeled]
+    fit = ["train", "fit", "--model", "SupervisedReID", *protocol, "--data", "ImageReIDDataModule", *data, "--data.needs_test", "false"]
+    fit, last = [*fit, *options, *_p(len(people) - held_out)], "--trainer.max_epochs"
+    return [_command(*fit, *_small_network(), last, str(QUICK_EPOCHS)), _command(*fit, last, str(EPOCHS)), unlabeled]
+
+
+def notes_on(commands: Sequence[str]) -> list[str]:
+    """What should be known before one of the next commands is started."""
+    return [HOURS] if any(f"--model.weights {DEFAULT}" in one for one in commands) else []
+
+
+def _small_network() -> list[str]:
+    """Options of a recipe that goes on from the network that comes with the library, as its folder describes it."""
+    card = read_json(located(DEFAULT) / "config.json", way_on="install the library again")
+    names = ("backbone", "backbone_options", "pooling")
+    written = {name: card[name] if isinstance(card[name], str) else _compact(card[name]) for name in names}
+    network = [word for name in names for word in (f"--model.{name}", written[name])]
+    size = ["--data.image_size", _compact(card["image_size"])]
+    return [*network, "--model.weights", DEFAULT, *size]
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _unlabeled(data: list[str]) -> list[str]:

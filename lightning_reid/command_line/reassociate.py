@@ -79,7 +79,7 @@ def run(cfg: Namespace) -> int:
     if cfg.out is not None:
         write_rows(cfg.out, rows, SHOWN, notes)
     if cfg.json:
-        sys.stdout.write(json.dumps({"rows": rows, "notes": notes}) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps({"rows": rows, "notes": notes}, allow_nan=False) + "\n")  # in ASCII: a name need not be text
         return 0
     show_rows("found again N frames later", rows, SHOWN, names=2)
     tell_lines([f"note: {one}" for one in notes])

@@ -21,10 +21,10 @@ from rich.text import Text
 
 from lightning_reid.arguments import require_number
 from lightning_reid.command_line.embedding_options import Embedder, add_embedding_options, embedder_of
+from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.printable import printable
 from lightning_reid.command_line.probability import NOT_TAKEN, Judge, is_of_nobody, notes_on, shown_probability
 from lightning_reid.command_line.seconds import seconds
-from lightning_reid.command_line.seen import listening
 from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddedImages, draw_search, find_calibration, find_crops
 from lightning_reid.inference.calibration_file import of_model
@@ -92,7 +92,7 @@ def run(cfg: Namespace) -> int:
     if cfg.out is not None:
         _write_table(Path(cfg.out), told)
     if cfg.json:
-        sys.stdout.write(json.dumps(told) + "\n")  # in ASCII: a name need not be text
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")  # in ASCII: a name need not be text
     else:
         _print(told, len(cfg.indexes) > 1)
     if cfg.picture is not None:  # last: where a file is gone, on another machine say, what was found is told all the same

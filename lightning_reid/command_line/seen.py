@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
+from lightning_reid.command_line.listening import listening
+from lightning_reid.command_line.video_facts import video_facts
 from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, read_dataset, read_video_dataset
 from lightning_reid.datamodules.readers.image_files import image_files
-from lightning_reid.datamodules.readers.market_naming import CUHK03_NP, DUKE, MARKET1501, MARKET_FOLDERS, read_market_folder
+from lightning_reid.datamodules.readers.market_naming import (
+    CUHK03_NP,
+    DUKE,
+    MARKET1501,
+    MARKET_FOLDERS,
+    is_market_part,
+    read_market_folder,
+    read_market_part,
+)
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.datamodules.readers.mars import MARS, read_mars_folder
 from lightning_reid.datamodules.readers.name_guess import guess_names, read_names
@@ -35,7 +41,8 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts
 WEIGHTS = (".ckpt", ".pth", ".pt", ".tar", ".safetensors", ".onnx")
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
 OTHER_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl")
-VIDEO, NETWORK_FILE, NETWORK = "a video", "weights of a network", "a folder of a network"
+MARKET_PART = "a part of a folder in the Market naming"
+VIDEO, NO_VIDEO, NETWORK_FILE, NETWORK = "a video", "a video that cannot be read", "weights of a network", "a folder of a network"
 RUN, INDEX, SEQUENCE = "a run of a recipe", "an index of pictures", "a sequence of MOTChallenge"
 OTHER_TABLE = "a table of a kind that is not read: save it as UTF-8 (in Excel: 'CSV UTF-8')"
 
@@ -74,6 +81,7 @@ class Found:
         official: Name of the official set whose figures agree.
         told: What should be known, of what was passed over say.
         weights: Checkpoints in it.
+        video: Its size, frames and frames a second, where it is one.
         options: By which a recipe is told of it; ``None`` where it has to be made into a data set first, or be renamed.
     """
 
@@ -84,6 +92,7 @@ class Found:
     official: str | None = None
     told: list[str] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
+    video: dict[str, Any] | None = None
     options: tuple[str, ...] | None = None
 
 
@@ -110,7 +119,10 @@ def _file(path: Path) -> Found:
         if tracklets:
             return _found("a table of tracklets", read_tracklet_table(path, needs_train=False, needs_test=False), path)
         return _found("a table of images", read_table(path, needs_train=False, needs_test=False, unlabeled=True), path)
-    kinds = {VIDEOS: VIDEO, WEIGHTS: NETWORK_FILE, OTHER_TABLES: OTHER_TABLE}
+    if suffix in VIDEOS:
+        video = video_facts(path)
+        return Found(NO_VIDEO if video is None else VIDEO, video=video)
+    kinds = {WEIGHTS: NETWORK_FILE, OTHER_TABLES: OTHER_TABLE}
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
 
@@ -133,10 +145,20 @@ def _folder(path: Path) -> Found:
         found = _found("tracklets in the MARS layout", walks, path)
         found.official = None if differences(walks, MARS) else "mars"
         return found
+    if is_market_part(path):
+        found = _found(MARKET_PART, read_market_part(path), path)
+        found.options = None
+        found.told.append(f"give its parent folder {parent_of(path)} for all of it")
+        return found
     why: list[str] = []
     found = _official(path, why) or _own_names(path)
     found.told += why
     return found
+
+
+def parent_of(part: Path) -> Path:
+    """The folder that a part of a folder in the Market naming lies in, as short as it can be told."""
+    return part.parent if part.name in MARKET_FOLDERS else part.resolve().parent
 
 
 def _official(path: Path, why: list[str]) -> Found | None:
@@ -220,29 +242,3 @@ def _found(kind: str, dataset: Splits[Any], path: Path) -> Found:
             found.images += [Seen(path, split, str(record.pid), str(record.camid)) for path in paths]
             found.tracklets += isinstance(record, TrackletRecord)
     return found
-
-
-class _Listener(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
-
-
-@contextmanager
-def listening(lowest: int = logging.INFO) -> Iterator[list[str]]:
-    """What the library logs meanwhile from a level on: readers tell what they passed over as INFO, networks how they were loaded too."""
-    listener, logger = _Listener(), logging.getLogger("lightning_reid")
-    level, passes = logger.level, logger.propagate
-    logger.addHandler(listener)
-    logger.setLevel(lowest)
-    logger.propagate = False
-    try:
-        yield listener.told
-    finally:
-        logger.removeHandler(listener)
-        logger.setLevel(level)
-        logger.propagate = passes

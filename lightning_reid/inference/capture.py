@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from typing_extensions import override
 
 from lightning_reid.networks.channels.groups import first_tensor
 from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.normalization import scale_and_shift
 
 BATCH = "batch"
 """What the free size is called in files."""
+_LEAST_LENGTH = 1e-12
 
 
 class Embedder(nn.Module):
@@ -30,11 +31,13 @@ class Embedder(nn.Module):
 
 
 class PixelEmbedder(Embedder):
-    """RGB pixels in 0..255 to embeddings of length 1; uint8 is what networks of the house normalize themselves."""
+    """RGB pixels in 0..255, uint8, to embeddings of length 1."""
 
     @override
     def forward(self, inputs: Tensor) -> Tensor:
-        return F.normalize(super().forward(inputs), dim=1)
+        scale, shift = scale_and_shift(inputs.device)  # as networks do it themselves, but not in place, which older torch.export refuses
+        embeddings = super().forward(inputs.to(torch.float32) * scale + shift)
+        return embeddings / embeddings.square().sum(1, keepdim=True).sqrt().clamp(min=_LEAST_LENGTH)  # what older onnxscript can write
 
 
 def captured(embedder: Embedder, inputs: Tensor) -> ExportedProgram:

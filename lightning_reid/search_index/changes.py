@@ -54,7 +54,7 @@ def add_rows(index: Index, rows: Sequence[IndexRow], embeddings: Tensor) -> int:
     file.append(F.normalize(embeddings.detach().float(), dim=1))
     with transaction(index.connection, writes=True):
         replaced = insert_rows(index.connection, rows)
-    settle(index)
+    settle(index, names_too=False)
     return replaced
 
 

@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+
+from lightning_reid.search_index.damage import SearchIndexError, damaged, require_no_foreign_journal, require_plain
+from lightning_reid.search_index.meta import require_consistent, require_times
 
 DATABASE = "index.sqlite"
 FORMAT = 1
@@ -21,44 +23,6 @@ _SCHEMA = (
 )
 _SECONDS_TO_WAIT = 60.0
 """For another process that commits, or that searches while this one does."""
-
-
-class SearchIndexError(ValueError):
-    """A folder is no index, a damaged one, or one of another version or model.
-
-    Example:
-        >>> from lightning_reid.search_index import SearchIndexError, open_index
-        >>> try:
-        ...     with open_index(folder):  # an empty folder
-        ...         pass
-        ... except SearchIndexError as error:
-        ...     "is no index: it has no index.sqlite" in str(error)
-        True
-    """
-
-
-class Meta(NamedTuple):
-    """What an index is.
-
-    Attributes:
-        model: Name of the network that made the embeddings, its image size included.
-        dimension: Numbers of an embedding.
-        places: Rows of the file of embeddings, holes included.
-        rows: That can be found.
-        generation: Of the file of embeddings: compaction writes the next.
-        fast_number: Of the file for approximate search.
-        fast_places: The first so many places are in it; 0 where there is none.
-        fast_bytes: Of that file.
-    """
-
-    model: str
-    dimension: int
-    places: int
-    rows: int
-    generation: int
-    fast_number: int
-    fast_places: int
-    fast_bytes: int
 
 
 def create_database(file: Path, model: str, dimension: int) -> None:
@@ -77,7 +41,7 @@ def connected(folder: Path, *, writes: bool = False) -> Iterator[sqlite3.Connect
 
     Args:
         folder: Of the index.
-        writes: Whether it will be changed; then every page is checked.
+        writes: Whether it will be changed; then every page and every time is checked.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -87,8 +51,12 @@ def connected(folder: Path, *, writes: bool = False) -> Iterator[sqlite3.Connect
     file = folder / DATABASE
     if not folder.exists():
         raise FileNotFoundError(f"there is no index {folder}: make one by lightning-reid index add")
-    if not file.is_file():
-        raise SearchIndexError(f"{folder} is no index: it has no {DATABASE}; give the folder that lightning-reid index add made")
+    try:
+        require_plain(file)
+    except FileNotFoundError as error:
+        told = f"{folder} is no index: it has no {DATABASE}; give the folder that lightning-reid index add made"
+        raise SearchIndexError(told) from error
+    require_no_foreign_journal(file)
     with told_asdamaged(file), closing(_connect(file)) as connection:
         _require_ours(connection, file)
         if writes:
@@ -97,7 +65,10 @@ def connected(folder: Path, *, writes: bool = False) -> Iterator[sqlite3.Connect
                 raise damaged(file, said)
         else:
             connection.execute("PRAGMA query_only = ON")
-        _require_consistent(connection, file, counted=writes)
+        with transaction(connection):
+            require_consistent(connection, file)
+            if writes:
+                require_times(connection, file)
         yield connection
 
 
@@ -134,16 +105,12 @@ def told_asdamaged(file: Path) -> Iterator[None]:
         raise
 
 
-def read_meta(connection: sqlite3.Connection) -> Meta:
-    """What the index is at this moment."""
-    return Meta(*connection.execute("SELECT * FROM meta").fetchone())
-
-
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=_SECONDS_TO_WAIT, isolation_level=None)
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")  # names of files need be no text
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")  # a file beside the index would keep names that are forgotten
     return connection
 
 
@@ -157,23 +124,3 @@ def _require_ours(connection: sqlite3.Connection, file: Path) -> None:
     written = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOTNULL")}
     if written != set(_SCHEMA):  # a trigger, say, would run with the next row that is written
         raise damaged(file, "its tables are not those of an index")
-
-
-def _require_consistent(connection: sqlite3.Connection, file: Path, *, counted: bool) -> None:
-    """Check that rows and holes are at the places that there are, and if ``counted``, which takes longer, that they are as many."""
-    with transaction(connection):
-        (described,) = connection.execute("SELECT count(*) FROM meta").fetchone()
-        if described != 1:
-            raise damaged(file, f"it has {described} descriptions of itself")
-        meta = read_meta(connection)
-        for table, told in (("rows", meta.rows), ("holes", meta.places - meta.rows)):
-            (last,) = connection.execute(f"SELECT coalesce(max(place), -1) FROM {table}").fetchone()
-            if last >= meta.places:
-                raise damaged(file, f"it has {meta.places:,} places, and number {last:,} among its {table}")
-            if counted and (count := connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) != told:
-                raise damaged(file, f"it tells of {told:,} {table}, and has {count:,}")
-
-
-def damaged(file: Path, told: str) -> SearchIndexError:
-    """The error of a file that is not as it was written, and what is to be done."""
-    return SearchIndexError(f"{file} is damaged ({told}): restore the folder from a copy, or make the index anew")

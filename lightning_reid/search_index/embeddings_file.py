@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.files import told_as_not_written
-from lightning_reid.search_index.database import SearchIndexError
+from lightning_reid.search_index.damage import SearchIndexError, require_plain
 
 _BYTES_AT_A_TIME = 4 * 2**20
 """Of float32, the memory that a pass over the file takes, however long it is."""
@@ -39,12 +41,13 @@ class EmbeddingsFile:
         """Check that the rows are there.
 
         Raises:
-            SearchIndexError: There is no file, or it is too short.
+            SearchIndexError: There is no file, it is a link to another, or it is too short.
         """
         way_on = "restore the folder from a copy, or make the index anew"
-        if not self.path.is_file():
-            raise SearchIndexError(f"the index has lost its file {self.path}: {way_on}")
-        held = self.path.stat().st_size / self._bytes_of_a_row
+        try:
+            held = require_plain(self.path) / self._bytes_of_a_row
+        except FileNotFoundError as error:
+            raise SearchIndexError(f"the index has lost its file {self.path}: {way_on}") from error
         if held < self.places:
             raise SearchIndexError(f"{self.path} is cut short, it holds {held:,.1f} embeddings of {self.places:,}: {way_on}")
 
@@ -88,9 +91,10 @@ class EmbeddingsFile:
 
     def cut(self) -> None:
         """Remove what lies behind the rows: an append that was never committed."""
-        if self.path.stat().st_size > self.places * self._bytes_of_a_row:
-            with told_as_not_written(self.path):
-                os.truncate(self.path, self.places * self._bytes_of_a_row)
+        counted = self.places * self._bytes_of_a_row
+        with self._opened_to_write() as file:
+            if os.fstat(file.fileno()).st_size > counted:
+                os.ftruncate(file.fileno(), counted)
 
     def copy(self, file: Path, parts: Iterator[NDArray[np.int64]]) -> None:
         """Write the rows at some places into another file."""
@@ -102,9 +106,18 @@ class EmbeddingsFile:
     def _bytes_of_a_row(self) -> int:
         return 2 * self.dimension
 
+    @contextmanager
+    def _opened_to_write(self) -> Iterator[BinaryIO]:
+        with told_as_not_written(self.path), open(self.path, "r+b", opener=_not_through_a_link) as file:
+            yield file
+
     def _write(self, place: int, rows: NDArray[np.float16]) -> None:
-        with told_as_not_written(self.path), self.path.open("r+b") as file:
+        with self._opened_to_write() as file:
             file.seek(place * self._bytes_of_a_row)
             file.write(rows.data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))  # it would lead to a file that is none of the index

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_reid.search_index.database import SearchIndexError
+from lightning_reid.search_index.damage import SearchIndexError
 from lightning_reid.search_index.embeddings_file import EmbeddingsFile
 
 NOTHING = -1
 """The place of an answer that is not there, as where fewer rows than asked for are searched."""
 _QUERIES_AT_A_TIME = 64
 _GRID = 2.0**24
-_LARGEST = 1.01
-"""Similarity of vectors of length 1, one of them rounded to float16."""
+_LENGTH_OFF = 0.01
+"""Of the square of a length of 1, more than rounding to float16 makes it."""
 
 
 class Nearest(NamedTuple):
@@ -65,7 +65,7 @@ def exact_nearest(file: EmbeddingsFile, queries: NDArray[np.float64], parts: Ite
     for places in parts:
         half = file.read(places)
         rows = half.float().numpy()
-        _require_unit(file, rows, rough[0], places)
+        _require_unit(file, rows, places)
         for start in range(0, len(queries), _QUERIES_AT_A_TIME):
             some = slice(start, start + _QUERIES_AT_A_TIME)
             floor = (best.similarities[some, -1:] - slack).astype(np.float32)
@@ -77,8 +77,14 @@ def exact_nearest(file: EmbeddingsFile, queries: NDArray[np.float64], parts: Ite
 
 
 def exact_similarities(file: EmbeddingsFile, queries: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Similarities ``[Q, n]`` of queries, as ``on_grid`` makes them, to rows at places in rising order."""
-    similarities: NDArray[np.float64] = queries @ file.read(places).double().numpy().T
+    """Similarities ``[Q, n]`` of queries, as ``on_grid`` makes them, to rows at places in rising order.
+
+    Raises:
+        SearchIndexError: As ``exact_nearest``.
+    """
+    half = file.read(places)
+    _require_unit(file, half.float().numpy(), places)
+    similarities: NDArray[np.float64] = queries @ half.double().numpy().T
     return similarities
 
 
@@ -98,8 +104,8 @@ def _merge(best: Nearest, some: slice, similarities: NDArray[np.float64], places
     best.places[some] = np.take_along_axis(np.concatenate([best.places[some], places], 1), order, 1)
 
 
-def _require_unit(file: EmbeddingsFile, rows: NDArray[np.float32], query: NDArray[np.float32], places: NDArray[np.int64]) -> None:
-    broken = places[~(np.abs(rows @ query) < _LARGEST)]  # with NaN nothing is smaller
+def _require_unit(file: EmbeddingsFile, rows: NDArray[np.float32], places: NDArray[np.int64]) -> None:
+    broken = places[~(np.abs(np.einsum("nd,nd->n", rows, rows) - 1) < _LENGTH_OFF)]  # with NaN nothing is smaller
     if len(broken):
         told = f"{len(broken)} of its embeddings are no vectors of length 1 (NaN, say), the first is number {broken[0]:,}"
         raise SearchIndexError(f"{file.path} is damaged, {told}: restore the folder from a copy, or make the index anew")

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.files import write_atomically
-from lightning_reid.search_index.database import Meta, SearchIndexError, transaction
-from lightning_reid.search_index.exact import Nearest, exact_nearest, exact_similarities, merged, nothing, on_grid
+from lightning_reid.search_index.damage import SearchIndexError, require_plain
+from lightning_reid.search_index.database import transaction
+from lightning_reid.search_index.exact import NOTHING, Nearest, exact_nearest, exact_similarities, merged, nothing, on_grid
 from lightning_reid.search_index.index import Index
+from lightning_reid.search_index.meta import Meta
 from lightning_reid.search_index.parts import parts_to_search
 from lightning_reid.search_index.rows import Filters, filtered_places, holes
 
@@ -117,6 +119,7 @@ def fast_nearest(index: Index, queries: NDArray[np.float64], top: int, filters: 
     for start in range(0, len(queries), _COMPARED_TOGETHER):
         rows = slice(start, start + _COMPARED_TOGETHER)
         some = np.sort(candidates[rows], 1)  # so that of equally similar ones the lower place is first
+        some[:, 1:][some[:, 1:] == some[:, :-1]] = NOTHING  # twice in the lists of a file that was tampered with
         places = np.unique(some[some >= 0])
         if len(places):
             columns = np.searchsorted(places, np.maximum(some, places[0]))
@@ -164,14 +167,18 @@ def _codes(index: Index, meta: Meta) -> Any:
     """The file that was built. What it finds is compared exactly with the embeddings: damage could hide a row, but not invent one."""
     path, faiss = index.fast_file(meta), _faiss()
     way_on = f"lightning-reid index speed {index.folder} makes another"
-    if not path.is_file():
-        raise SearchIndexError(f"the index has lost its file {path}: {way_on}")
-    if path.stat().st_size != meta.fast_bytes:
-        raise SearchIndexError(f"{path} has {path.stat().st_size:,} bytes, {meta.fast_bytes:,} were written: {way_on}")
+    try:
+        size = require_plain(path)
+    except FileNotFoundError as error:
+        raise SearchIndexError(f"the index has lost its file {path}: {way_on}") from error
+    if size != meta.fast_bytes:
+        raise SearchIndexError(f"{path} has {size:,} bytes, {meta.fast_bytes:,} were written: {way_on}")
     try:
         codes = faiss.read_index(str(path))
     except RuntimeError as error:
         raise SearchIndexError(f"{path} was overwritten, faiss cannot read it: {way_on}") from error
+    if not isinstance(codes, faiss.IndexIVF):
+        raise SearchIndexError(f"{path} was overwritten, it has no inverted lists: {way_on}")
     if (codes.d, codes.ntotal <= meta.fast_places) != (meta.dimension, True):
         raise SearchIndexError(f"{path} is of another index, with {codes.ntotal:,} rows of {codes.d} numbers: {way_on}")
     return codes

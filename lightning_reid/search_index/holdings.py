@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lightning_reid.search_index.database import DATABASE
 from lightning_reid.search_index.index import Index
+from lightning_reid.search_index.meta import require_times
 from lightning_reid.search_index.rows import rows_below
 
 
@@ -22,6 +24,7 @@ def paths_within(index: Index, place: str) -> list[str]:
 def describe_index(index: Index) -> dict[str, Any]:
     """How many pictures of how many people, by which network, where, when, in how many bytes; in plain values."""
     meta = index.meta()
+    require_times(index.connection, index.folder / DATABASE)
 
     def asked(sql: str) -> list[Any]:
         return index.connection.execute(sql).fetchall()

@@ -17,8 +17,10 @@ from sqlite3 import Connection
 
 from lightning_reid.files import folder_written_whole, remove_partial_files, write_atomically
 from lightning_reid.folder_lock import FolderLock
-from lightning_reid.search_index.database import DATABASE, Meta, SearchIndexError, connected, create_database, read_meta, transaction
+from lightning_reid.search_index.damage import SearchIndexError
+from lightning_reid.search_index.database import DATABASE, connected, create_database, transaction
 from lightning_reid.search_index.embeddings_file import EmbeddingsFile
+from lightning_reid.search_index.meta import Meta, read_meta
 from lightning_reid.search_index.rows import Filters, close_holes, filtered_places, pending_holes
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 LOCK = "writer.lock"
 MOST_HOLES = 0.25
 """Of the places; with more the file of embeddings is written anew."""
+_NAMES_LEFT = 2
+"""In the database, of a hole that is zeroed: what was known of it may still be in gaps of the database's pages."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ def write_index(folder: Path, model: str | None = None) -> Iterator[Index]:
             index.embeddings().require_whole()
             settle(index)
             yield index
+            settle(index)
         finally:
             lock.release()
 
@@ -154,17 +159,28 @@ def _require_model(index: Index, model: str | None) -> None:
         raise SearchIndexError(f"the embeddings in {index.folder} are of {made_by}, and cannot be compared with those of {model}: {way_on}")
 
 
-def settle(index: Index) -> None:
-    """Do to the files what the database says: this process's part, and what a killed one left undone."""
+def settle(index: Index, *, names_too: bool = True) -> None:
+    """Do to the files what the database says: this process's part, and what a killed one left undone.
+
+    Args:
+        index: Open to be changed.
+        names_too: Also write the database anew if rows are gone, as SQLite leaves names in gaps of its pages when it balances them. That
+            takes as long as all rows need, so that what is replaced leaves it to the end of the changes.
+    """
     file = index.embeddings()
     file.cut()
     pending = pending_holes(index.connection)
     if len(pending):
         file.zero(pending)
         with transaction(index.connection, writes=True):
-            index.connection.execute("UPDATE holes SET zeroed = 1")
+            index.connection.execute(f"UPDATE holes SET zeroed = {_NAMES_LEFT} WHERE NOT zeroed")
     meta = index.meta()
-    if meta.places - meta.rows > MOST_HOLES * meta.places:
+    sparse = meta.places - meta.rows > MOST_HOLES * meta.places
+    if (names_too or sparse) and index.connection.execute("SELECT 1 FROM holes WHERE zeroed = ?", (_NAMES_LEFT,)).fetchone():
+        index.connection.execute("VACUUM")
+        with transaction(index.connection, writes=True):
+            index.connection.execute("UPDATE holes SET zeroed = 1")
+    if sparse:
         _compact(index)
     _remove_strangers(index)
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_reid.search_index.database import DATABASE, damaged
+from lightning_reid.search_index.damage import damaged
+from lightning_reid.search_index.meta import require_value
 
 
 class IndexRow(NamedTuple):
@@ -124,16 +125,19 @@ def count_filtered(connection: sqlite3.Connection, filters: Filters) -> int:
     return count
 
 
-def row_at(connection: sqlite3.Connection, place: int, folder: Path) -> IndexRow:
+def row_at(connection: sqlite3.Connection, place: int, file: Path) -> IndexRow:
     """What lies at a place that has a row.
 
     Raises:
-        SearchIndexError: It has none.
+        SearchIndexError: It has none, or one of values that cannot be.
     """
     found = connection.execute("SELECT path, person, camera, time FROM rows WHERE place = ?", (place,)).fetchone()
     if found is None:
-        raise damaged(folder / DATABASE, f"it has no row for the embedding number {place:,}")
-    return IndexRow(*found)
+        raise damaged(file, f"it has no row for the embedding number {place:,}")
+    row = IndexRow(*found)
+    for column, value in row._asdict().items():
+        require_value(file, column, value)
+    return row
 
 
 def rows_below(connection: sqlite3.Connection, place: str) -> list[str]:

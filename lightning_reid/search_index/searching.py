@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_reid.arguments import require_count
+from lightning_reid.search_index.database import DATABASE
 from lightning_reid.search_index.exact import NOTHING, Nearest, exact_nearest, on_grid
 from lightning_reid.search_index.fast import fast_nearest
 from lightning_reid.search_index.index import Index, open_index
+from lightning_reid.search_index.meta import require_times
 from lightning_reid.search_index.parts import parts_to_search
 from lightning_reid.search_index.rows import Filters, count_filtered, row_at, values_of
 
@@ -118,6 +120,9 @@ def search_indexes(
         wide = next((index for index in indexes if index.meta().dimension != queries.shape[1]), None)
         if wide is not None:
             raise ValueError(f"queries have {queries.shape[1]} numbers, embeddings in {wide.folder} have {wide.meta().dimension}")
+        if filters.since is not None or filters.until is not None:
+            for index in indexes:
+                require_times(index.connection, index.folder / DATABASE)
         rows = [count_filtered(index.connection, filters) if filters != Filters() else index.meta().rows for index in indexes]
         fast = [passing > exact_up_to and index.meta().fast_places > 0 for index, passing in zip(indexes, rows, strict=True)]
         asked, answers = top + (leave_out is not None), list[list[Answer]]()
@@ -157,7 +162,7 @@ def _merged(found: Sequence[Nearest], indexes: Sequence[Index], top: int) -> lis
 
 
 def _answer(index: Index, found: Nearest, query: int, rank: int) -> Answer:
-    row = row_at(index.connection, int(found.places[query, rank]), index.folder)
+    row = row_at(index.connection, int(found.places[query, rank]), index.folder / DATABASE)
     return Answer(float(found.similarities[query, rank]), *row, str(index.folder))
 
 

@@ -143,6 +143,7 @@ def test_for_people_the_thresholds_are_listed_with_what_they_do_to_others(folder
             ("generated-people,people=15,shots=1,test_people=2", "--out", "here.json", "--part", "test"),
             "at least 20 people: this set has 2 ",
         ),
+        (("generated-people,people=15,shots=1,test_people=2", "--part", "test"), "at least 20 people: this set has 2 "),
         (("nowhere", "--out", "here.json"), "'nowhere' is neither an existing folder or table nor a known data set"),
         (("generated-people", "--out", "here.json", "--part", "train"), "but 1000 people whom generated-people-small was trained on"),
     ],

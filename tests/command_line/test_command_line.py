@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -18,7 +19,9 @@ from filmed import film
 from PIL import Image
 from verbs import refused, told
 
+from lightning_reid.command_line.contact_sheet import draw_sheet
 from lightning_reid.command_line.main import main
+from lightning_reid.command_line.seen import Seen
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.readers import read_market_folder, read_table
@@ -68,7 +71,8 @@ def test_own_names_are_guessed_shown_and_the_next_command_makes_a_table_of_them(
     assert command[:3] == ["lightning-reid", "convert", "street"]
     made = told(capsys, *[one.strip("'") for one in command[1:]])
     assert {split: counts["people"] for split, counts in made["splits"].items()} == {"train": 3, "query": 2, "gallery": 2}
-    assert made["next"][:2] == ["lightning-reid doctor street.csv", "lightning-reid train supervised --data.dataset street.csv --data.p 3"]
+    assert made["next"][0] == "lightning-reid doctor street.csv"
+    assert made["next"][2] == "lightning-reid train supervised --data.dataset street.csv --data.p 3"
     data = read_table("street.csv")
     assert (len(data.train), len(data.query), len(data.gallery)) == (9, 4, 4)
     trained = {Path(record.path).stem.split("_")[0] for record in data.train}
@@ -78,7 +82,11 @@ def test_own_names_are_guessed_shown_and_the_next_command_makes_a_table_of_them(
     again = told(capsys, "doctor", "street.csv")
     assert again["what"] == "a table of images"
     assert again["queries without a match in another camera"] == 0
-    assert again["next"][0] == "lightning-reid train supervised --data.dataset street.csv --data.p 3"
+    whole = "lightning-reid train supervised --data.dataset street.csv --data.p 3"
+    assert again["next"][1] == whole
+    assert again["next"][0].startswith(f"{whole} --model.backbone resnet18 ")
+    assert again["notes"][-1] == made["notes"][-1]
+    assert "takes hours without a GPU: the command with --model.backbone resnet18 trains a small network" in again["notes"][-1]
 
 
 def test_a_folder_in_the_market_naming_is_made_whose_numbers_are_listed(street, tmp_path, capsys):
@@ -162,7 +170,7 @@ def test_a_table_holds_people_out_to_validate_on_who_are_held_out_when_it_is_tra
             for frame in (1, 2):
                 paint(tmp_path / "mine" / camera / f"p{who:02d}_{frame}.png", 100 * who + frame)
     made = told(capsys, "convert", tmp_path / "mine", tmp_path / "mine.csv")
-    assert made["notes"] == []
+    assert not any("held out" in one for one in made["notes"])
     assert made["splits"] == {
         "train": {"images": 16, "people": 4},
         "val": {"images": 8, "people": 2},
@@ -314,6 +322,15 @@ def test_a_contact_sheet_shows_a_row_a_person(street, tmp_path, capsys):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_contact_sheet_has_letters_beyond_ascii(tmp_path):
+    picture, labels = paint(tmp_path / "a.png", 1), set[bytes]()
+    for person in "äöüßéЖ":
+        draw_sheet([Seen(str(picture), person=person, camera="1")], tmp_path / f"{person}.png")
+        with Image.open(tmp_path / f"{person}.png") as sheet:
+            labels.add(sheet.crop((0, 0, 140, 128)).tobytes())
+    assert len(labels) == 6  # and not the same box for each
+
+
 def test_names_that_hold_anything_are_told_on_one_line_and_refused_by_name_where_a_table_cannot_hold_them(tmp_path, capsys):
     folder = tmp_path / "mine"
     for who in ("anna", "ben\nnext: rm -rf", "carl\x1b[2J"):
@@ -446,6 +463,16 @@ def test_everything_else_is_told_by_what_it_is_and_what_it_is_good_for(kind, tmp
     assert f"{path}: {expected[0]}" in capsys.readouterr().out
 
 
+def test_a_video_tells_its_size_and_one_that_cannot_be_read_is_told(tmp_path, capsys):
+    found = told(capsys, "doctor", film(tmp_path / "door%d.avi", 6, size=(48, 64), fps=20))
+    assert found["video"] == {"width": 64, "height": 48, "frames": 6, "frames a second": 20.0}
+    assert main(["doctor", str(tmp_path / "door%d.avi")]) == 0
+    assert "  video: width 64, height 48, frames 6, frames a second 20" in capsys.readouterr().out
+    (tmp_path / "text.mp4").write_text("no video")
+    found = told(capsys, "doctor", tmp_path / "text.mp4", code=1)
+    assert (found["what"], found["next"], "video" in found) == ("a video that cannot be read", [], False)
+
+
 def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(street.parent)
     told(capsys, "convert", street, "street.csv")
@@ -455,8 +482,8 @@ def test_the_next_commands_are_taken_as_they_stand(street, market_folder, tmp_pa
             paint(tmp_path / "-dash" / camera / who / "1.png", 1)
     videos = [film(tmp_path / name, 3) for name in ("door.mp4", "a=b.mp4")]
     paths = [
-        ("street.csv", 2),
-        (market_folder, 3),
+        ("street.csv", 3),
+        (market_folder, 4),
         (street, 2),
         ("./-dash", 2),
         (street / ".." / "street", 2),
@@ -514,7 +541,10 @@ def test_of_a_table_without_queries_a_training_is_told_that_validates_on_whom_th
         ]
         return
     protocol = "--model.protocol no-camera " if kind == "one camera" else ""
-    assert found["next"][0] == (
+    small, whole = shlex.split(found["next"][0]), shlex.split(found["next"][1])
+    assert small[: len(whole) - 2] == whole[:-2]
+    assert small[-2:] == ["--trainer.max_epochs", "20"]
+    assert found["next"][1] == (
         f"lightning-reid train fit --model SupervisedReID {protocol}--data ImageReIDDataModule --data.dataset t.csv --data.needs_test false"
         f" {more}--data.p {p} --trainer.max_epochs 60"
     )
@@ -549,3 +579,15 @@ def test_what_cannot_be_converted_is_refused_with_the_remedy_and_leaves_nothing(
     assert f"{out} exists: give another OUT" in refused(capsys, "convert", street, out)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "mixed", "people.csv", "single", "street"]
     assert "there is nothing at" in refused(capsys, "doctor", tmp_path / "none")
+
+
+def test_no_verb_prints_numbers_that_json_does_not_have():
+    verbs = Path(import_module("lightning_reid.command_line").__file__).parent
+    calls = [
+        call
+        for file in verbs.glob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "json.dumps"
+    ]
+    assert len(calls) >= 10
+    assert [ast.unparse(call) for call in calls if "allow_nan=False" not in ast.unparse(call)] == []

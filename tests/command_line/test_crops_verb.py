@@ -171,6 +171,22 @@ def test_videos_of_too_few_frames_tell_why_no_tracklet_is_left(tmp_path, people_
     assert "no tracklet is left of 5 boxes in 5 frames (door: 1 not tracked, 4 in short tracks): lower --min_frames (8)" in said
 
 
+def test_frames_too_far_apart_are_told_with_the_seconds_between_them(tmp_path, people_onnx, capsys):
+    long, short = film(tmp_path / "long.mp4", 60), film(tmp_path / "short.mp4", 20)
+    options = [f"--detector={people_onnx}", *SMALL, "--every=6"]
+    assert main(["crops", str(long), str(short), str(tmp_path / "out"), *options, "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert notes[1] == "one tracklet may hold two people where they crossed: look at the sheet"
+    assert notes[-3:] == [
+        "long: 0.3 s lie between the frames that were looked at: people may move too far."
+        " Look at every frame, or give a smaller --every (6)",
+        "short: 0.3 s lie between the frames that were looked at, and 4 of 4 boxes are in no track or in a short one: people move too far."
+        " Look at every frame, or give a smaller --every (6)",
+        "sheet.png shows 1 of 1 tracklets, of each camera the longest",
+    ]
+    assert "lower --every (6), --min_frames (8)" in refused(capsys, short, tmp_path / "none", *options)
+
+
 @pytest.mark.parametrize(
     ("videos", "options", "said"),
     [

@@ -91,6 +91,38 @@ def test_a_file_that_is_still_downloaded_is_passed_over_and_told(tmp_path, capsy
     assert any("passed over *.part" in note for note in told(capsys, "doctor", root, "--quick")["notes"])
 
 
+@pytest.mark.parametrize("part", MARKET_FOLDERS)
+def test_a_part_of_a_folder_in_the_market_naming_leads_to_the_whole(part, tmp_path, capsys):
+    root = market(tmp_path / "market")
+    if part == "bounding_box_test":
+        for name in ("-1_c1s1_000001_00.jpg", "-1_c2s3_000102_10.jpg", "0000_c1s2_000001_01.jpg"):
+            paint(root / part / name)
+    found = told(capsys, "doctor", root / part, "--quick")
+    counted = {
+        "bounding_box_train": {"images": 16, "people": 4, "cameras": 2},
+        "query": {"images": 6, "people": 3, "cameras": 2},
+        "bounding_box_test": {"images": 15, "people": 3, "cameras": 2, "distractors": 1, "junk": 2},
+    }
+    assert found["what"] == "a part of a folder in the Market naming"
+    assert list(found["splits"].values()) == [counted[part]]
+    assert f"give its parent folder {root} for all of it" in found["notes"]
+    assert found["next"] == [f"lightning-reid doctor {root}", f"lightning-reid embed {root / part} {part}.npz"]
+    assert f"lightning-reid doctor {root}" in refused(capsys, "convert", root / part, root / "out.csv")
+    assert told(capsys, "doctor", root, "--quick")["what"] == "a folder in the Market naming"
+
+
+def test_junk_beside_names_of_market_makes_no_other_number_the_person(tmp_path, capsys):
+    root = market(tmp_path / "market")
+    mine = (root / "bounding_box_train").rename(tmp_path / "mine")
+    paint(mine / "0000_c1s1_000001_00.jpg")
+    assert told(capsys, "doctor", mine, "--quick")["what"].endswith("named {person}_c{camera}s*_{frame}_*")
+    paint(mine / "-1_c1s1_000001_00.jpg")
+    found = told(capsys, "doctor", mine, "--quick")
+    assert "-1_c1s1_000001_00.jpg is junk by the naming of Market-1501" in found["notes"][-1]
+    assert "--pattern" not in found["notes"][-1]
+    assert "is junk" in refused(capsys, "convert", mine, tmp_path / "mine.csv")
+
+
 @pytest.mark.parametrize(
     ("names", "pattern", "people", "cameras"),
     [

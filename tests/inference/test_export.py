@@ -104,10 +104,7 @@ NETWORKS = {
 }
 
 
-QUICK = ("vit of any size", "nvan")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_kind_of_network_becomes_a_graph_that_takes_any_batch(name):
     torch.manual_seed(0)
     network = NETWORKS[name]()
@@ -179,7 +176,6 @@ def test_words_of_a_file_that_make_no_sense_are_refused_and_words_of_others_are_
     assert str(path) in str(refused.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit of any size", "nvan"])
 def test_networks_with_attention_are_exported_through_onnx_to_openvino(name, tmp_path):
     torch.manual_seed(0)

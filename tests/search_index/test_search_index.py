@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lightning_reid.processes import this_host
 from lightning_reid.search_index import (
     Filters,
     IndexRow,
@@ -32,6 +36,7 @@ from lightning_reid.search_index import (
 )
 from lightning_reid.search_index import fast as fast_module
 from lightning_reid.search_index import index as index_module
+from lightning_reid.search_index.holdings import describe_index, paths_within
 
 MODEL = "weights 0 at 256x128"
 ALL = Filters()
@@ -242,6 +247,77 @@ def test_nothing_of_a_forgotten_person_is_left_in_any_file(tmp_path):
     assert not any(one in held for one in (secret, b"somebody-in-particular", b"of-somebody"))
 
 
+def indexed_in_turns(folder: Path, seed: int) -> list[str]:
+    """2,000 pictures of 40 people, with paths of many lengths, a few at a time: SQLite balances its pages often."""
+    draw = random.Random(seed)
+    people = [f"SOMEBODY{number:03d}Q" for number in range(40)]
+    named = [(draw.choice(people), f"{draw.getrandbits(40):x}", "x" * draw.randrange(60)) for _ in range(2000)]
+    rows = [IndexRow(f"/data/{begin}/{person}_{end}.jpg", person, draw.choice(CAMERAS)) for person, begin, end in named]
+    create_index(folder, MODEL, 2)
+    with write_index(folder) as index:
+        while rows:
+            some, rows = rows[: (size := draw.choice([7, 200]))], rows[size:]
+            add_rows(index, some, torch.ones(len(some), 2))
+    return people
+
+
+def left_of(people: list[str], folder: Path) -> list[str]:
+    held = b"".join(file.read_bytes() for file in folder.iterdir())
+    return [person for person in people if person.encode() in held]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_name_is_left_in_gaps_of_pages_that_were_balanced(tmp_path, seed):
+    people = indexed_in_turns(folder := tmp_path / "index", seed)
+    for number, person in enumerate(people[:20]):
+        with write_index(folder) as index:
+            forget_person(index, person)
+        assert left_of(people, folder) == people[number + 1 :]
+
+
+def forget_all_but_gaps(folder: Path, people: list[str]) -> None:
+    """SQLite may not begin to write the database anew, as it were killed there."""
+    with write_index(folder) as index:
+        index.connection.set_authorizer(lambda act, *_: sqlite3.SQLITE_DENY if act == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK)
+        for person in people:
+            with pytest.raises(sqlite3.DatabaseError):
+                forget_person(index, person)
+
+
+def test_who_was_killed_before_names_left_the_gaps_has_it_done_by_the_next(tmp_path):
+    left = []
+    for seed in range(4):
+        people = indexed_in_turns(folder := tmp_path / str(seed), seed)
+        with pytest.raises(sqlite3.DatabaseError, match="authorization denied"):
+            forget_all_but_gaps(folder, people[:20])
+        left += left_of(people[:20], folder)
+        with write_index(folder):
+            assert left_of(people[:20], folder) == []
+    assert left
+
+
+def test_the_database_is_written_anew_once_for_all_that_is_replaced_when_the_changes_end(tmp_path):
+    indexed_in_turns(folder := tmp_path / "index", 0)
+    with open_index(folder) as index:
+        paths = paths_within(index, "/")
+    with write_index(folder) as index:
+        for start in range(0, 300, 30):
+            add_rows(index, [IndexRow(path, "renamed") for path in paths[start : start + 30]], torch.ones(30, 2))
+        (waiting,) = index.connection.execute("SELECT count(*) FROM holes WHERE zeroed = 2").fetchone()
+    with open_index(folder) as index:
+        assert index.connection.execute("SELECT count(*) FROM holes WHERE zeroed <> 1").fetchone() == (0,)
+        assert index.connection.execute("PRAGMA freelist_count").fetchone() == (0,)
+    assert waiting
+
+
+def test_the_database_is_written_anew_before_holes_are_closed(tmp_path):
+    folder, said = filled(tmp_path / "index", rows_of(12), drawn(12, 4, 0)), list[str]()
+    with write_index(folder) as index:
+        index.connection.set_trace_callback(said.append)
+        add_rows(index, rows_of(6), drawn(6, 4, 1))
+    assert said.index("VACUUM") < said.index("DELETE FROM holes")
+
+
 def test_somebody_who_is_not_there_cannot_be_forgotten(tmp_path):
     folder = filled(tmp_path / "index", rows_of(12), drawn(12, 4, 0))
     with write_index(folder) as index:
@@ -320,10 +396,11 @@ def overwrite(file: Path, place: int, content: bytes) -> None:
         opened.write(content)
 
 
-def statement(sql: str):
+def statement(*sqls: str):
     def execute(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "index.sqlite")) as connection:
-            connection.execute(sql)
+            for sql in sqls:
+                connection.execute(sql)
             connection.commit()
 
     return execute
@@ -343,7 +420,27 @@ def statement(sql: str):
         (statement("PRAGMA user_version = 2"), r"is an index of format 2, this version of lightning-reid reads format 1: make it anew"),
         (statement("PRAGMA application_id = 7"), r"is a database of something else"),
         (statement("CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END"), r"its tables are not those of an index"),
-        (statement("DELETE FROM rows WHERE place = 3"), r"it has no row for the embedding number 3\)"),
+        (statement("DELETE FROM rows WHERE place = 3"), r"it tells of 600 rows, and has 599"),
+        (
+            statement("DELETE FROM rows WHERE place = 3", "INSERT INTO holes VALUES (4, 1)", "UPDATE meta SET rows = 599"),
+            r"it has no row for the embedding number 3\)",
+        ),
+        (statement("UPDATE rows SET place = -1 WHERE place = 3"), r"it has 600 places, and number -1 among its rows"),
+        (statement("UPDATE meta SET dimension = 0"), r"index.sqlite is damaged \(its dimension is 0\)"),
+        (statement("UPDATE meta SET dimension = 4.5"), r"its dimension is 4.5"),
+        (statement("UPDATE meta SET places = 'many'"), r"its places is 'many'"),
+        (statement("UPDATE meta SET generation = '../../elsewhere'"), r"its generation is '../../elsewhere'"),
+        (statement("UPDATE meta SET fast_places = 600, fast_number = '../../elsewhere'"), r"its fast_number is '../../elsewhere'"),
+        (statement("UPDATE meta SET fast_places = 1000000000000"), r"600 places for 600 rows, 1,000,000,000,000 of them for approximate"),
+        (statement("UPDATE meta SET model = x'41'"), r"its model is b'A'"),
+        (statement("UPDATE meta SET rows = 601"), r"600 places for 601 rows"),
+        (statement("UPDATE rows SET path = x'41' WHERE place = 3"), r"it has the path b'A'"),
+        (statement("UPDATE rows SET person = x'41' WHERE place = 3"), r"it has the person b'A'"),
+        (statement("UPDATE rows SET camera = x'41' WHERE place = 3"), r"it has the camera b'A'"),
+        (statement("UPDATE rows SET time = 'later' WHERE place = 3"), r"it has the time 'later'"),
+        (statement("UPDATE rows SET time = -9e999 WHERE place = 3"), r"it has the time -inf"),
+        (lambda folder: overwrite(folder / "embeddings.f16", 80, np.full(4, 0.53, "<f2").tobytes()), r"no vectors of length 1"),
+        (lambda folder: overwrite(folder / "embeddings.f16", 80, bytes(8)), r"no vectors of length 1"),
         (statement("UPDATE rows SET place = 600 WHERE place = 3"), r"it has 600 places, and number 600 among its rows"),
         (statement("DELETE FROM meta"), r"it has 0 descriptions"),
     ],
@@ -353,6 +450,105 @@ def test_a_damaged_index_is_named_with_what_is_wrong(tmp_path, whole_index, dama
     damage(folder)
     with pytest.raises(SearchIndexError, match=message):
         found_in(folder, query=drawn(1, 4, 1)[0], top=600)
+
+
+@pytest.mark.parametrize("column", ["path", "person", "camera"])
+@pytest.mark.parametrize("place", [0, 300, 599])
+def test_a_name_that_is_no_text_is_named_when_an_index_is_opened(tmp_path, whole_index, column, place):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    statement(f"UPDATE rows SET {column} = x'00' WHERE place = {place}")(folder)
+    with pytest.raises(SearchIndexError, match=rf"it has the {column} b'\\x00'"), open_index(folder):
+        pass
+
+
+@pytest.mark.parametrize("time", ["'later'", "9e999", "x'00'"])
+def test_a_time_that_is_no_number_is_named_before_rows_are_left_out_or_shown_by_it(tmp_path, whole_index, time):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    statement(f"UPDATE rows SET time = {time} WHERE place = 3")(folder)
+    with pytest.raises(SearchIndexError, match="it has the time"):
+        found_in(folder, query=drawn(1, 4, 1)[0], filters=Filters(until=2.0))
+    with pytest.raises(SearchIndexError, match="it has the time"), open_index(folder) as index:
+        describe_index(index)
+    with pytest.raises(SearchIndexError, match="it has the time"), write_index(folder):
+        pass
+
+
+def test_no_file_is_removed_that_a_journal_names(tmp_path, whole_index):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    (elsewhere := tmp_path / "thesis.txt").write_text("the only copy")
+    size, pages = 4096, (folder / "index.sqlite").stat().st_size // 4096
+    mark, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(elsewhere)
+    head = (mark + struct.pack(">5I", 0, 0, pages, 512, size)).ljust(512, b"\0")
+    named = struct.pack(">I", 0x40000000 // size + 1) + name + struct.pack(">2I", len(name), sum(name)) + mark
+    (folder / "index.sqlite-journal").write_bytes(head + named)
+    for opened in (open_index, write_index):
+        with pytest.raises(SearchIndexError, match=r"index.sqlite-journal is damaged \(it names another file"), opened(folder):
+            pass
+        assert elsewhere.read_text() == "the only copy"
+
+
+def test_a_journal_that_a_killed_process_left_is_rolled_back(tmp_path, whole_index):
+    folder, killed = shutil.copytree(whole_index, tmp_path / "index"), tmp_path / "killed"
+    with closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE rows SET path = 'x' || path")  # of more pages than the cache has: some are written
+        shutil.copytree(folder, killed)
+        connection.execute("ROLLBACK")
+    assert (killed / "index.sqlite-journal").stat().st_size
+    assert (killed / "index.sqlite").read_bytes() != (whole_index / "index.sqlite").read_bytes()
+    assert found_in(killed, query=drawn(1, 4, 1)[0]) == found_in(whole_index, query=drawn(1, 4, 1)[0])
+
+
+@pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-journal", "index.sqlite-wal", "index.sqlite-shm", "embeddings.f16"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_of_its_own_is_refused_and_what_a_link_leads_to_stays(tmp_path, whole_index, name, kind):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copy(folder / name, elsewhere) if (folder / name).exists() else elsewhere.touch()
+    elsewhere.write_bytes(before := elsewhere.read_bytes() + (b"more" if name == "embeddings.f16" else b""))
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(elsewhere) if kind == "link" else os.mkfifo(folder / name)
+    for opened in (open_index, write_index):
+        with pytest.raises(SearchIndexError, match=f"{name} is a {kind} where a file was expected"), opened(folder):
+            pass
+    assert elsewhere.read_bytes() == before
+
+
+def test_nothing_is_written_through_a_link_that_comes_after_the_opening(tmp_path, whole_index):
+    folder, elsewhere = shutil.copytree(whole_index, tmp_path / "index"), tmp_path / "elsewhere"
+    elsewhere.write_bytes(bytes(10_000))
+    with open_index(folder) as index:
+        file = index.embeddings()
+    file.path.unlink()
+    file.path.symlink_to(elsewhere)
+    for write in (file.cut, lambda: file.append(drawn(1, 4, 0)), lambda: file.zero(np.arange(3))):
+        with pytest.raises(OSError, match=r"cannot write .*embeddings.f16"):
+            write()
+    assert elsewhere.read_bytes() == bytes(10_000)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"pid": -1}, "names the process -1 of the time 0"),
+        ({"pid": 10**400}, "names the process 10000"),
+        ({"began": -1}, "names the process 7 of the time -1"),
+    ],
+)
+def test_a_lock_of_a_process_that_cannot_be_is_named(tmp_path, whole_index, monkeypatch, held, message):
+    monkeypatch.setattr("lightning_reid.folder_lock.SECONDS_TO_WRITE", 0.0)
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    (folder / "writer.lock").write_text(json.dumps({"pid": 7, "host": this_host(), "began": 0} | held))
+    with pytest.raises(ValueError, match=f"writer.lock {message}.*: remove it if no run is at work there"), write_index(folder):
+        pass
+
+
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path, whole_index):
+    folder = shutil.copytree(whole_index, tmp_path / "index")
+    os.mkfifo(folder / "writer.lock")
+    with pytest.raises(OSError, match=r"writer.lock is a pipe where a file was expected"), write_index(folder):
+        pass
 
 
 def test_who_would_write_to_an_index_counts_its_rows_first(tmp_path, whole_index):
@@ -475,6 +671,53 @@ def test_a_damaged_approximate_file_is_named(fast_index, tmp_path):
     codes.unlink()
     with pytest.raises(SearchIndexError, match="has lost its file"):
         found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
+
+
+def with_codes(index: Path, folder: Path, change) -> Path:
+    """The index with another file for approximate search, of the size that it tells."""
+    faiss = pytest.importorskip("faiss")
+    (codes,) = shutil.copytree(index, folder).glob("*.faiss")
+    faiss.write_index(change(faiss, faiss.read_index(str(codes))), str(codes))
+    statement(f"UPDATE meta SET fast_bytes = {codes.stat().st_size}")(folder)
+    return folder
+
+
+def test_a_file_of_faiss_without_lists_is_named(fast_index, tmp_path):
+    folder = with_codes(fast_index[0], tmp_path / "index", lambda faiss, codes: faiss.IndexFlatIP(codes.d))
+    with pytest.raises(SearchIndexError, match=r"faiss was overwritten, it has no inverted lists: lightning-reid index speed .* makes"):
+        found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
+
+
+def test_a_link_in_place_of_the_approximate_file_is_refused(fast_index, tmp_path):
+    folder = shutil.copytree(fast_index[0], tmp_path / "index")
+    (codes,) = folder.glob("*.faiss")
+    codes.symlink_to(codes.rename(tmp_path / "elsewhere"))
+    with pytest.raises(SearchIndexError, match="faiss is a link where a file was expected"):
+        found_in(folder, query=drawn(1, 16, 1)[0], exact_up_to=100)
+
+
+def test_a_row_that_the_approximate_file_has_twice_is_found_once(fast_index, tmp_path):
+    embeddings = fast_index[1]
+
+    def twice(faiss, codes):
+        codes.reset()
+        for _ in range(2):
+            codes.add_with_ids(embeddings[:1000].numpy(), np.arange(1000))
+        codes.ntotal = 1000
+        return codes
+
+    folder = with_codes(fast_index[0], tmp_path / "index", twice)
+    found = search_indexes([folder], embeddings[17][None], MODEL, exact_up_to=100)
+    paths = [answer.path for answer in found.answers[0]]
+    assert found.approximate
+    assert len(set(paths)) == len(paths) == 10
+
+
+def test_a_row_of_another_length_is_named_by_approximate_search_too(fast_index, tmp_path):
+    folder = shutil.copytree(fast_index[0], tmp_path / "index")
+    overwrite(folder / "embeddings.f16", 17 * 32, (1.1 * fast_index[1][17]).half().numpy().tobytes())
+    with pytest.raises(SearchIndexError, match=r"embeddings.f16 is damaged, 1 of its .* the first is number 17: restore"):
+        found_in(folder, query=fast_index[1][17], exact_up_to=100)
 
 
 @pytest.mark.parametrize(("dimension", "code_bytes"), [(16, 16), (128, 16), (192, 24), (256, 32), (2048, 256), (258, None), (257, None)])
