@@ -30,8 +30,8 @@ class SaidOnce(logging.Filter):
 def say_each_thing_once() -> None:
     """Quieten Lightning's start-up lines of all Trainers that are made from now on, and the warnings that nobody can act on.
 
-    These are Lightning's own use of a torch function, logs lying in the folder of the checkpoint, and epochs shorter than the interval
-    between two logged steps, of which epochs are logged.
+    These are Lightning's own use of a torch function, logs lying in the folder of the checkpoint, epochs shorter than the interval
+    between two logged steps, of which epochs are logged, and parts in evaluation mode: those of frozen stages, whose module put them there.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         for handler in logging.getLogger(name).handlers:
@@ -41,3 +41,4 @@ def say_each_thing_once() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=r"The number of training batches \(\d+\) is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_reid.datamodules import DeviceDataModule
-from lightning_reid.federation.edge import EdgeOptions
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.recipes.workshop.edge_experiment import EdgeExperiment
 from lightning_reid.recipes.workshop.edge_pictures import ROWS, EdgeRow

@@ -6,424 +6,261 @@ Source: edge-device text, section 3. What it leaves open is decided where it is 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count, require_number, require_seed, require_switch
-from lightning_reid.callbacks import TrackletMemories
-from lightning_reid.clustering import contradictions, global_labels, mutual_top1
-from lightning_reid.clustering.camera_graph import LabelMethod
-from lightning_reid.clustering.memories import MemoryKind, tracklet_memories
-from lightning_reid.datamodules import DeviceDataModule
+from lightning_reid.arguments import require_path, require_switch
+from lightning_reid.clustering import global_labels
 from lightning_reid.federated import FedPav, RandomWalk
-from lightning_reid.federated.averaging import WeightedAverage
-from lightning_reid.federated.random_walk import WalkName
-from lightning_reid.federated.traffic import Bytes, bytes_by_kind
-from lightning_reid.federation.client import Client
-from lightning_reid.federation.in_process import Federation
-from lightning_reid.files import read_json, write_atomically, write_json
+from lightning_reid.federated.averaging import NamedTensors, WeightedAverage
+from lightning_reid.federated.sharing import payload_bytes
+from lightning_reid.federated.traffic import Ledger, bytes_by_kind
+from lightning_reid.federation.edge_device import CLASSIFIER, LABELS, MEMORIES, WALK, Bank, LabelTask, digest, edge_module, write_tensors
+from lightning_reid.federation.edge_hub import EdgeHub
+from lightning_reid.federation.edge_options import EdgeOptions
+from lightning_reid.federation.server import FederationServer
+from lightning_reid.files import read_json, write_json
 from lightning_reid.modules import TrackletReID
-from lightning_reid.modules.tracklet import TrackletClassifierInit
-from lightning_reid.networks.embedding_pass import embedding_pass
-from lightning_reid.networks.walking_statistics import averaged_statistics, measured_statistics
+from lightning_reid.modules.classifier import new_classifier
+from lightning_reid.networks.walking_statistics import averaged_statistics
 
 logger = logging.getLogger(__name__)
 
-CLASSIFIER = "classifier."
-Unification = Literal["last", "average"]
-Statistics = Literal["walk", "frozen", "averaged", "local"]
-
-
-@dataclass(frozen=True)
-class EdgeOptions:
-    """How devices learn together. Defaults are decided here where the text says something else, which stands beside them.
-
-    Attributes:
-        visits: Laps of the first walk (the text trains 6 epochs a device on Market-1501 and MARS, 8 on DukeMTMC-reID, 3 on MSMT17).
-        incremental_visits: Laps of the walk by labels across cameras.
-        epochs: Of a visit. Short visits are the known cure of forgetting.
-        walk: Where the model goes, see ``walk_order``.
-        classifier_init: Rows of a new classifier; the text's is ``"random"``.
-        memory: Of a tracklet; the text's is ``"sum"`` (eq. 4), whose distances follow the lengths of tracklets.
-        centered: Each device takes the mean of its memories away before they are sent (ours).
-        half: Send memories in half precision.
-        alpha: Triangles of an edge (the text: 1 for Market-1501 and MARS, 2 for DukeMTMC-reID), or ``"auto"`` (ours).
-        method: How labels follow from edges; ``"one_per_camera"`` is ours.
-        repeated: Take edges away again and again.
-        negatives: Of the walk by labels, see ``TrackletReID``.
-        update_all: See ``TrackletReID``.
-        statistics: Running statistics of the middle: they ``"walk"``, are ``"frozen"``, are ``"averaged"`` after the last visit, or are
-            ``"local"``, each device keeping its own.
-        unify: The model of all is that of the ``"last"`` visit, or the ``"average"`` of the last lap's.
-        cycles: How often the graph is made and learned.
-        lr: Of classifiers; the text's is 0.1, for large networks and long trainings.
-        walking_lr_factor: Of the middle; the text's is 1.
-        seed: Of everything that is drawn.
-
-    Raises:
-        ValueError: One is out of range; it is named.
-    """
-
-    visits: int = 6
-    incremental_visits: int = 6
-    epochs: int = 1
-    walk: WalkName = "laps"
-    classifier_init: TrackletClassifierInit = "memories"
-    memory: MemoryKind = "mean"
-    centered: bool = True
-    half: bool = False
-    alpha: int | Literal["auto"] = 1
-    method: LabelMethod = "components"
-    repeated: bool = False
-    negatives: Literal["all", "held"] = "all"
-    update_all: bool = False
-    statistics: Statistics = "walk"
-    unify: Unification = "last"
-    cycles: int = 1
-    lr: float = 0.01
-    walking_lr_factor: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("visits", "incremental_visits", "epochs", "cycles"):
-            require_count(name, getattr(self, name))
-        for name in ("centered", "half", "repeated", "update_all"):
-            require_switch(name, getattr(self, name))
-        require_choice("statistics", self.statistics, ("walk", "frozen", "averaged", "local"))
-        require_choice("unify", self.unify, ("last", "average"))
-        require_number("lr", self.lr, above=0)
-        require_number("walking_lr_factor", self.walking_lr_factor, above=0, high=1)
-        require_seed("seed", self.seed)
-        if self.alpha != "auto":
-            require_count("alpha", self.alpha, low=0)
-
-
-@dataclass(frozen=True)
-class GraphReport:
-    """What a graph came to; the first four need no true label.
-
-    Attributes:
-        labels: How many there are.
-        isolated: Memories that share a label with none.
-        contradictions: Memories too many for their camera, see ``contradictions``.
-        edges: Mutual neighbors, before triangles are asked for.
-        right_edges: Share of them that join one person; NaN without edges. From the true labels, for reports only.
-        people: True people.
-        precision: Of pairs that share a label, how many are one person.
-        recall: Of pairs of one person, how many share a label.
-    """
-
-    labels: int
-    isolated: int
-    contradictions: int
-    edges: int
-    right_edges: float
-    people: int
-    precision: float
-    recall: float
-
-    @property
-    def f_score(self) -> float:
-        """Harmonic mean of precision and recall of pairs, 0 where both are."""
-        return 2 * self.precision * self.recall / (self.precision + self.recall) if self.precision + self.recall else 0.0
-
-
-def graph_report(memories: Tensor, camids: Tensor, labels: Tensor, pids: Tensor) -> GraphReport:
-    """Judge labels across cameras, by themselves and by the true people.
-
-    Args:
-        memories: ``[N, D]`` float.
-        camids: ``[N]`` int64.
-        labels: ``[N]`` int64.
-        pids: ``[N]`` int64, true.
-    """
-    edges = mutual_top1(memories, camids)
-    right = (pids[edges[:, 0]] == pids[edges[:, 1]]).double().mean() if len(edges) else torch.tensor(float("nan"))
-    sizes = labels.unique(return_counts=True)[1]
-    both = torch.stack([labels, pids]).unique(dim=1, return_counts=True)[1]
-    shared, true, hits = (_pairs(counts) for counts in (sizes, pids.unique(return_counts=True)[1], both))
-    return GraphReport(
-        labels=len(sizes),
-        isolated=int((sizes == 1).sum()),
-        contradictions=contradictions(labels, camids),
-        edges=len(edges),
-        right_edges=float(right),
-        people=len(pids.unique()),
-        precision=hits / shared if shared else float("nan"),
-        recall=hits / true if true else float("nan"),
-    )
-
-
-def _pairs(counts: Tensor) -> float:
-    return float((counts * (counts - 1)).sum() / 2)
-
 
 class EdgeTraining:
-    """All devices in one process: what each tells the others is counted, and nothing else crosses.
+    """All stages behind the style: what devices tell each other is counted, and nothing else crosses.
 
     Each step leaves a file in ``output``, and a run that was stopped goes on with ``resume`` and gives what an unbroken one gives.
 
     Args:
-        devices: Id to images of one camera, set up; ids in the order of cameras.
+        hub: Reaches the devices.
         make: A fresh ``TrackletReID`` by its arguments; those of its network are the caller's.
-        start: Tensors of the network (``network.`` and on) that all devices begin with; the front is installed once.
-        options: How they learn.
+        start: Tensors of the network (``network.`` and on) that all devices begin with; the front is installed on each.
+        options: How they learn; the devices have the same.
         output: Folder.
-        accelerator: Of the devices' Trainers.
         resume: Go on with what is in ``output``.
         quiet: Show no progress bars.
         after_visit: Called with a walk's federation after each visit; a stopped run may see one twice, and misses none.
 
     Attributes:
-        bytes: Kind to the payload that crossed, by the hub and from device to device.
+        ledger: What crossed, in bytes.
 
     Raises:
-        ValueError: Fewer than two cameras, or start weights of another network.
+        ValueError: Fewer than two cameras, an ``alpha`` that no edge can reach, start weights of another network, or a device has
+            another front than all others.
     """
 
     def __init__(
         self,
-        devices: Mapping[str, DeviceDataModule],
+        hub: EdgeHub,
         make: Callable[..., TrackletReID],
-        start: Mapping[str, Tensor],
+        start: NamedTensors,
         options: EdgeOptions,
         output: str | Path,
         *,
-        accelerator: str = "auto",
         resume: bool = False,
         quiet: bool = False,
-        after_visit: Callable[[Federation], object] | None = None,
+        after_visit: Callable[[FederationServer], object] | None = None,
     ) -> None:
-        if len(devices) < 2:
-            raise ValueError(f"a graph of memories needs two cameras or more, got {len(devices)}")
-        self.devices, self.make, self.options, self.output = dict(devices), make, options, Path(output)
-        self.accelerator, self.resume, self.quiet = accelerator, resume, quiet
+        require_path("output", output)
+        require_switch("resume", resume)
+        require_switch("quiet", quiet)
+        options.check_cameras(len(hub.facts))
+        self.hub, self.make, self.options, self.output = hub, make, options, Path(output)
+        self.resume, self.quiet, self.after_visit = resume, quiet, after_visit
         self.start = {name: tensor.detach().cpu().clone() for name, tensor in start.items()}
-        self._module()  # refuses weights of another network now
-        self.bytes: dict[str, Bytes] = {}
-        self.after_visit = after_visit
+        self.middle = edge_module(make, self.start, options).walking_prefixes
+        front = digest({name: tensor for name, tensor in self.start.items() if not name.startswith(self.middle)})
+        for name, facts in hub.facts.items():
+            if facts.front != front:
+                raise ValueError(f"{name} has another front of the network than the server: give all the same weights to start from")
+        self.ledger = Ledger()
 
     def run(self) -> dict[str, Tensor]:
         """The tensors of the network that every device ends with."""
         weights = self.walk()
         for cycle in range(self.options.cycles):
-            memories = self.memories(weights, cycle)
-            weights = self.learn_labels(weights, memories, self.labels(memories, cycle), cycle)
-        return weights
+            banks = self.memories(weights, cycle)
+            weights = self.learn_labels(weights, banks, self.labels(banks, cycle), cycle)
+        return self.unified(weights)
 
     def walk(self) -> dict[str, Tensor]:
         """The first walk: each device that has something to tell apart, by its own tracklets (section 3.2)."""
-        members = {name: data for name, data in self.devices.items() if data.num_tracklets > 1}
-        for data in members.values():
-            data.label_tracklets(None)
-        modules = {name: self._module(classifier_init=self.options.classifier_init) for name in members}
-        embed = self.options.classifier_init == "memories"
-        return self._walked("walk", 2, members, modules, self.start, self.options.visits, embed=embed)
+        return self._walked(WALK, 2, self._walking, self.start, self.options.visits)
 
     def averaged(self, rounds: int) -> dict[str, Tensor]:
-        """In place of a walk, as many rounds of federated averaging of the same middle: to compare with."""
-        members = {name: data for name, data in self.devices.items() if data.num_tracklets > 1}
-        for data in members.values():
-            data.label_tracklets(None)
-        modules = {name: self._module(classifier_init=self.options.classifier_init) for name in members}
-        embed = self.options.classifier_init == "memories"
-        clients = [Client(one, modules[one], data, [TrackletMemories(embed)]) for one, data in members.items()]
-        strategy = FedPav(next(iter(modules.values())).walking_prefixes)
-        federation = self._federation(strategy, clients, "average")
+        """In place of the first walk, as many rounds of federated averaging of the same middle: to compare with."""
+        strategy = FedPav(self.middle)
+        federation = self._federation(WALK, strategy, self._module_tensors(self.start), self._walking)
         state = federation.fit(rounds)
-        self._count_walk(federation, "average")
+        self._count_visits(federation, "model, stage 2", walks=False)
         return self.start | state.tensors
 
-    def learn_labels(
-        self, weights: Mapping[str, Tensor], memories: Mapping[str, Tensor], labels: Mapping[str, Tensor], cycle: int = 0
-    ) -> dict[str, Tensor]:
-        """A walk that learns labels across cameras with a classifier that walks along, and the model of all (sections 3.4 and 3.5)."""
-        members = {name: data for name, data in self.devices.items() if len(data.target_records) > 1}
-        number = int(torch.cat([*labels.values()]).max()) + 1
-        for name, data in members.items():
-            data.label_tracklets(labels[name])
-        head = self._first_rows(weights, memories, labels, number)
-        module = {"num_labels": number, "negatives": self.options.negatives, "update_all": self.options.update_all}
-        modules = {name: self._module(**module) for name in members}
-        begun = {**weights, f"{CLASSIFIER}weight": head}
-        learned = self._walked(f"incremental-{cycle}", 4 + cycle, members, modules, begun, self.options.incremental_visits)
-        self._count_model_to_all(learned)
-        return learned
-
-    def memories(self, weights: Mapping[str, Tensor], cycle: int = 0) -> dict[str, Tensor]:
-        """Each device's bank, as it is sent, by the model that every device has by now; from files where they are."""
+    def memories(self, weights: NamedTensors, cycle: int = 0) -> dict[str, Bank]:
+        """Each device's bank by the model that every device is given first; from files where they are."""
         found = {}
-        module = self._module()
-        module.load_state_dict(module.state_dict() | dict(weights))
-        for name, data in self.devices.items():
-            file = self.output / f"banks-{cycle}" / f"{name}.safetensors"
-            if not file.is_file():
-                content = save({"memories": self._bank(module, data)})  # not save_file: on a full disk that raises no OSError
-                write_atomically(file, partial(_write, content))
-            found[name] = load_file(file)["memories"]
-        sent = sum(bank.numel() * bank.element_size() for bank in found.values())
-        hub = next(iter(found.values()))
-        self._count("memories", Bytes(sent - hub.numel() * hub.element_size(), sent))
-        self._count_model_to_all(weights)
+        files = {name: self.output / f"banks-{cycle}" / f"{name}.safetensors" for name in self.hub.facts}
+        if not all(file.is_file() for file in files.values()):
+            self._install(weights)
+            for name, bank in self.hub.banks().items():
+                write_tensors(files[name], {MEMORIES: bank.memories, "length": torch.tensor(bank.length, dtype=torch.float64)})
+        for name, file in files.items():
+            told = load_file(file)
+            found[name] = Bank(told[MEMORIES], float(told["length"]))
+        self._count_to_all("model to all", payload_bytes(self._middle_of(weights)))
+        for name, bank in found.items():
+            size = payload_bytes({MEMORIES: bank.memories})
+            self.ledger.add_hub(MEMORIES, name, up=size)
+            self.ledger.add_direct(MEMORIES, name, self._maker, size)
         return found
 
-    def labels(self, memories: Mapping[str, Tensor], cycle: int = 0) -> dict[str, Tensor]:
-        """Labels across cameras of each device's tracklets; from a file where it is."""
-        file = self.output / f"labels-{cycle}.json"
-        camids = torch.cat([torch.full((len(bank),), camera) for camera, bank in enumerate(memories.values())])
+    def labels(self, banks: Mapping[str, Bank], cycle: int = 0) -> dict[str, Tensor]:
+        """Labels across cameras of each device's tracklets, ``[num_tracklets]`` int64; from a file where it is."""
+        file, options = self.output / f"labels-{cycle}.json", self.options
         if not file.is_file():
-            rows = torch.cat([bank.float() for bank in memories.values()])
-            options = self.options
-            labels = global_labels(rows, camids, options.alpha, options.method, repeated=options.repeated)
-            write_json(file, {"labels": labels.tolist()})
-        told = read_json(file, {"labels": list}, way_on="remove it, and labels are made again")["labels"]
-        parts = torch.tensor(told, dtype=torch.int64).split([len(bank) for bank in memories.values()])
-        hub = len(parts[0])
-        self._count("labels", Bytes(4 * (len(told) - hub), 4 * len(told)))
-        return dict(zip(memories, parts, strict=True))
+            labels = global_labels(*rows_of(banks), options.alpha, options.method, repeated=options.repeated)
+            write_json(file, {LABELS: labels.tolist()})
+        told = read_json(file, {LABELS: list}, way_on="remove it, and labels are made again")[LABELS]
+        parts = torch.tensor(told, dtype=torch.int64).split([len(bank.memories) for bank in banks.values()])
+        return dict(zip(banks, parts, strict=True))
 
-    def report(self, memories: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> GraphReport:
-        """Judge labels by themselves and by the true people, whom nobody was told of."""
-        rows = torch.cat([bank.float() for bank in memories.values()])
-        camids = torch.cat([torch.full((len(bank),), camera) for camera, bank in enumerate(memories.values())])
-        pids = torch.cat([true_people(self.devices[name]) for name in memories])
-        return graph_report(rows, camids, torch.cat([*labels.values()]), pids)
-
-    def _bank(self, module: TrackletReID, data: DeviceDataModule) -> Tensor:
-        if not data.num_tracklets:
-            return torch.empty(0, module.network.num_features)
-        embeddings = device_embeddings(module, data)
-        bank = tracklet_memories(embeddings, data.tracklets, data.num_tracklets, kind=self.options.memory, centered=self.options.centered)
-        return bank.half() if self.options.half else bank
-
-    def _first_rows(
-        self, weights: Mapping[str, Tensor], memories: Mapping[str, Tensor], labels: Mapping[str, Tensor], number: int
-    ) -> Tensor:
-        """``[C, D]``: the normalized mean memory of each label, as long as a local classifier's rows are at the device that makes them."""
-        module = self._module()
-        module.load_state_dict(module.state_dict() | dict(weights))
-        rows, of = torch.cat([bank.float() for bank in memories.values()]), torch.cat([*labels.values()])
-        means = F.normalize(torch.zeros(number, rows.shape[1]).index_add_(0, of, F.normalize(rows, dim=1)), dim=1)
-        hub = next(data for data in self.devices.values() if data.num_tracklets)
-        length = float(device_embeddings(module, hub).norm(dim=1).mean())
-        return means * float(module.hparams["memory_scale"]) / length
-
-    def _module(self, **arguments: Any) -> TrackletReID:
-        statistics = "frozen" if self.options.statistics == "frozen" else "walk"
-        rates = {"lr": self.options.lr, "walking_lr_factor": self.options.walking_lr_factor}
-        module = self.make(statistics=statistics, **rates, **arguments)
-        own = module.state_dict()
-        wrong = [name for name, tensor in self.start.items() if name not in own or own[name].shape != tensor.shape]
-        if wrong:
-            raise ValueError(f"the weights to start from are of another network: {wrong[0]} is not in it, or of another shape")
-        module.load_state_dict(own | self.start)
-        return module
-
-    def _walked(
-        self,
-        name: str,
-        stage: int,
-        members: Mapping[str, DeviceDataModule],
-        modules: Mapping[str, TrackletReID],
-        weights: Mapping[str, Tensor],
-        visits: int,
-        *,
-        embed: bool = False,
+    def learn_labels(
+        self, weights: NamedTensors, banks: Mapping[str, Bank], labels: Mapping[str, Tensor], cycle: int = 0
     ) -> dict[str, Tensor]:
-        """The tensors of all that walked, after the last visit."""
+        """A walk that learns labels across cameras with a classifier that walks along (section 3.4)."""
+        local = self.options.label_classifier == "local"  # of one label it has nothing to learn
+        members = [one for one, facts in self.hub.facts.items() if facts.learns and (not local or len(labels[one].unique()) > 1)]
+        number, name = int(torch.cat([*labels.values()]).max()) + 1, f"incremental-{cycle}"
+        tensors, rows = dict(weights), None
+        if local:
+            rows = self._mean_memories(banks, labels, number)
+        elif self.options.label_init == "memories":
+            tensors[f"{CLASSIFIER}weight"] = self._mean_memories(banks, labels, number)
+        else:
+            torch.manual_seed(self.options.seed)
+            tensors[f"{CLASSIFIER}weight"] = new_classifier(next(iter(banks.values())).memories.shape[1], number).weight.detach()
+        tasks = {one: LabelTask(told.int(), number, None if rows is None else rows[told.unique()]) for one, told in labels.items()}
+        self.hub.tell(name, tasks)
+        for one, task in tasks.items():
+            sent = {LABELS: payload_bytes({LABELS: task.labels}), "classifier": 0 if task.rows is None else payload_bytes({"": task.rows})}
+            for kind, size in sent.items():
+                self.ledger.add_hub(kind, one, down=size)
+                self.ledger.add_direct(kind, self._maker, one, size)
+        return self._walked(name, 4 + cycle, members, tensors, self.options.incremental_visits)
+
+    def unified(self, weights: NamedTensors) -> dict[str, Tensor]:
+        """Give every device the model of all (section 3.5), with averaged statistics where these are asked for."""
+        self._install(weights)
+        self._count_to_all("model to all", payload_bytes(self._middle_of(weights)))
+        if self.options.statistics != "averaged":
+            return dict(weights)
+        measured = {name: told for name, told in self.hub.statistics().items() if told}
+        averaged = averaged_statistics((told, self.hub.facts[name].num_images) for name, told in sorted(measured.items()))
+        for name, told in measured.items():
+            self.ledger.add_hub("batch statistics", name, up=payload_bytes(told))
+            self.ledger.add_direct("batch statistics", name, self._maker, payload_bytes(told))
+        self._count_to_all("batch statistics", payload_bytes(averaged), self._maker)
+        self._install({**weights, **averaged}, only=averaged)
+        return {**weights, **averaged}
+
+    @property
+    def _walking(self) -> list[str]:
+        return [name for name, facts in self.hub.facts.items() if facts.walks]
+
+    @property
+    def _maker(self) -> str:
+        """The device that would make the graph where there is no hub: the first that has memories."""
+        return next(name for name, facts in self.hub.facts.items() if facts.num_tracklets)
+
+    def _middle_of(self, weights: NamedTensors) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in weights.items() if name.startswith(self.middle)}
+
+    def _module_tensors(self, tensors: NamedTensors) -> dict[str, Tensor]:
+        return {**edge_module(self.make, self.start, self.options).state_dict(), **tensors}
+
+    def _mean_memories(self, banks: Mapping[str, Bank], labels: Mapping[str, Tensor], number: int) -> Tensor:
+        """``[C, D]``: the normalized mean memory of each label, so long that a feature of usual length has the usual logit at its own."""
+        rows, of = rows_of(banks)[0], torch.cat([*labels.values()])
+        means = F.normalize(torch.zeros(number, rows.shape[1]).index_add_(0, of, F.normalize(rows, dim=1)), dim=1)
+        images = {name: self.hub.facts[name].num_images for name in banks}
+        length = sum(images[name] * bank.length for name, bank in banks.items()) / sum(images.values())
+        scale = float(edge_module(self.make, self.start, self.options).hparams["memory_scale"])
+        return means * (scale / length)
+
+    def _walked(self, walk: str, stage: int, members: Sequence[str], tensors: NamedTensors, visits: int) -> dict[str, Tensor]:
+        """The network after the last visit, or the average of the last lap's."""
         if not members:
             raise ValueError("no device has two tracklets: there is nothing to walk to")
-        for module in modules.values():
-            module.load_state_dict(module.state_dict() | dict(weights))
-        clients = [Client(one, modules[one], data, [TrackletMemories(embed)]) for one, data in members.items()]
-        first = next(iter(modules.values()))
-        prefixes = (*first.walking_prefixes, CLASSIFIER) if first.hparams["num_labels"] is not None else first.walking_prefixes
-        options = self.options
-        images = {one.id: one.num_images for one in clients}
+        options, images = self.options, {name: self.hub.facts[name].num_images for name in members}
+        prefixes = (*self.middle, CLASSIFIER) if f"{CLASSIFIER}weight" in tensors else self.middle
         strategy = RandomWalk(prefixes, visits, options.walk, options.seed, stage, num_images=images)
-        federation = self._federation(strategy, clients, name)
+        federation = self._federation(walk, strategy, self._module_tensors(tensors), members)
+        rounds, lap = visits * len(members), self.output / walk / "last-lap"
         after = self.after_visit
 
-        def visited(rounds_done: int) -> None:
+        def visited(done: int) -> None:
+            used = federation.rounds[-1].report.used
+            if options.unify == "average" and used and done > rounds - len(members):
+                write_tensors(lap / f"{used[0]}.safetensors", self._middle_of(federation.state.tensors))
             if after is not None:
                 after(federation)
 
-        state = federation.fit(visits * len(clients), visited)
-        self._count_walk(federation, name)
-        tensors = dict(state.tensors)
+        state = federation.fit(rounds, visited)
+        self._count_visits(federation, "model, stage 2" if walk == WALK else "model, stage 4")
+        middle = self._middle_of(state.tensors)
         if options.unify == "average":
+            middle = self._average_of(lap, self.output / walk / "average.safetensors")
+        return {**self.start, **middle}
+
+    def _average_of(self, lap: Path, file: Path) -> dict[str, Tensor]:
+        if not file.is_file():
             average = WeightedAverage()
-            last = {one for done in federation.rounds[-len(clients) :] for one in done.report.used}
-            for client in federation.clients:
-                if client.id in last:
-                    average.add({one: client.module.state_dict()[one].cpu() for one in tensors}, 1.0)
-            tensors = average.result()
-        found = {one: tensor for one, tensor in {**weights, **tensors}.items() if not one.startswith(CLASSIFIER)}
-        return found | (self._averaged_statistics(found) if options.statistics == "averaged" else {})
+            for one in sorted(lap.glob("*.safetensors")):
+                average.add(load_file(one), 1.0)
+            write_tensors(file, average.result())
+        shutil.rmtree(lap, ignore_errors=True)
+        return load_file(file)
 
-    def _federation(self, strategy: FedPav, clients: Sequence[Client], name: str) -> Federation:
+    def _federation(self, walk: str, strategy: FedPav, tensors: NamedTensors, members: Sequence[str]) -> FederationServer:
         told = {"epochs": self.options.epochs, "seed": self.options.seed, "resume": self.resume, "quiet": self.quiet}
-        return Federation(strategy, clients, self.output / name, accelerator=self.accelerator, **told)
+        return self.hub.federation(walk, strategy, tensors, members, self.output / walk, **told)
 
-    def device_statistics(self, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Each device's own running statistics of the middle under a model."""
-        found = {}
-        for name, data in self.devices.items():
-            if not len(data.target_records):
-                continue
-            module = self._module()
-            module.load_state_dict(module.state_dict() | dict(weights))
-            batches = (batch["images"] for batch in data.target_dataloader())
-            found[name] = measured_statistics(module, batches, module.walking_prefixes)
-        return found
+    def _install(self, weights: NamedTensors, only: NamedTensors | None = None) -> None:
+        """Install, and look that everybody has the same to the bit."""
+        expected = digest({name: weights[name] for name in self.start})
+        for name, found in self.hub.install(self._middle_of(weights) if only is None else only).items():
+            if found != expected:
+                raise RuntimeError(
+                    f"{name} ended with another network than was sent: its folder was changed, or it began with other weights"
+                )
 
-    def _averaged_statistics(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        measured = self.device_statistics(weights)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in next(iter(measured.values())).values())
-        self._count("batch statistics", Bytes(2 * (len(measured) - 1) * size, 2 * len(measured) * size))
-        return averaged_statistics((one, len(self.devices[name].target_records)) for name, one in measured.items())
+    def _count_to_all(self, kind: str, size: int, sender: str | None = None) -> None:
+        holder = self._maker if sender is None else sender
+        for name in self.hub.facts:
+            self.ledger.add_hub(kind, name, down=size)
+            self.ledger.add_direct(kind, holder, name, size)
 
-    def _count_model_to_all(self, weights: Mapping[str, Tensor]) -> None:
-        prefixes = self._module().walking_prefixes
-        model = sum(tensor.numel() * tensor.element_size() for name, tensor in weights.items() if name.startswith(prefixes))
-        self._count("model to all", Bytes((len(self.devices) - 1) * model, len(self.devices) * model))
-
-    def _count_walk(self, federation: Federation, name: str) -> None:
-        kinds = bytes_by_kind(federation.state.tensors)
-        messages = sum(len(one.bytes_down) + len(one.report.bytes_up) for one in federation.rounds)
-        arrived = sum(len(one.report.used) for one in federation.rounds)
-        for kind, size in kinds.items():
-            told = f"{kind}, {'stage 4' if name.startswith('incremental') else 'stage 2'}" if kind == "model" else kind
-            if size:
-                self._count(told, Bytes(max(arrived - 1, 0) * size, messages * size))
-
-    def _count(self, kind: str, crossed: Bytes) -> None:
-        before = self.bytes.get(kind, Bytes(0, 0))
-        self.bytes[kind] = Bytes(before.direct + crossed.direct, before.hub + crossed.hub)
+    def _count_visits(self, federation: FederationServer, model: str, *, walks: bool = True) -> None:
+        sizes = bytes_by_kind(federation.state.tensors)
+        holder: str | None = None
+        for one in federation.rounds:
+            for kind, size in zip((model, "classifier"), sizes.values(), strict=True):
+                for name in one.bytes_down:
+                    self.ledger.add_hub(kind, name, down=size)
+                    begins = name if kind == model else self._maker  # everybody has the model, the classifier is where it was made
+                    self.ledger.add_direct(kind, holder or begins, name, size if walks else 0)
+                for name in one.report.bytes_up:
+                    self.ledger.add_hub(kind, name, up=size)
+            holder = one.report.used[0] if one.report.used else holder
 
 
-def _write(content: bytes, file: Path) -> None:
-    file.write_bytes(content)
-
-
-def device_embeddings(module: TrackletReID, data: DeviceDataModule) -> Tensor:
-    """``[N, D]`` of a device's images without augmentation, not normalized, in their order."""
-    found = torch.empty(len(data.target_records), module.network.num_features)
-    for batch, output in embedding_pass(module, data.target_dataloader(), lambda batch: module.embed(batch["images"].to(module.device))):
-        found[batch["indices"]] = output.embedding.cpu()
-    return found
-
-
-def true_people(data: DeviceDataModule) -> Tensor:
-    """``[num_tracklets]`` int64, the true person of each tracklet: for reports."""
-    people = torch.empty(data.num_tracklets, dtype=torch.int64)
-    people[data.tracklets] = data.ground_truth()
-    return people
+def rows_of(banks: Mapping[str, Bank]) -> tuple[Tensor, Tensor]:
+    """All memories ``[N, D]`` in float32, and the place ``[N]`` int64 of each one's camera."""
+    rows = torch.cat([bank.memories.float() for bank in banks.values()])
+    return rows, torch.cat([torch.full((len(bank.memories),), camera) for camera, bank in enumerate(banks.values())])

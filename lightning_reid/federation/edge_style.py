@@ -22,7 +22,7 @@ from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.datamodules.transforms import resized
 from lightning_reid.datamodules.unpaired_images import UnpairedImages
 from lightning_reid.federated.sharing import LeakError
-from lightning_reid.federation.edge import device_embeddings
+from lightning_reid.federation.edge_device import device_embeddings
 from lightning_reid.files import folder_written_whole
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.networks.color_style import ColorStatistics, color_statistics, in_colors_of

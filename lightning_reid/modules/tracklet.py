@@ -17,6 +17,7 @@ from lightning_reid.modules.image_module import ImageReIDModule
 from lightning_reid.modules.pseudo_identities import fitted_target_data
 from lightning_reid.modules.refusals import is_being_fitted
 from lightning_reid.modules.schedule import EpochFactor
+from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.front import front_modules
 from lightning_reid.records import TargetState
 
@@ -52,6 +53,12 @@ class TrackletReID(ImageReIDModule):
         lr: Of the classifier; SGD with momentum 0.9, nesterov.
         walking_lr_factor: Of the middle, a share of ``lr``; 1 is the text's.
         options: Further arguments of :class:`ImageReIDModule`.
+
+    Attributes:
+        camera_statistics: Running statistics of the middle by camera, ``camid`` to tensors by name: an image of such a camera is embedded
+            with its camera's when scores are taken; of all others, and where it is empty, with the module's own.
+        first_rows: ``[labels held here, D]``, where a classifier without ``num_labels`` begins in place of the local memories, by ascending
+            label; ``None`` for those.
 
     Raises:
         ValueError: An argument is out of range, or the network has no stages that are known.
@@ -94,6 +101,8 @@ class TrackletReID(ImageReIDModule):
         for name in self._front:
             self.get_submodule(name).requires_grad_(False)
         self.classifier: nn.Linear | None = None if num_labels is None else new_classifier(self.network.num_features, num_labels)
+        self.first_rows: Tensor | None = None
+        self.camera_statistics: dict[int, dict[str, Tensor]] = {}
         self._held: Tensor | None = None
         self._others: Tensor | None = None
         self._kept = torch.empty(0)
@@ -153,12 +162,35 @@ class TrackletReID(ImageReIDModule):
         elsewhere[held if self.hparams["num_labels"] is not None else slice(None)] = False
         self._others = elsewhere.nonzero().flatten()
 
+    @override
+    def embed_batch(self, batch: dict[str, Tensor]) -> EmbeddingOutput:
+        if not self.camera_statistics:
+            return super().embed_batch(batch)
+        whole = super().embed_batch(batch)
+        for camid in batch["camids"].unique().tolist():
+            told = self.camera_statistics.get(camid)
+            if told is None:
+                continue
+            mine = batch["camids"] == camid
+            tensors = {name.removeprefix(NETWORK): tensor.to(self.device) for name, tensor in told.items()}
+            found: EmbeddingOutput = torch.func.functional_call(self.network, tensors, (batch["images"][mine],))
+            for part, own in ((whole.embedding, found.embedding), (whole.before_bnneck, found.before_bnneck)):
+                part[mine] = own.to(part.dtype)
+        return whole
+
     def _begin_with_memories(self, classifier: nn.Linear, state: TargetState) -> None:
-        embeddings = state.embedded
-        rows = tracklet_memories(embeddings, state.labels, classifier.out_features)
-        scale = self.hparams["memory_scale"] / float(embeddings.norm(dim=1).mean())
+        if self.first_rows is None:
+            embeddings = state.embedded
+            rows = tracklet_memories(embeddings, state.labels, classifier.out_features)
+            rows *= self.hparams["memory_scale"] / float(embeddings.norm(dim=1).mean())
+        else:
+            rows = self.first_rows
+        if rows.shape != classifier.weight.shape:
+            raise ValueError(
+                f"the classifier of the labels held here is {list(classifier.weight.shape)}, first_rows are {list(rows.shape)}"
+            )
         with torch.no_grad():
-            classifier.weight.copy_(scale * rows)
+            classifier.weight.copy_(rows)
 
     @override
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, WRONG, FramedCrop, draw_crop_sheet
+from lightning_reid.clustering.graph_report import GraphReport
 from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.federated.traffic import Bytes
-from lightning_reid.federation.edge import GraphReport
 from lightning_reid.federation.edge_style import LEAST_KEPT, StyleReport
 from lightning_reid.files import read_json, write_atomically
 from lightning_reid.recipes.workshop.tables import per_cent, print_table

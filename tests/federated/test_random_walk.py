@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightning_reid.federated import RandomWalk, walk_order
 from lightning_reid.federated.strategies import Reply, ServerState
-from lightning_reid.federated.traffic import Bytes, EdgeRun, bytes_by_kind, expected_traffic
+from lightning_reid.federated.traffic import Bytes, EdgeRun, bytes_by_kind, expected_at_hub, expected_traffic
 
 DEVICES = ["a", "b", "c", "d"]
 
@@ -108,9 +108,8 @@ def test_what_is_not_a_number_is_no_visit_and_a_stranger_is_refused():
 
 def test_bytes_are_those_of_a_walk_that_is_counted_message_by_message():
     memories, width, model, labels = {"a": 5, "b": 0, "c": 1, "d": 3}, 8, 1000, 6
-    run = EdgeRun(
-        model, memories, walking=2, visits=3, incremental_visits=2, labels=labels, width=width, hub_device="d", style="statistics"
-    )
+    walks, learns = ["a", "d"], ["a", "c", "d"]
+    run = EdgeRun(model, memories, walks, learns, 3, 2, labels, width, hub_device="d", style="statistics")
     traffic = expected_traffic(run)
     visits = walk_order(["a", "d"], 3, 0)
     assert traffic["model, stage 2"] == Bytes(model * (len(visits) - 1), 2 * model * len(visits))
@@ -122,8 +121,14 @@ def test_bytes_are_those_of_a_walk_that_is_counted_message_by_message():
     assert traffic["labels"] == Bytes(6 * 4, 9 * 4)
     assert traffic["style"] == Bytes(3 * 24, 4 * 24)
     assert traffic["model to all"] == Bytes(2 * 3 * model, 2 * 4 * model)
-    pairs = expected_traffic(EdgeRun(model, memories, 2, 3, 2, labels, width, memory_bytes=2, pairwise=True))
+    for kind, size in traffic.items():
+        assert size.hub == sum(one for crossing, one in expected_at_hub(run).items() if crossing.kind == kind)
+    assert expected_at_hub(run)["memories", "d", "up"] == 3 * width * 4
+    assert expected_at_hub(run)["style", "a", "up"] == expected_at_hub(run)["style", "b", "down"] == 24
+    pairs = expected_traffic(EdgeRun(model, memories, walks, learns, 3, 2, labels, width, memory_bytes=2, pairwise=True))
     assert pairs["memories"].direct == (5 * 3 + 0 * 2 + 1 * 1) * width * 2
-    with pytest.raises(ValueError, match="hub_device is 'x'"):
-        expected_traffic(EdgeRun(model, memories, 2, 3, 2, labels, width, hub_device="x"))
+    with pytest.raises(ValueError, match=r"\['x'\] are none of them"):
+        EdgeRun(model, memories, walks, learns, 3, 2, labels, width, hub_device="x")
+    with pytest.raises(ValueError, match="2 or 4 bytes, got 8"):
+        EdgeRun(model, memories, walks, learns, 3, 2, labels, width, memory_bytes=8)
     assert bytes_by_kind({"network.weight": torch.zeros(2, dtype=torch.float16)}) == {"model": 4, "classifier": 0}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from lightning_reid.clustering.graph_report import graph_report
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
-from lightning_reid.federated.traffic import EdgeRun, expected_traffic
-from lightning_reid.federation.edge import EdgeOptions, EdgeTraining, graph_report
+from lightning_reid.federated.sharing import LeakError
+from lightning_reid.federated.traffic import EdgeRun, expected_at_hub, expected_traffic
+from lightning_reid.federation.edge import EdgeTraining, rows_of
+from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
+from lightning_reid.federation.edge_hub import DevicesHere
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.modules import TrackletReID
 from lightning_reid.networks.walking_statistics import averaged_statistics, measured_statistics
 from lightning_reid.records import ReIDDataset
@@ -36,42 +42,52 @@ def start() -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in TrackletReID(**TINY).state_dict().items() if name.startswith("network.")}
 
 
+def make(**arguments) -> TrackletReID:
+    torch.manual_seed(1)
+    return TrackletReID(**TINY, **arguments)
+
+
 def training(devices, start, folder: Path, *, resume: bool = False, **options) -> EdgeTraining:
     told = EdgeOptions(**({"visits": 1, "incremental_visits": 1, "seed": 3} | options))
+    members = [EdgeDevice(name, data, make, start, told, folder / "devices" / name, "cpu") for name, data in devices.items()]
+    return EdgeTraining(DevicesHere(members), make, start, told, folder / "server", resume=resume, quiet=True)
 
-    def make(**arguments) -> TrackletReID:
-        torch.manual_seed(1)
-        return TrackletReID(**TINY, **arguments)
 
-    return EdgeTraining(devices, make, start, told, folder, accelerator="cpu", resume=resume, quiet=True)
+def run_of(done: EdgeTraining, labels: dict[str, torch.Tensor], **more) -> EdgeRun:
+    """Which run it was, of which the formulas tell the traffic."""
+    options = done.options
+    middle = sum(tensor.numel() * tensor.element_size() for name, tensor in done.start.items() if name.startswith(done.middle))
+    told = {"labels": int(torch.cat([*labels.values()]).max()) + 1, "width": 16, "memory_bytes": 2 if options.half else 4} | more
+    first = json.loads((done.output / "incremental-0" / "rounds.json").read_text())["rounds"][0]["report"]["used"][0]
+    return EdgeRun(
+        middle,
+        {name: facts.num_tracklets for name, facts in done.hub.facts.items()},
+        walking=[name for name, facts in done.hub.facts.items() if facts.walks],
+        learning=[name for name, facts in done.hub.facts.items() if facts.learns],
+        visits=options.visits,
+        incremental_visits=options.incremental_visits,
+        starts_at_hub=first == "camera1",
+        **told,
+    )
 
 
 def test_all_stages_cross_as_many_bytes_as_the_formulas_say_and_a_stopped_run_goes_on(devices, start, tmp_path):
     whole = training(devices, start, tmp_path / "whole")
     weights = whole.run()
-    crossed = dict(whole.bytes)
-    labels = whole.labels(whole.memories(weights))
-    module = TrackletReID(**TINY)
-    middle = sum(tensor.numel() * tensor.element_size() for name, tensor in start.items() if name.startswith(module.walking_prefixes))
-    run = EdgeRun(
-        middle,
-        {name: data.num_tracklets for name, data in devices.items()},
-        walking=3,
-        visits=1,
-        incremental_visits=1,
-        labels=int(torch.cat([*labels.values()]).max()) + 1,
-        width=16,
-    )
-    expected = expected_traffic(run)
-    assert crossed == {kind: size for kind, size in expected.items() if size.hub}
-    fronts = [name for name in start if not name.startswith(module.walking_prefixes)]
+    run = run_of(whole, whole.labels(training(devices, start, tmp_path / "whole", resume=True).memories(weights)))
+    assert whole.ledger.totals() == expected_traffic(run)
+    assert whole.ledger.hub == expected_at_hub(run)
+    fronts = [name for name in start if not name.startswith(whole.middle)]
     assert fronts
     assert all(torch.equal(weights[name], start[name]) for name in fronts)
     assert any(not torch.equal(weights[name], start[name]) for name in start)
+    for device in whole.hub.devices.values():
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in device.model().items())
     stopped = training(devices, start, tmp_path / "stopped")
     stopped.memories(stopped.walk())
-    again = training(devices, start, tmp_path / "stopped", resume=True).run()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in weights.items())
+    again = training(devices, start, tmp_path / "stopped", resume=True)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.run().items())
+    assert again.ledger.totals() == whole.ledger.totals()
 
 
 def test_options_of_the_text_and_of_ours_run(devices, start, tmp_path):
@@ -79,16 +95,70 @@ def test_options_of_the_text_and_of_ours_run(devices, start, tmp_path):
     done = training(devices, start, tmp_path, statistics="averaged", classifier_init="random", negatives="held", **options)
     weights = done.run()
     assert set(weights) == set(start)
-    memories = done.memories(weights)
-    assert {bank.dtype for bank in memories.values()} == {torch.float16}
-    report = done.report(memories, done.labels(memories))
+    banks = done.memories(weights)
+    labels = done.labels(banks)
+    assert {bank.memories.dtype for bank in banks.values()} == {torch.float16}
+    measured = sum(t.numel() * t.element_size() for name, t in weights.items() if name.startswith(done.middle) and "running_" in name)
+    told = expected_traffic(run_of(done, labels, averaged_bn_bytes=measured))
+    assert done.ledger.totals()["batch statistics"] == told["batch statistics"]
+    report = graph_report(*rows_of(banks), torch.cat([*labels.values()]), torch.cat([true_people(data) for data in devices.values()]))
     assert report.contradictions == 0
     assert report.people == 8
     assert 0 <= report.f_score <= 1
-    local = done.device_statistics(weights)
-    assert set(local) == set(devices)
+
+
+def test_each_camera_is_scored_with_its_own_statistics(devices, start, tmp_path):
+    done = training(devices, start, tmp_path, statistics="local")
+    weights = done.unified(done.start)
+    local = dict(enumerate(done.hub.statistics().values(), 1))
     means = [one["network.backbone.trunk.layer4.0.bn1.running_mean"] for one in local.values()]
     assert not torch.equal(means[0], means[1])
+    module = make().eval()
+    module.load_state_dict(module.state_dict() | weights)
+    batch = {"images": torch.rand(5, 3, 32, 16), "camids": torch.tensor([2, 1, 3, 2, 9])}
+    expected = []
+    for image, camid in zip(batch["images"], batch["camids"].tolist(), strict=True):
+        alone = make().eval()
+        alone.load_state_dict(alone.state_dict() | weights | local.get(camid, {}))
+        expected.append(alone(image[None])[0])
+    module.camera_statistics = local
+    with torch.no_grad():
+        torch.testing.assert_close(module.embed_batch(batch).embedding, torch.stack(expected).detach())
+
+
+def test_a_local_classifier_begins_at_the_labels_memories_and_never_walks(devices, start, tmp_path):
+    done = training(devices, start, tmp_path, label_classifier="local", method="one_per_camera", alpha=0)
+    done.run()
+    assert "classifier" not in {one.kind for one in done.ledger.hub if one.direction == "up"}
+    labels = done.labels(done.memories(done.start))
+    held = {name: len(told.unique()) for name, told in labels.items()}
+    assert {one.device: size for one, size in done.ledger.hub.items() if one.kind == "classifier"} == {
+        name: 4 * 16 * rows for name, rows in held.items()
+    }
+    told = done.hub.devices["camera1"].task("incremental-0")
+    assert done.hub.devices["camera1"].client("incremental-0").module.first_rows.equal(told.rows)
+
+
+@pytest.mark.parametrize(
+    ("leak", "message"),
+    [
+        (lambda bank: bank.new_zeros(1, 3, 32, 16), "may be shared as torch.float32 of shape"),
+        (lambda bank: torch.cat([bank, bank[:1]]), "may be shared as torch.float32 of shape"),
+        (lambda bank: bank.repeat_interleave(3, dim=0), "may be shared as torch.float32 of shape"),
+        (lambda bank: bank.double(), "not as torch.float64"),
+        (lambda bank: bank.index_fill(0, torch.tensor([2]), torch.nan), "row 2 of the memories holds NaN"),
+    ],
+    ids=["an image", "one row too many", "one row an image", "in another precision", "NaN"],
+)
+def test_a_bank_that_is_none_does_not_cross(devices, start, tmp_path, monkeypatch, leak, message):
+    done = training(devices, start, tmp_path)
+    honest = EdgeDevice.bank
+    monkeypatch.setattr(EdgeDevice, "bank", lambda device: Bank(leak(honest(device).memories), 1.0))
+    with pytest.raises(ValueError, match=message) as caught:
+        done.memories(done.start)
+    assert caught.value.__notes__ == ["of device camera1"]
+    assert isinstance(caught.value, LeakError) == ("shared" in message or "not as" in message)
+    assert not (tmp_path / "server" / "banks-0").exists()
 
 
 def test_pairs_are_counted_as_one_by_one():
@@ -118,8 +188,12 @@ def test_statistics_are_those_of_all_images_and_the_network_stays():
 
 
 def test_what_cannot_be_walked_is_refused(devices, start, tmp_path):
-    with pytest.raises(ValueError, match="two cameras or more, got 1"):
+    with pytest.raises(ValueError, match="two devices or more, got 1"):
         training({"camera1": devices["camera1"]}, start, tmp_path)
+    two = {name: devices[name] for name in ("camera1", "camera2")}
+    with pytest.raises(ValueError, match="alpha=1, and an edge between 2 cameras has at most 0 triangles"):
+        training(two, start, tmp_path)
+    assert training(two, start, tmp_path, alpha=0).middle
     with pytest.raises(ValueError, match="weights to start from are of another network"):
         training(devices, {"network.other": torch.zeros(1)}, tmp_path)
     for name, value in (("visits", 0), ("alpha", -1), ("statistics", "none"), ("unify", "first"), ("lr", 0.0)):
