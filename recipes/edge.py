@@ -1,6 +1,6 @@
 """Unsupervised re-ID on the devices of several cameras (distributed edge computing): style, walk, graph of memories, global labels.
 
-Without --data.dataset it generates six cameras, and starts from a small network that is trained with labels on another generated domain,
+Without --data.dataset it generates six cameras of people, and starts from a small network that is trained with labels on another generated domain,
 which is kept and said; with data, it starts from --model.weights FILE. Images never leave their device; what does is counted by kind.
 """
 
@@ -18,7 +18,8 @@ from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.recipes.workshop.edge_experiment import EdgeExperiment
-from lightning_reid.recipes.workshop.edge_pictures import ROWS, EdgeRow
+from lightning_reid.recipes.workshop.edge_pictures import print_options
+from lightning_reid.recipes.workshop.edge_rows import ROWS, EdgeRow
 from lightning_reid.recipes.workshop.options import RunOptions
 from lightning_reid.recipes.workshop.report import ResultRow, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder
@@ -26,7 +27,7 @@ from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK
 
 SMALL_RUN = {
     **(SMALL_CROPS | SMALL_NETWORK),
-    **{"data.dataset": "generated-people,people=60,cameras=6", "data.batch_size": 32, "data.erasing_probability": 0.0},
+    **{"data.dataset": "market-like", "data.batch_size": 32, "data.erasing_probability": 0.0},
     **{
         "edge.visits": 3,
         "edge.incremental_visits": 3,
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
         asked: Sequence[EdgeRow] = [*ROWS] if cfg.ablation else cfg.rows
         rows = [experiment.first_row, experiment.supervised(), *(experiment.row(name) for name in asked)]
         stamp = experiment.make().protocol_stamp(experiment.whole)
+        print_options(EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed), cfg.style)
         report(experiment.output, rows, stamp, title=f"devices of {cfg.data.dataset}", began=began)
         return rows
 

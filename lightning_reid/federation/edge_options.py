@@ -16,6 +16,13 @@ LabelClassifier = Literal["walks", "local"]
 Statistics = Literal["walk", "frozen", "averaged", "local"]
 
 
+_OF_THE_TEXT = {
+    **{"visits": 6, "alpha": 1},  # for Market-1501 and MARS
+    **{"walk": "uniform", "classifier_init": "random", "memory": "sum", "centered": False, "method": "components"},
+    **{"lr": 0.1, "walking_lr_factor": 1.0, "statistics": "walk"},
+}
+
+
 @dataclass(frozen=True)
 class EdgeOptions:
     """How devices learn together. Defaults are decided here where the text says something else, which stands beside them.
@@ -86,6 +93,11 @@ class EdgeOptions:
         require_seed("seed", self.seed)
         if self.alpha != "auto":
             require_count("alpha", self.alpha, low=0)
+
+    def unlike_the_text(self) -> dict[str, tuple[object, object]]:
+        """Options whose value is not the text's, where it has one: name to this value and the text's."""
+        pairs = {name: (getattr(self, name), told) for name, told in _OF_THE_TEXT.items()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def check_cameras(self, number: int) -> None:
         """Whether labels can be found across so many cameras, before anything is trained.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from torch import Tensor
+from torchvision.io import encode_jpeg
 
+from lightning_reid.clustering import global_labels
+from lightning_reid.clustering.graph_report import GraphReport, graph_report
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
-from lightning_reid.federation import Client, Federation
-from lightning_reid.federation.edge import EdgeOptions, EdgeTraining
+from lightning_reid.federated.traffic import STATISTICS_BYTES, Ledger
+from lightning_reid.federation import Client
+from lightning_reid.federation.edge import EdgeTraining, rows_of
+from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
+from lightning_reid.federation.edge_hub import DevicesHere
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.edge_style import (
     StyleReport,
     by_cyclegan,
@@ -22,18 +32,20 @@ from lightning_reid.federation.edge_style import (
     translated,
 )
 from lightning_reid.federation.local_training import score_client
+from lightning_reid.federation.server import FederationServer
 from lightning_reid.files import read_json, write_json
 from lightning_reid.modules import StyleTransfer, SupervisedReID, TrackletReID
 from lightning_reid.recipes.workshop.edge_pictures import (
-    ROWS,
-    EdgeRow,
     draw_bytes,
     draw_labels,
     draw_styles,
     draw_walk,
-    print_edges,
+    print_graphs,
     print_styles,
+    print_traffic,
+    stored_bytes,
 )
+from lightning_reid.recipes.workshop.edge_rows import ROWS, EdgeRow, RowOptions
 from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments, network_arguments
 from lightning_reid.recipes.workshop.report import ResultRow
 from lightning_reid.recipes.workshop.run_folder import RunFolder
@@ -41,6 +53,21 @@ from lightning_reid.recipes.workshop.stages import Stage
 from lightning_reid.records import ReIDDataset
 
 START, CEILING = "direct transfer", "supervised"
+MOST_ALPHA = 3
+"""Of the text's Fig. 3."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the devices of a row came to.
+
+    Attributes:
+        training: Of the row.
+        weights: Of the network that all have.
+    """
+
+    training: EdgeTraining
+    weights: dict[str, Tensor]
 
 
 class EdgeExperiment:
@@ -58,7 +85,13 @@ class EdgeExperiment:
         self.whole = ImageReIDDataModule(cfg.data.dataset, p=2, k=2, **options)
         self.known = None if cfg.start_from is None else ImageReIDDataModule(cfg.start_from, needs_test=False, **options)
         folder.read(self.whole, *([] if self.known is None else [self.known]))
-        self.devices = {f"camera{camid:03d}": self._device(camid) for camid in sorted({one.camid for one in self.whole.dataset.train})}
+        self.camids = {f"camera{camid:03d}": camid for camid in sorted({one.camid for one in self.whole.dataset.train})}
+        self.devices = {name: self._device(camid) for name, camid in self.camids.items()}
+        EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed).check_cameras(len(self.devices))
+        self.graphs: dict[EdgeRow, dict[str, GraphReport]] = {}
+        self._done: dict[EdgeRow, Learned] = {}
+        self._styled: dict[str, DeviceDataModule] = {}
+        self._style_bytes = 0
         self.first_row, self.start = self._start()
 
     def _device(self, camid: int) -> DeviceDataModule:
@@ -114,28 +147,95 @@ class EdgeExperiment:
 
     def row(self, name: EdgeRow) -> ResultRow:
         """A row of Table 1, or one of ours."""
-        told, stage = ROWS[name], Stage(self.run, name, told=ROWS[name])
-        options = EdgeOptions(**(self.cfg.edge.as_dict() | told.get("edge", {})), seed=self.cfg.seed)
+        stage, learned = Stage(self.run, name, told=ROWS[name].as_json()), self._learned(name)
+        row = stage.finished_row()
+        if row is not None:
+            return row
+        module = self.make()
+        module.load_state_dict(module.state_dict() | learned.weights)
+        if ROWS[name].own_statistics:
+            told = learned.training.hub.statistics()
+            module.camera_statistics = {camid: told[device] for device, camid in self.camids.items() if told[device]}
+        return stage.score(stage.trainer(1, [], validate_every_n_epochs=None), module, self.whole)
+
+    def _learned(self, name: EdgeRow) -> Learned:
+        """What the devices of a row end with; rows share the walk, and whatever else they have in common."""
+        if name not in self._done:
+            told = ROWS[name]
+            if told.of is not None:
+                self._done[name] = self._learned(told.of)
+            elif told.labels:
+                self._done[name] = self._with_labels(name, told)
+            else:
+                training = self._training(name, told)
+                weights = training.averaged(training.options.visits) if told.average else training.walk()
+                self._draw(name, training)
+                self._done[name] = Learned(training, weights)
+        return self._done[name]
+
+    def _with_labels(self, name: EdgeRow, told: RowOptions) -> Learned:
+        walk, training = self._learned("style + walk" if told.style else "walk"), self._training(name, told)
+        training.ledger = copy.deepcopy(walk.training.ledger)
+        weights = walk.weights if told.walks else self.start
+        for cycle in range(training.options.cycles):
+            banks = training.memories(weights, cycle)
+            labels = training.labels(banks, cycle)
+            weights = training.learn_labels(weights, banks, labels, cycle)
+        devices = self._devices_of(told)
+        self.graphs[name] = self._by_alpha(training.options, banks, devices)
+        print_graphs(name, self.graphs[name], training.options)
+        draw_labels(self.output / f"{Stage(self.run, name).folder.name}-labels.png", devices, labels)
+        weights = training.unified(weights)
+        self._draw(name, training, walk.training.output if told.walks else None)
+        return Learned(training, weights)
+
+    def _by_alpha(self, options: EdgeOptions, banks: Mapping[str, Bank], devices: Mapping[str, DeviceDataModule]) -> dict[str, GraphReport]:
+        """What labels would come to with other numbers of triangles, and what those of this row come to."""
+        people = torch.cat([true_people(devices[name]) for name in banks])
+        asked = {f"{alpha}": alpha for alpha in range(min(MOST_ALPHA, len(banks) - 2) + 1)} | {
+            f"this run's, {options.alpha}": options.alpha
+        }
+        rows, camids = rows_of(banks)
+        found = {name: global_labels(rows, camids, alpha, options.method, repeated=options.repeated) for name, alpha in asked.items()}
+        return {name: graph_report(rows, camids, labels, people) for name, labels in found.items()}
+
+    def _training(self, name: EdgeRow, told: RowOptions) -> EdgeTraining:
+        stage = Stage(self.run, name, told=told.as_json())
         stage.claim()
-        devices = self.styled(stage.folder / "style") if told.get("style") else self.devices
-        how: dict[str, Any] = {name: getattr(self.run, name) for name in ("accelerator", "resume", "quiet")}
-        training = EdgeTraining(devices, self.make, self.start, options, stage.folder, **how)
-        if self.cfg.score_visits and not told.get("average"):
-            training.after_visit = self._score_visit
-        weights = training.averaged(options.visits) if told.get("average") else training.walk()
-        costs = {"labels": float("nan"), "contradictions": float("nan"), "pair F %": float("nan")}
-        if told.get("labels"):
-            for cycle in range(options.cycles):
-                banks = training.memories(weights, cycle)
-                labels = training.labels(banks, cycle)
-                graph = training.report(banks, labels)
-                weights = training.learn_labels(weights, banks, labels, cycle)
-            costs = {"labels": graph.labels, "contradictions": graph.contradictions, "pair F %": 100 * graph.f_score}
-            print_edges(name, graph)
-            draw_labels(self.output / f"{stage.folder.name}-labels.png", devices, labels)
-        draw_bytes(self.output / f"{stage.folder.name}-bytes.png", training.bytes, list(self.devices.values()))
-        draw_walk(self.output / f"{stage.folder.name}-walk.png", stage.folder)
-        return self._scored(stage, weights, costs | {"MB": sum(one.hub for one in training.bytes.values()) / 1e6})
+        options = EdgeOptions(**(self.cfg.edge.as_dict() | told.edge), seed=self.cfg.seed)
+        members = [
+            EdgeDevice(one, data, self.make, self.start, options, stage.folder / "devices" / one, self.run.accelerator)
+            for one, data in self._devices_of(told).items()
+        ]
+        how: dict[str, Any] = {"resume": self.run.resume, "quiet": self.run.quiet}
+        if self.cfg.score_visits and not told.average:
+            how["after_visit"] = self._score_visit
+        training = EdgeTraining(DevicesHere(members), self.make, self.start, options, stage.folder, **how)
+        if told.style:
+            self._count_style(training.ledger)
+        return training
+
+    def _count_style(self, ledger: Ledger) -> None:
+        size = STATISTICS_BYTES if self.cfg.style == "statistics" else self._style_bytes
+        first, *others = self.devices
+        ledger.add_hub("style", first, up=size)
+        for name in others:
+            ledger.add_hub("style", name, down=size)
+            ledger.add_direct("style", first, name, size)
+
+    def _devices_of(self, told: RowOptions) -> Mapping[str, DeviceDataModule]:
+        if not told.style:
+            return self.devices
+        if not self._styled:
+            self._styled = self.styled(self.output / "style")
+        return self._styled
+
+    def _draw(self, name: EdgeRow, training: EdgeTraining, before: Path | None = None) -> None:
+        stem = self.output / Stage(self.run, name).folder.name
+        images = sum(stored_bytes(data) for data in self.devices.values())
+        print_traffic(name, training.ledger, images)
+        draw_bytes(stem.with_name(f"{stem.name}-bytes.png"), training.ledger.totals(), images)
+        draw_walk(stem.with_name(f"{stem.name}-walk.png"), [folder for folder in (before, training.output) if folder is not None])
 
     def styled(self, folder: Path) -> dict[str, DeviceDataModule]:
         """The devices, all but the first in the colors, or the style, of the first camera."""
@@ -150,6 +250,7 @@ class EdgeExperiment:
             if cfg.style == "cyclegan"
             else []
         )
+        self._style_bytes = sum(len(encode_jpeg(picture, quality=95)) for picture in pictures)
         for name in others:
             own = self.devices[name]
             if cfg.style == "statistics":
@@ -164,7 +265,7 @@ class EdgeExperiment:
         draw_styles(folder / "style.png", self.devices, found)
         return found
 
-    def _score_visit(self, walk: Federation) -> None:
+    def _score_visit(self, walk: FederationServer) -> None:
         done = walk.rounds[-1].report
         file = walk.output / "visits.json"
         told = read_json(file, {"visits": dict}, way_on="remove it, and the curve begins anew")["visits"] if file.is_file() else {}

@@ -1,55 +1,77 @@
-"""Rows, tables and pictures of devices that learn together."""
+"""Tables and pictures of devices that learn together."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
+from torchvision.io import encode_jpeg
 
 from lightning_reid.callbacks.crop_sheet import NEUTRAL, WRONG, FramedCrop, draw_crop_sheet
 from lightning_reid.clustering.graph_report import GraphReport
 from lightning_reid.datamodules import DeviceDataModule
-from lightning_reid.federated.traffic import Bytes
+from lightning_reid.federated.traffic import Bytes, Ledger
+from lightning_reid.federation.edge_device import WALK
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.edge_style import LEAST_KEPT, StyleReport
 from lightning_reid.files import read_json, write_atomically
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
 logger = logging.getLogger(__name__)
 
-EdgeRow = Literal[
-    "walk",
-    "style + walk",
-    "walk + clustering",
-    "style + walk + clustering",
-    "federated averaging",
-    "walk + clustering by components",
-    "walk + clustering, average of the last lap",
-]
-ROWS: dict[EdgeRow, dict[str, Any]] = {
-    "walk": {},
-    "style + walk": {"style": True},
-    "walk + clustering": {"labels": True},
-    "style + walk + clustering": {"style": True, "labels": True},
-    "federated averaging": {"average": True},
-    "walk + clustering by components": {"labels": True, "edge": {"method": "components", "alpha": 1}},
-    "walk + clustering, average of the last lap": {"labels": True, "edge": {"unify": "average"}},
-}
-"""The text's Table 1, and beside it what is ours."""
 _LARGEST, _STRIP = 8, 10
 
 
-def print_edges(name: str, graph: GraphReport) -> None:
-    """Print what a graph came to."""
-    headings = ("row", "labels", "isolated", "contradictions", "people", "edges", "right edges %", "pairs right %", "pairs found %", "F %")
-    shares = (graph.right_edges, graph.precision, graph.recall, graph.f_score)
-    counts = (graph.labels, graph.isolated, graph.contradictions, graph.people, graph.edges)
-    print_table("labels across cameras", headings, [[name, *map(str, counts), *map(per_cent, shares)]])
+def print_options(options: EdgeOptions, style: str) -> None:
+    """Print the options that are not the text's, as the table below them was made with them."""
+    unlike = options.unlike_the_text() | ({} if style == "cyclegan" else {"style": (style, "cyclegan")})
+    rows = [[name, str(here), str(told)] for name, (here, told) in unlike.items()]
+    print_table("options that are not the text's", ("option", "here", "the text"), rows)
+
+
+def print_graphs(name: str, graphs: Mapping[str, GraphReport], options: EdgeOptions) -> None:
+    """Print what a graph came to, by the number of triangles that edges need."""
+    headings = (
+        "triangles",
+        "labels",
+        "isolated",
+        "contradictions",
+        "people",
+        "edges",
+        "right edges %",
+        "pairs right %",
+        "pairs found %",
+        "F %",
+    )
+    rows = []
+    for asked, graph in graphs.items():
+        counts = (graph.labels, graph.isolated, graph.contradictions, graph.people, graph.edges)
+        shares = (graph.right_edges, graph.precision, graph.recall, graph.f_score)
+        rows.append([asked, *map(str, counts), *("-" if math.isnan(one) else per_cent(one) for one in shares)])
+    told = "people and all to the right of them are from the true labels, which no device knows"
+    print_table(f"{name}: labels across cameras, by {options.method}", headings, rows, caption=told)
+
+
+def print_traffic(name: str, ledger: Ledger, images: int) -> None:
+    """Print what crossed, in bytes of payload; and what sending all images would."""
+    rows: list[Sequence[str] | None] = [[kind, f"{size.direct:,}", f"{size.hub:,}"] for kind, size in ledger.totals().items()]
+    rows += [None, ["all images, as stored", f"{images:,}", f"{images:,}"]]
+    print_table(f"{name}: bytes that crossed", ("kind", "from device to device", "through a hub"), rows)
+
+
+def stored_bytes(data: DeviceDataModule) -> int:
+    """Bytes of a device's images: of their files, or as JPEG of quality 95 where they are drawn and lie in none."""
+    files = [Path(record.path) for record in data.target_records]
+    return sum(
+        file.stat().st_size if file.is_file() else len(encode_jpeg(data.picture(record.path), quality=95))
+        for file, record in zip(files, data.target_records, strict=True)
+    )
 
 
 def print_styles(told: Mapping[str, StyleReport]) -> None:
@@ -109,17 +131,15 @@ def draw_styles(path: Path, before: Mapping[str, DeviceDataModule], after: Mappi
     write_atomically(path, lambda draft: sheet.save(draft, format="PNG"))
 
 
-def draw_bytes(path: Path, crossed: Mapping[str, Bytes], devices: Sequence[DeviceDataModule]) -> None:
-    """What crossed by kind, beside the bytes of all local images as they would be sent."""
+def draw_bytes(path: Path, crossed: Mapping[str, Bytes], images: int) -> None:
+    """What crossed by kind, beside the bytes of all images."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
     kinds = [*crossed]
-    for shift, field in ((-0.2, "direct"), (0.2, "hub")):
+    for shift, field, label in ((-0.2, "direct", "from device to device"), (0.2, "hub", "through a hub")):
         sizes = [getattr(crossed[kind], field) / 1e6 for kind in kinds]
-        label = "from device to device" if field == "direct" else "through a hub"
         axes.barh([place + shift for place in range(len(kinds))], sizes, height=0.38, label=label)
-    images = sum(3 * data.image_size[0] * data.image_size[1] * data.num_images for data in devices) / 1e6
-    axes.axvline(images, color="gray", linestyle="--", label="all images, as resized pixels")
+    axes.axvline(images / 1e6, color="gray", linestyle="--", label="all images, as stored")
     axes.set_yticks(range(len(kinds)), kinds)
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -128,11 +148,11 @@ def draw_bytes(path: Path, crossed: Mapping[str, Bytes], devices: Sequence[Devic
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, metadata={"Software": None}))
 
 
-def draw_walk(path: Path, folder: Path) -> None:
-    """MAP along the walks of a row, a point a visit, colored by device; nothing where visits were not scored."""
+def draw_walk(path: Path, folders: Sequence[Path]) -> None:
+    """MAP along the walks of some folders, a point a visit, colored by device; nothing where visits were not scored."""
     points: list[tuple[str, float]] = []
     ends = []
-    for file in sorted(folder.glob("*/visits.json"), key=lambda one: one.parent.name != "walk"):
+    for file in (file for folder in folders for file in sorted(folder.glob("*/visits.json"), key=lambda one: one.parent.name != WALK)):
         told = read_json(file, {"visits": dict}, way_on="remove it, and the curve begins anew")["visits"]
         points += [(str(told[number][0]), 100 * float(told[number][1])) for number in sorted(told, key=int)]
         ends.append(len(points))
