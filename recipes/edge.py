@@ -1,7 +1,8 @@
 """Unsupervised re-ID on the devices of several cameras (distributed edge computing): style, walk, graph of memories, global labels.
 
-Without --data.dataset it generates six cameras of people, and starts from a small network that is trained with labels on another generated domain,
-which is kept and said; with data, it starts from --model.weights FILE. Images never leave their device; what does is counted by kind.
+Without --data.dataset it generates six cameras of people, and starts from a small network that is trained with labels on another
+generated domain, which is kept and said; with data, it starts from --model.weights FILE. Images never leave their device; what does is
+counted by kind.
 """
 
 from __future__ import annotations

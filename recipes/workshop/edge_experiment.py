@@ -83,7 +83,7 @@ class EdgeExperiment:
         sizes = {name: cfg.data[name] for name in ("root", "image_size", "crop_padding", "num_workers", "erasing_probability")}
         options = sizes | {"seed": cfg.seed, "val_identities": 0}
         self.whole = ImageReIDDataModule(cfg.data.dataset, p=2, k=2, **options)
-        self.known = None if cfg.start_from is None else ImageReIDDataModule(cfg.start_from, needs_test=False, **options)
+        self.known = None if cfg.start_from is None else ImageReIDDataModule(cfg.start_from, p=2, k=2, needs_test=False, **options)
         folder.read(self.whole, *([] if self.known is None else [self.known]))
         self.camids = {f"camera{camid:03d}": camid for camid in sorted({one.camid for one in self.whole.dataset.train})}
         self.devices = {name: self._device(camid) for name, camid in self.camids.items()}
@@ -118,7 +118,7 @@ class EdgeExperiment:
             epochs = self.cfg.start_epochs
             told = network_arguments(self.cfg.model) | adam_arguments(1e-3, epochs)
             print(f"starts from a network trained with labels on {self.cfg.start_from}, kept in {stage.folder}")
-            self.known.p, self.known.k = 16, 4
+            self.known.p, self.known.k = min(16, self.known.num_classes), 4
             module, _ = stage.train(lambda: SupervisedReID(neck="none", **told), self.known, epochs)
         start = {name: tensor for name, tensor in module.state_dict().items() if name.startswith("network.")}
         return self._scored(stage, start), start

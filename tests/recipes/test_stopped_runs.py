@@ -64,6 +64,11 @@ RUNS = {
         *(*SIZES, *BATCHES, *MODEL, *FEDERATION, "--public={duke}", '--clients=["{market}"]', "--held_out=0.5", '--rows=["FedFR"]'),
         *("--pretraining_epochs=2", "--batch_size=16", "--far=[0.5]", "--fpir=[0.5]"),
     ],
+    "edge": [
+        *(*SIZES, *MODEL, "--data.dataset={market}", "--start_from={duke}", "--start_epochs=1", "--supervised_epochs=1"),
+        *("--data.batch_size=8", '--rows=["style + walk", "walk + clustering"]', "--score_visits=false"),
+        *("--edge.visits=1", "--edge.incremental_visits=1", "--edge.statistics=averaged", "--edge.unify=average"),
+    ],
     "fedpav": [*SIZES, *BATCHES, *MODEL, *FEDERATION, '--datasets=["{market}"]'],
 }
 
