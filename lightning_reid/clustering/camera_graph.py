@@ -8,6 +8,7 @@ Source: edge-device text, section 3.3; what it leaves empty (triangle relation, 
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from lightning_reid.clustering.distances import in_full_precision, squared_dista
 LabelMethod = Literal["components", "one_per_camera"]
 MOST_CONTRADICTIONS = 0.05
 """Share of the memories up to which ``alpha="auto"`` takes a graph to be clean."""
+_COUNTED_AT_A_TIME, _MEASURED_AT_A_TIME = 4096, 64
 
 
 @torch.no_grad()
@@ -53,11 +55,14 @@ def mutual_top1(memories: Tensor, camids: Tensor, *, tile: int = 2048) -> Tensor
     """
     require_count("tile", tile)
     points, norms = _checked(memories, camids)
-    banks = [(camids == camid).nonzero().flatten() for camid in camids.unique()]
-    found = [_matched(points, norms, a, b, tile) for place, a in enumerate(banks) for b in banks[place + 1 :]]
-    edges = torch.cat(found) if found else camids.new_empty(0, 2)
-    edges = edges.sort(dim=1).values
-    return edges[np.lexsort(edges.cpu().numpy().T[::-1]).copy()]
+    cameras, of = camids.unique(return_inverse=True)
+    banks = [(of == camera).nonzero().flatten() for camera in range(len(cameras))]
+    rows = torch.arange(len(points), device=points.device)
+    nearest = rows.repeat(len(banks), 1)  # [M, N]; what is kept of a pair has its place before: fragments between tiles would add up
+    for a, b in combinations(range(len(banks)), 2):
+        nearest[b, banks[a]], nearest[a, banks[b]] = _nearest(points, norms, banks[a], banks[b], tile)
+    mutual = (nearest[of, nearest] == rows) & (rows < nearest)
+    return _ascending(torch.stack([rows.expand_as(nearest)[mutual], nearest[mutual]], dim=1))
 
 
 def triangle_counts(edges: Tensor, num_memories: int) -> Tensor:
@@ -123,13 +128,11 @@ def global_labels(
         [0, 1, 0, 1, 0, 1]
     """
     order = torch.sort(camids, stable=True).indices  # the answer does not depend on the order in which banks arrived
-    points, cameras = memories[order], camids[order]
-    edges = mutual_top1(points, cameras, tile=tile)
-    differences = in_full_precision(points)[edges]
-    squared = (differences[:, 0] - differences[:, 1]).square().sum(1)
-    found = torch.empty_like(camids)
-    found[order] = labels_of_edges(edges, squared, cameras, alpha, method, repeated=repeated)
-    return found
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    edges = _ascending(place[mutual_top1(memories, camids, tile=tile)])
+    squared = _squared_lengths(in_full_precision(memories), order[edges])
+    return labels_of_edges(edges, squared, camids[order], alpha, method, repeated=repeated)[place]
 
 
 def labels_of_edges(
@@ -203,8 +206,8 @@ def _joined(edges: NDArray[np.int64], camids: NDArray[np.int64]) -> NDArray[np.i
     """Groups after joining along the edges, in their order, all those that share no camera."""
     group = list(range(len(camids)))
     members = {one: [one] for one in group}
-    cameras = {one: {int(camids[one])} for one in group}
-    for u, v in edges.tolist():
+    cameras = {one: 1 << camera for one, camera in enumerate(np.unique(camids, return_inverse=True)[1].tolist())}  # a bit each
+    for u, v in zip(edges[:, 0].tolist(), edges[:, 1].tolist(), strict=True):
         large, small = sorted((group[u], group[v]), key=lambda one: -len(members[one]))
         if large == small or cameras[large] & cameras[small]:
             continue
@@ -229,45 +232,68 @@ def _adjacency(edges: NDArray[np.int64], number: int) -> csr_matrix:
 
 
 def _triangles(edges: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    if not len(edges):
-        return np.zeros(0, dtype=np.int64)
-    matrix = _adjacency(edges, number)
-    return np.asarray((matrix @ matrix)[edges[:, 0], edges[:, 1]], dtype=np.int64).ravel()
+    """Entries of the square of the adjacency at the edges alone: all of it would hold a number for each path of two edges."""
+    matrix, counts = _adjacency(edges, number), np.zeros(len(edges), dtype=np.int64)
+    for start in range(0, len(edges), _COUNTED_AT_A_TIME):
+        some = slice(start, start + _COUNTED_AT_A_TIME)
+        counts[some] = matrix[edges[some, 0]].multiply(matrix[edges[some, 1]]).sum(axis=1).ravel()
+    return counts
 
 
-def _matched(points: Tensor, norms: Tensor, a: Tensor, b: Tensor, tile: int) -> Tensor:
-    """Pairs of a row of bank ``a`` and one of bank ``b``, each the other's nearest."""
+def _ascending(edges: Tensor) -> Tensor:
+    """The same edges, each from its lower row to its higher one, and in the order of both."""
+    edges = edges.sort(dim=1).values
+    return edges[np.lexsort(edges.cpu().numpy().T[::-1]).copy()]
+
+
+def _squared_lengths(points: Tensor, edges: Tensor) -> Tensor:
+    """Squared distances ``[E]`` of the ends of edges ``[E, 2]``."""
+    found = points.new_empty(len(edges))
+    for start in range(0, len(edges), _MEASURED_AT_A_TIME):
+        some = slice(start, start + _MEASURED_AT_A_TIME)
+        found[some] = (points[edges[some, 0]] - points[edges[some, 1]]).square_().sum(1)
+    return found
+
+
+def _nearest(points: Tensor, norms: Tensor, a: Tensor, b: Tensor, tile: int) -> tuple[Tensor, Tensor]:
+    """The nearest row of bank ``b`` for each of bank ``a``, and the nearest of ``a`` for each of ``b``, from the same distances."""
     of_a, of_b = (torch.full((len(bank),), torch.inf, dtype=points.dtype, device=points.device) for bank in (a, b))
     to_b, to_a = torch.zeros_like(a), torch.zeros_like(b)
     for start in range(0, len(a), tile):
         for first in range(0, len(b), tile):
             rows, columns = a[start : start + tile], b[first : first + tile]
-            block = squared_distances(points[rows], points[columns], norms[rows], norms[columns])
+            block = squared_distances(_taken(points, rows), _taken(points, columns), norms[rows], norms[columns])
             _keep_lower(of_a[start : start + tile], to_b[start : start + tile], block, first)
             _keep_lower(of_b[first : first + tile], to_a[first : first + tile], block.T, start)
-    mutual = to_a[to_b] == torch.arange(len(a), device=a.device)
-    return torch.stack([a[mutual], b[to_b[mutual]]], dim=1)
+    return b[to_b], a[to_a]
+
+
+def _taken(points: Tensor, rows: Tensor) -> Tensor:
+    """``points[rows]`` of ascending rows, without a copy where they stand together."""
+    first, last = int(rows[0]), int(rows[-1])
+    return points[first : last + 1] if last + 1 - first == len(rows) else points[rows]
 
 
 def _keep_lower(distances: Tensor, places: Tensor, block: Tensor, first: int) -> None:
     """Merge the nearest columns of a block ``[R, C]`` into those of its rows, in place; the first of equals stays."""
-    nearest = block.min(dim=1, keepdim=True).values
-    # argmin of several equals may be any of them; of booleans as integers the first largest is what max gives by this weight
-    count = torch.arange(block.shape[1], 0, -1, device=block.device)
-    column = ((block == nearest) * count).argmax(dim=1)
-    closer = nearest[:, 0] < distances
-    distances[closer] = nearest[:, 0][closer]
+    nearest, column = block.min(dim=1)  # of equals the first, as torch promises
+    closer = nearest < distances
+    distances[closer] = nearest[closer]
     places[closer] = column[closer] + first
 
 
 def _checked(memories: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
+    """Memories in full precision, and their squared lengths."""
     if camids.shape != memories.shape[:1] or memories.ndim != 2:
         raise ValueError(f"need memories [N, D] and a camera for each, got {tuple(memories.shape)} and {tuple(camids.shape)}")
-    broken = (~memories.isfinite().all(1)).nonzero().flatten().tolist()
-    if broken:
-        camera = int(camids[broken[0]])
-        place = int((camids[: broken[0]] == camera).sum())
-        raise ValueError(f"row {place} of the memories of camera {camera} holds NaN or infinity: look at that camera's network")
     points = in_full_precision(memories)
+    for row in (~points.sum(1).isfinite()).nonzero().flatten().tolist():  # a sum of what is finite may overflow, too
+        if not bool(points[row].isfinite().all()):
+            camera = int(camids[row])
+            place = int((camids[:row] == camera).sum())
+            raise ValueError(f"row {place} of the memories of camera {camera} holds NaN or infinity: look at that camera's network")
     squared_norms(points, "memories")  # refuses what is too large to be squared; a root squared again would tear equal distances apart
-    return points, points.square().sum(1)
+    norms = points.new_empty(len(points))
+    for part, kept in zip(points.split(_MEASURED_AT_A_TIME), norms.split(_MEASURED_AT_A_TIME), strict=True):
+        torch.sum(part.square(), 1, out=kept)
+    return points, norms

@@ -14,16 +14,19 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.io import write_png
 
+from lightning_reid.arguments import require_count
 from lightning_reid.clustering.memories import tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule
+from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import resized
 from lightning_reid.datamodules.unpaired_images import UnpairedImages
 from lightning_reid.federated.sharing import LeakError
 from lightning_reid.federation.edge_device import device_embeddings
 from lightning_reid.files import folder_written_whole
+from lightning_reid.inference.embedding import find_crops
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.networks.color_style import ColorStatistics, color_statistics, in_colors_of
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -61,13 +64,16 @@ def shared_pictures(data: DeviceDataModule, number: int, *, share_style_images: 
 
     Raises:
         LeakError: They may not.
+        ValueError: There are none.
     """
     if not share_style_images:
         raise LeakError(
-            f"CycleGAN wants pictures of {data.dataset_name}, and none may leave it: say share_style_images=True, give a public folder, or"
-            " take style='statistics', six numbers"
+            f"CycleGAN wants pictures of {data.dataset_name}, and none may leave it: say share_style_images=True, give a public folder"
+            " (style_images), or take style='statistics', six numbers"
         )
-    order = torch.randperm(len(data.target_records), generator=torch.Generator().manual_seed(seed))
+    require_count("number", number)
+    addresses = _addresses(data)
+    order = torch.randperm(len(addresses), generator=torch.Generator().manual_seed(seed))
     tracklets = data.tracklets[order]
     seen: dict[int, int] = {}
     turns = []
@@ -75,7 +81,25 @@ def shared_pictures(data: DeviceDataModule, number: int, *, share_style_images: 
         turns.append((seen.get(tracklet, 0), place))
         seen[tracklet] = seen.get(tracklet, 0) + 1
     rows = [int(order[place]) for _, place in sorted(turns)[:number]]
-    return [data.picture(data.target_records[row].path) for row in rows]
+    return [data.picture(addresses[row]) for row in rows]
+
+
+def public_pictures(folder: str | Path, number: int, *, seed: int = 0) -> list[Tensor]:
+    """Pictures of a folder that is not a device's, drawn at random, to learn a style from: nothing crosses then.
+
+    Args:
+        folder: With image files at any depth.
+        number: At least 1; fewer where there are fewer.
+        seed: Of the draw.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no image in it.
+        CorruptImageError: A file that was drawn is no image.
+    """
+    require_count("number", number)
+    files = find_crops([folder])
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed))
+    return [load_image(files[row]) for row in order[:number].tolist()]
 
 
 def by_statistics(own: DeviceDataModule, style: ColorStatistics) -> Translate:
@@ -106,9 +130,11 @@ def by_cyclegan(
         accelerator: Of the Trainer.
         seed: Of what is drawn.
         quiet: Show no progress bar.
+
+    Raises:
+        ValueError: There are no pictures on one side, or sides of ``image_size`` are not divisible by 4, or too small.
     """
-    addresses = [record.path for record in own.target_records]
-    data = UnpairedImages(addresses, own.picture, style_pictures, image_size=image_size, seed=seed)
+    data = UnpairedImages(_addresses(own), own.picture, style_pictures, image_size=image_size, seed=seed)
     last = folder / "last.ckpt"
     epochs = module.hparams["epochs"] + module.hparams["decay_epochs"]
     saving = pl.callbacks.ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
@@ -134,8 +160,19 @@ def by_cyclegan(
 
 
 def statistics_of(data: DeviceDataModule) -> ColorStatistics:
-    """Color statistics of a device's pictures."""
-    return color_statistics(data.picture(record.path) for record in data.target_records)
+    """Color statistics of a device's pictures.
+
+    Raises:
+        ValueError: It has none.
+    """
+    return color_statistics(data.picture(address) for address in _addresses(data))
+
+
+def _addresses(data: DeviceDataModule) -> list[str]:
+    """Where a device's pictures are, of which there must be some."""
+    if not data.target_records:
+        raise ValueError(f"{data.dataset_name} has no pictures: a style is learned from some, and given to some. Leave it out")
+    return [record.path for record in data.target_records]
 
 
 def translated(data: DeviceDataModule, translate: Translate, folder: Path, *, joined: bool = False, **options: Any) -> DeviceDataModule:
@@ -153,7 +190,7 @@ def translated(data: DeviceDataModule, translate: Translate, folder: Path, *, jo
     if not folder.is_dir():
         with folder_written_whole(folder) as draft:
             for name, record in zip(names, records, strict=True):
-                write_png(translate(data.picture(record.path)), str(draft / name))
+                Image.fromarray(translate(data.picture(record.path)).permute(1, 2, 0).numpy()).save(draft / name)
     made: tuple[ImageRecord, ...] = tuple(replace(one, path=str(folder / name)) for name, one in zip(names, records, strict=True))
     found = DeviceDataModule(data.dataset_name, batch_size=data.batch_size, image_size=data.image_size, **options)
     train = (*records, *made) if joined else made

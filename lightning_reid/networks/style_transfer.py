@@ -126,7 +126,7 @@ def load_released_generator(generator: ResnetGenerator, state_dict: Mapping[str,
         source: What messages call it.
 
     Raises:
-        ValueError: It is of another generator: U-Net, another number of blocks, or other channels.
+        ValueError: It is of no generator, or of another: U-Net, another number of blocks, or other channels.
 
     Example:
         >>> import torch
@@ -145,5 +145,7 @@ def load_released_generator(generator: ResnetGenerator, state_dict: Mapping[str,
     deepest, wanted = (max((int(found[1]) for name in names if (found := _NUMBER.match(name))), default=0) for names in (state, own))
     if deepest != wanted:
         blocks = deepest - 17
+        if blocks < 1:
+            raise ValueError(f"{source} is of no generator of CycleGAN: its last layer is model.{deepest}. Give a net_G of a resnet")
         raise ValueError(f"{source} is of a generator of {blocks} blocks, this one has {wanted - 17}: build it with blocks={blocks}")
     load_all(generator, state, source=source)

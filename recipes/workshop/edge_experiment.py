@@ -26,6 +26,7 @@ from lightning_reid.federation.edge_style import (
     StyleReport,
     by_cyclegan,
     by_statistics,
+    public_pictures,
     shared_pictures,
     statistics_of,
     style_report,
@@ -245,12 +246,9 @@ class EdgeExperiment:
         told: dict[str, StyleReport] = {}
         found = {first: self.devices[first]}
         options = {name: value for name, value in cfg.data.as_dict().items() if name not in ("dataset", "batch_size", "image_size")}
-        pictures = (
-            shared_pictures(self.devices[first], cfg.num_style_images, share_style_images=cfg.share_style_images, seed=cfg.seed)
-            if cfg.style == "cyclegan"
-            else []
-        )
-        self._style_bytes = sum(len(encode_jpeg(picture, quality=95)) for picture in pictures)
+        pictures = self._style_pictures(self.devices[first]) if cfg.style == "cyclegan" else []
+        crossing = [] if cfg.style_images is not None else pictures
+        self._style_bytes = sum(len(encode_jpeg(picture, quality=95)) for picture in crossing)
         for name in others:
             own = self.devices[name]
             if cfg.style == "statistics":
@@ -264,6 +262,12 @@ class EdgeExperiment:
         print_styles(told)
         draw_styles(folder / "style.png", self.devices, found)
         return found
+
+    def _style_pictures(self, first: DeviceDataModule) -> list[Tensor]:
+        cfg = self.cfg
+        if cfg.style_images is not None:
+            return public_pictures(cfg.style_images, cfg.num_style_images, seed=cfg.seed)
+        return shared_pictures(first, cfg.num_style_images, share_style_images=cfg.share_style_images, seed=cfg.seed)
 
     def _score_visit(self, walk: FederationServer) -> None:
         done = walk.rounds[-1].report

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
+from torch.utils._pytree import tree_flatten
 
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.unpaired_images import UnpairedImages
 from lightning_reid.federated.sharing import LeakError
-from lightning_reid.federation.edge_style import by_cyclegan, by_statistics, shared_pictures, statistics_of, style_report, translated
+from lightning_reid.federation.edge_style import (
+    LEAST_KEPT,
+    StyleReport,
+    by_cyclegan,
+    by_statistics,
+    public_pictures,
+    shared_pictures,
+    statistics_of,
+    style_report,
+    translated,
+)
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.networks.color_style import color_statistics, in_colors_of
+from lightning_reid.recipes.workshop.edge_pictures import print_styles
 from lightning_reid.records import ReIDDataset
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
@@ -75,19 +89,153 @@ def test_pictures_cross_only_where_it_is_said_and_one_of_each_tracklet_first(cam
     assert len(shared_pictures(first, 10_000, share_style_images=True)) == first.num_images
 
 
+QUICK = {"image_size": (32, 16), "accelerator": "cpu", "quiet": True}
+
+
 def test_a_generator_that_was_learned_is_not_learned_again(cameras, tmp_path):
     first, second = cameras
     pictures = shared_pictures(first, 6, share_style_images=True)
 
     def learned() -> torch.Tensor:
         module = StyleTransfer(1, 4, 2, 4, epochs=1, decay_epochs=0)
-        options = {"image_size": (32, 16), "accelerator": "cpu", "quiet": True}
-        translate = by_cyclegan(second, pictures, module, tmp_path / "style", **options)
+        translate = by_cyclegan(second, pictures, module, tmp_path / "style", **QUICK)
         return translate(second.picture(second.target_records[0].path))
 
     once = learned()
     assert once.shape == second.picture(second.target_records[0].path).shape
     assert torch.equal(learned(), once)
+
+
+class PowerCutError(Exception):
+    """What ends a process at once."""
+
+
+class CutOff(StyleTransfer):
+    """Learns up to the fifth pair of its second pass."""
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        if self.current_epoch == 1 and batch_idx == 4:
+            raise PowerCutError
+        super().training_step(batch, batch_idx)
+
+
+def test_a_generator_whose_learning_was_cut_off_within_a_pass_ends_as_an_unbroken_one(cameras, tmp_path):
+    pictures = shared_pictures(cameras[0], 6, share_style_images=True)
+    few = DeviceDataModule("camera2", batch_size=8, image_size=(32, 16), num_workers=0)
+    few.serve(ReIDDataset("camera2", cameras[1].dataset.train[:8]))
+    told = {"epochs": 2, "decay_epochs": 1, "pool_size": 3, "seed": 3}
+
+    def learn(kind: type[StyleTransfer], folder: str) -> torch.Tensor:
+        translate = by_cyclegan(few, pictures, kind(1, 4, 2, 4, **told), tmp_path / folder, seed=3, **QUICK)
+        return translate(few.picture(few.target_records[0].path))
+
+    whole = learn(StyleTransfer, "whole")
+    with pytest.raises(PowerCutError):
+        learn(CutOff, "cut")
+    halfway = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)
+    assert halfway["global_step"] == 2 * few.num_images  # of two optimizers, after one pass
+    assert torch.equal(learn(StyleTransfer, "cut"), whole)
+    ends = [torch.load(tmp_path / folder / "last.ckpt", weights_only=True) for folder in ("whole", "cut")]
+    for name in ("state_dict", "pools", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        one, other = (tree_flatten(end[name]) for end in ends)
+        assert one[1] == other[1], name
+        assert all(torch.equal(*pair) if isinstance(pair[0], torch.Tensor) else pair[0] == pair[1] for pair in zip(one[0], other[0])), name
+    assert len(ends[0]["optimizer_states"]) == len(ends[0]["lr_schedulers"]) == len(ends[0]["pools"]) == 2
+    assert not torch.equal(ends[0]["pools"]["to_style"], halfway["pools"]["to_style"])
+
+
+def test_translations_that_were_stopped_leave_no_folder_and_are_made_from_the_beginning(cameras, tmp_path):
+    second, made = cameras[1], []
+
+    def failing(picture: torch.Tensor) -> torch.Tensor:
+        made.append(picture)
+        if len(made) == 3:
+            raise PowerCutError
+        return picture
+
+    with pytest.raises(PowerCutError):
+        translated(second, failing, tmp_path / "second", num_workers=0)
+    assert list(tmp_path.iterdir()) == []
+    after = translated(second, failing, tmp_path / "second", num_workers=0)
+    assert len(made) == 3 + second.num_images == 3 + len(list((tmp_path / "second").iterdir()))
+    translated(second, failing, tmp_path / "second", num_workers=0)
+    assert len(made) == 3 + second.num_images
+    assert torch.equal(after.picture(after.target_records[0].path), second.picture(second.target_records[0].path))
+
+
+def test_pictures_of_a_public_folder_are_drawn_by_the_seed_and_what_is_no_picture_is_named(tmp_path):
+    for number in range(6):
+        Image.new("RGB", (4, 8), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+
+    def drawn(number: int, seed: int) -> list[int]:
+        return [int(one.max()) // 40 for one in public_pictures(tmp_path, number, seed=seed)]
+
+    assert sorted(drawn(100, 0)) == list(range(6))
+    assert drawn(3, 1) == drawn(6, 1)[:3] != drawn(3, 2)
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    with pytest.raises(CorruptImageError, match=r"cannot decode .*2\.png"):
+        public_pictures(tmp_path, 6)
+    with pytest.raises(FileNotFoundError, match=r"there is no file or folder .*missing"):
+        public_pictures(tmp_path / "missing", 6)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty holds no images"):
+        public_pictures(tmp_path / "empty", 6)
+    with pytest.raises(ValueError, match="number must be"):
+        public_pictures(tmp_path, 0)
+
+
+def test_a_style_of_no_pictures_or_for_none_is_refused_by_the_name_of_the_device(cameras, tmp_path):
+    first, second = cameras
+    nobody = DeviceDataModule("camera7", batch_size=8, image_size=(32, 16), num_workers=0)
+    nobody.serve(ReIDDataset("camera7", ()))
+    refused = r"camera7 has no pictures: .* Leave it out"
+    with pytest.raises(ValueError, match=refused):
+        shared_pictures(nobody, 6, share_style_images=True)
+    with pytest.raises(ValueError, match=refused):
+        by_statistics(nobody, statistics_of(first))
+    with pytest.raises(ValueError, match=refused):
+        by_statistics(second, statistics_of(nobody))
+    pictures = shared_pictures(first, 6, share_style_images=True)
+    with pytest.raises(ValueError, match=refused):
+        by_cyclegan(nobody, pictures, StyleTransfer(1, 4), tmp_path, **QUICK)
+    with pytest.raises(ValueError, match=r"pictures of two cameras, got \d+ and 0"):
+        by_cyclegan(second, [], StyleTransfer(1, 4), tmp_path, **QUICK)
+
+
+@pytest.mark.parametrize(("image_size", "message"), [((30, 16), r"divisible by 4, got \(30, 16\)"), ((64, 20), "sides of 24 or more")])
+def test_sides_that_generators_or_judges_cannot_take_are_refused(cameras, tmp_path, image_size, message):
+    first, second = cameras
+    module = StyleTransfer(1, 4, 3, 4, epochs=1, decay_epochs=0)
+    with pytest.raises(ValueError, match=message):
+        by_cyclegan(second, shared_pictures(first, 2, share_style_images=True), module, tmp_path, **(QUICK | {"image_size": image_size}))
+
+
+def test_a_picture_of_a_device_that_cannot_be_read_is_named(cameras, tmp_path):
+    data = translated(cameras[1], lambda picture: picture, tmp_path / "second", num_workers=0)
+    (tmp_path / "second" / "000002.png").write_bytes(b"")
+    with pytest.raises(CorruptImageError, match=r"000002\.png: zero bytes"):
+        by_statistics(data, statistics_of(cameras[0]))
+
+
+@pytest.mark.parametrize(("kept", "warnings"), [(0.021, 1), (LEAST_KEPT, 0), (0.9, 0)])
+def test_a_device_whose_people_dissolve_is_warned_of(kept, warnings, capsys, caplog):
+    print_styles({"camera2": StyleReport(0.27, 0.19, kept)})
+    assert f"{100 * kept:.1f}" in capsys.readouterr().out
+    assert len(caplog.records) == warnings
+    if warnings:
+        assert caplog.records[0].getMessage() == "camera2: only 2.1 % of its translations are still nearest to their own tracklet"
+
+
+def test_an_under_trained_generator_keeps_few(cameras, tmp_path, capsys, caplog):
+    first, second = cameras
+    module = StyleTransfer(1, 4, 2, 4, epochs=1, decay_epochs=0)
+    translate = by_cyclegan(second, shared_pictures(first, 6, share_style_images=True), module, tmp_path / "learned", **QUICK)
+    after = translated(second, translate, tmp_path / "second", num_workers=0)
+    torch.manual_seed(0)
+    report = style_report(TrackletReID(**TINY), second, after, statistics_of(first))
+    assert report.kept < LEAST_KEPT
+    print_styles({second.dataset_name: report})
+    assert "camera2: only" in caplog.text
 
 
 def test_pairs_follow_from_seed_and_epoch_and_what_is_empty_is_refused():

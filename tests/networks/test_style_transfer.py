@@ -78,6 +78,8 @@ def test_a_released_generator_translates_by_each_pictures_own_statistics(golden)
         (lambda own: {f"model.{name}": tensor for name, tensor in own.items()}, "U-Net"),
         (lambda own: ResnetGenerator(3, 4).state_dict(), "of 3 blocks, this one has 1: build it with blocks=3"),
         (lambda own: ResnetGenerator(1, 8).state_dict(), "of another shape"),
+        (lambda own: PatchDiscriminator(3, 4).state_dict(), r"net_G.pth is of no generator of CycleGAN: its last layer is model\.11"),
+        (lambda own: {"fc.weight": own["model.1.weight"]}, "is of no generator of CycleGAN"),
     ],
 )
 def test_weights_of_another_generator_are_refused_by_name(names, message):
