@@ -166,11 +166,28 @@ def test_memories_are_means_of_directions_or_sums():
     centered = tracklet_memories(embeddings, tracklets, 3, centered=True)
     moved = found - found.mean(0)
     torch.testing.assert_close(centered, moved / moved.norm(dim=1, keepdim=True))
-    with pytest.raises(ValueError, match="each of 4 tracklets needs an image"):
-        tracklet_memories(embeddings, tracklets, 4)
-    embeddings[4] = torch.nan
-    with pytest.raises(ValueError, match="image 4, of tracklet 2"):
-        tracklet_memories(embeddings, tracklets, 3)
+    assert tracklet_memories(embeddings[:0], tracklets[:0], 0, centered=True).shape == (0, 5)
+    assert tracklet_memories(embeddings[:1], tracklets[:1], 1, centered=True).norm() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["mean", "sum"])
+@pytest.mark.parametrize(
+    ("embeddings", "tracklets", "number", "message"),
+    [
+        (torch.ones(3, 2), [0, 1, 1], 4, "each of 4 tracklets needs an image"),
+        (torch.ones(3, 2), [0, 1, 4], 2, "each of 2 tracklets needs an image"),
+        (torch.ones(3, 2), [0, 1], 2, r"a tracklet for each, got torch.float32 \(3, 2\) and \(2,\)"),
+        (torch.ones(3), [0, 1, 1], 2, "need embeddings .N, D. of floats"),
+        (torch.ones(3, 2, dtype=torch.int64), [0, 1, 1], 2, "of floats .* got torch.int64"),
+        (torch.ones(3, 2), [0.0, 1.0, 1.0], 2, "tracklets must be int64 and at least 0, got torch.float32"),
+        (torch.ones(3, 2), [0, 1, -1], 2, "tracklets must be int64 and at least 0"),
+        (torch.tensor([[1.0], [2.0], [torch.nan]]), [0, 1, 1], 2, "image 2, of tracklet 1, holds NaN"),
+        (torch.tensor([[1.0], [1e20], [1.0]]), [0, 1, 1], 2, "image 1, of tracklet 1, holds .* too large to be squared"),
+    ],
+)
+def test_what_makes_no_memories_is_refused_by_image_and_tracklet(kind, embeddings, tracklets, number, message):
+    with pytest.raises(ValueError, match=message):
+        tracklet_memories(embeddings, torch.tensor(tracklets), number, kind=kind)
 
 
 def test_what_has_nothing_to_tell_apart_or_no_stages_is_refused(devices, tmp_path):
