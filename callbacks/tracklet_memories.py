@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_reid.arguments import require_switch
 from lightning_reid.callbacks.embedding_pass import embed_target, target_data
 from lightning_reid.protocols import TargetData
 from lightning_reid.records import EmbeddingSpace, TargetState
@@ -28,9 +29,17 @@ class TrackletMemories(pl.Callback):
         embed: Whether embeddings are needed: a classifier that walks, or a random one, does without them.
 
     Source: edge-device text, section 3.2: the classifier is made anew for the local tracklets whenever the model arrives.
+
+    Example:
+        >>> from lightning_reid.callbacks import TrackletMemories
+        >>> from lightning_reid.federation import Client
+        >>> from lightning_reid.modules import TrackletReID
+        >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
+        >>> device = Client("camera1", TrackletReID(**tiny), data, [TrackletMemories()])  # data: a DeviceDataModule, set up
     """
 
     def __init__(self, embed: bool = True) -> None:
+        require_switch("embed", embed)
         self.embed = embed
 
     @override

@@ -17,6 +17,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from lightning_reid.losses.cycle_consistency import Translations
 from lightning_reid.metrics import ShownBoxes, TrackedCamera, TrueBoxes
 from lightning_reid.metrics.matching import Matching
 
@@ -150,6 +151,15 @@ CALLS: Mapping[str, Call | list[Call]] = {
     "eps_from_share": lambda g: (g.distance(), 0.2),
     "graph_of_similarity": lambda g: (g.similarity, 4),
     "inter_camera_masks": lambda g: (torch.arange(6), g.labels[:6].clone(), g.pairs()),
+    "contradictions": lambda g: (g.labels, g.cams),
+    "discriminator_loss": lambda g: (g.values, g.values.flip(0).clone()),
+    "generator_losses": lambda g: (g.e, g.other, Translations(*(g.e + one for one in range(6))), g.values, g.values.flip(0).clone()),
+    "global_labels": [lambda g: (g.e, g.cams, 0), lambda g: (g.e, g.cams, "auto", "one_per_camera")],
+    "labels_of_edges": lambda g: (torch.tensor([[0, 6], [1, 7]]), g.values.abs()[:2], g.cams.sort().values, 0),
+    "least_squares_gan": lambda g: (g.values, {"recorded": True}),
+    "mutual_top1": lambda g: (g.e, g.cams),
+    "tracklet_memories": lambda g: (g.e, g.labels, 3, {"centered": True}),
+    "triangle_counts": lambda g: (torch.tensor([[0, 1], [0, 2], [1, 2]]), 3),
     "inter_camera_pairs": lambda g: (g.e, g.cams, 3),
     "jaccard_distance": lambda g: (g.e, 5, 2),
     "median_similarity": lambda g: (g.similarity,),

@@ -18,8 +18,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count
-from lightning_reid.clustering.distances import in_full_precision, squared_distances, squared_norms
+from lightning_reid.arguments import require_choice, require_count, require_switch
+from lightning_reid.clustering.distances import in_full_precision, squared_distances
 
 LabelMethod = Literal["components", "one_per_camera"]
 MOST_CONTRADICTIONS = 0.05
@@ -45,7 +45,8 @@ def mutual_top1(memories: Tensor, camids: Tensor, *, tile: int = 2048) -> Tensor
         ``[E, 2]`` int64, rows u < v, in ascending order.
 
     Raises:
-        ValueError: Lengths differ, or a memory is not finite; the message names its camera and row.
+        ValueError: Lengths differ, cameras are not whole numbers, or a memory is not finite or too long for its distances; the message
+            names its camera and row.
 
     Example:
         >>> import torch
@@ -75,6 +76,9 @@ def triangle_counts(edges: Tensor, num_memories: int) -> Tensor:
     Returns:
         ``[E]`` int64.
 
+    Raises:
+        ValueError: Edges are no pairs of different rows below ``num_memories``, or one is there twice.
+
     Source: edge-device text, sections 3.3 and 4.3 ("they form at least alpha triangles in the relationship graph").
 
     Example:
@@ -83,6 +87,8 @@ def triangle_counts(edges: Tensor, num_memories: int) -> Tensor:
         >>> triangle_counts(torch.tensor([[0, 1], [0, 2], [1, 2], [2, 3]]), 4).tolist()
         [1, 1, 1, 0]
     """
+    require_count("num_memories", num_memories, low=0)
+    _check_edges(edges, num_memories)
     return torch.from_numpy(_triangles(edges.cpu().numpy(), num_memories)).to(edges.device)
 
 
@@ -127,10 +133,11 @@ def global_labels(
         >>> global_labels(memories, camids, alpha=1).tolist()
         [0, 1, 0, 1, 0, 1]
     """
+    edges = mutual_top1(memories, camids, tile=tile)
     order = torch.sort(camids, stable=True).indices  # the answer does not depend on the order in which banks arrived
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
-    edges = _ascending(place[mutual_top1(memories, camids, tile=tile)])
+    edges = _ascending(place[edges])
     squared = _squared_lengths(in_full_precision(memories), order[edges])
     return labels_of_edges(edges, squared, camids[order], alpha, method, repeated=repeated)[place]
 
@@ -155,17 +162,21 @@ def labels_of_edges(
         repeated: See ``global_labels``.
 
     Raises:
-        ValueError: Fewer than two cameras, or an ``alpha`` that no edge can reach.
+        ValueError: Fewer than two cameras, cameras that do not ascend, or an ``alpha`` that no edge can reach.
     """
     require_choice("method", method, get_args(LabelMethod))
+    require_switch("repeated", repeated)
+    if bool((camids[1:] < camids[:-1]).any()):
+        raise ValueError("the rows must be in the order of their cameras: sort them, or take global_labels, which does")
     most = len(camids.unique()) - 2
     if most < 0:
         raise ValueError(f"labels across cameras need memories of two cameras or more, got {most + 2}")
     if alpha == "auto":
-        choices = range(most + 1)
-        tried = (labels_of_edges(edges, squared, camids, one, method, repeated=repeated) for one in choices)
-        clean = (labels for labels in tried if contradictions(labels, camids) <= MOST_CONTRADICTIONS * len(camids))
-        return next(clean, labels_of_edges(edges, squared, camids, most, method, repeated=repeated))
+        for one in range(most + 1):
+            labels = _labels(edges, squared, camids, one, method, repeated=repeated)
+            if contradictions(labels, camids) <= MOST_CONTRADICTIONS * len(camids):
+                break
+        return labels
     require_count("alpha", alpha, low=0)
     if alpha > most:
         raise ValueError(f"alpha={alpha}, and an edge between {most + 2} cameras has at most {most} triangles: give at most {most}")
@@ -175,12 +186,17 @@ def labels_of_edges(
 def contradictions(labels: Tensor, camids: Tensor) -> int:
     """How many memories share their label with another of their camera, which cannot be one person: N less the (label, camera) pairs.
 
+    Raises:
+        ValueError: There is not a label and a camera for each.
+
     Example:
         >>> import torch
         >>> from lightning_reid.clustering import contradictions
         >>> contradictions(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 2, 2]))
         1
     """
+    if labels.ndim != 1 or labels.shape != camids.shape:
+        raise ValueError(f"need a label and a camera for each memory, got {tuple(labels.shape)} and {tuple(camids.shape)}")
     return len(labels) - len(torch.stack([labels, camids.to(labels.device)]).unique(dim=1).T) if len(labels) else 0
 
 
@@ -284,16 +300,30 @@ def _keep_lower(distances: Tensor, places: Tensor, block: Tensor, first: int) ->
 
 def _checked(memories: Tensor, camids: Tensor) -> tuple[Tensor, Tensor]:
     """Memories in full precision, and their squared lengths."""
-    if camids.shape != memories.shape[:1] or memories.ndim != 2:
-        raise ValueError(f"need memories [N, D] and a camera for each, got {tuple(memories.shape)} and {tuple(camids.shape)}")
+    if memories.ndim != 2 or not memories.is_floating_point() or camids.shape != memories.shape[:1]:
+        told = f"{memories.dtype} {tuple(memories.shape)} and {tuple(camids.shape)}"
+        raise ValueError(f"need memories [N, D] of floats and a camera for each, got {told}")
+    if camids.dtype != torch.int64:
+        raise ValueError(f"camids must be [N] int64, got {camids.dtype}")
     points = in_full_precision(memories)
-    for row in (~points.sum(1).isfinite()).nonzero().flatten().tolist():  # a sum of what is finite may overflow, too
-        if not bool(points[row].isfinite().all()):
-            camera = int(camids[row])
-            place = int((camids[:row] == camera).sum())
-            raise ValueError(f"row {place} of the memories of camera {camera} holds NaN or infinity: look at that camera's network")
-    squared_norms(points, "memories")  # refuses what is too large to be squared; a root squared again would tear equal distances apart
-    norms = points.new_empty(len(points))
-    for part, kept in zip(points.split(_MEASURED_AT_A_TIME), norms.split(_MEASURED_AT_A_TIME), strict=True):
-        torch.sum(part.square(), 1, out=kept)
+    # not the square of a rounded root, which would tear equal distances apart
+    norms = torch.cat([rows.square().sum(1) for rows in points.split(_MEASURED_AT_A_TIME)])
+    broken = (~(4 * norms).isfinite()).nonzero().flatten().tolist()  # a squared distance reaches four times the larger of its norms
+    if broken:
+        camera = int(camids[broken[0]])
+        place = int((camids[: broken[0]] == camera).sum())
+        raise ValueError(
+            f"row {place} of the memories of camera {camera} holds NaN, infinity or numbers too large to be squared: look at that camera's"
+            " network"
+        )
     return points, norms
+
+
+def _check_edges(edges: Tensor, number: int) -> None:
+    if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype != torch.int64:
+        raise ValueError(f"edges must be [E, 2] int64, got {edges.dtype} {tuple(edges.shape)}")
+    wrong = ((edges < 0) | (edges >= number)).any(1) | (edges[:, 0] == edges[:, 1])
+    if bool(wrong.any()):
+        raise ValueError(f"an edge must join two different rows of {number} memories, got {edges[wrong][0].tolist()}")
+    if len(edges.sort(dim=1).values.unique(dim=0)) < len(edges):
+        raise ValueError("an edge is there twice: its triangles would be counted twice as well")

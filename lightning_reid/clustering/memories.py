@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_reid.arguments import require_choice, require_count
+from lightning_reid.arguments import require_choice, require_count, require_switch
+from lightning_reid.clustering.distances import in_full_precision
 
 MemoryKind = Literal["mean", "sum"]
 
@@ -31,7 +32,7 @@ def tracklet_memories(
         ``[num_tracklets, D]``, dtype of ``embeddings``.
 
     Raises:
-        ValueError: Shapes do not fit, a tracklet has no image, or embeddings are not finite.
+        ValueError: Shapes do not fit, a tracklet has no image, or embeddings are not finite or too long to be squared.
 
     Source: edge-device text, section 3.3, eq. 4.
 
@@ -43,11 +44,16 @@ def tracklet_memories(
     """
     require_choice("kind", kind, get_args(MemoryKind))
     require_count("num_tracklets", num_tracklets, low=0)
-    if embeddings.ndim != 2 or tracklets.shape != embeddings.shape[:1]:
-        raise ValueError(f"need embeddings [N, D] and a tracklet for each, got {tuple(embeddings.shape)} and {tuple(tracklets.shape)}")
-    if not bool(embeddings.isfinite().all()):
-        row = int((~embeddings.isfinite().all(1)).nonzero()[0])
-        raise ValueError(f"the embedding of image {row}, of tracklet {int(tracklets[row])}, holds NaN or infinity")
+    require_switch("centered", centered)
+    if embeddings.ndim != 2 or not embeddings.is_floating_point() or tracklets.shape != embeddings.shape[:1]:
+        told = f"{embeddings.dtype} {tuple(embeddings.shape)} and {tuple(tracklets.shape)}"
+        raise ValueError(f"need embeddings [N, D] of floats and a tracklet for each, got {told}")
+    if tracklets.dtype != torch.int64 or bool((tracklets < 0).any()):
+        raise ValueError(f"tracklets must be int64 and at least 0, got {tracklets.dtype} {tracklets.tolist()[:20]}")
+    broken = (~(4 * in_full_precision(embeddings).square().sum(1)).isfinite()).nonzero().flatten().tolist()
+    if broken:
+        where = f"image {broken[0]}, of tracklet {int(tracklets[broken[0]])},"
+        raise ValueError(f"the embedding of {where} holds NaN, infinity or numbers too large to be squared")
     counts = torch.bincount(tracklets, minlength=num_tracklets)
     if len(counts) != num_tracklets or bool((counts == 0).any()):
         raise ValueError(f"each of {num_tracklets} tracklets needs an image, got {counts.tolist()[:20]} of each")

@@ -56,6 +56,7 @@ def walk_order(
     require_count("visits", visits)
     require_seed("seed", seed)
     require_choice("kind", kind, get_args(WalkName))
+    require_count("stage", stage, low=0)
     if not devices or len({*devices}) < len(devices):
         raise ValueError(f"a walk needs devices, each once, got {list(devices)}")
     weights = _weights(devices, kind, num_images)
@@ -87,7 +88,7 @@ def _weights(devices: Sequence[str], kind: WalkName, num_images: Mapping[str, in
     if kind != "proportional":
         return None
     counts = np.array([(num_images or {}).get(device, 0) for device in devices], dtype=np.float64)
-    if not (counts > 0).all():
+    if not ((counts > 0) & np.isfinite(counts)).all():
         raise ValueError(f"a walk in proportion to images needs the number of each of {list(devices)}, got {num_images}")
     return np.asarray(counts / counts.sum())
 
@@ -193,7 +194,8 @@ class RandomWalk(FedPav):
         if report.repeat:
             if not again and len(state.owed) + 1 == len(state.clients):
                 reason = report.left_out.get(client, "no reply")
-                raise RuntimeError(f"nobody was reached for a whole lap: {', '.join(state.owed)} and {client}, the last of them: {reason}")
+                missed = ", ".join([*state.owed, client])
+                raise RuntimeError(f"nobody was reached for a whole lap: {missed}; why the last of them was not: {reason}")
             told = "the visit is lost" if again else "it is visited at the end of the lap"
             report = replace(
                 report, repeat=False, left_out={**report.left_out, client: f"{report.left_out.get(client, 'no reply')}; {told}"}

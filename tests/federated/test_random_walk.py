@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,14 +47,78 @@ def test_walks_of_other_seeds_and_stages_are_others_and_shares_follow_the_images
             walk_order(devices, 1, 0, **options)
 
 
+KINDS = ("laps", "uniform", "proportional", "cyclic")
+IMAGES = {"a": 10, "b": 20, "c": 30, "d": 40}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 4), st.integers(0, 99), st.integers(0, 9))
+def test_a_walk_is_the_beginning_of_every_longer_one(kind, number, visits, seed, stage):
+    options = {"kind": kind, "stage": stage, "num_images": IMAGES}
+    order = walk_order(DEVICES[:number], visits, seed, **options)
+    assert len(order) == visits * number
+    assert walk_order(DEVICES[:number], visits + 2, seed, **options)[: len(order)] == order
+    if number == 1:
+        assert order == ["a"] * visits
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 5), st.integers(0, 99), st.integers(0, 9))
+def test_a_lap_is_drawn_from_seed_stage_and_its_number_alone(number, visits, seed, stage):
+    order = walk_order([f"{place}" for place in range(number)], visits, seed, stage=stage)
+    for lap in range(visits):
+        drawn = [f"{place}" for place in np.random.default_rng([seed, stage, lap]).permutation(number)]
+        if lap and drawn[0] == order[lap * number - 1]:
+            drawn[:2] = drawn[1::-1]
+        assert order[lap * number : (lap + 1) * number] == drawn
+
+
+def test_of_two_devices_the_model_goes_to_and_fro():
+    for kind in ("laps", "uniform"):
+        order = walk_order(["a", "b"], 5, 3, kind=kind)
+        assert order in (["a", "b"] * 5, ["b", "a"] * 5)
+
+
+def test_every_device_is_visited_as_often_as_its_kind_of_walk_says():
+    visits = 4000
+    for kind, shares in (("uniform", [0.25] * 4), ("proportional", [0.1, 0.2, 0.3, 0.4])):
+        order = walk_order(DEVICES, visits // 4, 0, kind=kind, num_images=IMAGES)
+        counts = Counter(order)
+        assert [counts[device] / visits for device in DEVICES] == pytest.approx(shares, abs=0.03)
+        steps = Counter(pairwise(order))
+        for one, share in zip(DEVICES, shares):
+            for other, next_share in zip(DEVICES, shares):
+                expected = next_share if kind == "proportional" else (one != other) / 3
+                assert steps[one, other] / counts[one] == pytest.approx(expected, abs=5 * (0.25 / (share * visits)) ** 0.5)
+    firsts = Counter(walk_order(DEVICES, visits, 0)[::4])
+    assert [firsts[device] / visits for device in DEVICES] == pytest.approx([0.25] * 4, abs=0.03)
+
+
+@pytest.mark.parametrize("images", [{"a": 1, "b": 0}, {"a": 1, "b": -1}, {"a": 1, "b": float("nan")}, {"a": 1, "b": float("inf")}, None])
+def test_numbers_of_images_that_give_no_shares_are_refused(images):
+    with pytest.raises(ValueError, match="the number of each"):
+        walk_order(["a", "b"], 1, 0, kind="proportional", num_images=images)
+
+
+@pytest.mark.parametrize(("name", "value"), [("visits", 0), ("visits", 1.5), ("seed", -1), ("stage", -1), ("stage", 0.5), ("stage", True)])
+def test_numbers_of_a_walk_that_are_none_are_refused_by_name(name, value):
+    told = {"visits": 1, "seed": 0, "stage": 2} | {name: value}
+    with pytest.raises(ValueError, match=name):
+        walk_order(DEVICES, told["visits"], told["seed"], stage=told["stage"])
+    with pytest.raises(ValueError, match=name):
+        RandomWalk(**told)
+
+
 def reply(client: str, value: float) -> Reply:
     return Reply(client, {"network.weight": torch.tensor([value])}, 30)
 
 
-def walk(strategy: RandomWalk, silent: dict[int, str] | None = None) -> tuple[ServerState, list[tuple[str, str]]]:
+def walk(
+    strategy: RandomWalk, silent: dict[int, str] | None = None, devices: Sequence[str] = DEVICES
+) -> tuple[ServerState, list[tuple[str, str]]]:
     """The whole walk, on which the rounds ``silent`` bring no reply; who was asked, and what the report says of it."""
-    state, told = strategy.begin({"network.weight": torch.zeros(1)}, DEVICES), []
-    while not strategy.finished(state, strategy.visits * len(DEVICES)):
+    state, told = strategy.begin({"network.weight": torch.zeros(1)}, devices), []
+    while not strategy.finished(state, strategy.visits * len(devices)):
         (client,) = strategy.asked(state)
         number = state.round
         replies = [] if number in (silent or {}) else [reply(client, number + 1.0)]
@@ -86,12 +152,57 @@ def test_a_visit_that_fails_is_owed_and_made_at_the_end_of_its_lap_once():
         strategy.asked(state)
 
 
+AT_THE_END, LOST = "it is off; it is visited at the end of the lap", "it is off; the visit is lost"
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 3), st.integers(0, 9), st.sets(st.integers(0, 14)))
+def test_whatever_fails_each_visit_is_made_or_owed_once_and_told_when_it_is_lost(kind, number, visits, seed, off):
+    devices = DEVICES[:number]
+    strategy = RandomWalk(visits=visits, seed=seed, kind=kind, num_images=IMAGES)
+    order, expected = walk_order(devices, visits, seed, kind=kind, num_images=IMAGES), []
+    for lap in range(visits):
+        owed = []
+        for client in order[lap * number : (lap + 1) * number]:
+            owed += [client] if len(expected) in off else []
+            expected.append((client, AT_THE_END if len(expected) in off else ""))
+        if len(owed) == number:
+            with pytest.raises(RuntimeError, match="nobody was reached for a whole lap"):
+                walk(strategy, dict.fromkeys(off, "it is off"), devices)
+            return
+        for client in owed:
+            expected.append((client, LOST if len(expected) in off else ""))
+    state, told = walk(strategy, dict.fromkeys(off, "it is off"), devices)
+    assert told == expected
+    arrived = max(place + 1.0 for place, (_, reason) in enumerate(expected) if not reason)
+    assert state.tensors["network.weight"].item() == arrived
+    assert (state.round, state.round - state.retried, state.owed) == (len(expected), visits * number, [])
+
+
+def test_a_device_that_is_never_reached_loses_a_visit_a_lap_and_stops_nobody():
+    strategy = RandomWalk(visits=3, seed=4)
+    gone = walk_order(DEVICES, 3, 4)[0]
+    state, told = strategy.begin({"network.weight": torch.zeros(1)}, DEVICES), []
+    while not strategy.finished(state, 12):
+        (client,) = strategy.asked(state)
+        report = strategy.aggregate(state, [] if client == gone else [reply(client, 1.0)], {client: "it is off"})
+        told += [report.left_out[client]] if client == gone else []
+    assert told == [AT_THE_END, LOST] * 3
+    assert (state.round, state.owed) == (15, [])
+
+
+def test_the_only_device_there_is_is_not_waited_for():
+    strategy = RandomWalk(visits=2)
+    _, told = walk(strategy, devices=["a"])
+    assert told == [("a", "")] * 2
+    with pytest.raises(RuntimeError, match="for a whole lap: a; why the last of them was not: it is off"):
+        walk(strategy, {1: "it is off"}, ["a"])
+
+
 def test_a_lap_in_which_nobody_is_reached_is_an_error_that_names_them():
     strategy = RandomWalk(visits=2, seed=4)
     order = walk_order(DEVICES, 2, 4)
-    with pytest.raises(
-        RuntimeError, match=f"nobody was reached for a whole lap: {order[0]}, {order[1]}, {order[2]} and {order[3]}, .* off"
-    ):
+    with pytest.raises(RuntimeError, match=f"nobody was reached for a whole lap: {', '.join(order[:4])}; .* was not: it is off"):
         walk(strategy, dict.fromkeys(range(4), "it is off"))
 
 

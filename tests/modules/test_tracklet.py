@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
 from lightning_reid.datamodules.samplers import whole_pass_batches
 from lightning_reid.federated import RandomWalk
 from lightning_reid.federation import Client, Federation
+from lightning_reid.federation.server import Answer
 from lightning_reid.modules import TrackletReID
 from lightning_reid.records import ReIDDataset
 
@@ -146,6 +148,93 @@ def test_a_walk_ends_where_the_last_visit_ended_and_everything_is_counted(device
     assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in state.tensors.items())
 
 
+class Witness(pl.Callback):
+    """Sees the model with which each visit of a device begins, and spoils what a visit leaves."""
+
+    def __init__(self, name: str, seen: list[tuple[str, dict[str, torch.Tensor]]], spoiled: tuple[int, ...] = ()) -> None:
+        self.name, self.seen, self.spoiled = name, seen, spoiled
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        model = {name: tensor.clone() for name, tensor in pl_module.state_dict().items() if name.startswith(pl_module.walking_prefixes)}
+        self.seen.append((self.name, model))
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if len(self.seen) - 1 in self.spoiled:
+            with torch.no_grad():
+                pl_module.network.backbone.trunk.layer4[0].conv1.weight[0, 0, 0, 0] = torch.nan
+
+
+class Reached(Federation):
+    """Whose devices are off in some rounds; keeps the model as each round left it."""
+
+    off: frozenset[int] = frozenset()
+
+    def answers(self, attempt: int):
+        if self.state.round in self.off:
+            yield Answer(self.strategy.asked(self.state)[0], problem="it is off")
+        else:
+            yield from super().answers(attempt)
+
+
+def walked(devices, folder, visits: int, *, off: frozenset[int] = frozenset(), spoiled: tuple[int, ...] = (), **options):
+    """A walk's federation, the models that visits begin with, and after each round the server's."""
+    seen: list[tuple[str, dict[str, torch.Tensor]]] = []
+    members = []
+    for name, data in devices.items():
+        torch.manual_seed(0)
+        members.append(Client(name, TrackletReID(lr=0.05, **TINY), data, [TrackletMemories(), Witness(name, seen, spoiled)]))
+    strategy = RandomWalk(members[0].module.walking_prefixes, visits=visits, seed=1)
+    federation = Reached(strategy, members, folder, accelerator="cpu", quiet=True, **options)
+    federation.off = off
+    left: list[dict[str, torch.Tensor]] = []
+    return federation, seen, left
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_after_a_visit_that_ends_in_nan_the_next_device_gets_the_model_from_before_it(devices, tmp_path):
+    walk, seen, left = walked(devices, tmp_path, 1, spoiled=(1,))
+    state = walk.fit(3, lambda _: left.append(dict(walk.state.tensors)))
+    order = walk.strategy.order(state)
+    assert [name for name, _ in seen] == [*order, order[1]]
+    first, _, third, again = (model for _, model in seen)
+    assert not same(first, left[0])
+    assert same(left[1], left[0])
+    assert same(third, left[0])
+    assert same(again, left[2])
+    assert not same(left[3], left[2])
+    (reason,) = walk.rounds[1].report.left_out.values()
+    assert "layer4.0.conv1.weight is NaN or infinite; it is visited at the end of the lap" in reason
+    assert [one.report.used for one in walk.rounds] == [[order[0]], [], [order[2]], [order[1]]]
+    assert all(bool(tensor.isfinite().all()) for tensor in state.tensors.values())
+
+
+def test_a_device_that_is_off_is_visited_at_the_end_of_its_lap_or_lost_also_where_the_walk_was_stopped(devices, tmp_path):
+    off = frozenset({0, 3, 5})  # the first device of the first lap, and again at its end; the second of the second lap
+    walk, seen, left = walked(devices, tmp_path / "whole", 2, off=off)
+
+    def keep(done: int) -> None:
+        left.append(dict(walk.state.tensors))
+        if done == 6:  # of eight: a visit is owed
+            assert walk.state.owed == [walk.strategy.order(walk.state)[4]]
+            shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+
+    state = walk.fit(6, keep)
+    order = walk.strategy.order(state)
+    assert [name for name, _ in seen] == [order[1], order[2], order[3], order[5], order[4]]
+    ends = [text for one in walk.rounds for text in one.report.left_out.values()]
+    at_the_end = "it is off; it is visited at the end of the lap"
+    assert ends == [at_the_end, "it is off; the visit is lost", at_the_end]
+    assert same(left[3], left[2])
+    resumed, _, _ = walked(devices, tmp_path / "stopped", 2, off=off, resume=True)
+    assert same(resumed.fit(6).tensors, state.tensors)
+    nobody, _, _ = walked(devices, tmp_path / "nobody", 1, off=frozenset(range(3)))
+    with pytest.raises(RuntimeError, match=f"nobody was reached for a whole lap: {', '.join(order[:3])}; .*it is off"):
+        nobody.fit(3)
+
+
 @given(st.integers(2, 40), st.integers(2, 9))
 def test_a_pass_holds_each_image_once_but_a_last_one_alone(number, batch_size):
     plan = whole_pass_batches(number, batch_size, generator=np.random.default_rng(0))
@@ -166,11 +255,28 @@ def test_memories_are_means_of_directions_or_sums():
     centered = tracklet_memories(embeddings, tracklets, 3, centered=True)
     moved = found - found.mean(0)
     torch.testing.assert_close(centered, moved / moved.norm(dim=1, keepdim=True))
-    with pytest.raises(ValueError, match="each of 4 tracklets needs an image"):
-        tracklet_memories(embeddings, tracklets, 4)
-    embeddings[4] = torch.nan
-    with pytest.raises(ValueError, match="image 4, of tracklet 2"):
-        tracklet_memories(embeddings, tracklets, 3)
+    assert tracklet_memories(embeddings[:0], tracklets[:0], 0, centered=True).shape == (0, 5)
+    assert tracklet_memories(embeddings[:1], tracklets[:1], 1, centered=True).norm() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["mean", "sum"])
+@pytest.mark.parametrize(
+    ("embeddings", "tracklets", "number", "message"),
+    [
+        (torch.ones(3, 2), [0, 1, 1], 4, "each of 4 tracklets needs an image"),
+        (torch.ones(3, 2), [0, 1, 4], 2, "each of 2 tracklets needs an image"),
+        (torch.ones(3, 2), [0, 1], 2, r"a tracklet for each, got torch.float32 \(3, 2\) and \(2,\)"),
+        (torch.ones(3), [0, 1, 1], 2, "need embeddings .N, D. of floats"),
+        (torch.ones(3, 2, dtype=torch.int64), [0, 1, 1], 2, "of floats .* got torch.int64"),
+        (torch.ones(3, 2), [0.0, 1.0, 1.0], 2, "tracklets must be int64 and at least 0, got torch.float32"),
+        (torch.ones(3, 2), [0, 1, -1], 2, "tracklets must be int64 and at least 0"),
+        (torch.tensor([[1.0], [2.0], [torch.nan]]), [0, 1, 1], 2, "image 2, of tracklet 1, holds NaN"),
+        (torch.tensor([[1.0], [1e20], [1.0]]), [0, 1, 1], 2, "image 1, of tracklet 1, holds .* too large to be squared"),
+    ],
+)
+def test_what_makes_no_memories_is_refused_by_image_and_tracklet(kind, embeddings, tracklets, number, message):
+    with pytest.raises(ValueError, match=message):
+        tracklet_memories(embeddings, torch.tensor(tracklets), number, kind=kind)
 
 
 def test_what_has_nothing_to_tell_apart_or_no_stages_is_refused(devices, tmp_path):
