@@ -302,5 +302,6 @@ def true_people(data: DeviceDataModule) -> Tensor:
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name as safetensors, atomically."""
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()})  # not save_file: on a full disk that raises no OSError
     write_atomically(file, lambda draft: draft.write_bytes(content))
