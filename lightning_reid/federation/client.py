@@ -68,6 +68,7 @@ class LocalRound:
         seed: Of the federation.
         deadline: Seconds of a fit, checked at batch ends; 0 for none.
         lr_factor: What learning rates are multiplied by, in (0, 1].
+        walk: Which of several federations of a run asks; empty where there is one.
 
     Raises:
         ValueError: A value is of another type or out of range; it may have come from elsewhere.
@@ -81,9 +82,11 @@ class LocalRound:
     seed: int = 0
     deadline: float = 0.0
     lr_factor: float = 1.0
+    walk: str = ""
 
     def __post_init__(self) -> None:
         _check_text("federation", self.federation)
+        _check_text("walk", self.walk)
         for name, lowest in {"round": 0, "attempt": 0, "attempts": 1, "epochs": 1, "seed": -LARGEST_COUNT}.items():
             _check_whole(name, getattr(self, name), lowest)
         if self.attempt >= self.attempts:

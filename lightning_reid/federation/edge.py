@@ -251,7 +251,7 @@ class EdgeTraining:
         holder: str | None = None
         for one in federation.rounds:
             for kind, size in zip((model, "classifier"), sizes.values(), strict=True):
-                for name in one.bytes_down:
+                for name in (*one.bytes_down, *one.unanswered):
                     self.ledger.add_hub(kind, name, down=size)
                     begins = name if kind == model else self._maker  # everybody has the model, the classifier is where it was made
                     self.ledger.add_direct(kind, holder or begins, name, size if walks else 0)

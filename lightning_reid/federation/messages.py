@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from torch import Tensor
 
 from lightning_reid.federated.averaging import NamedTensors
@@ -20,21 +20,34 @@ from lightning_reid.federated.sharing import AllowList
 from lightning_reid.federated.strategies import Reply
 from lightning_reid.federation.arrays import read_arrays
 from lightning_reid.federation.client import LocalFit, LocalRound
+from lightning_reid.federation.message_records import client_of, record_of, records_of, values_of
 
 MODEL, ASKED, FIT, CLIENT, SCORES = "model", "asked", "fit", "client", "scores"
 """Names of the records in a message."""
+WHO = f"{MessageType.QUERY}.who"
 UNMATCHED = "unmatched_queries"
 NEEDED_SCORES = ("mAP", "R1", UNMATCHED)
 MOST_SCORES = 100
+WALK = "walk"
+"""What an ordinary federation does not tell."""
 SCORE_NAME = re.compile(r"[A-Za-z0-9_./-]{1,100}")
 
-_Record = TypeVar("_Record", ArrayRecord, ConfigRecord, MetricRecord)
 _Told = TypeVar("_Told", LocalFit, LocalRound)
 
 
 def fit_request(asked: LocalRound, tensors: NamedTensors) -> RecordDict:
     """The server's message that asks for a fit."""
-    return RecordDict({MODEL: ArrayRecord(dict(tensors)), ASKED: ConfigRecord(asdict(asked))})
+    told = {name: value for name, value in asdict(asked).items() if name != WALK or value}  # clients of before know no walks
+    return RecordDict({MODEL: ArrayRecord(dict(tensors)), ASKED: ConfigRecord(told)})
+
+
+def read_asked(message: Message) -> LocalRound:
+    """What the server asks in a message of :func:`fit_request`.
+
+    Raises:
+        ValueError: It is not such a message.
+    """
+    return _told(LocalRound, record_of(records_of(message, {MODEL, ASKED}), ASKED, ConfigRecord))
 
 
 def read_fit_request(message: Message, allowed: AllowList) -> tuple[LocalRound, dict[str, Tensor]]:
@@ -47,8 +60,7 @@ def read_fit_request(message: Message, allowed: AllowList) -> tuple[LocalRound, 
     Raises:
         ValueError: It is not such a message, or not of such a model.
     """
-    records = _records(message, {MODEL, ASKED})
-    return _told(LocalRound, _record(records, ASKED, ConfigRecord)), read_arrays(_record(records, MODEL, ArrayRecord), allowed)
+    return read_asked(message), read_arrays(record_of(message.content, MODEL, ArrayRecord), allowed)
 
 
 def fit_reply(fit: LocalFit, reply: Reply) -> RecordDict:
@@ -73,9 +85,9 @@ def read_fit_reply(message: Message, asked: LocalRound, allowed: AllowList, clie
     Raises:
         ValueError: It is not such a message, of a stranger, of another round, or of another model.
     """
-    records = _records(message, {FIT, CLIENT}, {MODEL})
-    told = _values(records, CLIENT, {"id", "num_images"})
-    client, images, fit = _client(told["id"], clients), told["num_images"], _told(LocalFit, _record(records, FIT, ConfigRecord))
+    records = records_of(message, {FIT, CLIENT}, {MODEL})
+    told = values_of(records, CLIENT, {"id", "num_images"})
+    client, images, fit = client_of(told["id"], clients), told["num_images"], _told(LocalFit, record_of(records, FIT, ConfigRecord))
     if type(images) is not int:  # True is an int to isinstance
         raise ValueError(f"it says it trained on {reprlib.repr(images)} images, expected a whole number")
     _check_round((fit.round, fit.attempt), (asked.round, asked.attempt))
@@ -85,7 +97,26 @@ def read_fit_reply(message: Message, asked: LocalRound, allowed: AllowList, clie
         raise ValueError(f"it holds a model of a fit that cannot be used ({fit.problem})")
     if fit.problem:
         return fit, Reply(client, {}, images)
-    return fit, Reply(client, read_arrays(_record(records, MODEL, ArrayRecord), allowed), images)
+    return fit, Reply(client, read_arrays(record_of(records, MODEL, ArrayRecord), allowed), images)
+
+
+def query_request(kind: str) -> RecordDict:
+    """The server's message that asks a node for something by its kind alone, such as which client it is (``WHO``)."""
+    return RecordDict({ASKED: ConfigRecord({"query": kind})})
+
+
+def who_reply(client: str) -> RecordDict:
+    """A client's message that tells who it is."""
+    return RecordDict({CLIENT: ConfigRecord({"id": client})})
+
+
+def read_who_reply(message: Message, clients: Sequence[str]) -> str:
+    """Which client a node says that it is.
+
+    Raises:
+        ValueError: It is not a message of :func:`who_reply`, or of a stranger.
+    """
+    return client_of(values_of(records_of(message, {CLIENT}), CLIENT, {"id"})["id"], clients)
 
 
 def scores_request(federation: str, number: int) -> RecordDict:
@@ -99,7 +130,7 @@ def read_scores_request(message: Message) -> tuple[str, int]:
     Raises:
         ValueError: It is not a message of :func:`scores_request`.
     """
-    asked = _values(_records(message, {ASKED}), ASKED, {"federation", "round"})
+    asked = values_of(records_of(message, {ASKED}), ASKED, {"federation", "round"})
     federation, number = asked["federation"], asked["round"]
     if not isinstance(federation, str) or type(number) is not int or number < 0:
         raise ValueError(f"it asks for scores of {reprlib.repr(federation)} after {reprlib.repr(number)} rounds")
@@ -122,11 +153,11 @@ def read_scores_reply(message: Message, number: int, clients: Sequence[str]) -> 
     Raises:
         ValueError: It is not such a message, of a stranger, of another round, or its scores are none.
     """
-    records = _records(message, {SCORES, CLIENT})
-    told = _values(records, CLIENT, {"id", "round"})
-    client = _client(told["id"], clients)
+    records = records_of(message, {SCORES, CLIENT})
+    told = values_of(records, CLIENT, {"id", "round"})
+    client = client_of(told["id"], clients)
     _check_round(told["round"], number)
-    scores = _record(records, SCORES, MetricRecord)
+    scores = record_of(records, SCORES, MetricRecord)
     missing = [name for name in NEEDED_SCORES if name not in scores]
     if missing or len(scores) > MOST_SCORES:
         raise ValueError(f"it holds {len(scores)} scores, expected at most {MOST_SCORES} and {', '.join(NEEDED_SCORES)} among them")
@@ -146,40 +177,11 @@ def _score(name: str, value: object) -> float:
     return float(value)
 
 
-def _records(message: Message, needed: Collection[str], possible: Collection[str] = ()) -> RecordDict:
-    if not message.has_content():
-        raise ValueError("it is empty")
-    wrong = {*message.content.keys()} ^ {*needed, *(name for name in possible if name in message.content)}
-    if wrong:
-        raise ValueError(f"it must hold {', '.join(sorted(needed))}, and has too many or too few: {reprlib.repr(sorted(wrong))}")
-    return message.content
-
-
-def _record(records: RecordDict, name: str, kind: type[_Record]) -> _Record:
-    record = records.get(name)
-    if not isinstance(record, kind):
-        raise ValueError(f"its {name} must be one {kind.__name__}, got {type(record).__name__}")
-    return record
-
-
-def _values(records: RecordDict, name: str, needed: set[str]) -> dict[str, object]:
-    record = _record(records, name, ConfigRecord)
-    if {*record} != needed:
-        raise ValueError(f"its {name} must tell {', '.join(sorted(needed))}, got {reprlib.repr(sorted(record))}")
-    return dict(record)
-
-
 def _told(kind: type[_Told], record: ConfigRecord) -> _Told:
-    needed = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.name != WALK or WALK in record}
     if {*record} != needed:
         raise ValueError(f"it must tell {', '.join(sorted(needed))}, got {reprlib.repr(sorted(record))}")
     return kind(**record)  # type: ignore[arg-type]  # which looks at the types itself
-
-
-def _client(told: object, clients: Sequence[str]) -> str:
-    if not isinstance(told, str) or told not in clients:
-        raise ValueError(f"it says that it is {reprlib.repr(told)}, who is none of {clients}")
-    return told
 
 
 def _check_round(told: object, asked: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Answer:
         fit: How it trained; ``None`` where nothing is known of it.
         reply: What it sends; ``None`` where it sends nothing that can be used.
         problem: Why it does not; empty where it does.
+        sent: Bytes of the server's message to it, where it was sent and there is no fit to tell of them.
     """
 
     client: str
     fit: LocalFit | None = None
     reply: Reply | None = None
     problem: str = ""
+    sent: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class FederationRound:
     Attributes:
         report: Who was averaged, who was left out and why, bytes up.
         fits: Each client's local fit.
+        unanswered: Bytes of the server's message to each client that did not answer it.
     """
 
     report: RoundReport
     fits: dict[str, LocalFit]
+    unanswered: dict[str, int] = field(default_factory=dict)
 
     @property
     def bytes_down(self) -> dict[str, int]:
@@ -71,7 +75,8 @@ class FederationRound:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FederationRound:
         """The round that ``dataclasses.asdict`` turned into plain values."""
-        return cls(RoundReport(**content["report"]), {client: LocalFit(**fit) for client, fit in content["fits"].items()})
+        fits = {client: LocalFit(**fit) for client, fit in content["fits"].items()}
+        return cls(RoundReport(**content["report"]), fits, content.get("unanswered", {}))
 
 
 class FederationServer(ABC):
@@ -89,6 +94,7 @@ class FederationServer(ABC):
         deadline: Seconds that a client may take a round; ``None`` waits for everybody.
         seed: Of all draws.
         attempts: Times that a round is tried when too few clients reply; a new one begins where the first did, with other draws.
+        walk: Which of several federations of a run this is, for clients that take part in more than one.
         resume: Go on from the state in ``output``, if there is one.
         quiet: Show no progress bars.
 
@@ -109,6 +115,7 @@ class FederationServer(ABC):
         deadline: float | None = None,
         seed: int = 0,
         attempts: int = 3,
+        walk: str = "",
         resume: bool = False,
         quiet: bool = False,
     ) -> None:
@@ -119,7 +126,7 @@ class FederationServer(ABC):
         require_switch("resume", resume)
         require_switch("quiet", quiet)
         require_path("output", output)
-        self.epochs, self.deadline, self.seed = epochs, deadline, seed
+        self.epochs, self.deadline, self.seed, self.walk = epochs, deadline, seed, walk
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []
         self._told = 0
@@ -198,11 +205,12 @@ class FederationServer(ABC):
             self.heard = partial(progress.advance, bar)
             absent: dict[str, str] = {}
             fits: dict[str, LocalFit] = {}
-            report = self.strategy.aggregate(self.state, self._replies(self.answers(attempt), fits, absent), absent)
+            sent: dict[str, int] = {}
+            report = self.strategy.aggregate(self.state, self._replies(self.answers(attempt), fits, absent, sent), absent)
             progress.remove_task(bar)
             for client, reason in report.left_out.items():
                 logger.warning("round %d: client %s is left out: %s", number, client, reason)
-            self.rounds.append(FederationRound(report, fits))
+            self.rounds.append(FederationRound(report, fits, sent))
             if not report.repeat:
                 # first what is told: a round is over when the server's file says so
                 self._write_rounds()
@@ -215,11 +223,15 @@ class FederationServer(ABC):
         """What clients are asked in the round that ``state`` is at."""
         state, deadline = self.state, self.deadline or 0.0
         factor = self.strategy.lr_factor(state)
-        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline, factor)
+        return LocalRound(state.federation, state.round, attempt, self.attempts, self.epochs, self.seed, deadline, factor, self.walk)
 
-    def _replies(self, answers: Iterable[Answer], fits: dict[str, LocalFit], absent: dict[str, str]) -> Iterator[Reply]:
-        """The replies among the answers; ``fits`` and ``absent`` are the books that are kept of the others."""
+    def _replies(
+        self, answers: Iterable[Answer], fits: dict[str, LocalFit], absent: dict[str, str], sent: dict[str, int]
+    ) -> Iterator[Reply]:
+        """The replies among the answers; ``fits``, ``absent`` and ``sent`` are the books that are kept of the others."""
         for answer in answers:
+            if answer.sent:
+                sent[answer.client] = answer.sent
             if answer.fit is not None:
                 fits[answer.client] = answer.fit
             if answer.reply is None:

@@ -26,7 +26,7 @@ OPENED = []
 @pytest.fixture(autouse=True)
 def a_run(monkeypatch):
     as_a_run(monkeypatch)
-    monkeypatch.setattr("lightning_reid.federation.flower.SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("lightning_reid.federation.flower_nodes.SECONDS_BETWEEN_LOOKS", 0.0)
 
 
 @pytest.fixture
