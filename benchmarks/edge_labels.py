@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from lightning_reid.clustering import global_labels
+from lightning_reid.clustering.graph_report import GraphReport, graph_report
 from lightning_reid.clustering.memories import tracklet_memories
-from lightning_reid.federation.edge import GraphReport, graph_report
 
 PEOPLE, CAMERAS, WIDTH = 60, 6, 32
 SEEN, OFFSET = 0.7, 0.5

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from lightning_reid.clustering import global_labels
 from lightning_reid.clustering.camera_graph import LabelMethod
+from lightning_reid.clustering.graph_report import GraphReport, graph_report
 from lightning_reid.clustering.memories import MemoryKind, tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.datamodules.readers import read_market_folder
-from lightning_reid.federation.edge import GraphReport, device_embeddings, graph_report, true_people
+from lightning_reid.federation.edge_device import device_embeddings, true_people
 from lightning_reid.modules import TrackletReID
 from lightning_reid.records import ReIDDataset
 

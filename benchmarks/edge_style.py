@@ -23,7 +23,7 @@ from lightning_reid.clustering import mutual_top1
 from lightning_reid.clustering.memories import tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
 from lightning_reid.federation import Client
-from lightning_reid.federation.edge import device_embeddings, true_people
+from lightning_reid.federation.edge_device import device_embeddings, true_people
 from lightning_reid.federation.edge_style import (
     StyleReport,
     Translate,
