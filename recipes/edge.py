@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--start_epochs", type=PositiveInt, default=25, help="passes over it")
     parser.add_argument("--supervised_epochs", type=PositiveInt, default=20, help="passes of the supervised row over the devices' labels")
     parser.add_argument("--rows", type=list[EdgeRow], default=["walk", "walk + clustering"], help="rows of Table 1 to run")
-    parser.add_argument("--ablation", action="store_true", help="all rows of Table 1, and ours beside them")
+    parser.add_argument("--ablation", action="store_true", help="all rows of Table 1, ours beside them, and what each part takes")
     parser.add_argument("--style", type=Literal["statistics", "cyclegan"], default="statistics", help="of the rows with style")
     parser.add_argument("--share_style_images", action="store_true", help="camera 1's owner says that some of its pictures may cross")
     parser.add_argument("--style_images", type=str | None, default=None, help="public folder to learn from in place of camera 1's pictures")
@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
         experiment = EdgeExperiment(cfg, folder)
         asked: Sequence[EdgeRow] = [*ROWS] if cfg.ablation else cfg.rows
         rows = [experiment.first_row, experiment.supervised(), *(experiment.row(name) for name in asked)]
+        if cfg.ablation:
+            experiment.print_times()
         stamp = experiment.make().protocol_stamp(experiment.whole)
         print_options(EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed), cfg.style)
         report(experiment.output, rows, stamp, title=f"devices of {cfg.data.dataset}", began=began)

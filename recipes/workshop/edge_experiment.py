@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from torchvision.io import encode_jpeg
 
 from lightning_reid.clustering import global_labels
 from lightning_reid.clustering.graph_report import GraphReport, graph_report
+from lightning_reid.clustering.memories import tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
 from lightning_reid.federated.traffic import STATISTICS_BYTES, Ledger
 from lightning_reid.federation import Client
 from lightning_reid.federation.edge import EdgeTraining, rows_of
-from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
+from lightning_reid.federation.edge_device import Bank, EdgeDevice, device_embeddings, true_people
 from lightning_reid.federation.edge_hub import DevicesHere
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.edge_style import (
@@ -47,6 +49,7 @@ from lightning_reid.recipes.workshop.edge_pictures import (
     stored_bytes,
 )
 from lightning_reid.recipes.workshop.edge_rows import ROWS, EdgeRow, RowOptions
+from lightning_reid.recipes.workshop.edge_times import print_parts, time_parts
 from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments, network_arguments
 from lightning_reid.recipes.workshop.report import ResultRow
 from lightning_reid.recipes.workshop.run_folder import RunFolder
@@ -158,6 +161,21 @@ class EdgeExperiment:
             told = learned.training.hub.statistics()
             module.camera_statistics = {camid: told[device] for device, camid in self.camids.items() if told[device]}
         return stage.score(stage.trainer(1, [], validate_every_n_epochs=None), module, self.whole)
+
+    def print_times(self) -> None:
+        """Time and print what the parts take here: those of a device on that with the most images, graph and retrieval on everybody's first memories."""
+        module = self.make()
+        module.load_state_dict(module.state_dict() | self.start)
+        banks = {
+            name: tracklet_memories(device_embeddings(module, data), data.tracklets, data.num_tracklets)
+            for name, data in self.devices.items()
+        }
+        largest = max(self.camids, key=lambda name: self.devices[name].num_images)
+        transfer = StyleTransfer(**self.cfg.transfer, seed=self.cfg.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            how: dict[str, Any] = {"folder": Path(folder), "accelerator": self.run.accelerator, "style_size": tuple(self.cfg.style_size)}
+            parts = time_parts(module, transfer, self._device(self.camids[largest]), banks, **how)
+        print_parts(parts, str(module.device))
 
     def _learned(self, name: EdgeRow) -> Learned:
         """What the devices of a row end with; rows share the walk, and whatever else they have in common."""

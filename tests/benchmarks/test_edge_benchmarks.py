@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import edge_labels
 import edge_pets
+import edge_runtime
 import pytest
 import torch
 
@@ -51,3 +52,12 @@ def test_labels_of_drawn_scenes_are_compared_by_their_best_alpha(capsys):
     best = float(2 * (together & right).sum() / (together.sum() + right.sum()))
     assert found == {1.1: int(best >= max(scores))}
     assert f"| {100 * best:.1f} | " + " | ".join(f"{100 * score:.1f}" for score in scores) in capsys.readouterr().out
+
+
+@pytest.mark.benchmark
+def test_every_part_is_timed_with_both_networks():
+    found = edge_runtime.main(["--small", "--backbones", "resnet18", "mobilenetv2_100"])
+    parts = ["style, inference", "style, training", "re-ID, inference", "re-ID, training", "retrieval", "graph"]
+    assert [[row.part for row in rows] for rows in found.values()] == [parts, parts]
+    assert all(row.seconds > 0 for rows in found.values() for row in rows)
+    assert {row.of for row in found["resnet18"] if row.part == "re-ID, training"} == {"a mini-batch of 8, 64x32"}
