@@ -163,7 +163,7 @@ class EdgeExperiment:
         return stage.score(stage.trainer(1, [], validate_every_n_epochs=None), module, self.whole)
 
     def print_times(self) -> None:
-        """Time and print what the parts take here: those of a device on that with the most images, graph and retrieval on everybody's first memories."""
+        """Time and print what the parts take here; those of a device on the one with the most images."""
         module = self.make()
         module.load_state_dict(module.state_dict() | self.start)
         banks = {
