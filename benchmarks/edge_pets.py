@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lightning_reid.clustering import global_labels
-from lightning_reid.clustering.camera_graph import LabelMethod
+from lightning_reid.clustering.camera_labels import LabelMethod
 from lightning_reid.clustering.graph_report import GraphReport, graph_report
 from lightning_reid.clustering.memories import MemoryKind, tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule

@@ -3,7 +3,8 @@
 from lightning_reid.clustering.affinity_propagation import affinity_propagation
 from lightning_reid.clustering.agreement import clustering_agreement
 from lightning_reid.clustering.bottom_up import merge_closest_clusters
-from lightning_reid.clustering.camera_graph import contradictions, global_labels, mutual_top1, triangle_counts
+from lightning_reid.clustering.camera_graph import mutual_top1, triangle_counts
+from lightning_reid.clustering.camera_labels import contradictions, global_labels
 from lightning_reid.clustering.density import dbscan
 from lightning_reid.clustering.inter_camera import inter_camera_pairs
 from lightning_reid.clustering.jaccard import jaccard_distance

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_reid.clustering.camera_graph import contradictions, mutual_top1
+from lightning_reid.clustering.camera_graph import mutual_top1
+from lightning_reid.clustering.camera_labels import contradictions
 
 
 @dataclass(frozen=True)

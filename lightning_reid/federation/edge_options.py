@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_seed, require_switch
-from lightning_reid.clustering.camera_graph import LabelMethod
+from lightning_reid.clustering.camera_labels import LabelMethod
 from lightning_reid.clustering.memories import MemoryKind
 from lightning_reid.federated.random_walk import WalkName
 from lightning_reid.modules.tracklet import Negatives, TrackletClassifierInit

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_reid.clustering import contradictions, global_labels, mutual_top1, triangle_counts
-from lightning_reid.clustering.camera_graph import labels_of_edges
+from lightning_reid.clustering.camera_labels import labels_of_edges
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CASES = ("hand", "chain", "plain", "noisy", "empty_and_single", "ties", "duplicates", "two_cameras", "one_camera", "none", "large")
