@@ -85,7 +85,7 @@ class LabelTask:
 
 
 class EdgeDevice:
-    """One camera's device.
+    """One camera's device, its images and what it was told.
 
     Args:
         id: Unlike any other's.

@@ -111,7 +111,7 @@ def time_parts(
 
 
 def print_parts(rows: list[TimedPart], device: str) -> None:
-    """Print Table 4.
+    """Print what the parts take as a table.
 
     Args:
         rows: See ``time_parts``.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +67,7 @@ RUNS = {
         *("--pretraining_epochs=2", "--batch_size=16", "--far=[0.5]", "--fpir=[0.5]"),
     ],
     "edge": [
-        *(*SIZES, *MODEL, "--data.dataset={market}", "--start_from={duke}", "--start_epochs=1", "--supervised_epochs=1"),
+        *(*SIZES, *MODEL, "--data.dataset={three cameras}", "--start_from={duke}", "--start_epochs=1", "--supervised_epochs=1"),
         *("--data.batch_size=8", '--rows=["style + walk", "walk + clustering"]', "--score_visits=false"),
         *("--edge.visits=1", "--edge.incremental_visits=1", "--edge.statistics=averaged", "--edge.unify=average"),
     ],
@@ -82,7 +84,11 @@ def folders(tmp_path_factory) -> dict[str, str]:
         for name, preset, people in (("market", "market-like", 8), ("duke", "duke-like", 6), ("crowd", "duke-like", 16))
     }
     made["tracklets"] = GeneratedTracklets(num_train_pids=2, frames=(2, 3), **(size | {"num_test_pids": 2, "num_distractors": 0}))
-    return {name: str(people.write(folder / name, progress=False)) for name, people in made.items()}
+    written = {name: people.write(folder / name, progress=False) for name, people in made.items()}
+    written["three cameras"] = Path(shutil.copytree(written["market"], folder / "three"))
+    for file in (written["three cameras"] / "bounding_box_train").glob("*_c[4-6]s*"):
+        file.unlink()
+    return {name: str(where) for name, where in written.items()}
 
 
 @pytest.fixture(scope="module", params=RUNS)
