@@ -104,7 +104,7 @@ def triangles(edges: NDArray[np.int64], number: int) -> NDArray[np.int64]:
 
 
 def ascending(edges: Tensor) -> Tensor:
-    """The same edges, each from its lower row to its higher one, and in the order of both."""
+    """Edges, each from its lower row to its higher one, and in the order of both."""
     edges = edges.sort(dim=1).values
     return edges[np.lexsort(edges.cpu().numpy().T[::-1]).copy()]
 

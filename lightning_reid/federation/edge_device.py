@@ -137,7 +137,7 @@ class EdgeDevice:
         return edge_module(self.make, self.start, self.options, **arguments)
 
     def client(self, walk: str) -> Client:
-        """Its part in a walk.
+        """The device as a client of a walk.
 
         Raises:
             FileNotFoundError: It was told no labels for that walk.
