@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_devices import make, run_of, small_devices, small_start, training
@@ -13,6 +15,7 @@ from lightning_reid.federated.traffic import expected_at_hub, expected_traffic
 from lightning_reid.federation.edge import rows_of
 from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
 from lightning_reid.federation.edge_options import EdgeOptions
+from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.networks.walking_statistics import averaged_statistics, measured_statistics
 
 
@@ -114,6 +117,35 @@ def test_a_bank_that_is_none_does_not_cross(devices, start, tmp_path, monkeypatc
     assert caught.value.__notes__ == ["of device camera1"]
     assert isinstance(caught.value, LeakError) == ("shared" in message or "not as" in message)
     assert not (tmp_path / "server" / "banks-0").exists()
+
+
+def test_a_visit_that_ends_in_nan_is_none_and_the_next_device_gets_the_model_from_before_it(devices, start, tmp_path, monkeypatch):
+    given: list[tuple[str, dict[str, torch.Tensor]]] = []
+    honest_fit, honest_reply = LocalTraining.fit, LocalTraining.reply
+
+    def fit(local, asked, message):
+        given.append((local.client.id, {name: tensor.clone() for name, tensor in message.items()}))
+        return honest_fit(local, asked, message)
+
+    def reply(local):
+        told = honest_reply(local)
+        if len(given) != 2:
+            return told
+        return replace(
+            told, tensors={name: tensor * torch.nan if tensor.is_floating_point() else tensor for name, tensor in told.tensors.items()}
+        )
+
+    monkeypatch.setattr(LocalTraining, "fit", fit)
+    monkeypatch.setattr(LocalTraining, "reply", reply)
+    weights = training(devices, start, tmp_path).walk()
+    visited = [name for name, _ in given]
+    assert len(visited) == 4
+    assert visited[1] == visited[3]
+    assert len({*visited}) == 3
+    broken, following = given[1][1], given[2][1]
+    assert all(torch.equal(broken[name], following[name]) for name in broken)
+    assert any(not torch.equal(given[0][1][name], broken[name]) for name in broken)
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
 def test_pairs_are_counted_as_one_by_one():
