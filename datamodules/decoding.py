@@ -51,7 +51,11 @@ def decoded(path: str, flag: int, way_on: str = _WAY_ON) -> NDArray[np.uint8]:
 
     Errors are those of ``image_pixels``, and end with ``way_on``.
     """
-    content = _content(path, way_on)
+    return decoded_content(_content(path, way_on), path, flag, way_on)
+
+
+def decoded_content(content: bytes, path: str, flag: int = cv2.IMREAD_COLOR_RGB, way_on: str = _WAY_ON) -> NDArray[np.uint8]:
+    """The pixels ``[H, W, 3]`` of an image file that was read before; ``path`` is for messages, and the rest as of ``decoded``."""
     if is_jpeg(content):
         size, ends = jpeg_head(content)
         if not ends:  # OpenCV fills the missing part of such a JPEG with gray and says nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,6 +19,9 @@ DISTRACTOR_PID = 0
 
 DRAWN = "generated-people://"
 """How the path of a crop begins that is no file, but drawn when it is asked for."""
+
+PACKED = "blocks://"
+"""How the path of a crop begins that lies in a block of a packed data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class TrackletRecord:
     """Consecutive crops of one person in one camera.
 
     Attributes:
-        paths: Files of the crops in temporal order, at least one.
+        paths: Files of the crops in temporal order, at least one; hashable, a tuple or the addresses of packed frames.
         pid: Identity as the data set numbers it.
         camid: Camera as the data set numbers it.
         domain: Short name of the data set.
@@ -58,7 +61,7 @@ class TrackletRecord:
         second_pid: A second identity that is right as well (two people in one box, protocol ``mars-corrected``); -1 without.
     """
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     pid: int
     camid: int
     domain: str = ""

@@ -1,0 +1,73 @@
+"""The addresses that stand where others have files: a frame of a packed data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+from typing_extensions import override
+
+from lightning_reid.blocks.index import BlockIndex
+from lightning_reid.records import PACKED
+
+
+def address(index: BlockIndex, row: int) -> str:
+    """``blocks://<set>/<row>/<name within its block>``."""
+    return f"{PACKED}{index.name}/{row}/{index.member(row)}"
+
+
+def row_of(path: str) -> int:
+    """The row of a frame that an address tells.
+
+    Raises:
+        ValueError: It is none.
+    """
+    parts = path.removeprefix(PACKED).rsplit("/", 2)
+    if not path.startswith(PACKED) or len(parts) != 3 or not parts[1].isdecimal():
+        raise ValueError(f"{path!r} is no address of a packed frame: {PACKED}<set>/<row>/<name>")
+    return int(parts[1])
+
+
+class FrameAddresses(Sequence[str]):
+    """The addresses of a tracklet's frames, made when they are asked for: a million of them are a hundred megabytes.
+
+    Args:
+        index: Of the set.
+        first: Row of the first frame.
+        count: Of frames.
+    """
+
+    __slots__ = ("count", "first", "index")
+
+    def __init__(self, index: BlockIndex, first: int, count: int) -> None:
+        self.index, self.first, self.count = index, first, count
+
+    @override
+    def __len__(self) -> int:
+        return self.count
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+
+    @override
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return [address(self.index, self.first + one) for one in range(self.count)[place]]
+        return address(self.index, self.first + range(self.count)[place])
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return (address(self.index, self.first + place) for place in range(self.count))
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FrameAddresses):
+            return NotImplemented
+        return (self.index.name, self.first, self.count) == (other.index.name, other.first, other.count)
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.index.name, self.first, self.count))

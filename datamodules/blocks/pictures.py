@@ -1,0 +1,51 @@
+"""From the address of a packed frame to its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_reid.datamodules.blocks.addresses import row_of
+from lightning_reid.datamodules.blocks.reader import BlockReader
+from lightning_reid.datamodules.decoding import CorruptImageError, decoded_content
+
+_WAY_ON = "It was packed so: pack the set again without it"
+
+
+class BlockPictures:
+    """Loads frames of a packed set, in the place of ``load_image``.
+
+    Args:
+        reader: Of their bytes.
+    """
+
+    def __init__(self, reader: BlockReader) -> None:
+        self.reader = reader
+        self._fetched: dict[int, bytes] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_fetched": {}}
+
+    def __call__(self, path: str) -> Tensor:
+        """The pixels of a frame, ``[3, H, W]`` uint8 RGB.
+
+        Raises:
+            CorruptBlockError: Its bytes are not those that were packed.
+            CorruptImageError: They are no image.
+        """
+        try:
+            row = row_of(path)
+        except ValueError as error:
+            raise CorruptImageError(str(error)) from error
+        content = self._fetched.pop(row, None)
+        if content is None:
+            content = self.reader.frames([row])[0]
+        return torch.from_numpy(decoded_content(content, path, way_on=_WAY_ON)).permute(2, 0, 1).contiguous()
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Read frames that are asked for next, with neighbors in one request; what was fetched before and not asked for goes."""
+        rows: Sequence[int] = sorted({row_of(path) for path in paths})
+        self._fetched = dict(zip(rows, self.reader.frames(rows), strict=True))

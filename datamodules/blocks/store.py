@@ -1,0 +1,159 @@
+"""A folder of blocks, on this machine or at any address that fsspec knows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning_reid.blocks.index import BLOCKS, INDEX
+from lightning_reid.blocks.statistics import AccessCounts
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+TRIES, FIRST_WAIT = 5, 0.5
+"""How often a store is asked, and the seconds before it is asked again, which double each time."""
+
+
+class StoreError(OSError):
+    """A store that does not answer, or refuses; the message names its address and what to look at."""
+
+
+def is_url(told: str) -> bool:
+    """Whether a data set's name is an address of fsspec (``s3://bucket/market``), and not a path of this machine."""
+    return "://" in told
+
+
+class BlockStore:
+    """Reads and writes the objects of one set. The file system is opened when it is first needed, anew in each process.
+
+    Args:
+        url: Folder or address.
+        storage_options: As the file system of fsspec takes them (``endpoint_url``, ``key``, ``secret``, ...); they are in no message.
+        tries: How often an object is asked for before it is given up.
+
+    Attributes:
+        counts: What was asked for in this process.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, tries: int = TRIES) -> None:
+        self.url, self.storage_options, self.tries = url.rstrip("/"), dict(storage_options or {}), tries
+        self.counts = AccessCounts()
+        self._opened: tuple[int, Any, str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None, "counts": AccessCounts()}
+
+    def local(self, block: str) -> Path | None:
+        """Where a block lies on this machine; ``None`` where it does not."""
+        return None if is_url(self.url) and not self.url.startswith("file://") else Path(self.url.removeprefix("file://"), BLOCKS, block)
+
+    def index(self) -> bytes:
+        """The index file.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        return self._asked(lambda system, root: system.cat_file(f"{root}/{INDEX}"), INDEX)
+
+    def has_index(self) -> bool:
+        """Whether a set of blocks is here."""
+        return bool(self._asked(lambda system, root: system.exists(f"{root}/{INDEX}"), INDEX))
+
+    def read(self, block: str) -> bytes:
+        """A whole block."""
+        found = self._asked(lambda system, root: system.cat_file(f"{root}/{BLOCKS}/{block}"), block)
+        self.counts.add(requests=1, bytes_read=len(found), whole_reads=1)
+        return found
+
+    def read_ranges(self, block: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+        """Ranges of a block, a request each."""
+
+        def ask(system: Any, root: str) -> list[bytes]:
+            path = f"{root}/{BLOCKS}/{block}"
+            return system.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
+
+        found = self._asked(ask, block)
+        self.counts.add(requests=len(starts), bytes_read=sum(map(len, found)))
+        return found
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, whole or not at all; ``name`` is below the set's folder."""
+
+        def put(system: Any, root: str) -> None:
+            path = f"{root}/{name}"
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if _is_local(system):
+                draft = f"{path}.{os.getpid()}.partial"
+                try:
+                    system.pipe_file(draft, content)
+                    os.replace(draft, path)
+                finally:
+                    Path(draft).unlink(missing_ok=True)
+            else:
+                system.pipe_file(path, content)
+
+        self._asked(put, name)
+
+    def sizes(self) -> dict[str, int]:
+        """Names of the objects below ``blocks``, with their bytes."""
+
+        def ask(system: Any, root: str) -> dict[str, int]:
+            folder = f"{root}/{BLOCKS}"
+            if not system.exists(folder):
+                return {}
+            return {one["name"].rpartition("/")[2]: int(one["size"]) for one in system.ls(folder, detail=True, refresh=True)}
+
+        return self._asked(ask, BLOCKS)
+
+    def _system(self) -> tuple[Any, str]:
+        if self._opened is None or self._opened[0] != os.getpid():
+            import fsspec  # whose file systems hold connections and threads that do not survive a fork
+
+            options = self.storage_options | {"skip_instance_cache": True, "use_listings_cache": False}
+            try:
+                system, root = fsspec.core.url_to_fs(self.url, **options)
+            except (ImportError, ValueError) as error:
+                raise StoreError(f"{self.url} cannot be opened: {error}. For s3:// install the extra s3") from error
+            self._opened = (os.getpid(), system, root.rstrip("/"))
+        return self._opened[1], self._opened[2]
+
+    def _asked(self, ask: Callable[[Any, str], Answer], name: str) -> Answer:
+        """Ask until there is an answer, ``tries`` times at most, with longer waits each time."""
+        wait = FIRST_WAIT
+        for attempt in range(1, self.tries + 1):
+            try:
+                return ask(*self._system())
+            except (FileNotFoundError, PermissionError, StoreError) as error:
+                raise _told(error, self.url, name) from error
+            except Exception as error:
+                if attempt == self.tries or not _may_pass(error):
+                    raise _told(error, self.url, name) from error
+                logger.warning("%s: %s did not come (%s), asked again in %.1f s", self.url, name, type(error).__name__, wait)
+            self.counts.add(retries=1)
+            time.sleep(wait * (0.5 + random.random() / 2))  # so that not all workers come back at once
+            wait *= 2
+        raise AssertionError("the last attempt raises")
+
+
+def _is_local(system: Any) -> bool:
+    return "file" in (system.protocol if isinstance(system.protocol, (tuple, list)) else (system.protocol,))
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, (OSError, TimeoutError)) or "Connection" in type(error).__name__ or "Timeout" in type(error).__name__
+
+
+def _told(error: Exception, url: str, name: str) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return StoreError(f"{url} has no {name}: is the address right, bucket and folder included, and was the set packed to its end?")
+    if isinstance(error, PermissionError):
+        return StoreError(f"{url} refuses {name}: look at the credentials, and at the clock of this machine ({type(error).__name__})")
+    return StoreError(f"{url} did not give {name}: {type(error).__name__}. Is the endpoint up, and reached from this machine?")
