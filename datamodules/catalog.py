@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
+from lightning_reid.datamodules.blocks.data import PackedData
 from lightning_reid.datamodules.generated import GeneratedPedestrians, GeneratedTracklets
 from lightning_reid.datamodules.generated.people_data import NAME, PeopleData, PeopleTracklets
 from lightning_reid.datamodules.readers import (
@@ -21,7 +22,7 @@ from lightning_reid.datamodules.readers.market_naming import MARKET_FOLDERS
 from lightning_reid.datamodules.readers.mars import FOLDERS as FOLDERS_OF_MARS
 from lightning_reid.datamodules.readers.table import IMAGES_TABLE
 from lightning_reid.datamodules.readers.unlabeled import read_unlabeled_folder
-from lightning_reid.records import ReIDDataset, TrackletDataset
+from lightning_reid.records import ReIDDataset, Splits, TrackletDataset
 
 GENERATED = {
     "duke-like": GeneratedPedestrians("duke-like"),
@@ -78,7 +79,7 @@ def data_folder(
 
 def prepare_dataset(dataset: str, root: str | None) -> None:
     """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
-    if PeopleData.named(dataset) is not None:  # drawn when they are asked for
+    if PeopleData.named(dataset) is not None or PackedData.is_named(dataset):  # drawn when they are asked for, or packed
         return
     folder = data_folder(dataset, root)
     if dataset in GENERATED:
@@ -94,6 +95,7 @@ def read_prepared(
     needs_test: bool = True,
     allow_paths_outside: bool = False,
     unlabeled: bool = False,
+    storage: Mapping[str, Any] | None = None,
 ) -> ReIDDataset:
     """Read a data set's records.
 
@@ -106,6 +108,7 @@ def read_prepared(
         needs_test: Whether a user's own folder must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
         unlabeled: Whether nobody need be known: tables as ``read_table`` has it, and folders of images alone.
+        storage: Further arguments of ``PackedData``, for sets of blocks.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -115,6 +118,11 @@ def read_prepared(
     if people is not None:
         _require_no_split(dataset, split)
         return people.read()
+    if PackedData.is_named(dataset):
+        _require_no_split(dataset, split)
+        images = PackedData(dataset, **(storage or {})).images()
+        _require_parts(dataset, images, needs_train=needs_train, needs_test=needs_test)
+        return images
     folder = data_folder(dataset, root)
     if dataset in FOLDERS and dataset in get_args(DatasetName):
         return read_dataset(cast(DatasetName, dataset), folder, split=split)
@@ -139,7 +147,7 @@ def video_folder(dataset: str, root: str | None) -> Path:
 
 def prepare_video_dataset(dataset: str, root: str | None) -> None:
     """Generate a preset that is not there yet; anything else must be there already. Call it in one process."""
-    if PeopleTracklets.named(dataset) is not None:  # drawn when they are asked for
+    if PeopleTracklets.named(dataset) is not None or PackedData.is_named(dataset):  # drawn when they are asked for, or packed
         return
     folder = video_folder(dataset, root)
     if dataset in GENERATED_VIDEO:
@@ -154,6 +162,7 @@ def read_prepared_video(
     needs_train: bool = True,
     needs_test: bool = True,
     allow_paths_outside: bool = False,
+    storage: Mapping[str, Any] | None = None,
 ) -> TrackletDataset:
     """Read a video data set's records.
 
@@ -165,6 +174,7 @@ def read_prepared_video(
         needs_train: Whether a user's own table must have training tracklets.
         needs_test: Whether a user's own folder or table must have queries and a gallery.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
+        storage: Further arguments of ``PackedData``, for sets of blocks.
 
     Raises:
         FileNotFoundError: The folder, or a part of it, is missing; the message names it.
@@ -174,6 +184,11 @@ def read_prepared_video(
     if people is not None:
         _require_no_split(dataset, split)
         return people.read()
+    if PackedData.is_named(dataset):
+        _require_no_split(dataset, split)
+        tracklets = PackedData(dataset, **(storage or {})).tracklets()
+        _require_parts(dataset, tracklets, needs_train=needs_train, needs_test=needs_test)
+        return tracklets
     folder = video_folder(dataset, root)
     if dataset in VIDEO_FOLDERS:
         return read_video_dataset(cast(VideoDatasetName, dataset), folder, split=split)
@@ -181,6 +196,15 @@ def read_prepared_video(
     if folder.is_file():
         return read_tracklet_table(folder, needs_train=needs_train, needs_test=needs_test, allow_paths_outside=allow_paths_outside)
     return read_mars_folder(folder, dataset if dataset in GENERATED_VIDEO else None, needs_test=needs_test)
+
+
+def _require_parts(dataset: str, read: Splits[Any], *, needs_train: bool, needs_test: bool) -> None:
+    if needs_train and not read.train:
+        raise ValueError(f"{dataset} was packed without a training part")
+    if needs_test and not read.has_test:
+        raise ValueError(
+            f"{dataset} was packed with {len(read.query)} queries and {len(read.gallery)} in its gallery: nothing to be tested on"
+        )
 
 
 def _require_no_split(dataset: str, split: int) -> None:

@@ -21,11 +21,11 @@ from lightning_reid.datamodules.clip_sampling import (
     rrs_train_frames,
 )
 from lightning_reid.datamodules.generated.people_address import of_epoch
-from lightning_reid.datamodules.images import Draw
+from lightning_reid.datamodules.images import Draw, ResizedCrops
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import erase_rectangle, resized, seeded
 from lightning_reid.packed_tracklets import PackedTracklet
-from lightning_reid.records import DRAWN, TrackletRecord
+from lightning_reid.records import DRAWN, Paths, TrackletRecord
 
 ClipChoice = Literal["rrs", "all", "even"]
 """Clips of a test tracklet: the first frame of each chunk; as many as cover every frame; T frames at equal distances."""
@@ -67,7 +67,7 @@ class FrameReader:
     def __init__(
         self,
         image_size: tuple[int, int],
-        packed: Mapping[tuple[str, ...], Path] | None = None,
+        packed: Mapping[Paths, Path] | None = None,
         *,
         padded: bool = False,
         load: Callable[[str], Tensor] = load_image,
@@ -84,6 +84,8 @@ class FrameReader:
         if record.paths in self.packed:
             return self._packed_frames(record, indices)
         distinct, places = np.unique(indices, return_inverse=True)
+        if isinstance(self.load, ResizedCrops):
+            self.load.fetch(record.paths[index] for index in distinct.tolist())
         pixels = torch.stack([resized(self.load(record.paths[index]), *self.image_size) for index in distinct.tolist()])
         if not np.array_equal(distinct, indices):
             pixels = pixels[torch.from_numpy(places)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_reid.arguments import require_choice, require_count, require_number, require_switch
+from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_switch
+from lightning_reid.datamodules.blocks.data import CACHE_GB
 from lightning_reid.datamodules.catalog import IMAGE_SETS_WITH_SPLITS, prepare_dataset, read_prepared
 from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.images import (
@@ -59,6 +60,10 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
             among those that two cameras have seen; 0 trains on all and validates on the test part, as papers do. Where a table tells
             people to validate on (split ``val``), it is always they.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
+        storage_options: Of a set of blocks at an address, as fsspec's file system takes them (``endpoint_url``, ``key``, ``secret``); in no
+            log, stamp or checkpoint. fsspec's own configuration and the usual variables of the environment serve, too.
+        block_cache: Folder on a local disk for whole blocks of an address; ``None`` for ``~/.cache/lightning-reid/blocks``.
+        block_cache_gb: Gigabytes (10^9 bytes) that it may hold; where it is smaller than the set, frames come in ranges. 0: no cache.
 
     Raises:
         ValueError: P, K, sizes or probabilities are out of range (here); fewer training identities than P, too few people to hold out,
@@ -95,6 +100,9 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         split: int = 0,
         val_identities: int | float = 0.1,
         allow_paths_outside: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        block_cache: str | None = None,
+        block_cache_gb: float = CACHE_GB,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -114,7 +122,10 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         require_count("split", split, low=0)
         require_switch("needs_test", needs_test)
         require_switch("allow_paths_outside", allow_paths_outside)
+        require_path("block_cache", block_cache, optional=True)
+        require_number("block_cache_gb", block_cache_gb, low=0)
         self.train_transform = TrainTransform(self.image_size, crop_padding, erasing_probability, flip_probability)
+        self.storage = {"storage_options": storage_options, "cache": block_cache, "cache_gb": block_cache_gb}
         self.unreadable, self.needs_test, self.split = unreadable, needs_test, split
         self.allow_paths_outside = allow_paths_outside
 
@@ -143,6 +154,7 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
             needs_test=self.needs_test,
             allow_paths_outside=self.allow_paths_outside,
             unlabeled=self.takes_unlabeled,
+            storage=self.storage,
         )
         if self.unreadable == "error":
             require_readable([record for _, records in dataset.splits() for record in records])
@@ -150,11 +162,11 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         kept = {split: without_unreadable(records) for split, records in dataset.splits()}
         num_skipped = sum(len(records) - len(kept[split]) for split, records in dataset.splits())
         notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
-        return ReIDDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()))
+        return ReIDDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()), dataset.pictures)
 
     @override
     def serve(self, dataset: Splits[ImageRecord]) -> None:
-        self._crops = ResizedCrops(self.image_size, sum(len(records) for _, records in dataset.splits()))
+        self._crops = ResizedCrops(self.image_size, sum(len(records) for _, records in dataset.splits()), dataset.pictures)
         super().serve(dataset)
 
     @property

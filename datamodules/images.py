@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from lightning_reid.datamodules.generated.people_address import of_epoch
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.readers import find_unreadable_images
 from lightning_reid.datamodules.transforms import ImageTransform, resized, seeded
-from lightning_reid.records import DRAWN, ImageRecord
+from lightning_reid.records import DRAWN, ImageRecord, PictureSource
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,11 @@ class ResizedCrops:
         image_size: (height, width) in pixels.
         num_images: Of the data set; kept are all of them, if they take at most ``KEPT_BYTES``, or none. Those that are drawn when they are
             asked for are not: there is no end of them.
+        pictures: Loads crops whose paths are no files; ``None`` for ``load_image``.
     """
 
-    def __init__(self, image_size: tuple[int, int], num_images: int) -> None:
-        self.image_size = image_size
+    def __init__(self, image_size: tuple[int, int], num_images: int, pictures: PictureSource | None = None) -> None:
+        self.image_size, self.pictures = image_size, pictures
         self.keeps = num_images * 3 * image_size[0] * image_size[1] <= KEPT_BYTES
         self._kept: dict[str, Tensor] = {}
 
@@ -49,10 +50,15 @@ class ResizedCrops:
         """
         crop = self._kept.get(path)
         if crop is None:
-            crop = resized(load_image(path), *self.image_size).contiguous()
+            crop = resized((self.pictures or load_image)(path), *self.image_size).contiguous()
             if self.keeps and not path.startswith(DRAWN):
                 self._kept[path] = crop
         return crop
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Have what is asked for next read with as few questions as may be, where there is a store to be asked."""
+        if self.pictures is not None:
+            self.pictures.fetch(path for path in paths if path not in self._kept)
 
 
 def without_unreadable(records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
@@ -127,6 +133,11 @@ class TrainImages(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def fetch(self, batch: Sequence[Draw]) -> None:
+        """Have the pictures of a batch read together."""
+        if isinstance(self.load, ResizedCrops):
+            self.load.fetch(self.paths[draw.row] for draw in batch)
+
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         path = self.paths[draw.row]
@@ -160,6 +171,11 @@ class EvaluationImages(Dataset[dict[str, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def fetch(self, batch: Sequence[int]) -> None:
+        """Have the pictures of a batch read together."""
+        if isinstance(self.load, ResizedCrops):
+            self.load.fetch(self.records[row].path for row in batch)
 
     @override
     def __getitem__(self, row: int) -> dict[str, Tensor]:

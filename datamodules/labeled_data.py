@@ -111,7 +111,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     def picture(self, path: str) -> Tensor:
         """The crop of a record as it was recorded, ``[3, h, w]`` uint8 RGB; errors as of ``load_image``."""
-        return load_image(path)
+        pictures = None if self._dataset is None else self._dataset.pictures
+        return (pictures or load_image)(path)
 
     def serve(self, dataset: Splits[Record]) -> None:
         """Serve these records, in place of those that the data set's name stands for; people to validate on are held out of them."""

@@ -16,13 +16,19 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
 
 class WholeBatches(Dataset[list[dict[str, Any]]]):
-    """Items addressed by the batch: what a worker is sent is a list of rows or draws."""
+    """Items addressed by the batch: what a worker is sent is a list of rows or draws.
+
+    Items that come from a store say by a method ``fetch`` that they want to hear of a batch before it is asked for.
+    """
 
     def __init__(self, items: Dataset[dict[str, Any]]) -> None:
         self.items = items
 
     @override
     def __getitem__(self, batch: Sequence[Any]) -> list[dict[str, Any]]:
+        fetch = getattr(self.items, "fetch", None)
+        if fetch is not None:
+            fetch(batch)
         return [self.items[one] for one in batch]
 
 

@@ -27,7 +27,7 @@ from lightning_reid.files import write_json
 from lightning_reid.packed_tracklets import PackedTracklet, write_packed_tracklet
 from lightning_reid.packed_tracklets.format import Encoding, encoded_jpeg
 from lightning_reid.packed_tracklets.store import TrackletStore, content_digest
-from lightning_reid.records import TrackletRecord
+from lightning_reid.records import Paths, TrackletRecord
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ DIGEST_BYTES = 16
 """Of the content of tracklets."""
 _SAMPLED_TRACKLETS = 32
 _JPEG_MARGIN = 1.2
-
-Paths = tuple[str, ...]
 
 
 class PackedCache:

@@ -126,7 +126,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         self._true_pids = torch.tensor([record.pid for record in unlabeled])
         train = (*(dataset.train[row] for row in split.labeled), *(replace(record, pid=JUNK_PID) for record in unlabeled))
         note = f"{len(split.labeled_pids)} identities labeled (labeled={self.labeled}, split_seed={self.split_seed})"
-        return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, (*dataset.notes, note), dataset.val)
+        notes = (*dataset.notes, note)
+        return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, notes, dataset.val, dataset.pictures)
 
     @override
     def check_training_identities(self) -> None:

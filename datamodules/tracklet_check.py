@@ -39,7 +39,8 @@ def without_unreadable_frames(dataset: TrackletDataset, *, progress: bool = Fals
         path, reason = next(iter(bad.items()))
         logger.warning("%s (first: %s, %s)", note, path, reason)
     notes = (*dataset.notes, note)
-    return TrackletDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()))
+    parts = (kept["train"], kept["query"], kept["gallery"])
+    return TrackletDataset(dataset.name, *parts, notes, kept.get("val", ()), dataset.pictures)
 
 
 def _paths(dataset: TrackletDataset) -> list[str]:

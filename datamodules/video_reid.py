@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_switch
+from lightning_reid.datamodules.blocks.data import CACHE_GB
 from lightning_reid.datamodules.catalog import SETS_WITH_SPLITS, prepare_video_dataset, read_prepared_video, video_folder
 from lightning_reid.datamodules.clips import (
     ClipChoice,
@@ -27,7 +28,6 @@ from lightning_reid.datamodules.generated.people_data import PeopleTracklets
 from lightning_reid.datamodules.images import ResizedCrops
 from lightning_reid.datamodules.labeled_data import LabeledDataModule
 from lightning_reid.datamodules.loaders import PlannedLoader, fixed_loader
-from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.packing import PackedCache
 from lightning_reid.datamodules.readers.corrections import corrected, read_corrections
 from lightning_reid.datamodules.samplers import EpochPlan, evaluation_batches, identity_batches
@@ -37,7 +37,7 @@ from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.normalization import normalize_images
 from lightning_reid.packed_tracklets.format import Encoding, picture_masks
-from lightning_reid.records import Splits, TrackletDataset, TrackletRecord
+from lightning_reid.records import Paths, Splits, TrackletDataset, TrackletRecord
 
 _CLIPS_IN_WORDS: dict[ClipChoice, str] = {
     "rrs": "RRS, T={}, first of each chunk",
@@ -86,6 +86,10 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         needs_test: Whether a user's own table must have queries and a gallery.
         val_identities: People held out of training to validate on, as in :class:`ImageReIDDataModule`.
         allow_paths_outside: Whether a table may list files that do not lie below its folder.
+        storage_options: Of a set of blocks at an address, as fsspec's file system takes them (``endpoint_url``, ``key``, ``secret``); in no
+            log, stamp or checkpoint. fsspec's own configuration and the usual variables of the environment serve, too.
+        block_cache: Folder on a local disk for whole blocks of an address; ``None`` for ``~/.cache/lightning-reid/blocks``.
+        block_cache_gb: Gigabytes (10^9 bytes) that it may hold; where it is smaller than the set, frames come in ranges. 0: no cache.
 
     Raises:
         ValueError: A number or name is out of range (here); fewer training identities than P, corrections of unknown tracklets, too few
@@ -125,6 +129,9 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         needs_test: bool = True,
         val_identities: int | float = 0.1,
         allow_paths_outside: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        block_cache: str | None = None,
+        block_cache_gb: float = CACHE_GB,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -146,6 +153,8 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         require_count("split", split, low=0)
         require_switch("needs_test", needs_test)
         require_switch("allow_paths_outside", allow_paths_outside)
+        require_path("block_cache", block_cache, optional=True)
+        require_number("block_cache_gb", block_cache_gb, low=0)
         require_switch("sparse_tracklets", sparse_tracklets)
         require_path("corrections", corrections, optional=True)
         require_path("packed", packed, optional=True)
@@ -154,9 +163,10 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         self.clip_length, self.test_clips, self.erasing_probability = clip_length, test_clips, erasing_probability
         self.split, self.epoch, self.sparse_tracklets, self.corrections = split, epoch, sparse_tracklets, corrections
         self.cache = None if packed is None else PackedCache(Path(packed), self.image_size, packed_encoding)
+        self.storage = {"storage_options": storage_options, "cache": block_cache, "cache_gb": block_cache_gb}
         self.unreadable, self.needs_test, self.allow_paths_outside = unreadable, needs_test, allow_paths_outside
-        self._packed: Mapping[tuple[str, ...], Path] = {}
-        self._processed: Mapping[tuple[str, ...], Path] | None = None
+        self._packed: Mapping[Paths, Path] = {}
+        self._processed: Mapping[Paths, Path] | None = None
 
     @property
     def folder(self) -> Path:
@@ -173,7 +183,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     @override
     def serve(self, dataset: Splits[TrackletRecord]) -> None:
         num_frames = sum(len(record.paths) for _, records in dataset.splits() for record in records)
-        self._crops = ResizedCrops(self.image_size, num_frames)
+        self._crops = ResizedCrops(self.image_size, num_frames, dataset.pictures)
         super().serve(dataset)
 
     @override
@@ -185,7 +195,12 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
 
     def _records(self) -> TrackletDataset:
         dataset = read_prepared_video(
-            self.dataset_name, self.root, split=self.split, needs_test=self.needs_test, allow_paths_outside=self.allow_paths_outside
+            self.dataset_name,
+            self.root,
+            split=self.split,
+            needs_test=self.needs_test,
+            allow_paths_outside=self.allow_paths_outside,
+            storage=self.storage,
         )
         if self.corrections is not None:
             dataset = corrected(dataset, read_corrections(self.corrections), Path(self.corrections).name)
@@ -201,7 +216,8 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
     def _sparse(self, dataset: TrackletDataset) -> TrackletDataset:
         chosen = one_tracklet_per_person(dataset.train, np.random.default_rng(self.seed))
         note = f"trained on {len(chosen)} of {len(dataset.train)} tracklets, one a person and camera, drawn by seed {self.seed}"
-        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, (*dataset.notes, note), dataset.val)
+        notes = (*dataset.notes, note)
+        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, notes, dataset.val, dataset.pictures)
 
     def tracklet_records(self) -> tuple[TrackletRecord, ...]:
         """Training, validation, query and gallery tracklets; one that is in several of them comes once."""
@@ -215,9 +231,9 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         Raises:
             CorruptImageError: A file does not decode; the message names it.
         """
-        return [load_image(path) for path in record.paths]
+        return [self.picture(path) for path in record.paths]
 
-    def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
+    def serve_processed(self, files: Mapping[Paths, Path] | None) -> None:
         """Serve packed tracklets in the place of the original frames, with masks; loaders that a Trainer holds already are not affected.
 
         Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_reid.records import AnyRecord, ImageRecord, TargetState, TrackletRecord, TrainedPeople
+from lightning_reid.records import AnyRecord, ImageRecord, Paths, TargetState, TrackletRecord, TrainedPeople
 
 if TYPE_CHECKING:  # they load scikit-learn and timm, which a protocol has no use for
     from lightning_reid.metrics import ProtocolStamp, RetrievalMetrics
@@ -177,7 +177,7 @@ class TrackletData(Protocol):
     def read_frames(self, record: TrackletRecord) -> list[Tensor]:
         """The original frames of a tracklet, ``[3, h, w]`` uint8 RGB each, of their own sizes."""
 
-    def serve_processed(self, files: Mapping[tuple[str, ...], Path] | None) -> None:
+    def serve_processed(self, files: Mapping[Paths, Path] | None) -> None:
         """Serve packed tracklets instead of the original frames, by the ``paths`` of their records; ``None`` for the originals again."""
 
 

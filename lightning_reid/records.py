@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from lightning_reid.arguments import shown
 
@@ -22,6 +22,10 @@ DRAWN = "generated-people://"
 
 PACKED = "blocks://"
 """How the path of a crop begins that lies in a block of a packed data set."""
+
+
+Paths = Sequence[str]
+"""Of the frames of a tracklet; hashable: a tuple, or the addresses of packed frames, which are made when they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class TrackletRecord:
     """Consecutive crops of one person in one camera.
 
     Attributes:
-        paths: Files of the crops in temporal order, at least one; hashable, a tuple or the addresses of packed frames.
+        paths: Files of the crops in temporal order, at least one.
         pid: Identity as the data set numbers it.
         camid: Camera as the data set numbers it.
         domain: Short name of the data set.
@@ -61,7 +65,7 @@ class TrackletRecord:
         second_pid: A second identity that is right as well (two people in one box, protocol ``mars-corrected``); -1 without.
     """
 
-    paths: Sequence[str]
+    paths: Paths
     pid: int
     camid: int
     domain: str = ""
@@ -78,6 +82,16 @@ AnyRecord = ImageRecord | TrackletRecord
 Record = TypeVar("Record", ImageRecord, TrackletRecord)
 
 
+class PictureSource(Protocol):
+    """Gives the pictures of records whose paths are no files."""
+
+    def __call__(self, path: str) -> Tensor:
+        """The picture of a path, ``[3, h, w]`` uint8 RGB."""
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Make ready what is asked for next."""
+
+
 @dataclass(frozen=True)
 class Splits(Generic[Record]):
     """A data set as its reader found it: who to train on, and the queries and gallery of its test protocol.
@@ -89,6 +103,7 @@ class Splits(Generic[Record]):
         gallery: What the probes are searched in; may hold junk (-1), distractors (0) and, as in MARS, the queries themselves.
         val: Of people whom its owner holds out to validate on, who are in no other part; empty where nobody is told.
         notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
+        pictures: Loads its pictures; ``None`` where paths are files, or addresses of generated people.
     """
 
     name: str
@@ -97,6 +112,7 @@ class Splits(Generic[Record]):
     gallery: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
     val: tuple[Record, ...] = ()
+    pictures: PictureSource | None = field(default=None, compare=False, repr=False)
 
     @property
     def has_labels(self) -> bool:

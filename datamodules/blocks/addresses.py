@@ -37,14 +37,14 @@ class FrameAddresses(Sequence[str]):
         count: Of frames.
     """
 
-    __slots__ = ("count", "first", "index")
+    __slots__ = ("_count", "_first", "_index")
 
     def __init__(self, index: BlockIndex, first: int, count: int) -> None:
-        self.index, self.first, self.count = index, first, count
+        self._index, self._first, self._count = index, first, count
 
     @override
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     @overload
     def __getitem__(self, place: int) -> str: ...
@@ -55,19 +55,19 @@ class FrameAddresses(Sequence[str]):
     @override
     def __getitem__(self, place: int | slice) -> str | Sequence[str]:
         if isinstance(place, slice):
-            return [address(self.index, self.first + one) for one in range(self.count)[place]]
-        return address(self.index, self.first + range(self.count)[place])
+            return [address(self._index, self._first + one) for one in range(self._count)[place]]
+        return address(self._index, self._first + range(self._count)[place])
 
     @override
     def __iter__(self) -> Iterator[str]:
-        return (address(self.index, self.first + place) for place in range(self.count))
+        return (address(self._index, self._first + place) for place in range(self._count))
 
     @override
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FrameAddresses):
             return NotImplemented
-        return (self.index.name, self.first, self.count) == (other.index.name, other.first, other.count)
+        return (self._index.name, self._first, self._count) == (other._index.name, other._first, other._count)
 
     @override
     def __hash__(self) -> int:
-        return hash((self.index.name, self.first, self.count))
+        return hash((self._index.name, self._first, self._count))

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_reid.blocks.index import INDEX, BlockIndex, parse_index
+from lightning_reid.arguments import require_number
+from lightning_reid.blocks.index import INDEX, parse_index
 from lightning_reid.datamodules.blocks.addresses import FrameAddresses, address
 from lightning_reid.datamodules.blocks.cache import BlockCache
 from lightning_reid.datamodules.blocks.pictures import BlockPictures
 from lightning_reid.datamodules.blocks.reader import BlockReader
 from lightning_reid.datamodules.blocks.store import BlockStore, is_url
-from lightning_reid.records import PACKED, DRAWN, ImageRecord, ReIDDataset, TrackletDataset, TrackletRecord
+from lightning_reid.records import ImageRecord, ReIDDataset, TrackletDataset, TrackletRecord
 
-CACHE_BYTES = 20 * 10**9
+CACHE_GB = 20.0
 
 
 class PackedData:
@@ -24,7 +25,7 @@ class PackedData:
         url: Folder or address.
         storage_options: See ``BlockStore``.
         cache: Folder for whole blocks of an address; ``None`` for ``~/.cache/lightning-reid/blocks``.
-        cache_bytes: That it may hold; 0 for no cache.
+        cache_gb: Gigabytes (10^9 bytes) that it may hold; 0 for no cache.
 
     Raises:
         StoreError: The store does not answer, or there is no index.
@@ -32,19 +33,18 @@ class PackedData:
     """
 
     def __init__(
-        self, url: str, storage_options: Mapping[str, Any] | None = None, cache: str | None = None, cache_bytes: int = CACHE_BYTES
+        self, url: str, storage_options: Mapping[str, Any] | None = None, cache: str | None = None, cache_gb: float = CACHE_GB
     ) -> None:
+        require_number("cache_gb", cache_gb, low=0)
         self.store = BlockStore(url, storage_options)
         self.index = parse_index(self.store.index(), f"{self.store.url}/{INDEX}")
         folder = Path(cache) if cache is not None else Path.home() / ".cache" / "lightning-reid" / "blocks"
-        remote = cache_bytes and self.store.local("") is None
-        self.pictures = BlockPictures(BlockReader(self.index, self.store, BlockCache(folder, cache_bytes) if remote else None))
+        remote = cache_gb and self.store.local("") is None
+        self.pictures = BlockPictures(BlockReader(self.index, self.store, BlockCache(folder, int(cache_gb * 10**9)) if remote else None))
 
     @staticmethod
-    def is_here(dataset: str) -> bool:
+    def is_named(dataset: str) -> bool:
         """Whether a data set's name is an address, or a folder of blocks."""
-        if dataset.startswith((DRAWN, PACKED)):
-            return False
         return is_url(dataset) or Path(dataset, INDEX).is_file()
 
     def images(self) -> ReIDDataset:
@@ -65,7 +65,7 @@ class PackedData:
                 for row, one in zip(rows, tracklets, strict=True)
             )
 
-        return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"))
+        return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"), self.pictures)
 
     def tracklets(self) -> TrackletDataset:
         """Its records, of tracklets.
@@ -82,7 +82,7 @@ class PackedData:
             )
         ]
         parts = {split: tuple(made[row] for row in rows.tolist()) for split, rows in index.splits.items()}
-        return TrackletDataset(index.name, parts["train"], parts["query"], parts["gallery"], index.notes, parts["val"])
+        return TrackletDataset(index.name, parts["train"], parts["query"], parts["gallery"], index.notes, parts["val"], self.pictures)
 
     def _require(self, kind: str) -> None:
         if self.index.kind != kind:

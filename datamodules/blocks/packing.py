@@ -157,7 +157,8 @@ def _grouped_images(dataset: Splits[ImageRecord]) -> tuple[Kind, list[_Tracklet]
     for _, split in dataset.splits():
         for record in split:
             groups.setdefault((record.pid, record.camid), {})[record.path, record.frame] = None
-    tracklets, rows = [], {}
+    tracklets: list[_Tracklet] = []
+    rows: dict[tuple[int, int, str, int], int] = {}
     for pid, camid in sorted(groups):
         members = list(groups[pid, camid])
         for path, frame in members:
@@ -171,9 +172,7 @@ def _grouped_tracklets(dataset: Splits[TrackletRecord]) -> tuple[Kind, list[_Tra
     distinct = dict.fromkeys(record for _, split in dataset.splits() for record in split)
     ordered = sorted(distinct, key=lambda record: (record.pid, record.camid))  # stable: within a person and camera as the reader has it
     rows = {record: row for row, record in enumerate(ordered)}
-    tracklets = [
-        _Tracklet(one.pid, one.camid, list(one.paths), [-1] * len(one.paths), one.second_pid, one.frame) for one in ordered
-    ]
+    tracklets = [_Tracklet(one.pid, one.camid, list(one.paths), [-1] * len(one.paths), one.second_pid, one.frame) for one in ordered]
     return "tracklets", tracklets, {name: [rows[one] for one in split] for name, split in dataset.splits()}
 
 
@@ -184,7 +183,8 @@ def _blocks(tracklets: Iterable[_Tracklet], block_bytes: int) -> Iterator[list[_
     for one in tracklets:
         one.size = sum(Path(path).stat().st_size + _OVERHEAD for path in one.paths)
         if one.size > MOST_BLOCK_BYTES:
-            raise ValueError(f"a tracklet of {one.size:,} bytes, which begins with {one.paths[0]}, fits no block of at most {MOST_BLOCK_BYTES:,}")
+            told = f"a tracklet of {one.size:,} bytes, which begins with {one.paths[0]}"
+            raise ValueError(f"{told}, fits no block of at most {MOST_BLOCK_BYTES:,}")
         if group and total + one.size > block_bytes:
             yield group
             group, total = [], 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_reid.datamodules.blocks.addresses import row_of
 from lightning_reid.datamodules.blocks.reader import BlockReader
@@ -26,6 +27,7 @@ class BlockPictures:
         self.reader = reader
         self._fetched: dict[int, bytes] = {}
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_fetched": {}}
 

@@ -10,10 +10,12 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from typing_extensions import override
 
 from lightning_reid.blocks.damage import CorruptBlockError
 from lightning_reid.blocks.index import BlockIndex
 from lightning_reid.blocks.ranges import merged_ranges
+from lightning_reid.blocks.statistics import AccessCounts
 from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
 from lightning_reid.datamodules.blocks.store import BlockStore
 
@@ -46,11 +48,12 @@ class BlockReader:
         self._process = os.getpid()
         self._told: set[int] = set()
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}
 
     @property
-    def counts(self):  # type: ignore[no-untyped-def]
+    def counts(self) -> AccessCounts:
         """What was asked for in this process."""
         return self.store.counts
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from typing_extensions import override
+
 from lightning_reid.blocks.index import BLOCKS, INDEX
 from lightning_reid.blocks.statistics import AccessCounts
+from lightning_reid.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class BlockStore:
         self.counts = AccessCounts()
         self._opened: tuple[int, Any, str] | None = None
 
+    @override
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None, "counts": AccessCounts()}
 
@@ -59,7 +63,8 @@ class BlockStore:
         Raises:
             StoreError: It cannot be read.
         """
-        return self._asked(lambda system, root: system.cat_file(f"{root}/{INDEX}"), INDEX)
+        found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{INDEX}"), INDEX)
+        return found
 
     def has_index(self) -> bool:
         """Whether a set of blocks is here."""
@@ -67,7 +72,7 @@ class BlockStore:
 
     def read(self, block: str) -> bytes:
         """A whole block."""
-        found = self._asked(lambda system, root: system.cat_file(f"{root}/{BLOCKS}/{block}"), block)
+        found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{BLOCKS}/{block}"), block)
         self.counts.add(requests=1, bytes_read=len(found), whole_reads=1)
         return found
 
@@ -76,7 +81,8 @@ class BlockStore:
 
         def ask(system: Any, root: str) -> list[bytes]:
             path = f"{root}/{BLOCKS}/{block}"
-            return system.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
+            found: list[bytes] = system.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
+            return found
 
         found = self._asked(ask, block)
         self.counts.add(requests=len(starts), bytes_read=sum(map(len, found)))
@@ -87,15 +93,10 @@ class BlockStore:
 
         def put(system: Any, root: str) -> None:
             path = f"{root}/{name}"
-            system.makedirs(path.rpartition("/")[0], exist_ok=True)
             if _is_local(system):
-                draft = f"{path}.{os.getpid()}.partial"
-                try:
-                    system.pipe_file(draft, content)
-                    os.replace(draft, path)
-                finally:
-                    Path(draft).unlink(missing_ok=True)
+                write_atomically(Path(path), lambda draft: draft.write_bytes(content))
             else:
+                system.makedirs(path.rpartition("/")[0], exist_ok=True)
                 system.pipe_file(path, content)
 
         self._asked(put, name)

@@ -93,7 +93,8 @@ def corrected(dataset: TrackletDataset, corrections: Mapping[str, Correction], s
     seconds = sum(correction.second_pid != JUNK_PID for correction in corrections.values())
     relabeled = sum(correction.pid is not None for correction in corrections.values())
     note = f"{source} corrects the identity of {relabeled} test tracklets and gives {seconds} a second one"
-    return TrackletDataset(dataset.name, dataset.train, query, gallery, (*dataset.notes, note), dataset.val)
+    notes = (*dataset.notes, note)
+    return TrackletDataset(dataset.name, dataset.train, query, gallery, notes, dataset.val, dataset.pictures)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

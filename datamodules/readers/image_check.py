@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightning_reid.datamodules.decoding import CorruptImageError, image_pixels
 from lightning_reid.datamodules.late_progress import late_progress
-from lightning_reid.records import DRAWN, ImageRecord
+from lightning_reid.records import DRAWN, PACKED, ImageRecord
 from lightning_reid.regular_files import open_regular
 
 _FILES_A_TASK = 256
@@ -75,6 +75,8 @@ def _unreadable_among(paths: Sequence[str], *, decode: bool) -> list[UnreadableI
 
 
 def _why_unreadable(path: str, *, decode: bool) -> str:
+    if path.startswith(PACKED):
+        return ""  # decoded before it was packed, and compared with what was packed whenever it is read
     if path.startswith(DRAWN):
         return _why_no_address(path)
     if Path(path).is_file() and Path(path).stat().st_size == 0:

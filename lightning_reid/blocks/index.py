@@ -54,8 +54,8 @@ class BlockIndex:
         blocks: In the order of their numbers.
         suffixes: Endings of file names, with the dot.
         notes: What a user should know of how the set was read when it was packed.
-        frames: ``block`` uint16 (its number), ``suffix`` uint8, ``offset`` and ``length`` uint32 in bytes, ``crc32`` uint32, ``frame`` int64
-            (as of ``ImageRecord``), each ``[F]``: 23 bytes a frame.
+        frames: ``block`` uint16 (its number), ``suffix`` uint8, ``offset`` and ``length`` uint32 in bytes, ``crc32`` uint32, and
+            ``frame`` int64 (as of ``ImageRecord``), each ``[F]``: 23 bytes a frame.
         tracklets: ``first`` frame and ``count``, ``pid``, ``camid``, ``number`` among those of the same person and camera, ``second_pid``
             and ``start`` (as ``second_pid`` and ``frame`` of ``TrackletRecord``), each ``[T]`` int64.
         splits: Split to the rows of its records, in their order: of frames where the set is of images, else of tracklets.
@@ -146,7 +146,8 @@ def parse_index(content: bytes, where: str) -> BlockIndex:
         tensors = load(content)
         told = json.loads(_metadata(content)["index"])
         if told["format"] != FORMAT or told["version"] != VERSION:
-            raise ForeignIndexError(f"{where} is an index of {told['format']!r}, version {told['version']!r}; this is for {FORMAT}, {VERSION}")
+            there = f"{told['format']!r}, version {told['version']!r}"
+            raise ForeignIndexError(f"{where} is an index of {there}, and this is for {FORMAT!r}, version {VERSION}")
         found = BlockIndex(
             told["name"],
             told["kind"],
@@ -167,8 +168,8 @@ def parse_index(content: bytes, where: str) -> BlockIndex:
 
 def _metadata(content: bytes) -> dict[str, str]:
     length = int.from_bytes(content[:8], "little")
-    header: dict[str, Any] = json.loads(content[8 : 8 + length])
-    return header["__metadata__"]
+    told: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return told
 
 
 def _wrong(index: BlockIndex) -> str | None:
@@ -198,9 +199,8 @@ def _wrong_frames(index: BlockIndex) -> str | None:
     if index.num_frames and int(frames["suffix"].max()) >= len(index.suffixes):
         return "frames of an unknown suffix"
     sizes = np.array([block.size for block in index.blocks], dtype=np.uint64)
-    ends = frames["offset"].astype(np.uint64) + frames["length"]
-    beyond = np.flatnonzero(ends > sizes[frames["block"]]) if index.num_frames else []
-    return f"frame {int(beyond[0])} ends behind its block" if len(beyond) else None
+    beyond = frames["offset"].astype(np.uint64) + frames["length"] > sizes[frames["block"]]
+    return f"frame {int(beyond.argmax())} ends behind its block" if beyond.any() else None
 
 
 def _wrong_tracklets(index: BlockIndex) -> str | None:

@@ -228,4 +228,4 @@ def difference_interval(scores: RetrievalScores, first: RetrievalScores) -> tupl
 
 
 def _keys(records: Iterable[AnyRecord]) -> list[tuple[str, ...]]:
-    return [record.paths if isinstance(record, TrackletRecord) else (record.path,) for record in records]
+    return [tuple(record.paths) if isinstance(record, TrackletRecord) else (record.path,) for record in records]

@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from lightning_reid.records import DRAWN, ImageRecord, Splits, TrackletRecord
+from lightning_reid.records import DRAWN, PACKED, ImageRecord, Splits, TrackletRecord
 
 UNSHAPING = frozenset(
     [
@@ -30,6 +30,9 @@ UNSHAPING = frozenset(
         "root",
         "packed",
         "cache",
+        "storage_options",
+        "block_cache",
+        "block_cache_gb",
     ]
 )
 """Names of options, in whatever group, that say where, how fast and how loudly a result is come by."""
@@ -66,7 +69,7 @@ def data_fingerprint(datasets: Sequence[Splits]) -> dict[str, str]:
     found: dict[str, str] = {}
     for dataset in datasets:
         files = [file for _, records in dataset.splits() for record in records for file in _files(record)]
-        names = _names([file for file in files if not file.startswith(DRAWN)])
+        names = _names([file for file in files if not file.startswith((DRAWN, PACKED))])
         for part, records in dataset.splits():
             digest = hashlib.sha256()
             for line in sorted(_line(record, names) for record in records):
@@ -88,12 +91,12 @@ def _names(files: Sequence[str]) -> dict[str, str]:
 
 
 def _files(record: ImageRecord | TrackletRecord) -> tuple[str, ...]:
-    return record.paths if isinstance(record, TrackletRecord) else (record.path,)
+    return tuple(record.paths) if isinstance(record, TrackletRecord) else (record.path,)
 
 
 def _line(record: ImageRecord | TrackletRecord, names: Mapping[str, str]) -> str:
-    # what is drawn has no size; that it is drawn the same is told by the version of the library
-    files = (file if file.startswith(DRAWN) else f"{names[file]} {Path(file).stat().st_size}" for file in _files(record))
+    # what is drawn has no size; that it is drawn the same is told by the version of the library. What is packed is checked when it is read
+    files = (file if file.startswith((DRAWN, PACKED)) else f"{names[file]} {Path(file).stat().st_size}" for file in _files(record))
     return f"{record.pid} {record.camid} {' '.join(files)}\n"
 
 
