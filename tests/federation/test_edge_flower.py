@@ -19,10 +19,10 @@ from lightning_reid.federated.traffic import Crossing, expected_at_hub, expected
 from lightning_reid.federation import edge_messages, messages
 from lightning_reid.federation.client import LocalRound
 from lightning_reid.federation.edge import EdgeTraining
-from lightning_reid.federation.edge_device import Bank, EdgeDevice, LabelTask, edge_module
+from lightning_reid.federation.edge_device import ROWS, Bank, EdgeDevice, LabelTask, edge_module
 from lightning_reid.federation.edge_flower import edge_client_app
 from lightning_reid.federation.edge_flower_hub import DevicesOverFlower
-from lightning_reid.federation.edge_messages import BANK, FACTS, INSTALL, ROWS, STATISTICS, TELL
+from lightning_reid.federation.edge_messages import BANK, FACTS, INSTALL, STATISTICS, TELL
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.messages import ASKED, CLIENT, MODEL, WHO
 
@@ -200,7 +200,7 @@ LIES = {
     "a length of NaN": (BANK, told(CLIENT, "length", math.nan), "the mean length of a feature must be finite and above 0, got nan"),
     "a length of 0": (BANK, told(CLIENT, "length", 0.0), "the mean length of a feature must be finite and above 0, got 0.0"),
     "a length that is a text": (BANK, told(CLIENT, "length", "long"), "the mean length of its features must be a number, got 'long'"),
-    "another device's bank": (BANK, told(CLIENT, "id", "camera3"), "camera3 answers by another network"),
+    "another device's bank": (BANK, told(CLIENT, "id", "camera3"), "it says that it is camera3"),
     "a stranger's bank": (BANK, told(CLIENT, "id", "office"), "it says that it is 'office', who is none of"),
     "a bank of another network": (BANK, told(CLIENT, MODEL, "0" * 64), "camera2 answers by another network than it was last given"),
     "more about itself": (BANK, told(CLIENT, "people", 3), "its client must tell id, length, model, got"),
@@ -283,7 +283,7 @@ def test_a_device_that_says_what_cannot_be_of_itself_is_not_met(hub, start, lie,
     grid = OneProcessGrid(hub.grid.app, NAMES, lying(WHO, lie))
     with pytest.raises(RuntimeError, match="camera2 did not answer 'who they are'") as caught:
         DevicesOverFlower(grid, NAMES, edge_module(make, start, EdgeOptions()), patience=0.0, grace=0.0)
-    assert "(node 2: its reply cannot be read: " in str(caught.value)
+    assert "node 2: its reply cannot be read: " in str(caught.value)
     assert reason in str(caught.value)
 
 
