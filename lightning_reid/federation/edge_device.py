@@ -85,7 +85,7 @@ class LabelTask:
 
 
 class EdgeDevice:
-    """One camera's device.
+    """A device of one camera: its images stay, it learns when a network visits it, and it answers what it is asked.
 
     Args:
         id: Unlike any other's.
