@@ -92,7 +92,8 @@ def main(grid: Grid, context: Context) -> None:
         graphs.append(graph_of(labels, rows_of(banks)[1]))
     weights = training.unified(weights)
     write_tensors(output / "model.safetensors", weights)
-    write_json(output / "results.json", {"graphs": graphs, "bytes": crossed(training.ledger), "digest": digest(weights)})
+    totals = {kind: size._asdict() for kind, size in training.ledger.totals().items()}
+    write_json(output / "results.json", {"graphs": graphs, "bytes": crossed(training.ledger), "totals": totals, "digest": digest(weights)})
     tell(options, graphs, training.ledger)
 
 
