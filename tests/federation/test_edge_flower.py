@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from one_process_grid import OneProcessGrid, as_a_run
 from small_devices import make, run_of, small_devices, small_start, training
 
 from lightning_reid.datamodules import DeviceDataModule
+from lightning_reid.federated import RandomWalk
 from lightning_reid.federated.traffic import Crossing, expected_at_hub, expected_traffic
 from lightning_reid.federation import edge_messages, messages
 from lightning_reid.federation.client import LocalRound
@@ -105,6 +108,28 @@ def test_a_device_that_dies_in_its_visit_is_visited_at_the_end_of_the_lap_by_the
         Crossing("model, stage 2", dead[0], "down"): 2 * size,  # what was sent in vain is counted
         Crossing("model, stage 2", dead[0], "up"): size,
     }
+
+
+def test_a_walk_to_one_device_is_told_to_nobody_else(devices, start, tmp_path):
+    done = over_flower(devices, start, tmp_path)
+    trained: list[int] = []
+
+    def watched(node: int, asked: Message, reply: Message) -> Message:
+        trained.extend([node] if asked.metadata.message_type == MessageType.TRAIN else [])
+        return reply
+
+    done.hub.grid.tamper = watched
+    walk = done.hub.federation("walk", RandomWalk(done.middle, visits=1), done._module_tensors(start), ["camera2"], tmp_path / "alone")
+    assert walk.fit(1).round == 1
+    assert trained == [2]
+
+
+def test_a_device_says_who_it_is_while_it_trains(devices, start, tmp_path):
+    device = EdgeDevice("camera1", devices["camera1"], make, start, EdgeOptions(), tmp_path, "cpu")
+    app, asked = edge_client_app(lambda context: device), Message(messages.query_request(WHO), 1, WHO)
+    with ThreadPoolExecutor() as pool, FileLock(tmp_path / "device.lock"):
+        reply = pool.submit(app, asked, Context(1, 1, {}, RecordDict(), {})).result(timeout=20)
+    assert edge_messages.read_who_reply(reply, NAMES, {}) == ("camera1", device.facts)
 
 
 def test_a_device_whose_node_is_gone_loses_its_visit_and_is_named_where_all_are_needed(devices, start, tmp_path):
