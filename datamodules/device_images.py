@@ -106,15 +106,13 @@ def of_camera(dataset: ReIDDataset, camid: int | None = None) -> ReIDDataset:
         camid: Of the device; ``None`` takes the data set for that of one camera.
 
     Raises:
-        ValueError: There is no such camera, or nothing says which tracklet any of its images is of.
+        ValueError: There are no images of such a camera, or none says which tracklet it is of.
     """
     mine = [one for one in dataset.train if camid is None or one.camid == camid]
-    cameras = sorted({one.camid for _, records in dataset.splits() for one in records})
-    if camid is not None and camid not in cameras:
-        raise ValueError(f"{dataset.name} has no camera {camid!r}: its cameras are {cameras}")
+    if not mine:
+        cameras = sorted({one.camid for one in dataset.train})
+        raise ValueError(f"{dataset.name} has no training images of camera {camid!r}: those that it has are of cameras {cameras}")
     train = tuple(one for one in mine if one.pid > 0)
-    if mine and not train:
-        raise ValueError(
-            f"none of the {len(mine)} training images of {dataset.name} says of which tracklet it is: give each tracklet a pid"
-        )
+    if not train:
+        raise ValueError(f"none of the {len(mine)} training images of {dataset.name} says of which tracklet it is: give each a pid")
     return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, dataset.notes)
