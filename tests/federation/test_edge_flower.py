@@ -49,7 +49,9 @@ def start() -> dict[str, torch.Tensor]:
     return small_start()
 
 
-def over_flower(devices, start, folder: Path, tamper=None, names=NAMES, patience: float = 0.0, **options) -> EdgeTraining:
+def over_flower(
+    devices, start, folder: Path, tamper=None, names=NAMES, patience: float = 0.0, resume: bool = False, **options
+) -> EdgeTraining:
     told = EdgeOptions(**({"visits": 1, "incremental_visits": 1, "seed": 3} | options))
 
     def build(context: Context) -> EdgeDevice:
@@ -58,17 +60,20 @@ def over_flower(devices, start, folder: Path, tamper=None, names=NAMES, patience
 
     grid = OneProcessGrid(edge_client_app(build), names, tamper)
     hub = DevicesOverFlower(grid, NAMES, edge_module(make, start, told), half=told.half, patience=patience, grace=0.0)
-    return EdgeTraining(hub, make, start, told, folder / "server", quiet=True)
+    return EdgeTraining(hub, make, start, told, folder / "server", resume=resume, quiet=True)
 
 
 @pytest.mark.parametrize(
     "options",
     [{}, {"label_classifier": "local", "half": True, "statistics": "averaged", "unify": "average", "method": "one_per_camera", "alpha": 0}],
-    ids=["as it is decided here", "other ways"],
+    ids=["as it is decided here", "other ways, with a server that is stopped"],
 )
 def test_it_gives_what_devices_in_one_process_give_and_tells_no_byte_more(devices, start, tmp_path, options):
     here = training(devices, start, tmp_path / "here", **options)
     there = over_flower(devices, start, tmp_path / "there", names=[NAMES[2], *NAMES[:2]], **options)
+    if options:  # a server that is stopped goes on, by nodes that have other numbers
+        there.memories(there.walk())
+        there = over_flower(devices, start, tmp_path / "there", resume=True, **options)
     weights, expected = there.run(), here.run()
     assert weights.keys() == expected.keys()
     for name, tensor in expected.items():
