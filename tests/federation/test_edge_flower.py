@@ -13,11 +13,11 @@ from one_process_grid import OneProcessGrid, as_a_run
 from small_devices import make, run_of, small_devices, small_start, training
 
 from lightning_reid.datamodules import DeviceDataModule
-from lightning_reid.federated import RandomWalk
+from lightning_reid.federated import FedPav, RandomWalk
 from lightning_reid.federated.traffic import Crossing, expected_at_hub, expected_traffic
 from lightning_reid.federation import edge_messages, messages
 from lightning_reid.federation.edge import EdgeTraining
-from lightning_reid.federation.edge_device import EdgeDevice, edge_module
+from lightning_reid.federation.edge_device import EdgeDevice, LabelTask, edge_module
 from lightning_reid.federation.edge_flower import edge_client_app
 from lightning_reid.federation.edge_flower_hub import DevicesOverFlower
 from lightning_reid.federation.edge_messages import FACTS
@@ -108,6 +108,13 @@ def test_a_device_that_dies_in_its_visit_is_visited_at_the_end_of_the_lap_by_the
         Crossing("model, stage 2", dead[0], "down"): 2 * size,  # what was sent in vain is counted
         Crossing("model, stage 2", dead[0], "up"): size,
     }
+    # where all nodes are asked, the one that it was before is not taken for it again
+    done.hub.tell("averaged", dict.fromkeys(NAMES, LabelTask(torch.arange(8, dtype=torch.int32), 8, torch.rand(8, 16))))
+    everybody = done.hub.federation("averaged", FedPav(done.middle), done._module_tensors(start), NAMES, tmp_path / "averaged")
+    everybody.fit(1)
+    (old,) = (node for node, name in grid.nodes.items() if name == dead[0] and node != 9)
+    assert everybody.rounds[0].report.used == NAMES
+    assert everybody.rounds[0].report.left_out == {f"node {old}": f"it says that it is {dead[0]}, who is node 9"}
 
 
 def test_a_walk_to_one_device_is_told_to_nobody_else(devices, start, tmp_path):
