@@ -137,7 +137,7 @@ class EdgeDevice:
         return edge_module(self.make, self.start, self.options, **arguments)
 
     def client(self, walk: str) -> Client:
-        """Its part in a walk: the module that is visited, its images, and what happens between.
+        """The client that takes part in a walk, as whom the device is visited.
 
         Raises:
             FileNotFoundError: It was told no labels for that walk.
