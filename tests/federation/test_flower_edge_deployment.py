@@ -98,7 +98,7 @@ def test_a_killed_device_is_owed_its_visit_and_all_end_as_in_one_process_and_tel
     deployment.run(clients=",".join(CAMERAS), weights=str(weights), edge=EDGE, data=DATA, model=TINY)
     here = where_a_visit_is_lost(dies, start, tmp_path / "here")  # while they are at it
     expected = here.run()
-    deployment.wait_for("the visit", tmp_path / "states" / dies / "edge" / dies / "in-its-visit")
+    deployment.wait_for("the visit", tmp_path / "states" / dies / "edge" / dies / "in-its-visit", seconds=600.0)
     deployment.kill(dies)
     deployment.supernode(dies, dataset, f"camera={CAMERAS[dies]}")
     server = tmp_path / "server" / "edge"
