@@ -252,7 +252,9 @@ class EdgeExperiment:
     def _draw(self, name: EdgeRow, training: EdgeTraining, before: Path | None = None) -> None:
         stem = self.output / Stage(self.run, name).folder.name
         images = sum(stored_bytes(data) for data in self.devices.values())
-        print_traffic(name, training.ledger, images)
+        middle = sum(tensor.numel() * tensor.element_size() for one, tensor in self.start.items() if one.startswith(training.middle))
+        averaging = 2 * len(self.devices) * training.options.visits * training.options.epochs * middle
+        print_traffic(name, training.ledger, images, averaging)
         draw_bytes(stem.with_name(f"{stem.name}-bytes.png"), training.ledger.totals(), images)
         draw_walk(stem.with_name(f"{stem.name}-walk.png"), [folder for folder in (before, training.output) if folder is not None])
 
