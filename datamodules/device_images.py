@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lightning_reid.datamodules.samplers import EpochPlan, whole_pass_batches
 from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
-from lightning_reid.records import ImageRecord, Splits, TargetState
+from lightning_reid.records import ImageRecord, ReIDDataset, Splits, TargetState
 
 
 class DeviceDataModule(UnlabeledDataModule):
@@ -96,3 +96,23 @@ class DeviceDataModule(UnlabeledDataModule):
         generator = np.random.default_rng([self.seed, epoch])
         plan = whole_pass_batches(len(state.labels), self.batch_size, generator=generator)
         return EpochPlan(plan, state.labels, epoch)
+
+
+def of_camera(dataset: ReIDDataset, camid: int | None = None) -> ReIDDataset:
+    """A data set as the device of one of its cameras has it: training images of that camera alone, of people in a tracklet (pid above 0).
+
+    Args:
+        dataset: Of one camera or several.
+        camid: Of the device; ``None`` takes the data set for that of one camera.
+
+    Raises:
+        ValueError: There are no images of such a camera, or none says which tracklet it is of.
+    """
+    mine = [one for one in dataset.train if camid is None or one.camid == camid]
+    if not mine:
+        cameras = sorted({one.camid for one in dataset.train})
+        raise ValueError(f"{dataset.name} has no training images of camera {camid!r}: those that it has are of cameras {cameras}")
+    train = tuple(one for one in mine if one.pid > 0)
+    if not train:
+        raise ValueError(f"none of the {len(mine)} training images of {dataset.name} says of which tracklet it is: give each a pid")
+    return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, dataset.notes)

@@ -36,6 +36,7 @@ OF_NO_TENSOR = {
     "whole_picture",
 }
 WITHIN_OTHERS = {
+    *("adjacency", "ascending", "triangles"),
     *("break_ties", "checked_embeddings", "clusters_around", "distance_of_weights", "expanded_sets", "in_full_precision"),
     *("largest_similarity", "membership_weights", "neighbor_matrix", "preferences_of", "ranks_in_chunk", "reciprocal_sets"),
     "require_matches",
@@ -157,6 +158,7 @@ CALLS: Mapping[str, Call | list[Call]] = {
     "global_labels": [lambda g: (g.e, g.cams, 0), lambda g: (g.e, g.cams, "auto", "one_per_camera")],
     "labels_of_edges": lambda g: (torch.tensor([[0, 6], [1, 7]]), g.values.abs()[:2], g.cams.sort().values, 0),
     "least_squares_gan": lambda g: (g.values, {"recorded": True}),
+    "graph_report": lambda g: (g.e, g.cams, g.pids, g.pids),
     "mutual_top1": lambda g: (g.e, g.cams),
     "tracklet_memories": lambda g: (g.e, g.labels, 3, {"centered": True}),
     "triangle_counts": lambda g: (torch.tensor([[0, 1], [0, 2], [1, 2]]), 3),

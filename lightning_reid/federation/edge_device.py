@@ -26,7 +26,7 @@ from lightning_reid.modules.tracklet import NETWORK
 from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.networks.walking_statistics import measured_statistics
 
-MEMORIES, LABELS, CLASSIFIER = "memories", "labels", "classifier."
+MEMORIES, LABELS, ROWS, CLASSIFIER = "memories", "labels", "rows", "classifier."
 WALK = "walk"
 """Name of the first walk, by local tracklets; every other one is by labels that a device was told for it."""
 
@@ -85,7 +85,7 @@ class LabelTask:
 
 
 class EdgeDevice:
-    """One camera's device, its images and what it was told.
+    """A device of one camera: its images stay, it learns when a network visits it, and it answers what it is asked.
 
     Args:
         id: Unlike any other's.
@@ -137,7 +137,7 @@ class EdgeDevice:
         return edge_module(self.make, self.start, self.options, **arguments)
 
     def client(self, walk: str) -> Client:
-        """The device as a client of a walk.
+        """The client that takes part in a walk, as whom the device is visited.
 
         Raises:
             FileNotFoundError: It was told no labels for that walk.
@@ -163,15 +163,14 @@ class EdgeDevice:
         Raises:
             ValueError: Labels are not those of its tracklets, or a row is missing.
         """
-        held = len(task.labels.unique())
-        wanted = {LABELS: TensorKind((self.data.num_tracklets,), torch.int32)}
-        wanted |= {} if task.rows is None else {"rows": TensorKind((held, self.width), torch.float32)}
-        AllowList(wanted).check({LABELS: task.labels} | ({} if task.rows is None else {"rows": task.rows}))
+        labels_list(self.data.num_tracklets).check({LABELS: task.labels})
+        if task.rows is not None:
+            rows_list(task.labels, self.width).check({ROWS: task.rows})
         if len(task.labels) and not 0 <= int(task.labels.min()) <= int(task.labels.max()) < task.number:
             raise ValueError(f"labels must lie in 0 to {task.number - 1}, got {int(task.labels.min())} to {int(task.labels.max())}")
         if task.rows is not None:
-            write_tensors(self._rows_file(walk), {"rows": task.rows})
-        write_json(self._task_file(walk), {LABELS: task.labels.tolist(), "number": task.number, "rows": task.rows is not None})
+            write_tensors(self._rows_file(walk), {ROWS: task.rows})
+        write_json(self._task_file(walk), {LABELS: task.labels.tolist(), "number": task.number, ROWS: task.rows is not None})
 
     def task(self, walk: str) -> LabelTask:
         """What it was told for a walk by labels.
@@ -182,8 +181,8 @@ class EdgeDevice:
         file = self._task_file(walk)
         if not file.is_file():
             raise FileNotFoundError(f"{self.id} was told no labels for {walk}: there is no {file}")
-        told = read_json(file, {LABELS: list, "number": int, "rows": bool}, way_on="remove it, and let the server tell the labels again")
-        rows = load_file(self._rows_file(walk))["rows"] if told["rows"] else None
+        told = read_json(file, {LABELS: list, "number": int, ROWS: bool}, way_on="remove it, and let the server tell the labels again")
+        rows = load_file(self._rows_file(walk))[ROWS] if told[ROWS] else None
         return LabelTask(torch.tensor(told[LABELS], dtype=torch.int32), told["number"], rows)
 
     def _task_file(self, walk: str) -> Path:
@@ -255,6 +254,21 @@ def edge_module(make: Callable[..., TrackletReID], start: NamedTensors, options:
     return module
 
 
+def bank_list(facts: DeviceFacts, width: int, *, half: bool) -> AllowList:
+    """What a device may send of its memories: ``[num_tracklets, width]``."""
+    return AllowList({MEMORIES: TensorKind((facts.num_tracklets, width), torch.float16 if half else torch.float32)})
+
+
+def labels_list(num_tracklets: int) -> AllowList:
+    """What a device may be told of labels: one a tracklet."""
+    return AllowList({LABELS: TensorKind((num_tracklets,), torch.int32)})
+
+
+def rows_list(labels: Tensor, width: int) -> AllowList:
+    """What a device that was told ``labels`` may be told of a classifier: a row for each label that it holds."""
+    return AllowList({ROWS: TensorKind((len(labels.unique()), width), torch.float32)})
+
+
 def check_bank(bank: Bank, facts: DeviceFacts, width: int, *, half: bool) -> None:
     """Let a bank pass, whoever sends or takes it: one row a tracklet, nothing else.
 
@@ -268,8 +282,7 @@ def check_bank(bank: Bank, facts: DeviceFacts, width: int, *, half: bool) -> Non
         LeakError: It has another shape or dtype.
         ValueError: Memories or their length are not finite.
     """
-    kind = TensorKind((facts.num_tracklets, width), torch.float16 if half else torch.float32)
-    AllowList({MEMORIES: kind}).check({MEMORIES: bank.memories})
+    bank_list(facts, width, half=half).check({MEMORIES: bank.memories})
     broken = (~bank.memories.isfinite().all(1)).nonzero().flatten().tolist()
     if broken:
         raise ValueError(f"row {broken[0]} of the memories holds NaN or infinity: look at that camera's pictures, and at its network")

@@ -15,13 +15,14 @@ from lightning_reid.federation.edge_device import CLASSIFIER, WALK, EdgeDevice, 
 from lightning_reid.federation.edge_messages import BANK, INSTALL, STATISTICS, TELL
 from lightning_reid.federation.flower import fitted
 from lightning_reid.federation.local_training import LocalTraining
-from lightning_reid.federation.messages import WHO, read_asked, who_reply
+from lightning_reid.federation.messages import read_asked, who_reply
 
 
 def edge_client_app(build: Callable[[Context], EdgeDevice]) -> ClientApp:
     """A device's part: it says who it is, takes the visit of a walk, and keeps and tells what the hub asks for.
 
-    Flower may start a process for each message, so that a device lives in its folder. A file lock lets one message after another touch it.
+    Flower may start a process for each message, so that a device lives in its folder. A file lock lets one message after another touch it;
+    who it is may be asked meanwhile.
 
     Args:
         build: From Flower's context, whose ``node_config`` tells which device this is and ``run_config`` what is run, to the device.
@@ -34,6 +35,11 @@ def edge_client_app(build: Callable[[Context], EdgeDevice]) -> ClientApp:
         with _alone(device):
             return fitted(visit(device, edge_messages.walk_of(read_asked(message).walk)), message)
 
+    @app.query("who")
+    def who(message: Message, context: Context) -> Message:
+        device = build(context)  # which says who it is while it trains, too: without the lock
+        return Message(edge_messages.who_reply(device.id, device.facts), reply_to=message)
+
     def answer(query: str, reply: Callable[[EdgeDevice, Message], RecordDict]) -> None:
         @app.query(query.partition(".")[2])
         def answered(message: Message, context: Context) -> Message:
@@ -41,7 +47,6 @@ def edge_client_app(build: Callable[[Context], EdgeDevice]) -> ClientApp:
             with _alone(device):
                 return Message(reply(device, message), reply_to=message)
 
-    answer(WHO, lambda device, message: edge_messages.who_reply(device.id, device.facts))
     answer(INSTALL, _install)
     answer(BANK, _bank)
     answer(STATISTICS, _statistics)

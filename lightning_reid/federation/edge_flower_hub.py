@@ -86,13 +86,19 @@ class DevicesOverFlower(EdgeHub):
 
     @override
     def banks(self) -> dict[str, Bank]:
-        told = {"facts": self.facts, "models": self._models, "width": self.width, "half": self.half}
-        return self._ask(BANK, self._queries(BANK), partial(edge_messages.read_bank_reply, **told))
+        def read(message: Message) -> tuple[str, Bank]:
+            return edge_messages.read_bank_reply(message, self.facts, self._models, self.width, half=self.half)
+
+        return self._ask(BANK, self._queries(BANK), read)
 
     @override
     def statistics(self) -> dict[str, dict[str, Tensor]]:
-        told = {"facts": self.facts, "models": self._models, "allowed": edge_messages.statistics_list(self.middle)}
-        return self._ask(STATISTICS, self._queries(STATISTICS), partial(edge_messages.read_statistics_reply, **told))
+        allowed = edge_messages.statistics_list(self.middle)
+
+        def read(message: Message) -> tuple[str, dict[str, Tensor]]:
+            return edge_messages.read_statistics_reply(message, self.facts, self._models, allowed)
+
+        return self._ask(STATISTICS, self._queries(STATISTICS), read)
 
     @override
     def tell(self, walk: str, tasks: Mapping[str, LabelTask]) -> None:

@@ -12,23 +12,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import cast
 
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from torch import Tensor
 
 from lightning_reid.arguments import require_count
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.plausibility import LARGEST_COUNT, VARIANCE, implausible
-from lightning_reid.federated.sharing import AllowList, TensorKind
+from lightning_reid.federated.sharing import AllowList
 from lightning_reid.federated.strategies import MAX_IMAGES
 from lightning_reid.federation.arrays import read_arrays
-from lightning_reid.federation.edge_device import LABELS, MEMORIES, Bank, DeviceFacts, LabelTask, check_bank
+from lightning_reid.federation.edge_device import (
+    LABELS,
+    MEMORIES,
+    ROWS,
+    Bank,
+    DeviceFacts,
+    LabelTask,
+    bank_list,
+    check_bank,
+    labels_list,
+    rows_list,
+)
 from lightning_reid.federation.message_records import client_of, record_of, records_of, values_of
 from lightning_reid.federation.messages import ASKED, CLIENT, MODEL
 
 INSTALL, BANK, STATISTICS, TELL = (f"{MessageType.QUERY}.{name}" for name in ("install", "bank", "statistics", "tell"))
-FACTS, ROWS = "facts", "rows"
-"""Names of records, as ``LABELS`` and ``MEMORIES`` are."""
+FACTS = "facts"
+"""Name of a record, as ``LABELS``, ``MEMORIES`` and ``ROWS`` are."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WALK = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -127,9 +137,8 @@ def read_bank_reply(
     client = _read_made_by(told, models)
     if type(told["length"]) is not float:
         raise ValueError(f"the mean length of its features must be a number, got {reprlib.repr(told['length'])}")
-    kind = TensorKind((facts[client].num_tracklets, width), torch.float16 if half else torch.float32)
-    memories = read_arrays(record_of(records, MEMORIES, ArrayRecord), AllowList({MEMORIES: kind}))[MEMORIES]
-    bank = Bank(memories, told["length"])
+    allowed = bank_list(facts[client], width, half=half)
+    bank = Bank(read_arrays(record_of(records, MEMORIES, ArrayRecord), allowed)[MEMORIES], told["length"])
     check_bank(bank, facts[client], width, half=half)
     return client, bank
 
@@ -198,11 +207,9 @@ def read_task_request(message: Message, num_tracklets: int, width: int) -> tuple
     """
     records = records_of(message, {ASKED, LABELS}, {ROWS})
     told = values_of(records, ASKED, {"walk", "number"})
-    wanted = AllowList({LABELS: TensorKind((num_tracklets,), torch.int32)})
-    labels, rows = read_arrays(record_of(records, LABELS, ArrayRecord), wanted)[LABELS], None
+    labels, rows = read_arrays(record_of(records, LABELS, ArrayRecord), labels_list(num_tracklets))[LABELS], None
     if ROWS in records:
-        held = AllowList({ROWS: TensorKind((len(labels.unique()), width), torch.float32)})
-        rows = read_arrays(record_of(records, ROWS, ArrayRecord), held)[ROWS]
+        rows = read_arrays(record_of(records, ROWS, ArrayRecord), rows_list(labels, width))[ROWS]
     return walk_of(told["walk"]), LabelTask(labels, _count("number", told["number"], MAX_IMAGES), rows)
 
 

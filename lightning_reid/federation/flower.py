@@ -133,7 +133,7 @@ class FlowerFederation(FederationServer):
         allowed = self.strategy.allow_list(sent)
         clients, nodes = self.strategy.asked(self.state), self._connected(self.strategy.enough(self.state))
         missing: dict[str, str] = {}
-        if len(clients) < len(self.state.clients):  # else whoever is there is asked, and says in the reply who it is
+        if len(clients) < len(self.nodes.clients):  # else whoever is there is asked, and says in the reply who it is
             found, missing = self.nodes.find(clients, self.deadline)
             nodes = [*found.values()]
         with tempfile.TemporaryDirectory(dir=self.output, prefix=REPLIES) as folder:

@@ -18,6 +18,7 @@ from lightning_reid.clustering import global_labels
 from lightning_reid.clustering.graph_report import GraphReport, graph_report
 from lightning_reid.clustering.memories import tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
+from lightning_reid.datamodules.device_images import of_camera
 from lightning_reid.federated.traffic import STATISTICS_BYTES, Ledger
 from lightning_reid.federation import Client
 from lightning_reid.federation.edge import EdgeTraining, rows_of
@@ -54,7 +55,6 @@ from lightning_reid.recipes.workshop.options import RunOptions, adam_arguments, 
 from lightning_reid.recipes.workshop.report import ResultRow
 from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.stages import Stage
-from lightning_reid.records import ReIDDataset
 
 START, CEILING = "direct transfer", "supervised"
 MOST_ALPHA = 3
@@ -99,11 +99,9 @@ class EdgeExperiment:
         self.first_row, self.start = self._start()
 
     def _device(self, camid: int) -> DeviceDataModule:
-        dataset, name = self.whole.dataset, f"{self.whole.dataset.name}, camera {camid}"
-        records = tuple(one for one in dataset.train if one.camid == camid and one.pid > 0)
-        options = self.cfg.data.as_dict() | {"dataset": name, "seed": self.cfg.seed}
-        data = DeviceDataModule(**options)
-        data.serve(ReIDDataset(name, records, dataset.query, dataset.gallery))
+        dataset = of_camera(self.whole.dataset, camid)
+        data = DeviceDataModule(**(self.cfg.data.as_dict() | {"dataset": f"{dataset.name}, camera {camid}", "seed": self.cfg.seed}))
+        data.serve(dataset)
         return data
 
     def make(self, **arguments: Any) -> TrackletReID:
@@ -252,7 +250,9 @@ class EdgeExperiment:
     def _draw(self, name: EdgeRow, training: EdgeTraining, before: Path | None = None) -> None:
         stem = self.output / Stage(self.run, name).folder.name
         images = sum(stored_bytes(data) for data in self.devices.values())
-        print_traffic(name, training.ledger, images)
+        middle = sum(tensor.numel() * tensor.element_size() for one, tensor in self.start.items() if one.startswith(training.middle))
+        averaging = 2 * len(self.devices) * training.options.visits * training.options.epochs * middle
+        print_traffic(name, training.ledger, images, averaging)
         draw_bytes(stem.with_name(f"{stem.name}-bytes.png"), training.ledger.totals(), images)
         draw_walk(stem.with_name(f"{stem.name}-walk.png"), [folder for folder in (before, training.output) if folder is not None])
 

@@ -58,10 +58,11 @@ def print_graphs(name: str, graphs: Mapping[str, GraphReport], options: EdgeOpti
     print_table(f"{name}: labels across cameras, by {options.method}", headings, rows, caption=told)
 
 
-def print_traffic(name: str, ledger: Ledger, images: int) -> None:
-    """Print what crossed, in bytes of payload; and what sending all images would."""
+def print_traffic(name: str, ledger: Ledger, images: int, averaging: int) -> None:
+    """Print what crossed, in bytes of payload; and what all images would, and federated averaging for as many epochs as the walk."""
     rows: list[Sequence[str] | None] = [[kind, f"{size.direct:,}", f"{size.hub:,}"] for kind, size in ledger.totals().items()]
     rows += [None, ["all images, as stored", f"{images:,}", f"{images:,}"]]
+    rows += [["federated averaging as long as the walk", "-", f"{averaging:,}"]]
     print_table(f"{name}: bytes that crossed", ("kind", "from device to device", "through a hub"), rows)
 
 

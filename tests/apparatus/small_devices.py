@@ -19,12 +19,12 @@ from lightning_reid.records import ReIDDataset
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 
 
-def small_devices() -> dict[str, DeviceDataModule]:
+def small_devices(cameras: int = 3) -> dict[str, DeviceDataModule]:
     """By id, one of each camera."""
-    whole = ImageReIDDataModule("generated-people,people=8,cameras=3", p=4, val_identities=0)
+    whole = ImageReIDDataModule(f"generated-people,people=8,cameras={cameras}", p=4, val_identities=0)
     whole.setup()
     found = {}
-    for camid in (1, 2, 3):
+    for camid in range(1, cameras + 1):
         records = tuple(record for record in whole.dataset.train if record.camid == camid)
         data = DeviceDataModule(f"camera{camid}", batch_size=8, image_size=(32, 16), num_workers=0)
         data.serve(ReIDDataset(f"camera{camid}", records, whole.dataset.query, whole.dataset.gallery))
