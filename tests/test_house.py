@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "checksums": set(),
     "frame_crops": set(),
     "claimed_size": set(),
+    "blocks": {"blocks"},
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "onnx_session": set(),
     "detection": {"detection", "arguments", "normalization", "onnx_session"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
     "datamodules": CORE
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
-    | {"claimed_size"},
+    | {"claimed_size", "blocks", "drafts"},
     "command_line": {path.stem for path in (ROOT / "lightning_reid").iterdir()} | {"callbacks", "datamodules", "recipes"},
     "__main__": {"command_line"},
     "lightning_messages": set(),

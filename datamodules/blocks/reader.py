@@ -160,5 +160,5 @@ class BlockReader:
         if handle is None:
             if len(self._files) >= _OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            handle = self._files[path] = os.open(path, os.O_RDONLY)
+            handle = self._files[path] = self.store.opened(path)
         return handle

@@ -57,6 +57,17 @@ class BlockStore:
         """Where a block lies on this machine; ``None`` where it does not."""
         return None if is_url(self.url) and not self.url.startswith("file://") else Path(self.url.removeprefix("file://"), BLOCKS, block)
 
+    def opened(self, path: Path) -> int:
+        """A handle of a block on this machine.
+
+        Raises:
+            StoreError: It is not there, or may not be read.
+        """
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise _told(error, self.url, path.name) from error
+
     def index(self) -> bytes:
         """The index file.
 
