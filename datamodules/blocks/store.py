@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 TRIES, FIRST_WAIT = 5, 0.5
 """How often a store is asked, and the seconds before it is asked again, which double each time."""
+AT_START = 1
+"""How often it is asked for its index: whoever waits there sits before the screen. File systems have tries of their own, too."""
 
 
 class StoreError(OSError):
@@ -74,12 +76,12 @@ class BlockStore:
         Raises:
             StoreError: It cannot be read.
         """
-        found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{INDEX}"), INDEX)
+        found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{INDEX}"), INDEX, AT_START)
         return found
 
     def has_index(self) -> bool:
         """Whether a set of blocks is here."""
-        return bool(self._asked(lambda system, root: system.exists(f"{root}/{INDEX}"), INDEX))
+        return bool(self._asked(lambda system, root: system.exists(f"{root}/{INDEX}"), INDEX, AT_START))
 
     def read(self, block: str) -> bytes:
         """A whole block."""
@@ -112,6 +114,10 @@ class BlockStore:
 
         self._asked(put, name)
 
+    def make_bucket(self) -> None:
+        """Make the bucket of an address that has one, where it is not there yet."""
+        self._asked(lambda system, root: system.makedirs(root.split("/")[0] if is_url(self.url) else root, exist_ok=True), BLOCKS)
+
     def sizes(self) -> dict[str, int]:
         """Names of the objects below ``blocks``, with their bytes."""
 
@@ -135,16 +141,16 @@ class BlockStore:
             self._opened = (os.getpid(), system, root.rstrip("/"))
         return self._opened[1], self._opened[2]
 
-    def _asked(self, ask: Callable[[Any, str], Answer], name: str) -> Answer:
-        """Ask until there is an answer, ``tries`` times at most, with longer waits each time."""
-        wait = FIRST_WAIT
-        for attempt in range(1, self.tries + 1):
+    def _asked(self, ask: Callable[[Any, str], Answer], name: str, tries: int | None = None) -> Answer:
+        """Ask until there is an answer, so many times at most, with longer waits each time."""
+        wait, tries = FIRST_WAIT, tries or self.tries
+        for attempt in range(1, tries + 1):
             try:
                 return ask(*self._system())
             except (FileNotFoundError, PermissionError, StoreError) as error:
                 raise _told(error, self.url, name) from error
             except Exception as error:
-                if attempt == self.tries or not _may_pass(error):
+                if attempt == tries or not _may_pass(error):
                     raise _told(error, self.url, name) from error
                 logger.warning("%s: %s did not come (%s), asked again in %.1f s", self.url, name, type(error).__name__, wait)
             self.counts.add(retries=1)

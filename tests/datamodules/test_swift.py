@@ -1,0 +1,122 @@
+"""Blocks in a real replicated store: OpenStack Swift in four zones of this machine, through its S3 API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from swift_store import SwiftStore
+
+from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.datamodules.blocks import BlockStore, PackedData, StoreError, pack
+from lightning_reid.datamodules.blocks.health import health
+from lightning_reid.datamodules.catalog import read_prepared
+
+pytestmark = pytest.mark.slow
+URL = "s3://people/market"
+
+
+@pytest.fixture(scope="module")
+def swift(tmp_path_factory) -> Iterator[SwiftStore]:
+    store = SwiftStore(tmp_path_factory.mktemp("swift") / "swift")
+    try:
+        store.start()
+        yield store
+    finally:
+        store.stop()
+
+
+@pytest.fixture(scope="module")
+def stored(swift, market_folder) -> SwiftStore:
+    store = BlockStore(URL, swift.storage_options)
+    store.make_bucket()
+    pack(read_prepared(str(market_folder), None), store, block_bytes=30_000, progress=False)
+    return swift
+
+
+def epoch(data: ImageReIDDataModule, context: str | None = None) -> Iterator[dict[str, torch.Tensor]]:
+    data.setup("fit")
+    loader = data.train_dataloader()
+    if context is not None:
+        loader.multiprocessing_context = context
+    yield from loader
+
+
+def packed(stored: SwiftStore, tmp_path: Path, **options) -> ImageReIDDataModule:
+    told = {"image_size": (32, 16), "p": 4, "k": 2, "val_identities": 0, "seed": 3, "num_workers": 0} | options
+    return ImageReIDDataModule(URL, storage_options=stored.storage_options, block_cache=str(tmp_path / "cache"), **told)
+
+
+def from_files(market_folder: Path) -> list[dict[str, torch.Tensor]]:
+    return [*epoch(ImageReIDDataModule(str(market_folder), image_size=(32, 16), p=4, k=2, val_identities=0, seed=3, num_workers=0))]
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize("gigabytes", [1.0, 0.0], ids=["cached", "in ranges"])
+@pytest.mark.parametrize(("num_workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+def test_batches_are_those_of_the_files(stored, market_folder, tmp_path, gigabytes, num_workers, context):
+    data = packed(stored, tmp_path, num_workers=num_workers, block_cache_gb=gigabytes)
+    for one, other in zip(from_files(market_folder), epoch(data, context), strict=True):
+        assert same(one, other)
+    if not num_workers:
+        counts, index = data.dataset.pictures.reader.counts, data.dataset.pictures.reader.index
+        assert counts.whole_reads == (len(index.blocks) if gigabytes else 0)
+        assert counts.requests < counts.frames
+
+
+def test_a_damaged_copy_that_is_read_first_gives_right_frames_and_is_made_anew(stored, market_folder):
+    reader = PackedData(URL, stored.storage_options, cache_gb=0).pictures.reader
+    expected = reader.frames(range(reader.index.num_frames))
+    block = reader.index.blocks[0]
+    copies = stored.copies(block.md5)
+    assert len(copies) == 3
+    for near in copies:
+        if "zone1" in near.parts:
+            break
+    else:
+        near = copies[0]
+    content = bytearray(near.read_bytes())
+    middle = int(reader.index.frames["offset"][0]) + 5
+    content[middle] ^= 1
+    near.write_bytes(content)  # in place: the object's metadata are attributes of the file
+    again = PackedData(URL, stored.storage_options, cache_gb=0).pictures.reader
+    assert again.frames(range(reader.index.num_frames)) == expected
+    if "zone1" in near.parts:
+        assert again.counts.wrong_reads > 0
+        assert [*stored.home.glob("zone*/disk/quarantined/objects/*")]
+        assert not near.exists()
+        stored.replicate()
+        assert len(stored.copies(block.md5)) == 3
+    assert health(URL, stored.storage_options, progress=False).is_whole
+
+
+def test_a_node_that_dies_within_an_epoch_changes_no_batch(stored, market_folder, tmp_path):
+    expected, data = from_files(market_folder), packed(stored, tmp_path, block_cache_gb=0.0)
+    batches = epoch(data)
+    assert same(next(batches), expected[0])
+    stored.stop_zone(1)
+    try:
+        for one, other in zip(expected[1:], batches, strict=True):
+            assert same(one, other)
+    finally:
+        stored.start_zone(1)
+
+
+def test_what_is_wrong_with_the_address_is_told_in_seconds(stored):
+    options = stored.storage_options
+    for url, told, words in (
+        (URL, options | {"secret": "guessed"}, "refuses index.safetensors: look at the credentials"),
+        ("s3://nobody/market", options, "has no index.safetensors: is the address right, bucket"),
+        (URL, options | {"endpoint_url": "http://127.0.0.1:9"}, "Is the endpoint up"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=words) as caught:
+            PackedData(url, told)
+        assert time.monotonic() - began < 30
+        assert "guessed" not in str(caught.value)
