@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_count, require_path
 from lightning_reid.clustering.pair_masks import inter_camera_masks
+from lightning_reid.datamodules.blocks.data import CACHE_GB
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.images import collate_parts
 from lightning_reid.datamodules.loaders import Collate
@@ -50,6 +52,9 @@ class CrossDomainDataModule(TargetImagesDataModule):
         unreadable: ``"error"`` or ``"skip"``, as in :class:`ImageReIDDataModule`.
         split: Which of the target's ten splits, where it has so many.
         allow_paths_outside: As in :class:`ImageReIDDataModule`.
+        storage_options: As in :class:`ImageReIDDataModule`.
+        block_cache: As in :class:`ImageReIDDataModule`.
+        block_cache_gb: As in :class:`ImageReIDDataModule`.
 
     Example:
         >>> from lightning_reid.datamodules import CrossDomainDataModule
@@ -79,6 +84,9 @@ class CrossDomainDataModule(TargetImagesDataModule):
         unreadable: Literal["error", "skip"] = "error",
         split: int = 0,
         allow_paths_outside: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        block_cache: str | None = None,
+        block_cache_gb: float = CACHE_GB,
     ) -> None:
         require_count("source_p", source_p)
         require_path("source", source)
@@ -87,7 +95,8 @@ class CrossDomainDataModule(TargetImagesDataModule):
             root=root, image_size=image_size, k=k, crop_padding=crop_padding, erasing_probability=erasing_probability
         )
         shared |= dict(num_workers=num_workers, eval_batch_size=eval_batch_size, seed=seed, unreadable=unreadable)
-        shared |= dict(allow_paths_outside=allow_paths_outside)
+        shared |= dict(allow_paths_outside=allow_paths_outside, storage_options=storage_options)
+        shared |= dict(block_cache=block_cache, block_cache_gb=block_cache_gb)
         super().__init__(dataset=target, p=p, split=split, **shared)
         # nothing is selected on the source: its model is its last one
         self.source = ImageReIDDataModule(dataset=source, p=source_p, needs_test=False, val_identities=0, **shared)

@@ -115,4 +115,4 @@ def of_camera(dataset: Splits[ImageRecord], camid: int | None = None) -> ReIDDat
     train = tuple(one for one in mine if one.pid > 0)
     if not train:
         raise ValueError(f"none of the {len(mine)} training images of {dataset.name} says of which tracklet it is: give each a pid")
-    return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, dataset.notes)
+    return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, dataset.notes, pictures=dataset.pictures)

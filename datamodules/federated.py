@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_path, require_seed, require_switch, shown
+from lightning_reid.datamodules.blocks.pictures import of_several
 from lightning_reid.datamodules.catalog import prepare_dataset
 from lightning_reid.datamodules.client_splits import ClientSplit, hold_out, split_clients, split_table
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.unlabeled import UnlabeledDataModule
 from lightning_reid.files import write_json
-from lightning_reid.records import ImageRecord, ReIDDataset
+from lightning_reid.records import ImageRecord, PictureSource, ReIDDataset
 
+_OF_READING = ("unreadable", "allow_paths_outside", "storage_options", "block_cache", "block_cache_gb")
 logger = logging.getLogger(__name__)
 
 ClientData = ImageReIDDataModule | UnlabeledDataModule
@@ -80,6 +83,7 @@ class FederatedData:
         self.clients: dict[str, ClientData] = {}
         self._rows: list[tuple[str, int, int, int]] = []
         self._files: dict[str, list[str]] = {}
+        self._pictures: PictureSource | None = None
 
     def prepare_data(self) -> None:
         """Generate presets that are not there yet; anything else must be there."""
@@ -88,13 +92,14 @@ class FederatedData:
 
     def setup(self) -> None:
         """Read, split, and make the clients' DataModules."""
-        asked: dict[str, Any] = {name: self.options[name] for name in ("unreadable", "allow_paths_outside") if name in self.options}
+        asked: dict[str, Any] = {name: self.options[name] for name in _OF_READING if name in self.options}
         asked |= {"root": self.root, "needs_test": self.held_out is None, "val_identities": 0}
         read = [ImageReIDDataModule(dataset, **asked).read() for dataset in self.datasets]
         records = [record for dataset in read for record in dataset.train]
         members = split_clients(records, self.split, num_clients=self.num_clients, concentration=self.concentration, seed=self.seed)
         self._rows = split_table(records, members)
         self._files = {name: [records[row].path for row in rows] for name, rows in members.items()}
+        self._pictures = of_several(read)
         tests = {record.domain: dataset for dataset in read for record in dataset.train[:1]}
         self.clients = {name: self._client(name, [records[row] for row in rows], tests) for name, rows in members.items()}
 
@@ -103,10 +108,11 @@ class FederatedData:
             domains = sorted({record.domain for record in records})
             query = tuple(record for domain in domains for record in tests[domain].query)
             gallery = tuple(record for domain in domains for record in tests[domain].gallery)
-            dataset = ReIDDataset(name, tuple(records), query, gallery)
+            dataset = ReIDDataset(name, tuple(records), query, gallery, pictures=self._pictures)
         else:
             train, held = hold_out(records, self.held_out)
             dataset = personal_test(name, [records[row] for row in train], [records[row] for row in held])
+            dataset = replace(dataset, pictures=self._pictures)
             if not dataset.query or not dataset.gallery:
                 raise ValueError(
                     f"held_out={self.held_out:g} of the images of client {name} leaves {len(dataset.query)} queries and"

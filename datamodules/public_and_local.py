@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import require_count
+from lightning_reid.datamodules.blocks.pictures import of_several
 from lightning_reid.datamodules.image_reid import ImageReIDDataModule
 from lightning_reid.datamodules.labeled_data import training_labels
 from lightning_reid.datamodules.samplers import EpochPlan, shuffled_batches
@@ -55,7 +56,7 @@ class PublicAndLocalDataModule(ImageReIDDataModule):
         self.num_public = max(0, int(public_labels.max()) + 1) if len(public_labels) else 0
         if not self.num_public:
             raise ValueError(f"the public data set {public.name} has no training identities")
-        self.serve(replace(local, train=(*local.train, *public.train)))
+        self.serve(replace(local, train=(*local.train, *public.train), pictures=of_several([local, public])))
         self._labels = torch.cat([training_labels(local.train), torch.where(public_labels >= 0, public_labels + self.num_local, -1)])
         self.choose_public(torch.ones(len(public.train), dtype=torch.bool))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_reid.arguments import require_count, require_seed
+from lightning_reid.datamodules.blocks.data import CACHE_GB
 from lightning_reid.datamodules.identity_split import identity_split, labeled_share
 from lightning_reid.datamodules.loaders import Collate
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches
@@ -59,6 +61,9 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         needs_test: Whether a user's own folder must have queries and a gallery.
         split: Which of ten splits, as in :class:`ImageReIDDataModule`.
         allow_paths_outside: As in :class:`ImageReIDDataModule`.
+        storage_options: As in :class:`ImageReIDDataModule`.
+        block_cache: As in :class:`ImageReIDDataModule`.
+        block_cache_gb: As in :class:`ImageReIDDataModule`.
 
     Raises:
         ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, or no
@@ -91,6 +96,9 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         needs_test: bool = True,
         split: int = 0,
         allow_paths_outside: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        block_cache: str | None = None,
+        block_cache_gb: float = CACHE_GB,
     ) -> None:
         super().__init__(
             dataset=dataset,
@@ -107,6 +115,9 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
             needs_test=needs_test,
             split=split,
             allow_paths_outside=allow_paths_outside,
+            storage_options=storage_options,
+            block_cache=block_cache,
+            block_cache_gb=block_cache_gb,
         )
         labeled_share(labeled)
         require_count("unlabeled_per_batch", unlabeled_per_batch, low=0)

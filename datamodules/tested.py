@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lightning_reid.datamodules.blocks.data import PackedData
 from lightning_reid.datamodules.catalog import (
     GENERATED_VIDEO,
     prepare_dataset,
@@ -50,6 +51,8 @@ def holds_only_tracklets(dataset: str) -> bool:
     """Whether a data set is of tracklets and not of images: by its name, its folders or the columns of its table."""
     if dataset in VIDEO_FOLDERS or dataset in GENERATED_VIDEO:
         return True
+    if PackedData.is_named(dataset):
+        return PackedData(dataset).index.kind == "tracklets"
     path = Path(dataset)
     if path.is_file():
         return "tracklet" in next((row for _, row in table_rows(path, "tracklet")), {})

@@ -28,6 +28,11 @@ def row_of(path: str) -> int:
     return int(parts[1])
 
 
+def set_of(path: str) -> str:
+    """The name of the set that an address tells."""
+    return path.removeprefix(PACKED).rsplit("/", 2)[0]
+
+
 class FrameAddresses(Sequence[str]):
     """The addresses of a tracklet's frames, made when they are asked for: a million of them are a hundred megabytes.
 

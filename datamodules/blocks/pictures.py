@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.datamodules.blocks.addresses import row_of
+from lightning_reid.datamodules.blocks.addresses import row_of, set_of
 from lightning_reid.datamodules.blocks.reader import BlockReader
 from lightning_reid.datamodules.decoding import CorruptImageError, decoded_content
+from lightning_reid.datamodules.loading import load_image
+from lightning_reid.records import PACKED, PictureSource, Splits
 
 _WAY_ON = "It was packed so: pack the set again without it"
 
@@ -51,3 +53,46 @@ class BlockPictures:
         """Read frames that are asked for next, with neighbors in one request; what was fetched before and not asked for goes."""
         rows: Sequence[int] = sorted({row_of(path) for path in paths})
         self._fetched = dict(zip(rows, self.reader.frames(rows), strict=True))
+
+
+class PicturesOfSeveral:
+    """Loads pictures of several data sets, packed ones among them.
+
+    Args:
+        packed: By the names of their sets.
+    """
+
+    def __init__(self, packed: Mapping[str, PictureSource]) -> None:
+        self.packed = dict(packed)
+
+    def __call__(self, path: str) -> Tensor:
+        """The picture of a file, or of a packed frame; errors as of what loads it."""
+        source = self._source(path)
+        return load_image(path) if source is None else source(path)
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Read packed frames that are asked for next, each set's together."""
+        by_set: dict[str, list[str]] = {}
+        for path in paths:
+            if path.startswith(PACKED):
+                by_set.setdefault(set_of(path), []).append(path)
+        for name, some in by_set.items():
+            self.packed[name].fetch(some)
+
+    def _source(self, path: str) -> PictureSource | None:
+        return self.packed[set_of(path)] if path.startswith(PACKED) else None
+
+
+def of_several(datasets: Iterable[Splits[Any]]) -> PictureSource | None:
+    """What loads the pictures of several data sets together; ``None`` where all are files.
+
+    Raises:
+        ValueError: Two packed sets bear one name.
+    """
+    packed: dict[str, PictureSource] = {}
+    for dataset in datasets:
+        if dataset.pictures is not None:
+            if dataset.name in packed:
+                raise ValueError(f"two packed sets are called {dataset.name}: pack one of them from a folder of another name")
+            packed[dataset.name] = dataset.pictures
+    return PicturesOfSeveral(packed) if packed else None

@@ -50,6 +50,8 @@ def run(cfg: Namespace) -> int:
         OSError: It may not be read, or the contact sheet not be written.
         ValueError: It is a data set that cannot be read as one, or the contact sheet would take the place of something.
     """
+    if "://" in cfg.path:
+        raise ValueError(f"{cfg.path} is an address: lightning-reid health {cfg.path} looks at the blocks that lie there")
     path, sheet = Path(cfg.path), None if cfg.sheet is None else Path(cfg.sheet)
     if sheet is not None:
         _require_new(sheet, path)

@@ -15,6 +15,8 @@ from lightning_reid.command_line.seen import (
     NETWORK,
     NETWORK_FILE,
     NOT_NAMED,
+    PACKED_IMAGES,
+    PACKED_TRACKLETS,
     RUN,
     SEQUENCE,
     VIDEO,
@@ -48,6 +50,9 @@ def next_commands(path: Path, found: Found) -> list[str]:
         return [_command("crops", named, _argument(f"{name}-crops"))]
     if found.kind == SEQUENCE:
         return [f"python -m lightning_reid.datamodules.mot.conversion {shlex.join([given, f'{path.resolve()}-crops'])}"]
+    if found.kind in (PACKED_IMAGES, PACKED_TRACKLETS):
+        train = ("supervised" if found.kind == PACKED_IMAGES else "video", "--data.dataset")
+        return [_command("health", _argument(str(path))), _command("train", *train, _argument(str(path)))]
     if found.kind == INDEX:
         return [_command("search", given, "--query", "picture.jpg")]
     if found.kind == RUN:

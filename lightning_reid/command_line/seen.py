@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_reid.blocks.index import INDEX as PACKED_INDEX
+from lightning_reid.blocks.index import parse_index
 from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.video_facts import video_facts
 from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, read_dataset, read_video_dataset
@@ -31,6 +33,7 @@ from lightning_reid.datamodules.readers.own_ids import own_ids
 from lightning_reid.datamodules.readers.table import REQUIRED_COLUMNS, read_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_table import read_tracklet_table
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset, TrackletRecord
+from lightning_reid.regular_files import read_regular
 
 NOT_NAMED = "a folder of images of whom names do not tell for sure who they are"
 ALL = "all"
@@ -44,6 +47,7 @@ OTHER_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl")
 MARKET_PART = "a part of a folder in the Market naming"
 VIDEO, NO_VIDEO, NETWORK_FILE, NETWORK = "a video", "a video that cannot be read", "weights of a network", "a folder of a network"
 RUN, INDEX, SEQUENCE = "a run of a recipe", "an index of pictures", "a sequence of MOTChallenge"
+PACKED_IMAGES, PACKED_TRACKLETS = "a packed data set, blocks of images", "a packed data set, blocks of tracklets"
 OTHER_TABLE = "a table of a kind that is not read: save it as UTF-8 (in Excel: 'CSV UTF-8')"
 
 
@@ -126,7 +130,21 @@ def _file(path: Path) -> Found:
     return Found(next((kind for suffixes, kind in kinds.items() if suffix in suffixes), "no data: expected a folder, a table or a video"))
 
 
+def _packed(path: Path) -> Found:
+    index = parse_index(read_regular(path / PACKED_INDEX), str(path / PACKED_INDEX))
+    size = sum(block.size for block in index.blocks) / 1e6
+    splits = ", ".join(f"{name} {len(rows):,}" for name, rows in index.splits.items() if len(rows))
+    told = [
+        f"{index.name}: {index.num_frames:,} frames of {index.num_tracklets:,} tracklets in {len(index.blocks):,} blocks, {size:,.1f} MB",
+        f"records: {splits}",
+        *index.notes,
+    ]
+    return Found(PACKED_IMAGES if index.kind == "images" else PACKED_TRACKLETS, told=told)
+
+
 def _folder(path: Path) -> Found:
+    if (path / PACKED_INDEX).is_file():
+        return _packed(path)
     if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
         return Found(NETWORK)
     if any((path / name).is_file() for name in ("run.json", "results.json")):

@@ -126,7 +126,7 @@ def embed_test(
         for path in paths:
             rows_of.setdefault(path, []).append(row)
     sums, counts = torch.zeros(len(records), network.num_features), torch.zeros(len(records))
-    batches: Iterable[EmbeddedImages] = embedding.stream(network, list(rows_of))
+    batches: Iterable[EmbeddedImages] = embedding.stream(network, list(rows_of), dataset.pictures)
     for batch in batches if progress is None else progress(batches, len(rows_of)):
         places = [(place, row) for place, path in enumerate(batch.paths) for row in rows_of[path]]
         place, row = torch.tensor(places).T

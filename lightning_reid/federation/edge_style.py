@@ -20,6 +20,7 @@ from torch import Tensor
 from lightning_reid.arguments import require_count
 from lightning_reid.clustering.memories import tracklet_memories
 from lightning_reid.datamodules import DeviceDataModule
+from lightning_reid.datamodules.blocks.pictures import of_several
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import resized
 from lightning_reid.datamodules.unpaired_images import UnpairedImages
@@ -194,7 +195,8 @@ def translated(data: DeviceDataModule, translate: Translate, folder: Path, *, jo
     made: tuple[ImageRecord, ...] = tuple(replace(one, path=str(folder / name)) for name, one in zip(names, records, strict=True))
     found = DeviceDataModule(data.dataset_name, batch_size=data.batch_size, image_size=data.image_size, **options)
     train = (*records, *made) if joined else made
-    found.serve(ReIDDataset(data.dataset.name, train, data.dataset.query, data.dataset.gallery))
+    pictures = of_several([data.dataset])
+    found.serve(ReIDDataset(data.dataset.name, train, data.dataset.query, data.dataset.gallery, pictures=pictures))
     return found
 
 

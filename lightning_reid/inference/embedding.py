@@ -29,7 +29,7 @@ from lightning_reid.networks.backbones import PERSON_SIZE
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.embedding_pass import embedding_pass
 from lightning_reid.normalization import normalize_images
-from lightning_reid.records import JUNK_PID, ImageRecord
+from lightning_reid.records import JUNK_PID, ImageRecord, PictureSource
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +149,15 @@ class EmbeddingPass:
             kept += part.paths
         return EmbeddedImages(tuple(kept), embeddings[: len(kept)])
 
-    def stream(self, network: EmbeddingNetwork | OnnxEmbedder, paths: Sequence[str]) -> Iterator[EmbeddedImages]:
+    def stream(
+        self, network: EmbeddingNetwork | OnnxEmbedder, paths: Sequence[str], pictures: PictureSource | None = None
+    ) -> Iterator[EmbeddedImages]:
         """``run`` batch by batch: no more embeddings are held at a time than a batch has.
+
+        Args:
+            network: See ``run``.
+            paths: See ``run``.
+            pictures: Loads those that are no files, see ``Splits.pictures``.
 
         Yields:
             The images of each batch that can be read, in the order of ``paths``.
@@ -162,7 +169,7 @@ class EmbeddingPass:
         image_size = self.size_for(network)
         self._check_network(network, image_size)
         device = torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
-        loader, num_kept, reasons = self._loader(paths, image_size, device), 0, list[str]()
+        loader, num_kept, reasons = self._loader(paths, image_size, device, pictures), 0, list[str]()
         with self._progress() as progress:
             task = progress.add_task("embedding", total=len(paths))
             for batch, embeddings in self._embedded(network, loader, device):
@@ -179,8 +186,10 @@ class EmbeddingPass:
         """(height, width) in pixels that images are resized to for a network."""
         return self.image_size or network.image_size or PERSON_SIZE
 
-    def _loader(self, paths: Sequence[str], image_size: tuple[int, int], device: torch.device) -> DataLoader:
-        images = Crops(paths, EvaluationTransform(image_size), skip_unreadable=self.unreadable == "skip")
+    def _loader(
+        self, paths: Sequence[str], image_size: tuple[int, int], device: torch.device, pictures: PictureSource | None
+    ) -> DataLoader:
+        images = Crops(paths, EvaluationTransform(image_size), skip_unreadable=self.unreadable == "skip", pictures=pictures)
         pinned = device.type == "cuda"
         return DataLoader(images, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=collate_crops, pin_memory=pinned)
 
@@ -248,8 +257,11 @@ class CropBatch(NamedTuple):
 class Crops(Dataset[Crop]):
     """Image files in the test-time transform."""
 
-    def __init__(self, paths: Sequence[str], transform: ImageTransform, *, skip_unreadable: bool) -> None:
+    def __init__(
+        self, paths: Sequence[str], transform: ImageTransform, *, skip_unreadable: bool, pictures: PictureSource | None = None
+    ) -> None:
         self.paths, self.transform, self.skip_unreadable = paths, transform, skip_unreadable
+        self.load = pictures or load_image
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -258,7 +270,7 @@ class Crops(Dataset[Crop]):
     def __getitem__(self, row: int) -> Crop:
         path = self.paths[row]
         try:
-            return Crop(path, self.transform(load_image(path)))
+            return Crop(path, self.transform(self.load(path)))
         except CorruptImageError as error:
             if not self.skip_unreadable:
                 raise

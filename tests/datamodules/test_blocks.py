@@ -14,12 +14,20 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 from hypothesis import given
 from hypothesis import strategies as st
 from lying_store import LyingFileSystem
 
 from lightning_reid.blocks import CorruptBlockError, ForeignIndexError, merged_ranges, parse_index
-from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
+from lightning_reid.datamodules import (
+    CrossDomainDataModule,
+    FederatedData,
+    ImageReIDDataModule,
+    SemiSupervisedDataModule,
+    UnlabeledDataModule,
+    VideoReIDDataModule,
+)
 from lightning_reid.datamodules.blocks import BlockStore, PackedData, StoreError, pack
 from lightning_reid.datamodules.blocks.addresses import row_of
 from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
@@ -27,6 +35,10 @@ from lightning_reid.datamodules.blocks.health import health
 from lightning_reid.datamodules.blocks.unpacking import unpack
 from lightning_reid.datamodules.catalog import read_prepared, read_prepared_video
 from lightning_reid.datamodules.generated import GeneratedTracklets
+from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
+from lightning_reid.datamodules.tested import read_test_part
+from lightning_reid.evaluation import embed_test
+from lightning_reid.inference import EmbeddingPass, load_network
 
 SMALL_BLOCKS = 40_000
 
@@ -355,3 +367,39 @@ def test_options_of_a_store_are_in_no_message_and_go_where_a_worker_goes(packed)
         store.index()
     assert "s3cr3t" not in str(caught.value)
     assert fsspec.get_filesystem_class("lying") is LyingFileSystem
+
+
+def test_every_datamodule_takes_blocks_where_it_takes_a_data_set(market_folder, packed, duke_folder, tmp_path):
+    duke = tmp_path / "duke"
+    pack(read_prepared(str(duke_folder), None), BlockStore(str(duke)), progress=False)
+    options = {"image_size": (32, 16), "num_workers": 0}
+    pairs: list[list[pl.LightningDataModule]] = []
+    for source, target in ((str(duke_folder), str(market_folder)), (str(duke), str(packed))):
+        cross = CrossDomainDataModule(source=source, target=target, source_p=4, p=4, k=2, **options)
+        some = SemiSupervisedDataModule(target, labeled=5, p=4, k=2, **options)
+        unlabeled = UnlabeledDataModule(target, **options)
+        federated = FederatedData([source, target], "identity", num_clients=3, p=2, k=2, image_size=(32, 16), num_workers=0)
+        for data in (cross, some, unlabeled):
+            data.setup("fit")
+        cross.source.setup("fit")
+        federated.setup()
+        both = PublicAndLocalDataModule(
+            next(iter(federated.clients.values())).dataset, cross.source.dataset, image_size=(32, 16), num_workers=0
+        )
+        both.setup("fit")
+        pairs.append([cross.source, both, *federated.clients.values()])
+        pairs[-1] += [cross, some, unlabeled]
+    for files, blocks in zip(*pairs, strict=True):
+        for one, other in zip(files.test_dataloader(), blocks.test_dataloader(), strict=True):
+            assert one["images"].equal(other["images"])
+    for files, blocks in zip(pairs[0][:-3], pairs[1][:-3], strict=True):
+        for one, other in zip(files.train_dataloader(), blocks.train_dataloader(), strict=True):
+            assert one["images"].equal(other["images"])
+    assert pairs[1][0].picture(pairs[1][0].dataset.train[0].path).equal(pairs[0][0].picture(pairs[0][0].dataset.train[0].path))
+
+
+def test_scores_of_a_network_are_those_on_the_files(market_folder, packed):
+    network, embedding = load_network(), EmbeddingPass(quiet=True)
+    there, here = (embed_test(network, read_test_part(str(one)), embedding) for one in (market_folder, packed))
+    assert there.query_embeddings.equal(here.query_embeddings)
+    assert there.gallery_embeddings.equal(here.gallery_embeddings)
