@@ -1,6 +1,7 @@
 """What happens before and between epochs: aligning tracklets, clustering, refinement of pseudo-labels, pruning, pictures."""
 
 from lightning_reid.callbacks.affinity_labels import AffinityPseudoLabels
+from lightning_reid.callbacks.block_access import BlockAccessLogger
 from lightning_reid.callbacks.bottom_up_clustering import BottomUpClustering
 from lightning_reid.callbacks.caie_pruning import CAIEPruning
 from lightning_reid.callbacks.cluster_strips import ClusterStripLogger
@@ -18,6 +19,7 @@ from lightning_reid.callbacks.tracklet_memories import TrackletMemories
 
 __all__ = [
     "AffinityPseudoLabels",
+    "BlockAccessLogger",
     "BottomUpClustering",
     "CAIEPruning",
     "CPOPruning",

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "tracking": {"tracking", "arguments", "frame_crops"},
     "live": {"live", "tracking", "arguments", "detection", "files"},
     "modules": CORE | {"networks", "protocols", "modules", "derived_seed"},
-    "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets"},
+    "callbacks": CORE | {"networks", "protocols", "callbacks", "files", "detection", "packed_tracklets", "blocks"},
     "datamodules": CORE
     | {"networks", "protocols", "datamodules", "files", "regular_files", "detection", "packed_tracklets"}
     | {"claimed_size", "blocks", "drafts"},

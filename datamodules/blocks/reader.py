@@ -12,10 +12,10 @@ from zlib import crc32
 import numpy as np
 from typing_extensions import override
 
+from lightning_reid.blocks.counting import SharedCounts
 from lightning_reid.blocks.damage import CorruptBlockError
 from lightning_reid.blocks.index import BlockIndex
 from lightning_reid.blocks.ranges import merged_ranges
-from lightning_reid.blocks.statistics import AccessCounts
 from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
 from lightning_reid.datamodules.blocks.store import BlockStore
 
@@ -53,8 +53,8 @@ class BlockReader:
         return self.__dict__ | {"_files": {}}
 
     @property
-    def counts(self) -> AccessCounts:
-        """What was asked for in this process."""
+    def counts(self) -> SharedCounts:
+        """What was asked for, here and in the workers of loaders."""
         return self.store.counts
 
     def frames(self, rows: Sequence[int]) -> list[bytes]:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from lightning_reid.blocks.counting import SharedCounts
 from lightning_reid.blocks.index import BLOCKS, INDEX
-from lightning_reid.blocks.statistics import AccessCounts
 from lightning_reid.files import write_atomically
 
 logger = logging.getLogger(__name__)
@@ -43,17 +43,17 @@ class BlockStore:
         tries: How often an object is asked for before it is given up.
 
     Attributes:
-        counts: What was asked for in this process.
+        counts: What was asked for, here and in the workers of loaders.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, tries: int = TRIES) -> None:
         self.url, self.storage_options, self.tries = url.rstrip("/"), dict(storage_options or {}), tries
-        self.counts = AccessCounts()
+        self.counts = SharedCounts()
         self._opened: tuple[int, Any, str] | None = None
 
     @override
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": None, "counts": AccessCounts()}
+        return self.__dict__ | {"_opened": None}
 
     def local(self, block: str) -> Path | None:
         """Where a block lies on this machine; ``None`` where it does not."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Self
 
 
 @dataclass
@@ -11,8 +12,8 @@ class AccessCounts:
 
     Attributes:
         frames: That were given.
-        requests: Ranges and whole blocks that were asked for.
-        bytes_read: Of the answers.
+        requests: Ranges and whole blocks that a store was asked for.
+        bytes_read: Of its answers.
         cache_hits: Frames from a block that lay in the cache.
         retries: Questions that were repeated since no answer came.
         whole_reads: Blocks that were read whole.
@@ -27,11 +28,15 @@ class AccessCounts:
     whole_reads: int = 0
     wrong_reads: int = 0
 
-    def add(self, **more: int) -> None:
-        """Count more of some."""
-        for name, number in more.items():
-            setattr(self, name, getattr(self, name) + number)
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, one.name) - getattr(other, one.name) for one in fields(self)))
 
     def as_plain(self) -> dict[str, int]:
         """By name, for a log."""
         return asdict(self)
+
+
+NAMES = tuple(one.name for one in fields(AccessCounts))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lying_store import LyingFileSystem
 
 from lightning_reid.blocks import CorruptBlockError, ForeignIndexError, merged_ranges, parse_index
+from lightning_reid.callbacks import BlockAccessLogger
 from lightning_reid.datamodules import (
     CrossDomainDataModule,
     FederatedData,
@@ -39,6 +40,7 @@ from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
 from lightning_reid.datamodules.tested import read_test_part
 from lightning_reid.evaluation import embed_test
 from lightning_reid.inference import EmbeddingPass, load_network
+from lightning_reid.modules import SupervisedReID
 
 SMALL_BLOCKS = 40_000
 
@@ -148,7 +150,7 @@ def test_clips_are_those_of_the_files_and_come_with_few_questions(mars, packed_m
     for one, other in zip(files.train_dataloader(), blocks.train_dataloader(), strict=True):
         assert all(one[name].equal(other[name]) for name in one)
         batches += 1
-    counts = blocks.dataset.pictures.reader.counts
+    counts = blocks.dataset.pictures.reader.counts.total()
     assert counts.frames > 0
     assert counts.requests < counts.frames
     assert batches > 0
@@ -206,7 +208,7 @@ def test_a_store_that_lies_below_the_limit_is_found_out_and_the_frames_are_right
     reader = PackedData(f"lying://{packed}", cache_gb=0).pictures.reader
     LyingFileSystem.wrong_ranges, LyingFileSystem.wrong_wholes = ranges, wholes
     assert reader.frames([3]) == expected
-    assert reader.counts.wrong_reads == min(ranges, 2) + wholes
+    assert reader.counts.total().wrong_reads == min(ranges, 2) + wholes
 
 
 def test_a_store_that_lies_beyond_it_is_named(packed):
@@ -223,7 +225,7 @@ def test_a_question_without_an_answer_is_asked_again_with_longer_waits_and_then_
     reader = PackedData(f"lying://{packed}", cache_gb=0).pictures.reader
     LyingFileSystem.failures = 3
     assert reader.frames([0]) == PackedData(str(packed)).pictures.reader.frames([0])
-    assert len(waits) == reader.counts.retries == 3
+    assert len(waits) == reader.counts.total().retries == 3
     assert waits[0] < waits[2]
     LyingFileSystem.failures = 10**9
     with pytest.raises(StoreError, match=r"did not give \d{5}\.zip: ConnectionError\. Is the endpoint up"):
@@ -239,7 +241,7 @@ def test_a_block_is_asked_for_once_however_many_processes_there_are(packed, tmp_
     other = pickle.loads(pickle.dumps(reader))
     assert other.frames(range(reader.index.num_frames)) == expected
     assert LyingFileSystem.asked == ["whole"] * len(reader.index.blocks)
-    assert other.counts.cache_hits == reader.index.num_frames
+    assert other.counts.total().cache_hits == reader.index.num_frames
 
 
 def test_a_cache_keeps_to_its_limit_and_one_that_is_smaller_than_the_set_is_not_filled(packed, tmp_path):
@@ -403,3 +405,32 @@ def test_scores_of_a_network_are_those_on_the_files(market_folder, packed):
     there, here = (embed_test(network, read_test_part(str(one)), embedding) for one in (market_folder, packed))
     assert there.query_embeddings.equal(here.query_embeddings)
     assert there.gallery_embeddings.equal(here.gallery_embeddings)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_logs_what_it_asked_of_the_store(packed, tmp_path, num_workers):
+    data = ImageReIDDataModule(
+        f"lying://{packed}",
+        image_size=(32, 16),
+        p=4,
+        k=2,
+        num_workers=num_workers,
+        val_identities=0,
+        block_cache=str(tmp_path),
+    )
+    model = SupervisedReID(backbone="resnet18", backbone_options={"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]})
+    logged: list[dict[str, float]] = []
+
+    class Notes(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            logged.append({name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("blocks/")})
+
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=2, limit_val_batches=0, callbacks=[BlockAccessLogger(), Notes()], **options)
+    trainer.fit(model, data)
+    reader = data.dataset.pictures.reader
+    assert logged[0]["blocks/frames"] > 0
+    assert sum(one["blocks/frames"] for one in logged) == reader.counts.total().frames
+    assert logged[0]["blocks/whole_reads"] == len(reader.index.blocks)
+    assert logged[1]["blocks/whole_reads"] == 0
+    assert {*reader.counts.by_worker()} == ({"worker0", "worker1"} if num_workers else {"main"})

@@ -65,7 +65,7 @@ def test_batches_are_those_of_the_files(stored, market_folder, tmp_path, gigabyt
     for one, other in zip(from_files(market_folder), epoch(data, context), strict=True):
         assert same(one, other)
     if not num_workers:
-        counts, index = data.dataset.pictures.reader.counts, data.dataset.pictures.reader.index
+        counts, index = data.dataset.pictures.reader.counts.total(), data.dataset.pictures.reader.index
         assert counts.whole_reads == (len(index.blocks) if gigabytes else 0)
         assert counts.requests < counts.frames
 
@@ -88,7 +88,7 @@ def test_a_damaged_copy_that_is_read_first_gives_right_frames_and_is_made_anew(s
     again = PackedData(URL, stored.storage_options, cache_gb=0).pictures.reader
     assert again.frames(range(reader.index.num_frames)) == expected
     if "zone1" in near.parts:
-        assert again.counts.wrong_reads > 0
+        assert again.counts.total().wrong_reads > 0
         assert [*stored.home.glob("zone*/disk/quarantined/objects/*")]
         assert not near.exists()
         stored.replicate()
