@@ -77,10 +77,12 @@ def _usage() -> str:
 def _lightning(argv: list[str]) -> None:
     from pytorch_lightning.cli import LightningCLI
 
+    from lightning_reid.command_line.saved_config import SaveConfigWithoutCredentials
+
     for package in ("modules", "datamodules", "callbacks"):  # a name alone is looked for among the classes that were imported
         home = import_module(f"lightning_reid.{package}")
         for name in home.__all__:
             getattr(home, name)
     # it warns of a command line beside args, which is the same one here, without the verb
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
-    LightningCLI(args=argv, parser_kwargs={"prog": "lightning-reid train"})
+    LightningCLI(args=argv, parser_kwargs={"prog": "lightning-reid train"}, save_config_callback=SaveConfigWithoutCredentials)
