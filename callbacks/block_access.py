@@ -21,6 +21,7 @@ class BlockAccessLogger(pl.Callback):
     Source: distributed-cloud text, section III.A: statistics of access, by which copies are placed.
 
     Example:
+        >>> import pytorch_lightning as pl
         >>> from lightning_reid.callbacks import BlockAccessLogger
         >>> trainer = pl.Trainer(max_epochs=1, callbacks=[BlockAccessLogger()], logger=False, enable_checkpointing=False)
     """

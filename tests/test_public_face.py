@@ -19,7 +19,7 @@ FACE = {
         UnlabeledDataModule VideoReID VideoReIDDataModule from_pretrained nearest_images retrieval_scores
     """,
     "lightning_reid.callbacks": """
-        AffinityPseudoLabels BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
+        AffinityPseudoLabels BlockAccessLogger BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
         HardNegativeSampling InterCameraMining NMILogger PartBasedHomogeneity ProgressiveSelection PseudoLabelClustering
         RankListLogger RedetectAndLink TrackletMemories
     """,

@@ -48,7 +48,7 @@ class PackedData:
         return is_url(dataset) or Path(dataset, INDEX).is_file()
 
     def images(self) -> ReIDDataset:
-        """Its records, of images.
+        """The records of a set of images.
 
         Raises:
             ValueError: It is of tracklets.
@@ -68,7 +68,7 @@ class PackedData:
         return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"), self.pictures)
 
     def tracklets(self) -> TrackletDataset:
-        """Its records, of tracklets.
+        """The records of a set of tracklets.
 
         Raises:
             ValueError: It is of images.

@@ -14,7 +14,7 @@ from lightning_reid.datamodules.late_progress import late_progress
 
 @dataclass
 class Health:
-    """What was found.
+    """What was found at an address of blocks.
 
     Attributes:
         url: Of the set.

@@ -27,11 +27,11 @@ class SharedCounts:
             row[NAMES.index(name)] += number
 
     def total(self) -> AccessCounts:
-        """Of all workers, and of who is none."""
+        """The sum over all workers, and over who is none."""
         return AccessCounts(*self._rows.sum(0).tolist())
 
     def by_worker(self) -> dict[str, AccessCounts]:
-        """Of each that read something: ``"main"``, ``"worker0"``, ..."""
+        """The counts of each that read something: ``"main"``, ``"worker0"``, ..."""
         found = {}
         for row in self._rows.any(1).nonzero().flatten().tolist():
             found["main" if row == 0 else f"worker{row - 1}"] = AccessCounts(*self._rows[row].tolist())
