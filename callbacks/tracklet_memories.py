@@ -32,10 +32,14 @@ class TrackletMemories(pl.Callback):
 
     Example:
         >>> from lightning_reid.callbacks import TrackletMemories
+        >>> from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
+        >>> from lightning_reid.datamodules.device_images import of_camera
         >>> from lightning_reid.federation import Client
         >>> from lightning_reid.modules import TrackletReID
         >>> tiny = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
-        >>> device = Client("camera1", TrackletReID(**tiny), data, [TrackletMemories()])  # data: a DeviceDataModule, set up
+        >>> data = DeviceDataModule("camera 1", image_size=(32, 16), num_workers=0)
+        >>> data.serve(of_camera(ImageReIDDataModule(market).read(), 1))  # market: a folder in the Market naming
+        >>> device = Client("camera1", TrackletReID(**tiny), data, [TrackletMemories()])
     """
 
     def __init__(self, embed: bool = True) -> None:

@@ -35,6 +35,14 @@ class DeviceDataModule(UnlabeledDataModule):
         ValueError: The images are of several cameras (``setup``).
 
     Source: edge-device text, section 3, "Definition", and section 4.1.
+
+    Example:
+        >>> from lightning_reid.datamodules import DeviceDataModule, ImageReIDDataModule
+        >>> from lightning_reid.datamodules.device_images import of_camera
+        >>> data = DeviceDataModule("camera 1", image_size=(32, 16), num_workers=0)
+        >>> data.serve(of_camera(ImageReIDDataModule(market).read(), 1))  # market: a folder in the Market naming
+        >>> data.num_tracklets, data.num_images
+        (7, 17)
     """
 
     def __init__(self, dataset: str = "device", *, batch_size: int = 64, erasing_probability: float = 0.5, **options: Any) -> None:
