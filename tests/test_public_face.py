@@ -18,6 +18,8 @@ FACE = {
         PseudoLabelClustering RankListLogger RedetectAndLink RetrievalMetrics SemiSupervisedDataModule SupervisedReID
         UnlabeledDataModule VideoReID VideoReIDDataModule from_pretrained nearest_images retrieval_scores
     """,
+    "lightning_reid.blocks": "CorruptBlockError ForeignIndexError merged_ranges parse_index serialized",
+    "lightning_reid.datamodules.blocks": "BlockStore PackedData StoreError pack",
     "lightning_reid.callbacks": """
         AffinityPseudoLabels BlockAccessLogger BottomUpClustering CAIEPruning CPOPruning ClusterStripLogger EmbeddingProjector FilterPruning
         HardNegativeSampling InterCameraMining NMILogger PartBasedHomogeneity ProgressiveSelection PseudoLabelClustering

@@ -30,6 +30,14 @@ class PackedData:
     Raises:
         StoreError: The store does not answer, or there is no index.
         ForeignIndexError: The index is damaged or of another version.
+
+    Example:
+        >>> from lightning_reid.datamodules.blocks import BlockStore, PackedData, pack
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> report = pack(read_market_folder(market), BlockStore(str(folder / "blocks")), progress=False)  # market: in its naming
+        >>> data = PackedData(str(folder / "blocks")).images()
+        >>> data.pictures(data.train[0].path).shape[0]
+        3
     """
 
     def __init__(

@@ -87,6 +87,15 @@ def pack(
     Raises:
         ValueError: The set is empty, or drawn when it is asked for; a tracklet is too large; or the store holds another set.
         OSError: A file cannot be read, or the store does not take or keep what is written.
+
+    Example:
+        >>> from lightning_reid.datamodules.blocks import BlockStore, pack
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> store = BlockStore(str(folder / "blocks"))
+        >>> pack(read_market_folder(market), store, progress=False).written  # market: a folder in the Market naming
+        1
+        >>> pack(read_market_folder(market), store, progress=False).kept
+        1
     """
     kind, tracklets, splits = _grouped(dataset)
     before = _before(dataset, store, kind, append)

@@ -26,7 +26,16 @@ AT_START = 1
 
 
 class StoreError(OSError):
-    """A store that does not answer, or refuses; the message names its address and what to look at."""
+    """A store that does not answer, or refuses; the message names its address and what to look at.
+
+    Example:
+        >>> from lightning_reid.datamodules.blocks import PackedData, StoreError
+        >>> try:
+        ...     PackedData(str(folder))  # folder: an empty one
+        ... except StoreError as error:
+        ...     print("has no index.safetensors" in str(error))
+        True
+    """
 
 
 def is_url(told: str) -> bool:
@@ -44,6 +53,11 @@ class BlockStore:
 
     Attributes:
         counts: What was asked for, here and in the workers of loaders.
+
+    Example:
+        >>> from lightning_reid.datamodules.blocks import BlockStore
+        >>> BlockStore("s3://bucket/market", {"endpoint_url": "http://store:8080"}).url  # nothing is asked yet
+        's3://bucket/market'
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, tries: int = TRIES) -> None:

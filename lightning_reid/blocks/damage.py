@@ -14,6 +14,11 @@ class CorruptBlockError(RuntimeError):
         expected: CRC-32 of the first of them, or MD5 of the block.
         got: The same, of what was read.
         way_on: What the reader of the message can do.
+
+    Example:
+        >>> from lightning_reid.blocks import CorruptBlockError
+        >>> str(CorruptBlockError("00003.zip", ["0002_c1_t0001_000000.jpg"], "crc32 1", "crc32 2", "Pack the set again"))
+        '00003.zip: 0002_c1_t0001_000000.jpg should have crc32 1 and has crc32 2. Pack the set again'
     """
 
     def __init__(self, block: str, frames: Sequence[str], expected: str, got: str, way_on: str) -> None:
@@ -23,4 +28,13 @@ class CorruptBlockError(RuntimeError):
 
 
 class ForeignIndexError(ValueError):
-    """An index that is damaged, of another version, or none."""
+    """An index that is damaged, of another version, or none.
+
+    Example:
+        >>> from lightning_reid.blocks import ForeignIndexError, parse_index
+        >>> try:
+        ...     parse_index(b"something else", "market/index.safetensors")
+        ... except ForeignIndexError as error:
+        ...     print(str(error)[:58])
+        market/index.safetensors is no index of blocks, or a damag
+    """

@@ -116,7 +116,16 @@ def member_name(pid: int, camid: int, tracklet: int, place: int, suffix: str) ->
 
 
 def serialized(index: BlockIndex) -> bytes:
-    """The bytes of an index file; the same for the same index."""
+    """The bytes of an index file; the same for the same index.
+
+    Example:
+        >>> from lightning_reid.blocks import parse_index, serialized
+        >>> from lightning_reid.datamodules.blocks import BlockStore, pack
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> index = pack(read_market_folder(market), BlockStore(str(folder / "blocks")), progress=False).index  # market: in its naming
+        >>> serialized(parse_index(serialized(index), "here")) == serialized(index)
+        True
+    """
     tensors = {f"frames/{name}": np.ascontiguousarray(array, dtype=_FRAMES[name]) for name, array in index.frames.items()}
     tensors |= {f"tracklets/{name}": np.ascontiguousarray(array, dtype=_TRACKLETS[name]) for name, array in index.tracklets.items()}
     tensors |= {f"splits/{name}": np.ascontiguousarray(array, dtype=np.int64) for name, array in index.splits.items()}
@@ -141,6 +150,16 @@ def parse_index(content: bytes, where: str) -> BlockIndex:
 
     Raises:
         ForeignIndexError: It is damaged, of another version, or no index; the message says which.
+
+    Example:
+        >>> from lightning_reid.blocks import parse_index
+        >>> from lightning_reid.datamodules.blocks import BlockStore, pack
+        >>> from lightning_reid.datamodules.readers import read_market_folder
+        >>> store = BlockStore(str(folder / "blocks"))
+        >>> report = pack(read_market_folder(market), store, progress=False)  # market: a folder in the Market naming
+        >>> index = parse_index(store.index(), "here")
+        >>> index.kind, index.num_frames == report.index.num_frames
+        ('images', True)
     """
     try:
         tensors = load(content)
