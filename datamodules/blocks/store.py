@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -127,6 +128,37 @@ class BlockStore:
                 system.pipe_file(path, content)
 
         self._asked(put, name)
+
+    def get(self, name: str) -> bytes:
+        """The bytes of an object; ``name`` is below the set's folder."""
+        found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{name}"), name)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an object."""
+        return bool(self._asked(lambda system, root: system.exists(f"{root}/{name}"), name, AT_START))
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        self._asked(lambda system, root: system.rm_file(f"{root}/{name}"), name)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write an object of JSON."""
+        self.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The JSON object that an object holds.
+
+        Raises:
+            StoreError: It is none.
+        """
+        try:
+            found = json.loads(self.get(name).decode())
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{self.url} holds a {name} that is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise StoreError(f"{self.url} holds a {name} that is no JSON object")
+        return found
 
     def make_bucket(self) -> None:
         """Make the bucket of an address that has one, where it is not there yet."""

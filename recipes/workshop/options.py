@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning_reid.datamodules.client_splits import ClientSplit
 from lightning_reid.federated import FedPav
 from lightning_reid.federation import Client, Federation
+from lightning_reid.recipes.workshop.stored_run import local_output
 
 
 @dataclass
@@ -36,7 +37,8 @@ class PlainOptions:
     @classmethod
     def of(cls, cfg: Namespace) -> Self:
         """The options among parsed arguments."""
-        return cls(**{field.name: cfg[field.name] for field in fields(cls)})
+        told = {field.name: cfg[field.name] for field in fields(cls)}
+        return cls(**(told | ({"output": local_output(told["output"])} if "output" in told else {})))
 
 
 @dataclass
@@ -44,7 +46,7 @@ class RunOptions(PlainOptions):
     """How and where a recipe runs.
 
     Attributes:
-        output: Folder for checkpoints, logs, tables and pictures.
+        output: Folder for checkpoints, logs, tables and pictures; or an address (``s3://bucket/runs/hsr``), where they are kept, too.
         accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, as Lightning names them.
         devices: Processes, one a device.
         strategy: ``"auto"``, ``"ddp"``, ... as Lightning names them.

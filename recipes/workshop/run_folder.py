@@ -17,12 +17,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from lightning_reid.files import read_json, remove_partial_files, told_as_not_written, write_json
 from lightning_reid.folder_lock import FolderLock
 from lightning_reid.recipes.workshop.fingerprints import data_fingerprint, differences, options_fingerprint
+from lightning_reid.recipes.workshop.stored_run import LOCK_FILE, StoredRun, local_output
 from lightning_reid.records import Splits
 
 logger = logging.getLogger(__name__)
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-RUN_FILE, LOCK_FILE = "run.json", "run.lock"
+RUN_FILE = "run.json"
 
 
 class Readable(Protocol):
@@ -64,7 +65,10 @@ class RunFolder:
     """
 
     def __init__(self, cfg: Namespace, ignored: Collection[str] = ()) -> None:
+        self.url = cfg.output if "://" in cfg.output else None
+        cfg.output = local_output(cfg.output)
         self.output, self.resume = Path(cfg.output), bool(cfg.resume)
+        self._stored = None if self.url is None else StoredRun(self.url, self.output)
         self.options = options_fingerprint(cfg, ignored)
         self._lock: FolderLock | None = None
         self._was_there = self.output.is_dir()
@@ -85,14 +89,29 @@ class RunFolder:
         lock.acquire()
         self._lock = lock
         try:
+            if self._stored is not None:
+                self._bring_here(self._stored)
             self._require_mine()
             left = remove_partial_files(self.output, alone=True)
         except BaseException:
             self._leave()
             raise
+        if self._stored is not None:
+            self._stored.__enter__()
         if left:
             logger.info("%s: removed %d files that killed processes left half written", self.output, len(left))
         return self
+
+    def _bring_here(self, stored: StoredRun) -> None:
+        """What the store holds of the run is where it goes on, whatever an earlier sitting left on this machine."""
+        there = stored.is_there()
+        if there and not self.resume:
+            raise FileExistsError(f"{self.url} holds a run: give --resume to go on with it, or another --output")
+        if there:
+            stored.pull()
+        else:
+            stored.clear()
+        logger.warning("the run works in %s, and is kept in %s", self.output, self.url)
 
     def _require_mine(self) -> None:
         # hidden files are what a process that was killed left half written, run.json itself, say
@@ -108,9 +127,14 @@ class RunFolder:
         """Leave the folder.
 
         Raises:
-            OSError: The disk ran full, in words that name the folder: what loggers and libraries raise then names nothing.
+            OSError: The disk ran full, in words that name the folder: what loggers and libraries raise then names nothing. Or the store
+                does not take the run.
         """
-        self._leave()
+        try:
+            if self._stored is not None and self._lock is not None:
+                self._stored.__exit__(kind, error, trace)
+        finally:
+            self._leave()
         if isinstance(error, OSError) and error.errno in DISK_FULL and str(self.output) not in str(error):
             told = f"the disk of {self.output} is full: {error}. Free it and go on with --resume, or give another folder, --output"
             raise OSError(error.errno, told) from error

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from swift_store import SwiftStore
+from swift_store import KEY, SECRET, SwiftStore
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.blocks import BlockStore, PackedData, StoreError, pack
 from lightning_reid.datamodules.blocks.health import health
 from lightning_reid.datamodules.catalog import read_prepared
+from lightning_reid.recipes.workshop.stored_run import StoredRun
 
 pytestmark = pytest.mark.slow
 URL = "s3://people/market"
@@ -106,6 +107,18 @@ def test_a_node_that_dies_within_an_epoch_changes_no_batch(stored, market_folder
             assert same(one, other)
     finally:
         stored.start_zone(1)
+
+
+def test_a_run_that_is_kept_there_is_found_by_another_machine(stored, tmp_path, monkeypatch):
+    for name, value in (("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_ENDPOINT_URL", stored.endpoint)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    (tmp_path / "here").mkdir()
+    for epoch_number in range(2):
+        (tmp_path / "here" / "last.ckpt").write_bytes(bytes([epoch_number]) * 100_000)
+        assert StoredRun("s3://people/runs/one", tmp_path / "here").push()
+    StoredRun("s3://people/runs/one", tmp_path / "there").pull()
+    assert (tmp_path / "there" / "last.ckpt").read_bytes() == (tmp_path / "here" / "last.ckpt").read_bytes()
 
 
 def test_what_is_wrong_with_the_address_is_told_in_seconds(stored):
