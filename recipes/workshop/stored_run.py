@@ -89,7 +89,7 @@ class StoredRun:
         """Bring the folder as it is at one moment to the store; whether anything had changed.
 
         Raises:
-            StoreError: The store does not take it, or does not give it back as it was written.
+            StoreError: The store does not take it, or does not give it back as it was written; or another run is kept there meanwhile.
         """
         files = self._snapshot()
         if files is None or {name: digest for name, (digest, _) in files.items()} == self._pointed:
@@ -104,8 +104,11 @@ class StoredRun:
             if digest_of(self.store.get(f"{OBJECTS}/{digest}")) != digest:
                 raise StoreError(f"{self.store.url} does not give back {name} as it was written: look at its health")
             self._stored.add(digest)
-        before, self._pointed = self._pointed, {name: digest for name, (digest, _) in files.items()}
-        self.store.write_json(POINTER, {"files": self._pointed})
+        now = {name: digest for name, (digest, _) in files.items()}
+        if (self._pointer() if self.is_there() else {}) != self._pointed:
+            raise StoreError(f"another run was kept in {self.store.url} meanwhile, and stays there: this one is whole in {self.folder}")
+        self.store.write_json(POINTER, {"files": now})
+        before, self._pointed = self._pointed, now
         for gone in self._stored - {*self._pointed.values()} - {*before.values()}:
             self.store.remove(f"{OBJECTS}/{gone}")
             self._stored.discard(gone)

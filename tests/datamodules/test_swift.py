@@ -114,9 +114,10 @@ def test_a_run_that_is_kept_there_is_found_by_another_machine(stored, tmp_path, 
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     (tmp_path / "here").mkdir()
+    run = StoredRun("s3://people/runs/one", tmp_path / "here")
     for epoch_number in range(2):
         (tmp_path / "here" / "last.ckpt").write_bytes(bytes([epoch_number]) * 100_000)
-        assert StoredRun("s3://people/runs/one", tmp_path / "here").push()
+        assert run.push()
     StoredRun("s3://people/runs/one", tmp_path / "there").pull()
     assert (tmp_path / "there" / "last.ckpt").read_bytes() == (tmp_path / "here" / "last.ckpt").read_bytes()
 

@@ -44,12 +44,15 @@ def test_a_run_whose_machine_is_lost_goes_on_elsewhere_as_if_unbroken(market_fol
     class LostError(BaseException):
         pass
 
+    running, honest_enter = [], StoredRun.__enter__
+    monkeypatch.setattr(StoredRun, "__enter__", lambda stored: running.append(stored) or honest_enter(stored))
     honest_step = torch.optim.Adam.step
 
     def step(self, *arguments, **options):
         here = Path(local_output(url))
         if (here / "supervised" / "last.ckpt.previous").is_file():  # in the third epoch
-            StoredRun(url, here).push()
+            running[0].push()
+            running[0]._stop.set()
             monkeypatch.setattr(StoredRun, "__exit__", lambda *_: None)  # of a lost machine nothing is brought any more
             raise LostError
         return honest_step(self, *arguments, **options)
@@ -88,12 +91,12 @@ def test_what_is_pointed_to_is_whole_whenever_the_machine_is_lost(tmp_path, monk
     for turn in range(4):
         for name in ("weights", "scores"):
             (folder / name).write_text(f"{name} {turn}")
-        for writes in (0, 1, 2):
+        for writes in (0, 1, 1):  # none of it, an object, the other one: what was written is not written again
             left[0] = writes
             with monkeypatch.context() as patch:
                 patch.setattr(BlockStore, "write", dies)
                 with pytest.raises(KeyboardInterrupt):
-                    StoredRun(url, folder).push()
+                    stored.push()
             if turn:
                 seen = StoredRun(url, tmp_path / "seen")
                 seen.pull()
@@ -110,13 +113,28 @@ def test_a_store_that_keeps_other_bytes_is_named_and_the_pointer_stays(tmp_path)
     folder, url = tmp_path / "run", f"lying://{tmp_path}/store"
     folder.mkdir()
     (folder / "weights").write_text("one")
-    StoredRun(url, folder).push()
+    stored = StoredRun(url, folder)
+    stored.push()
     (folder / "weights").write_text("two")
     LyingFileSystem.wrong_wholes = 1
     with pytest.raises(StoreError, match="does not give back weights as it was written"):
-        StoredRun(url, folder).push()
+        stored.push()
     StoredRun(url, tmp_path / "seen").pull()
     assert (tmp_path / "seen" / "weights").read_text() == "one"
+
+
+def test_two_runs_are_not_kept_in_one_place(tmp_path):
+    folder, url = tmp_path / "run", f"lying://{tmp_path}/store"
+    folder.mkdir()
+    (folder / "weights").write_text("mine")
+    mine, other = StoredRun(url, folder), StoredRun(url, tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "weights").write_text("theirs")
+    other.push()
+    with pytest.raises(StoreError, match=r"another run was kept in .* meanwhile, and stays there: this one is whole in"):
+        mine.push()
+    StoredRun(url, tmp_path / "seen").pull()
+    assert (tmp_path / "seen" / "weights").read_text() == "theirs"
 
 
 def test_a_pointer_that_leads_out_of_the_run_is_refused(tmp_path):
