@@ -12,6 +12,8 @@ import urllib.request
 import venv
 from pathlib import Path
 
+from filelock import FileLock
+
 REQUIREMENTS = Path(__file__).parents[1] / "swift-requirements.txt"
 ZONES = 4
 KEY, SECRET = "test:tester", "testing"
@@ -94,11 +96,13 @@ def environment_of_swift() -> Path:
     if named:
         return Path(named)
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lightning-reid" / "swift"
-    python = home / "bin" / "python"
-    if not (home / "ready").is_file():
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS], check=True)
-        (home / "ready").touch()
+    python, ready = home / "bin" / "python", home.with_suffix(".ready")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.with_suffix(".lock")):  # tests run in several processes
+        if not ready.is_file():
+            venv.create(home, with_pip=True, clear=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS], check=True)
+            ready.touch()
     return python
 
 
