@@ -98,7 +98,7 @@ class DeviceDataModule(UnlabeledDataModule):
         return EpochPlan(plan, state.labels, epoch)
 
 
-def of_camera(dataset: ReIDDataset, camid: int | None = None) -> ReIDDataset:
+def of_camera(dataset: Splits[ImageRecord], camid: int | None = None) -> ReIDDataset:
     """A data set as the device of one of its cameras has it: training images of that camera alone, of people in a tracklet (pid above 0).
 
     Args:
