@@ -53,8 +53,8 @@ class EdgeTraining:
         ledger: What crossed, in bytes.
 
     Raises:
-        ValueError: Fewer than two cameras, an ``alpha`` that no edge can reach, start weights of another network, or a device has
-            another front than all others; or ``output`` holds another run.
+        ValueError: Fewer than two cameras with tracklets, an ``alpha`` that no edge between them can reach, start weights of another
+            network, or a device has another front, or other options, than all others; or ``output`` holds another run.
         FileExistsError: ``output`` holds a run, and ``resume`` is not asked for.
     """
 
@@ -73,7 +73,8 @@ class EdgeTraining:
         require_path("output", output)
         require_switch("resume", resume)
         require_switch("quiet", quiet)
-        options.check_cameras(len(hub.facts))
+        options.check_cameras(sum(facts.num_tracklets > 0 for facts in hub.facts.values()))
+        hub.check_options(options)
         self.hub, self.make, self.options, self.output = hub, make, options, Path(output)
         self.resume, self.quiet, self.after_visit = resume, quiet, after_visit
         self.start = {name: tensor.detach().cpu().clone() for name, tensor in start.items()}

@@ -12,11 +12,12 @@ from lightning_reid.clustering.graph_report import graph_report
 from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.federated.sharing import LeakError
 from lightning_reid.federated.traffic import expected_at_hub, expected_traffic
-from lightning_reid.federation.edge import rows_of
+from lightning_reid.federation.edge import EdgeTraining, rows_of
 from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.networks.walking_statistics import averaged_statistics, measured_statistics
+from lightning_reid.records import ReIDDataset
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,13 @@ def test_a_folder_of_another_run_is_refused(devices, start, tmp_path):
         training(devices, {name: tensor + 1 for name, tensor in start.items()}, tmp_path, resume=True)
     with pytest.raises(ValueError, match="another run: devices was"):
         training(dict([*devices.items()][::-1]), start, tmp_path, resume=True)
+
+
+def test_devices_that_would_learn_otherwise_are_refused(devices, start, tmp_path):
+    done = training(devices, start, tmp_path)
+    with pytest.raises(ValueError, match=r"camera1 learns by other options than the run: .*memory='mean'.*, expected .*memory='sum'"):
+        EdgeTraining(done.hub, make, start, replace(done.options, memory="sum"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_one_label_for_all_is_refused(devices, start, tmp_path):
@@ -226,6 +234,10 @@ def test_what_cannot_be_walked_is_refused(devices, start, tmp_path):
     with pytest.raises(ValueError, match="alpha=1, and an edge between 2 cameras has at most 0 triangles"):
         training(two, start, tmp_path)
     assert training(two, start, tmp_path, alpha=0).middle
+    empty = DeviceDataModule("camera3", batch_size=8, image_size=(32, 16), num_workers=0)
+    empty.serve(ReIDDataset("camera3", ()))
+    with pytest.raises(ValueError, match="alpha=1, and an edge between 2 cameras has at most 0 triangles"):
+        training(two | {"camera3": empty}, start, tmp_path / "empty")
     with pytest.raises(ValueError, match="weights to start from are of another network"):
         training(devices, {"network.other": torch.zeros(1)}, tmp_path)
     for name, value in (("visits", 0), ("alpha", -1), ("statistics", "none"), ("unify", "first"), ("lr", 0.0)):
