@@ -17,6 +17,7 @@ from jsonargparse.typing import PositiveInt
 
 from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.federation.edge_options import EdgeOptions
+from lightning_reid.inference.embedding import find_crops
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.recipes.workshop.edge_experiment import EdgeExperiment
 from lightning_reid.recipes.workshop.edge_pictures import print_options
@@ -54,15 +55,35 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--num_style_images", type=PositiveInt, default=300, help="of camera 1 or of that folder, for cyclegan")
     parser.add_argument("--style_size", type=tuple[int, int], default=(256, 256), help="height and width in pixels, for cyclegan")
     parser.add_argument("--score_visits", type=bool, default=True, help="score the model after every visit, for a curve")
-    parser.add_class_arguments(DeviceDataModule, "data", skip={"seed", "p", "k", "val_identities", "split"})
-    parser.add_class_arguments(TrackletReID, "model", skip={"num_labels", "statistics", "classifier_init", "negatives", "update_all", "lr"})
+    parser.add_class_arguments(DeviceDataModule, "data", skip={"dataset", "seed", "p", "k", "val_identities", "split", "needs_test"})
+    parser.add_argument("--data.dataset", type=str, default="market1501", help="data set of several cameras, each of which has a device")
+    said_in_edge = {"statistics", "classifier_init", "negatives", "update_all", "lr", "walking_lr_factor"}
+    parser.add_class_arguments(TrackletReID, "model", skip={"num_labels", *said_in_edge})
     parser.add_class_arguments(EdgeOptions, "edge", skip={"seed"})
     parser.add_class_arguments(StyleTransfer, "transfer", skip={"seed"})
     small = "six cameras of people, and training a small network on another generated domain to start from"
     cfg = parse_or_small_run(parser, argv, SMALL_RUN, named=["data.dataset", "data.root", "model.weights", "start_from"], generating=small)
     if cfg.start_from is None and cfg.model.weights is None and not cfg.model.pretrained:
         parser.error("a walk that starts from random weights learns nothing: give --model.weights FILE, or --start_from LABELED_DATA")
+    learned = styled(cfg) and cfg.style == "cyclegan"
+    if learned and cfg.style_images is None and not cfg.share_style_images:
+        way_on = "give --share_style_images if they may cross, --style_images FOLDER, or --style statistics"
+        parser.error(f"--style cyclegan learns from camera 1's pictures: {way_on}")
+    if learned and cfg.style_images is not None:
+        find_crops([cfg.style_images])
+    if learned or cfg.ablation:  # which times it
+        StyleTransfer(**cfg.transfer, seed=cfg.seed).require_size(*cfg.style_size)
     return cfg
+
+
+def asked_rows(cfg: Namespace) -> Sequence[EdgeRow]:
+    """Rows of the table behind the start and the ceiling."""
+    return [*ROWS] if cfg.ablation else cfg.rows
+
+
+def styled(cfg: Namespace) -> bool:
+    """Whether any of them learns on translated pictures."""
+    return any(ROWS[name].style for name in asked_rows(cfg))
 
 
 def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
@@ -70,12 +91,11 @@ def main(argv: Sequence[str] | None = None) -> list[ResultRow]:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
     with RunFolder(cfg, ignored=("rows", "ablation")) as folder:
         experiment = EdgeExperiment(cfg, folder)
-        asked: Sequence[EdgeRow] = [*ROWS] if cfg.ablation else cfg.rows
-        rows = [experiment.first_row, experiment.supervised(), *(experiment.row(name) for name in asked)]
+        rows = [experiment.first_row, experiment.supervised(), *(experiment.row(name) for name in asked_rows(cfg))]
         if cfg.ablation:
             experiment.print_times()
         stamp = experiment.make().protocol_stamp(experiment.whole)
-        print_options(EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed), cfg.style)
+        print_options(EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed), cfg.style if styled(cfg) else "none")
         report(experiment.output, rows, stamp, title=f"devices of {cfg.data.dataset}", began=began)
         return rows
 

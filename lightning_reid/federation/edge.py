@@ -22,6 +22,7 @@ from lightning_reid.federated.averaging import NamedTensors, WeightedAverage
 from lightning_reid.federated.sharing import payload_bytes
 from lightning_reid.federated.traffic import Ledger, bytes_by_kind
 from lightning_reid.federation.edge_device import CLASSIFIER, LABELS, MEMORIES, WALK, Bank, LabelTask, digest, edge_module, write_tensors
+from lightning_reid.federation.edge_folder import claim_folder
 from lightning_reid.federation.edge_hub import EdgeHub
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.server import FederationServer
@@ -52,8 +53,9 @@ class EdgeTraining:
         ledger: What crossed, in bytes.
 
     Raises:
-        ValueError: Fewer than two cameras, an ``alpha`` that no edge can reach, start weights of another network, or a device has
-            another front than all others.
+        ValueError: Fewer than two cameras with tracklets, an ``alpha`` that no edge between them can reach, start weights of another
+            network, or a device has another front, or other options, than all others; or ``output`` holds another run.
+        FileExistsError: ``output`` holds a run, and ``resume`` is not asked for.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class EdgeTraining:
         require_path("output", output)
         require_switch("resume", resume)
         require_switch("quiet", quiet)
-        options.check_cameras(len(hub.facts))
+        options.check_cameras(sum(facts.num_tracklets > 0 for facts in hub.facts.values()))
+        hub.check_options(options)
         self.hub, self.make, self.options, self.output = hub, make, options, Path(output)
         self.resume, self.quiet, self.after_visit = resume, quiet, after_visit
         self.start = {name: tensor.detach().cpu().clone() for name, tensor in start.items()}
@@ -80,6 +83,7 @@ class EdgeTraining:
         for name, facts in hub.facts.items():
             if facts.front != front:
                 raise ValueError(f"{name} has another front of the network than the server: give all the same weights to start from")
+        claim_folder(self.output, options, self.start, hub.facts, resume=resume)
         self.ledger = Ledger()
 
     def run(self) -> dict[str, Tensor]:
@@ -137,6 +141,11 @@ class EdgeTraining:
         local = self.options.label_classifier == "local"  # of one label it has nothing to learn
         members = [one for one, facts in self.hub.facts.items() if facts.learns and (not local or len(labels[one].unique()) > 1)]
         number, name = int(torch.cat([*labels.values()]).max()) + 1, f"incremental-{cycle}"
+        if number < 2 or not members:
+            raise ValueError(
+                f"no device has two labels across cameras to tell apart, of {number} in all (alpha={self.options.alpha},"
+                f" method={self.options.method}): take a larger alpha, or 'one_per_camera'"
+            )
         tensors, rows = dict(weights), None
         if local:
             rows = self._mean_memories(banks, labels, number)
@@ -206,7 +215,8 @@ class EdgeTraining:
 
         def visited(done: int) -> None:
             used = federation.rounds[-1].report.used
-            if options.unify == "average" and used and done > rounds - len(members):
+            place = done - federation.state.retried  # visits that make up for lost ones are beside the laps
+            if options.unify == "average" and used and place > rounds - len(members):
                 write_tensors(lap / f"{used[0]}.safetensors", self._middle_of(federation.state.tensors))
             if after is not None:
                 after(federation)
@@ -229,7 +239,13 @@ class EdgeTraining:
 
     def _federation(self, walk: str, strategy: FedPav, tensors: NamedTensors, members: Sequence[str]) -> FederationServer:
         told = {"epochs": self.options.epochs, "seed": self.options.seed, "resume": self.resume, "quiet": self.quiet}
-        return self.hub.federation(walk, strategy, tensors, members, self.output / walk, **told)
+        federation = self.hub.federation(walk, strategy, tensors, members, self.output / walk, **told)
+        if {one.report.round for one in federation.rounds} < {*range(federation.state.round)}:
+            raise ValueError(
+                f"{federation.rounds_file} does not tell all of the {federation.state.round} rounds that there were, so that what crossed"
+                " cannot be counted: put it back, or begin anew in another folder"
+            )
+        return federation
 
     def _install(self, weights: NamedTensors, only: NamedTensors | None = None) -> None:
         """Install, and look that everybody has the same to the bit."""

@@ -21,6 +21,7 @@ from lightning_reid.federation import edge_messages
 from lightning_reid.federation.edge_device import Bank, DeviceFacts, LabelTask
 from lightning_reid.federation.edge_hub import EdgeHub
 from lightning_reid.federation.edge_messages import BANK, INSTALL, STATISTICS, TELL
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.flower import FlowerFederation
 from lightning_reid.federation.flower_nodes import SECONDS_BETWEEN_LOOKS, FlowerNodes
 from lightning_reid.federation.messages import query_request, read_who_reply
@@ -70,6 +71,11 @@ class DevicesOverFlower(EdgeHub):
         self._models: dict[str, str] = {}
         self._meet(devices)
         self.facts = {name: self.nodes.introduced[name] for name in devices}
+
+    @override
+    def check_options(self, options: EdgeOptions) -> None:
+        if options.half != self.half:
+            raise ValueError(f"memories are expected with half={self.half}, and the options of the run say {options.half}")
 
     @override
     def federation(

@@ -13,6 +13,7 @@ from typing_extensions import override
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federation.edge_device import Bank, DeviceFacts, EdgeDevice, LabelTask, check_bank
+from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.in_process import Federation
 from lightning_reid.federation.server import FederationServer
 
@@ -25,6 +26,14 @@ class EdgeHub(ABC):
     """
 
     facts: dict[str, DeviceFacts]
+
+    @abstractmethod
+    def check_options(self, options: EdgeOptions) -> None:
+        """Refuse other options than devices have, as far as those are known here.
+
+        Raises:
+            ValueError: They are others.
+        """
 
     @abstractmethod
     def federation(
@@ -73,6 +82,12 @@ class DevicesHere(EdgeHub):
         if len(self.devices) < len(devices):
             raise ValueError(f"devices need ids of their own, got {[one.id for one in devices]}")
         self.facts = {name: one.facts for name, one in self.devices.items()}
+
+    @override
+    def check_options(self, options: EdgeOptions) -> None:
+        for name, one in self.devices.items():
+            if one.options != options:
+                raise ValueError(f"{name} learns by other options than the run: {one.options}, expected {options}")
 
     @override
     def federation(

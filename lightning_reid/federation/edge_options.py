@@ -45,7 +45,7 @@ class EdgeOptions:
         negatives: Of the walk by labels, see ``TrackletReID``.
         update_all: See ``TrackletReID``.
         statistics: Running statistics of the middle: they ``"walk"``, are ``"frozen"``, are ``"averaged"`` after the last visit, or are
-            ``"local"``, each device keeping its own.
+            ``"local"``: they walk, and a camera's images are embedded with its own in the end (``EdgeDevice.statistics``).
         unify: The model of all is that of the ``"last"`` visit, or the ``"average"`` of the last lap's.
         cycles: How often the graph is made and learned, each time with labels of its own.
         lr: Of classifiers; the text's is 0.1, for large networks and long trainings.
@@ -107,5 +107,6 @@ class EdgeOptions:
         """
         if number < 2:
             raise ValueError(f"labels across cameras need two devices or more, got {number}")
-        if self.alpha != "auto" and self.alpha > number - 2:
-            raise ValueError(f"alpha={self.alpha}, and an edge between {number} cameras has at most {number - 2} triangles")
+        most = number - 2
+        if self.alpha != "auto" and self.alpha > most:
+            raise ValueError(f"alpha={self.alpha}, and an edge between {number} cameras has at most {most} triangles: give at most {most}")

@@ -55,7 +55,13 @@ class StyleReport:
 
 
 def shared_pictures(data: DeviceDataModule, number: int, *, share_style_images: bool, seed: int = 0) -> list[Tensor]:
-    """Pictures of camera 1 for the other devices: one of each tracklet first, in random order, until there are enough.
+    """The pictures at ``shared_addresses``, which see."""
+    addresses = shared_addresses(data, number, share_style_images=share_style_images, seed=seed)
+    return [data.picture(address) for address in addresses]
+
+
+def shared_addresses(data: DeviceDataModule, number: int, *, share_style_images: bool, seed: int = 0) -> list[str]:
+    """Which pictures of camera 1 the other devices get: one of each tracklet first, in random order, until there are enough.
 
     Args:
         data: Of camera 1.
@@ -81,8 +87,7 @@ def shared_pictures(data: DeviceDataModule, number: int, *, share_style_images: 
     for place, tracklet in enumerate(tracklets.tolist()):
         turns.append((seen.get(tracklet, 0), place))
         seen[tracklet] = seen.get(tracklet, 0) + 1
-    rows = [int(order[place]) for _, place in sorted(turns)[:number]]
-    return [data.picture(addresses[row]) for row in rows]
+    return [addresses[int(order[place])] for _, place in sorted(turns)[:number]]
 
 
 def public_pictures(folder: str | Path, number: int, *, seed: int = 0) -> list[Tensor]:
@@ -136,6 +141,7 @@ def by_cyclegan(
         ValueError: There are no pictures on one side, or sides of ``image_size`` are not divisible by 4, or too small.
     """
     data = UnpairedImages(_addresses(own), own.picture, style_pictures, image_size=image_size, seed=seed)
+    module.require_size(*image_size)
     last = folder / "last.ckpt"
     epochs = module.hparams["epochs"] + module.hparams["decay_epochs"]
     saving = pl.callbacks.ModelCheckpoint(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)

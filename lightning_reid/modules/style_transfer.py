@@ -104,6 +104,15 @@ class StyleTransfer(pl.LightningModule):
             if asked is None or not 0 <= asked <= most:
                 raise ValueError(f"learning rates are 0 after {most} epochs (epochs and decay_epochs), got Trainer(max_epochs={asked})")
 
+    def require_size(self, height: int, width: int) -> None:
+        """Refuse pictures that cannot be learned from, before they are.
+
+        Raises:
+            ValueError: A side is too small to be judged, or not divisible by 4.
+        """
+        for network in (self.judge_style, self.to_style):
+            network.require_size(height, width)
+
     @override
     def forward(self, images: Tensor) -> Tensor:
         """Pictures ``[B, 3, H, W]`` in [-1, 1] in the other style."""

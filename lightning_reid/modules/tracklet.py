@@ -50,7 +50,7 @@ class TrackletReID(ImageReIDModule):
         negatives: The softmax is over ``"all"`` labels, or over those ``"held"`` here.
         update_all: Let rows of labels that are not held here change, too.
         statistics: ``"walk"``: running statistics of the middle are learned, and travel; ``"frozen"``: they stay as they are.
-        lr: Of the classifier; SGD with momentum 0.9, nesterov.
+        lr: Of the classifier; SGD with momentum 0.9, nesterov, or Adam (``optimizer``).
         walking_lr_factor: Of the middle, a share of ``lr``; 1 is the text's.
         options: Further arguments of :class:`ImageReIDModule`.
 
@@ -216,13 +216,15 @@ class TrackletReID(ImageReIDModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        if self.hparams["optimizer"] != "sgd":
-            return super().configure_optimizers()
         head = built(self.classifier, self).weight
         walking = [one for one in self.parameters() if one.requires_grad and one is not head]
         lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
         groups = [{"params": [head], "lr": lr}, {"params": walking, "lr": lr * self.hparams["walking_lr_factor"]}]
-        optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=decay)
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=decay)
+            if self.hparams["optimizer"] == "sgd"
+            else torch.optim.Adam(groups, weight_decay=decay)
+        )
         return {"optimizer": optimizer, "lr_scheduler": EpochFactor(optimizer, self._lr_factor)}
 
     @override

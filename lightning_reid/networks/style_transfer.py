@@ -54,10 +54,14 @@ class ResnetGenerator(nn.Module):
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
+    def require_size(self, height: int, width: int) -> None:
+        """Refuse sides that are not divisible by 4."""
+        if width % 4 or height % 4:
+            raise ValueError(f"sides of pictures must be divisible by 4 to be translated, got {height} x {width}")
+
     @override
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-1] % 4 or images.shape[-2] % 4:
-            raise ValueError(f"sides of pictures must be divisible by 4 to be translated, got {images.shape[-2]} x {images.shape[-1]}")
+        self.require_size(*images.shape[-2:])
         translated: Tensor = self.model(images)
         return translated
 
@@ -106,10 +110,14 @@ class PatchDiscriminator(nn.Module):
             found += [convolution, nn.InstanceNorm2d(channels[place]), nn.LeakyReLU(0.2, inplace=True)]
         self.model = nn.Sequential(*found, nn.Conv2d(channels[-1], 1, 4, padding=1))
 
+    def require_size(self, height: int, width: int) -> None:
+        """Refuse sides that are too small."""
+        if min(height, width) < self.least:
+            raise ValueError(f"pictures must have sides of {self.least} or more to be judged, got {height} x {width}")
+
     @override
     def forward(self, images: Tensor) -> Tensor:
-        if min(images.shape[-2:]) < self.least:
-            raise ValueError(f"pictures must have sides of {self.least} or more to be judged, got {list(images.shape[-2:])}")
+        self.require_size(*images.shape[-2:])
         scores: Tensor = self.model(images)
         return scores
 

@@ -79,6 +79,8 @@ def main(grid: Grid, context: Context) -> None:
     devices = [name.strip() for name in str(cfg["clients"]).split(",") if name.strip()]
     options = EdgeOptions(**json.loads(cfg["edge"]))
     options.check_cameras(len(devices))
+    if options.statistics == "local":
+        raise ValueError("statistics='local' is of recipes/edge.py: over Flower every device ends with the same network")
     make, start = module_of(cfg, cfg["weights"])
     times: Config = {"patience": float(cfg["patience"]), "grace": float(cfg["grace"]), "deadline": float(cfg["deadline"]) or None}
     hub = DevicesOverFlower(grid, devices, edge_module(make, start, options), half=options.half, **times)

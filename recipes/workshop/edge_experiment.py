@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from torch import Tensor
-from torchvision.io import encode_jpeg
 
 from lightning_reid.clustering import global_labels
 from lightning_reid.clustering.graph_report import GraphReport, graph_report
@@ -30,7 +29,7 @@ from lightning_reid.federation.edge_style import (
     by_cyclegan,
     by_statistics,
     public_pictures,
-    shared_pictures,
+    shared_addresses,
     statistics_of,
     style_report,
     translated,
@@ -67,7 +66,7 @@ class Learned:
 
     Attributes:
         training: Of the row.
-        weights: Of the network that all have.
+        weights: Of the network that is scored, or of the one that walked, where a row with labels goes on.
     """
 
     training: EdgeTraining
@@ -84,8 +83,8 @@ class EdgeExperiment:
 
     def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
         self.cfg, self.run, self.output = cfg, RunOptions.of(cfg), Path(cfg.output)
-        sizes = {name: cfg.data[name] for name in ("root", "image_size", "crop_padding", "num_workers", "erasing_probability")}
-        options = sizes | {"seed": cfg.seed, "val_identities": 0}
+        options = {name: told for name, told in cfg.data.as_dict().items() if name not in ("dataset", "batch_size")}
+        options |= {"seed": cfg.seed, "val_identities": 0}
         self.whole = ImageReIDDataModule(cfg.data.dataset, p=2, k=2, **options)
         self.known = None if cfg.start_from is None else ImageReIDDataModule(cfg.start_from, p=2, k=2, needs_test=False, **options)
         folder.read(self.whole, *([] if self.known is None else [self.known]))
@@ -94,6 +93,7 @@ class EdgeExperiment:
         EdgeOptions(**cfg.edge.as_dict(), seed=cfg.seed).check_cameras(len(self.devices))
         self.graphs: dict[EdgeRow, dict[str, GraphReport]] = {}
         self._done: dict[EdgeRow, Learned] = {}
+        self._walks: dict[EdgeRow, Learned] = {}
         self._styled: dict[str, DeviceDataModule] = {}
         self._style_bytes = 0
         self.first_row, self.start = self._start()
@@ -155,7 +155,7 @@ class EdgeExperiment:
             return row
         module = self.make()
         module.load_state_dict(module.state_dict() | learned.weights)
-        if ROWS[name].own_statistics:
+        if ROWS[name].own_statistics or learned.training.options.statistics == "local":
             told = learned.training.hub.statistics()
             module.camera_statistics = {camid: told[device] for device, camid in self.camids.items() if told[device]}
         return stage.score(stage.trainer(1, [], validate_every_n_epochs=None), module, self.whole)
@@ -184,16 +184,30 @@ class EdgeExperiment:
             elif told.labels:
                 self._done[name] = self._with_labels(name, told)
             else:
-                training = self._training(name, told)
-                weights = training.averaged(training.options.visits) if told.average else training.walk()
-                self._draw(name, training)
-                self._done[name] = Learned(training, weights)
+                self._done[name] = self._without_labels(name)
         return self._done[name]
 
+    def _walked(self, name: EdgeRow) -> Learned:
+        """What a row without labels comes to before its end, where rows with labels go on."""
+        if name not in self._walks:
+            training = self._training(name, ROWS[name])
+            self._walks[name] = Learned(training, training.averaged(training.options.visits) if ROWS[name].average else training.walk())
+        return self._walks[name]
+
+    def _without_labels(self, name: EdgeRow) -> Learned:
+        walked = self._walked(name)
+        training, weights = copy.copy(walked.training), walked.weights
+        if training.options.statistics in ("averaged", "local"):  # which every device takes of the network that all have
+            training.ledger = copy.deepcopy(training.ledger)
+            weights = training.unified(weights)
+        self._draw(name, training)
+        return Learned(training, weights)
+
     def _with_labels(self, name: EdgeRow, told: RowOptions) -> Learned:
-        walk, training = self._learned("style + walk" if told.style else "walk"), self._training(name, told)
-        training.ledger = copy.deepcopy(walk.training.ledger)
-        weights = walk.weights if told.walks else self.start
+        walk = self._walked("style + walk" if told.style else "walk") if told.walks else None
+        training, weights = self._training(name, told), self.start
+        if walk is not None:
+            training.ledger, weights = copy.deepcopy(walk.training.ledger), walk.weights
         for cycle in range(training.options.cycles):
             banks = training.memories(weights, cycle)
             labels = training.labels(banks, cycle)
@@ -203,7 +217,7 @@ class EdgeExperiment:
         print_graphs(name, self.graphs[name], training.options)
         draw_labels(self.output / f"{Stage(self.run, name).folder.name}-labels.png", devices, labels)
         weights = training.unified(weights)
-        self._draw(name, training, walk.training.output if told.walks else None)
+        self._draw(name, training, None if walk is None else walk.training.output)
         return Learned(training, weights)
 
     def _by_alpha(self, options: EdgeOptions, banks: Mapping[str, Bank], devices: Mapping[str, DeviceDataModule]) -> dict[str, GraphReport]:
@@ -265,8 +279,6 @@ class EdgeExperiment:
         found = {first: self.devices[first]}
         options = {name: value for name, value in cfg.data.as_dict().items() if name not in ("dataset", "batch_size", "image_size")}
         pictures = self._style_pictures(self.devices[first]) if cfg.style == "cyclegan" else []
-        crossing = [] if cfg.style_images is not None else pictures
-        self._style_bytes = sum(len(encode_jpeg(picture, quality=95)) for picture in crossing)
         for name in others:
             own = self.devices[name]
             if cfg.style == "statistics":
@@ -285,7 +297,9 @@ class EdgeExperiment:
         cfg = self.cfg
         if cfg.style_images is not None:
             return public_pictures(cfg.style_images, cfg.num_style_images, seed=cfg.seed)
-        return shared_pictures(first, cfg.num_style_images, share_style_images=cfg.share_style_images, seed=cfg.seed)
+        crossing = shared_addresses(first, cfg.num_style_images, share_style_images=cfg.share_style_images, seed=cfg.seed)
+        self._style_bytes = stored_bytes(first, crossing)
+        return [first.picture(address) for address in crossing]
 
     def _score_visit(self, walk: FederationServer) -> None:
         done = walk.rounds[-1].report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -66,13 +66,10 @@ def print_traffic(name: str, ledger: Ledger, images: int, averaging: int) -> Non
     print_table(f"{name}: bytes that crossed", ("kind", "from device to device", "through a hub"), rows)
 
 
-def stored_bytes(data: DeviceDataModule) -> int:
-    """Bytes of a device's images: of their files, or as JPEG of quality 95 where they are drawn and lie in none."""
-    files = [Path(record.path) for record in data.target_records]
-    return sum(
-        file.stat().st_size if file.is_file() else len(encode_jpeg(data.picture(record.path), quality=95))
-        for file, record in zip(files, data.target_records, strict=True)
-    )
+def stored_bytes(data: DeviceDataModule, addresses: Iterable[str] | None = None) -> int:
+    """Bytes of a device's images, or of some: of their files, or as JPEG of quality 95 where they are drawn and lie in none."""
+    asked = [record.path for record in data.target_records] if addresses is None else addresses
+    return sum(file.stat().st_size if (file := Path(one)).is_file() else len(encode_jpeg(data.picture(one), quality=95)) for one in asked)
 
 
 def print_styles(told: Mapping[str, StyleReport]) -> None:

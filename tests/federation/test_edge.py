@@ -12,11 +12,12 @@ from lightning_reid.clustering.graph_report import graph_report
 from lightning_reid.datamodules import DeviceDataModule
 from lightning_reid.federated.sharing import LeakError
 from lightning_reid.federated.traffic import expected_at_hub, expected_traffic
-from lightning_reid.federation.edge import rows_of
+from lightning_reid.federation.edge import EdgeTraining, rows_of
 from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.local_training import LocalTraining
 from lightning_reid.networks.walking_statistics import averaged_statistics, measured_statistics
+from lightning_reid.records import ReIDDataset
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,58 @@ def test_all_stages_cross_as_many_bytes_as_the_formulas_say_and_a_stopped_run_go
     again = training(devices, start, tmp_path / "stopped", resume=True)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in again.run().items())
     assert again.ledger.totals() == whole.ledger.totals()
+    (tmp_path / "stopped" / "server" / "walk" / "rounds.json").unlink()
+    with pytest.raises(ValueError, match=r"rounds\.json does not tell all of the 3 rounds that there were"):
+        training(devices, start, tmp_path / "stopped", resume=True).walk()
+
+
+def test_a_folder_of_another_run_is_refused(devices, start, tmp_path):
+    training(devices, start, tmp_path)
+    assert training(devices, start, tmp_path, resume=True).ledger.totals() == {}
+    with pytest.raises(FileExistsError, match="holds what devices learned: go on from it with resume"):
+        training(devices, start, tmp_path)
+    with pytest.raises(ValueError, match="another run: memory was mean, is sum; alpha was 1, is 0"):
+        training(devices, start, tmp_path, resume=True, alpha=0, memory="sum")
+    with pytest.raises(ValueError, match="another run: start was"):
+        training(devices, {name: tensor + 1 for name, tensor in start.items()}, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="another run: devices was"):
+        training(dict([*devices.items()][::-1]), start, tmp_path, resume=True)
+
+
+def test_devices_that_would_learn_otherwise_are_refused(devices, start, tmp_path):
+    done = training(devices, start, tmp_path)
+    with pytest.raises(ValueError, match=r"camera1 learns by other options than the run: .*memory='mean'.*, expected .*memory='sum'"):
+        EdgeTraining(done.hub, make, start, replace(done.options, memory="sum"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_one_label_for_all_is_refused(devices, start, tmp_path):
+    done = training(devices, start, tmp_path)
+    banks = {name: Bank(torch.ones(data.num_tracklets, 16), 1.0) for name, data in devices.items()}
+    labels = {name: torch.zeros(data.num_tracklets, dtype=torch.int64) for name, data in devices.items()}
+    with pytest.raises(ValueError, match=r"two labels across cameras to tell apart, of 1 in all \(alpha=1, method=components\)"):
+        done.learn_labels(start, banks, labels)
+
+
+def test_the_average_is_of_the_last_lap_alone(devices, start, tmp_path, monkeypatch):
+    ends: list[dict[str, torch.Tensor]] = []
+    asked: list[str] = []
+    lost, honest = "camera1", LocalTraining.reply
+
+    def reply(local):
+        """The lost device is lost in each lap, and once made up for: at the end of the first."""
+        told = honest(local)
+        asked.append(local.client.id)
+        if local.client.id == lost and asked.count(lost) != 2:
+            return replace(told, tensors={name: tensor * torch.nan for name, tensor in told.tensors.items()})
+        ends.append({name: tensor.clone() for name, tensor in told.tensors.items()})
+        return told
+
+    monkeypatch.setattr(LocalTraining, "reply", reply)
+    two = {name: devices[name] for name in (lost, "camera2")}
+    weights = training(two, start, tmp_path, visits=2, unify="average", alpha=0).walk()
+    assert [asked.count(name) for name in two] == [4, 2]
+    assert all(torch.equal(weights[name], tensor) for name, tensor in ends[-1].items())
 
 
 def test_options_of_the_text_and_of_ours_run(devices, start, tmp_path):
@@ -181,6 +234,10 @@ def test_what_cannot_be_walked_is_refused(devices, start, tmp_path):
     with pytest.raises(ValueError, match="alpha=1, and an edge between 2 cameras has at most 0 triangles"):
         training(two, start, tmp_path)
     assert training(two, start, tmp_path, alpha=0).middle
+    empty = DeviceDataModule("camera3", batch_size=8, image_size=(32, 16), num_workers=0)
+    empty.serve(ReIDDataset("camera3", ()))
+    with pytest.raises(ValueError, match="alpha=1, and an edge between 2 cameras has at most 0 triangles"):
+        training(two | {"camera3": empty}, start, tmp_path / "empty")
     with pytest.raises(ValueError, match="weights to start from are of another network"):
         training(devices, {"network.other": torch.zeros(1)}, tmp_path)
     for name, value in (("visits", 0), ("alpha", -1), ("statistics", "none"), ("unify", "first"), ("lr", 0.0)):

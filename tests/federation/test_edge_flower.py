@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def over_flower(
     grid = OneProcessGrid(edge_client_app(build), names, tamper)
     hub = DevicesOverFlower(grid, NAMES, edge_module(make, start, told), half=told.half, patience=patience, grace=0.0)
     return EdgeTraining(hub, make, start, told, folder / "server", resume=resume, quiet=True)
+
+
+def test_a_hub_that_expects_other_memories_than_the_run_is_refused(devices, start, tmp_path):
+    done = over_flower(devices, start, tmp_path)
+    with pytest.raises(ValueError, match="expected with half=False, and the options of the run say True"):
+        EdgeTraining(done.hub, make, start, replace(done.options, half=True), tmp_path / "other")
 
 
 @pytest.mark.parametrize(

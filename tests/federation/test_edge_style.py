@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,7 @@ from lightning_reid.federation.edge_style import (
     by_cyclegan,
     by_statistics,
     public_pictures,
+    shared_addresses,
     shared_pictures,
     statistics_of,
     style_report,
@@ -24,7 +27,7 @@ from lightning_reid.federation.edge_style import (
 )
 from lightning_reid.modules import StyleTransfer, TrackletReID
 from lightning_reid.networks.color_style import color_statistics, in_colors_of
-from lightning_reid.recipes.workshop.edge_pictures import print_styles
+from lightning_reid.recipes.workshop.edge_pictures import print_styles, stored_bytes
 from lightning_reid.records import ReIDDataset
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
@@ -72,7 +75,7 @@ def test_by_statistics_a_device_comes_close_to_camera_1_and_people_stay(cameras,
     assert joined.num_tracklets == second.num_tracklets
 
 
-def test_pictures_cross_only_where_it_is_said_and_one_of_each_tracklet_first(cameras):
+def test_pictures_cross_only_where_it_is_said_and_one_of_each_tracklet_first(cameras, tmp_path):
     first = cameras[0]
     with pytest.raises(LeakError, match="none may leave it: say share_style_images=True"):
         shared_pictures(first, 4, share_style_images=False)
@@ -87,6 +90,9 @@ def test_pictures_cross_only_where_it_is_said_and_one_of_each_tracklet_first(cam
     of = [next(number for number, mine in by_tracklet.items() if any(torch.equal(one, other) for other in mine)) for one in shared]
     assert sorted(of) == list(range(first.num_tracklets))
     assert len(shared_pictures(first, 10_000, share_style_images=True)) == first.num_images
+    stored = translated(first, lambda picture: picture, tmp_path / "first", num_workers=0)
+    files = shared_addresses(stored, 4, share_style_images=True)
+    assert stored_bytes(stored, files) == sum(Path(file).stat().st_size for file in files) < stored_bytes(stored)
 
 
 QUICK = {"image_size": (32, 16), "accelerator": "cpu", "quiet": True}

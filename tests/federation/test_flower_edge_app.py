@@ -78,6 +78,12 @@ def test_a_configuration_that_cannot_be_is_refused(app, context, where, changes,
         app.edge_device(context)
 
 
+def test_a_run_that_no_device_could_end_is_refused(app, context):
+    context.run_config |= {"clients": "yard, gate, hall", "edge": '{"statistics": "local"}'}
+    with pytest.raises(ValueError, match="over Flower every device ends with the same network"):
+        app.server(None, context)
+
+
 def test_images_that_are_of_no_tracklet_are_not_taken_for_one():
     records = tuple(ImageRecord(f"{k}.jpg", pid, 1) for k, pid in enumerate((3, 0, 5, -1)))
     assert [one.pid for one in of_camera(ReIDDataset("yard", records)).train] == [3, 5]

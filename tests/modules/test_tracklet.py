@@ -290,3 +290,12 @@ def test_what_has_nothing_to_tell_apart_or_no_stages_is_refused(devices, tmp_pat
         alone.serve(ReIDDataset("two", (data.target_records[0], devices["camera2"].target_records[0])))
     with pytest.raises(ValueError, match="no stage behind which"):
         TrackletReID(backbone="vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_walks_learns_at_a_share_of_the_classifiers_rate_by_either_optimizer(optimizer):
+    module = TrackletReID(num_labels=5, optimizer=optimizer, lr=0.1, walking_lr_factor=0.25, **TINY)
+    head, walking = module.configure_optimizers()["optimizer"].param_groups
+    assert (head["lr"], walking["lr"]) == (0.1, 0.025)
+    assert head["params"] == [module.classifier.weight]
+    assert {*walking["params"]} == {one for name, one in module.named_parameters() if name.startswith(module.walking_prefixes)}
