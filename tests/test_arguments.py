@@ -78,6 +78,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
         "negatives": FOUR[:, None] != FOUR,
     },
     **dict.fromkeys(("label_smoothed_cross_entropy",), lambda: {"logits": TWO_BY_TWO, "labels": FOUR}),
+    "least_squares_gan": lambda: {"scores": TWO_BY_TWO},
     "cosface_loss": lambda: {"cosines": TWO_BY_TWO, "labels": FOUR},
     "one_vs_all_loss": lambda: {"cosines": TWO_BY_TWO, "bias": torch.zeros(4), "labels": FOUR},
     "distillation_loss": lambda: {"student_logits": TWO_BY_TWO, "teacher_logits": TWO_BY_TWO, "labels": FOUR},

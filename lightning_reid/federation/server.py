@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lightning_reid.arguments import require_count, require_number, require_path, require_seed, require_switch
+from lightning_reid.arguments import require_count, require_number, require_path, require_seed, require_switch, require_text
 from lightning_reid.federated import FedPav
 from lightning_reid.federated.averaging import NamedTensors
 from lightning_reid.federated.strategies import Reply, RoundReport, ServerState
@@ -126,6 +126,7 @@ class FederationServer(ABC):
         require_switch("resume", resume)
         require_switch("quiet", quiet)
         require_path("output", output)
+        require_text("walk", walk)
         self.epochs, self.deadline, self.seed, self.walk = epochs, deadline, seed, walk
         self.strategy, self.output, self.attempts, self.quiet = strategy, Path(output), attempts, quiet
         self.rounds: list[FederationRound] = []

@@ -82,6 +82,9 @@ class StyleTransfer(pl.LightningModule):
         for name, number in (("cycle_weight", cycle_weight), ("lr", lr), ("discriminator_lr", discriminator_lr)):
             require_number(name, number, above=0)
         require_number("identity_weight", identity_weight, low=0)
+        for name, count in (("discriminator_layers", discriminator_layers), ("discriminator_width", discriminator_width)):
+            require_count(name, count)
+        require_count("pool_size", pool_size, low=0)
         require_count("epochs", epochs)
         require_count("decay_epochs", decay_epochs, low=0)
         require_seed("seed", seed)

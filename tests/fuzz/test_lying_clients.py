@@ -31,7 +31,7 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 @pytest.fixture
 def federation(tmp_path, monkeypatch) -> FlowerFederation:
     as_a_run(monkeypatch)
-    monkeypatch.setattr("lightning_reid.federation.flower.SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("lightning_reid.federation.flower_nodes.SECONDS_BETWEEN_LOOKS", 0.0)
     federation = FlowerFederation(OneProcessGrid(honest_client, CLIENTS), FedPav(), START, CLIENTS, tmp_path, patience=0.0, quiet=True)
     federation.fit(1)
     federation.heard = lambda: None
