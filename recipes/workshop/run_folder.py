@@ -65,7 +65,7 @@ class RunFolder:
     """
 
     def __init__(self, cfg: Namespace, ignored: Collection[str] = ()) -> None:
-        self.url = cfg.output if "://" in cfg.output else None
+        self.url = str(cfg.output) if "://" in str(cfg.output) else None
         cfg.output = local_output(cfg.output)
         self.output, self.resume = Path(cfg.output), bool(cfg.resume)
         self._stored = None if self.url is None else StoredRun(self.url, self.output)

@@ -24,11 +24,11 @@ SECONDS_BETWEEN = 10.0
 _TIMES_UNTIL_QUIET = 20
 
 
-def local_output(output: str) -> str:
+def local_output(output: str | Path) -> str:
     """Where a run with this ``--output`` works: the folder itself, or one of this machine for an address."""
-    if "://" not in output:
-        return output
-    name = md5(output.rstrip("/").encode(), usedforsecurity=False).hexdigest()[:16]
+    if "://" not in str(output):
+        return str(output)
+    name = md5(str(output).rstrip("/").encode(), usedforsecurity=False).hexdigest()[:16]
     return str(Path.home() / ".cache" / "lightning-reid" / "runs" / name)
 
 
