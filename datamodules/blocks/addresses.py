@@ -11,9 +11,13 @@ from lightning_reid.blocks.index import BlockIndex
 from lightning_reid.records import PACKED
 
 
-def address(index: BlockIndex, row: int) -> str:
-    """``blocks://<set>/<row>/<name within its block>``."""
-    return f"{PACKED}{index.name}/{row}/{index.member(row)}"
+def addresses(index: BlockIndex, rows: Sequence[int]) -> list[str]:
+    """``blocks://<set>/<row>/<name within its block>`` of each frame.
+
+    Raises:
+        IndexError: There is no such frame.
+    """
+    return [f"{PACKED}{index.name}/{row}/{member}" for row, member in zip(rows, index.members(rows), strict=True)]
 
 
 def row_of(path: str) -> int:
@@ -31,6 +35,20 @@ def row_of(path: str) -> int:
 def set_of(path: str) -> str:
     """The name of the set that an address tells."""
     return path.removeprefix(PACKED).rsplit("/", 2)[0]
+
+
+def rows_of(index: BlockIndex, paths: Sequence[str]) -> list[int]:
+    """The rows of frames, each of which bears in this index the name that its address tells.
+
+    Raises:
+        ValueError: One is no address, or of another set than this, or of this before it was packed anew.
+    """
+    rows = [row_of(path) for path in paths]
+    there = addresses(index, rows) if not rows or max(rows) < index.num_frames else [""] * len(rows)
+    for path, told in zip(paths, there, strict=True):
+        if path != told:
+            raise ValueError(f"{path} is no frame of {index.name} as it is packed now: read the records from there again")
+    return rows
 
 
 class FrameAddresses(Sequence[str]):
@@ -60,12 +78,12 @@ class FrameAddresses(Sequence[str]):
     @override
     def __getitem__(self, place: int | slice) -> str | Sequence[str]:
         if isinstance(place, slice):
-            return [address(self._index, self._first + one) for one in range(self._count)[place]]
-        return address(self._index, self._first + range(self._count)[place])
+            return addresses(self._index, range(self._first, self._first + self._count)[place])
+        return addresses(self._index, [self._first + range(self._count)[place]])[0]
 
     @override
     def __iter__(self) -> Iterator[str]:
-        return (address(self._index, self._first + place) for place in range(self._count))
+        return iter(self[:])
 
     @override
     def __eq__(self, other: object) -> bool:

@@ -6,7 +6,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,20 +56,26 @@ class BlockStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None, "counts": AccessCounts()}
 
+    @property
+    def root(self) -> str | None:
+        """The folder of this machine; ``None`` for an address."""
+        return None if is_url(self.url) and not self.url.startswith("file://") else self.url.removeprefix("file://")
+
     def local(self, block: str) -> Path | None:
         """Where a block lies on this machine; ``None`` where it does not."""
-        return None if is_url(self.url) and not self.url.startswith("file://") else Path(self.url.removeprefix("file://"), BLOCKS, block)
+        return None if self.root is None else Path(self.root, BLOCKS, block)
 
-    def opened(self, path: Path) -> int:
-        """A handle of a block on this machine.
+    @contextmanager
+    def told(self, name: str) -> Iterator[None]:
+        """Have an ``OSError`` of the block tell of this store.
 
         Raises:
-            StoreError: It is not there, or may not be read.
+            StoreError: In its place.
         """
         try:
-            return os.open(path, os.O_RDONLY)
+            yield
         except OSError as error:
-            raise _told(error, self.url, path.name) from error
+            raise _told(error, self.url, name) from error
 
     def index(self) -> bytes:
         """The index file.

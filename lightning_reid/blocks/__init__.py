@@ -1,10 +1,24 @@
 """A data set as blocks: ZIP files of whole tracklets, and an index that says where each frame lies and what its bytes must be.
 
-Pure functions of arrays and bytes: no file system, no torch. ``lightning_reid.datamodules.blocks`` reads and writes.
+Pure functions of arrays and bytes, no torch; of files it knows that of the index alone, whose arrays may stay in it.
+``lightning_reid.datamodules.blocks`` reads and writes.
 """
 
 from lightning_reid.blocks.damage import CorruptBlockError, ForeignIndexError
-from lightning_reid.blocks.index import BlockFile, BlockIndex, parse_index, serialized
-from lightning_reid.blocks.ranges import ByteRange, merged_ranges
+from lightning_reid.blocks.index import BlockFile, BlockIndex
+from lightning_reid.blocks.index_file import MappedIndex, map_index, parse_index, serialized
+from lightning_reid.blocks.ranges import ByteRange, Span, merged_ranges
 
-__all__ = ["BlockFile", "BlockIndex", "ByteRange", "CorruptBlockError", "ForeignIndexError", "merged_ranges", "parse_index", "serialized"]
+__all__ = [
+    "BlockFile",
+    "BlockIndex",
+    "ByteRange",
+    "CorruptBlockError",
+    "ForeignIndexError",
+    "MappedIndex",
+    "Span",
+    "map_index",
+    "merged_ranges",
+    "parse_index",
+    "serialized",
+]
