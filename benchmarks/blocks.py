@@ -33,7 +33,8 @@ import torch
 from clip_pipeline import our_pipeline
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lightning_reid.blocks.index import BLOCKS, INDEX, SPLITS, BlockFile, BlockIndex, serialized
+from lightning_reid.blocks import BlockFile, BlockIndex, serialized
+from lightning_reid.blocks.index import BLOCKS, INDEX, SPLITS
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.datamodules.blocks import BlockStore, PackedData, pack
 from lightning_reid.datamodules.catalog import read_prepared, read_prepared_video
@@ -50,8 +51,8 @@ from lightning_reid.regular_files import read_regular
 T, SIZE = 8, (256, 128)
 MARS = (1_200_000, 20_000)
 ASKED_CPU, ASKED_REQUESTS = 0.6, 0.4
-Groups = list[list[str]]
-"""Paths of a batch, in the groups in which they are asked for: an image batch at once, clips one by one."""
+Batch = list[tuple[Sequence[str], Sequence[int]]]
+"""Paths and which of them, of what is asked for together: a batch of images at once, clips one by one."""
 Row = dict[str, Any]
 
 
@@ -76,14 +77,14 @@ class CountedFileSystem(MemoryFileSystem):
 fsspec.register_implementation("counted", CountedFileSystem, clobber=True)
 
 
-def image_batches(records: Sequence[Any], rows: torch.Tensor) -> list[Groups]:
-    return [[[records[row].path for row in batch]] for batch in rows.tolist()]
+def image_batches(records: Sequence[Any], rows: torch.Tensor) -> list[Batch]:
+    return [[([records[row].path for row in batch], range(len(batch)))] for batch in rows.tolist()]
 
 
-def clip_batches(records: Sequence[Any], rows: torch.Tensor) -> list[Groups]:
+def clip_batches(records: Sequence[Any], rows: torch.Tensor) -> list[Batch]:
     draw = np.random.default_rng(0)
     return [
-        [[records[row].paths[place] for place in np.unique(rrs_train_frames(len(records[row].paths), T, draw)).tolist()] for row in batch]
+        [(paths := records[row].paths, np.unique(rrs_train_frames(len(paths), T, draw)).tolist()) for row in batch]
         for batch in rows.tolist()
     ]
 
@@ -97,18 +98,19 @@ def batch_rows(records: Sequence[Record], p: int, k: int, batches: int) -> torch
     return torch.cat(plans)[:batches]
 
 
-def from_blocks(pictures: Any, groups: Groups, *, decoding: bool) -> None:
-    for group in groups:
-        pictures.fetch(group)
+def from_blocks(pictures: Any, batch: Batch, *, decoding: bool) -> None:
+    for paths, places in batch:
+        asked = [paths[place] for place in places]
+        pictures.fetch(asked)
         if decoding:
-            for path in group:
+            for path in asked:
                 pictures(path)
 
 
-def from_files(read: Callable[[str], Any], groups: Groups) -> None:
-    for group in groups:
-        for path in group:
-            read(path)
+def from_files(read: Callable[[str], Any], batch: Batch) -> None:
+    for paths, places in batch:
+        for place in places:
+            read(paths[place])
 
 
 def bare(path: str) -> bytes:
@@ -116,7 +118,7 @@ def bare(path: str) -> bytes:
         return file.read()
 
 
-def cpu_ratios(files: list[Groups], blocks: list[Groups], pictures: PictureSource) -> Row:
+def cpu_ratios(files: list[Batch], blocks: list[Batch], pictures: PictureSource) -> Row:
     """Medians over the batches: microseconds of CPU a frame, and ratios."""
     ways: dict[str, Callable[[int], None]] = {
         "blocks": lambda batch: from_blocks(pictures, blocks[batch], decoding=False),
@@ -125,7 +127,7 @@ def cpu_ratios(files: list[Groups], blocks: list[Groups], pictures: PictureSourc
         "blocks decoded": lambda batch: from_blocks(pictures, blocks[batch], decoding=True),
         "files decoded": lambda batch: from_files(load_image, files[batch]),
     }
-    frames = np.array([sum(map(len, batch)) for batch in files])
+    frames = np.array([sum(len(places) for _, places in batch) for batch in files])
     spent = {name: np.zeros(len(files)) for name in ways}
     for batch in range(len(files)):
         names = list(ways)
@@ -157,7 +159,7 @@ def measure_set(dataset: Splits[Any], folder: Path, *, p: int, k: int, batches: 
     CountedFileSystem.asked.clear()
     for batch in blocks:
         from_blocks(there.pictures, batch, decoding=False)
-    frames = sum(len(group) for batch in blocks for group in batch)
+    frames = sum(len(places) for batch in blocks for _, places in batch)
     assert set(CountedFileSystem.asked) == {"range"}
     sizes = local.index.frames["length"]
     requests = {

@@ -59,12 +59,12 @@ class PackedData:
         camids, pids, frames = index.tracklets["camid"], index.tracklets["pid"], index.frames["frame"]
 
         def records(split: str) -> tuple[ImageRecord, ...]:
-            rows = index.splits[split]
+            rows = index.splits[split].tolist()
             tracklets = index.tracklets_of(rows)
             told = (pids[tracklets].tolist(), camids[tracklets].tolist(), frames[rows].tolist())
             return tuple(
                 ImageRecord(path, pid, camid, index.name, frame)
-                for path, pid, camid, frame in zip(addresses(index, rows.tolist()), *told, strict=True)
+                for path, pid, camid, frame in zip(addresses(index, rows), *told, strict=True)
             )
 
         return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"), self.pictures)
@@ -78,9 +78,9 @@ class PackedData:
         self._require("tracklets")
         index = self.index
         made = [
-            TrackletRecord(FrameAddresses(index, first, count), pid, camid, index.name, start, second)
-            for first, count, pid, camid, start, second in zip(
-                *(index.tracklets[name].tolist() for name in ("first", "count", "pid", "camid", "start", "second_pid")), strict=True
+            TrackletRecord(FrameAddresses(index, row), pid, camid, index.name, start, second)
+            for row, (pid, camid, start, second) in enumerate(
+                zip(*(index.tracklets[name].tolist() for name in ("pid", "camid", "start", "second_pid")), strict=True)
             )
         ]
         parts = {split: tuple(made[row] for row in rows.tolist()) for split, rows in index.splits.items()}

@@ -47,8 +47,8 @@ def kept_index(folder: Path, content: bytes, where: str) -> BlockIndex:
     path = folder / f"{digest_of(content)}.safetensors"
     try:
         return map_index(path, where)
-    except (FileNotFoundError, ForeignIndexError):
-        found = parse_index(content, where)  # what is damaged is not kept
+    except (OSError, ForeignIndexError):  # not there yet, or damaged there
+        found = parse_index(content, where)
     try:
         write_atomically(path, lambda draft: draft.write_bytes(content))
         return map_index(path, where)

@@ -23,8 +23,12 @@ class OpenFiles:
     def __reduce__(self) -> tuple[Any, ...]:
         return OpenFiles, ()
 
-    def handle(self, number: int, path: str | os.PathLike[str]) -> int:
-        """Of a block, opened if it is not yet.
+    def found(self, number: int) -> int | None:
+        """The handle of a block that is open."""
+        return self._handles.get(number)
+
+    def opened(self, number: int, path: str | os.PathLike[str]) -> int:
+        """The handle of a block, opened if it is not yet.
 
         Raises:
             OSError: It is not there, or may not be read.

@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 
 from lightning_reid.blocks.damage import CorruptBlockError
-from lightning_reid.blocks.index import BlockIndex
-from lightning_reid.blocks.ranges import MOST_GAP, Span, merged_ranges
+from lightning_reid.blocks.index import BLOCKS, BlockIndex
+from lightning_reid.blocks.ranges import Span, merged_ranges
 from lightning_reid.blocks.statistics import AccessCounts
 from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
 from lightning_reid.datamodules.blocks.open_files import OpenFiles
@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 WHOLE_READS = 3
 """How often a block with wrong frames is read whole: a replicated store looks at its copies then, and sets the damaged one aside."""
-LOCAL_GAP = 4096
-"""Bytes between two frames that are read along from a file of this machine, where another read costs what copying so many does."""
 _EVICTIONS = 3
 
 
@@ -70,10 +68,9 @@ class BlockReader:
     def _spans(self, rows: Sequence[int]) -> dict[int, list[Span]]:
         """Where frames lie, each once, by their blocks."""
         distinct = sorted(set(rows))
-        if distinct and not 0 <= distinct[0] <= distinct[-1] < self.index.num_frames:
-            raise IndexError(f"{self.index.name} has frames 0 to {self.index.num_frames - 1}, asked for {distinct[0]} to {distinct[-1]}")
+        self.index.require_frames(min(distinct, default=0), max(distinct, default=-1))
         places, by_block = np.array(distinct, dtype=np.int64), dict[int, list[Span]]()
-        blocks, starts, lengths, sums = (self.index.frames[name][places].tolist() for name in ("block", "offset", "length", "crc32"))
+        blocks, starts, lengths, sums = (self.index.frames[name].take(places).tolist() for name in ("block", "offset", "length", "crc32"))
         for block, start, length, row, checksum in zip(blocks, starts, lengths, distinct, sums, strict=True):
             by_block.setdefault(block, []).append(Span(block, start, start + length, row, checksum))
         return by_block
@@ -95,13 +92,11 @@ class BlockReader:
     def _read(self, number: int, spans: list[Span]) -> dict[int, bytes]:
         """Frames of one block as they are there, unchecked."""
         handle = self._handle(number, len(spans))
-        ranges = merged_ranges(spans, gap=MOST_GAP if handle is None else LOCAL_GAP)
-        if handle is None:
-            name = self.index.blocks[number].name
-            answers = self.store.read_ranges(name, [one.start for one in ranges], [one.stop for one in ranges])
-        else:
-            with self.store.told(self.index.blocks[number].name):
-                answers = [os.pread(handle, one.stop - one.start, one.start) for one in ranges]
+        if handle is not None:  # another read costs less than joining ranges does
+            return {span.row: os.pread(handle, span.stop - span.start, span.start) for span in spans}
+        ranges = merged_ranges(spans)
+        name = self.index.blocks[number].name
+        answers = self.store.read_ranges(name, [one.start for one in ranges], [one.stop for one in ranges])
         return {
             span.row: answer[span.start - one.start : span.stop - one.start]
             for one, answer in zip(ranges, answers, strict=True)
@@ -111,10 +106,12 @@ class BlockReader:
     def _handle(self, number: int, frames: int) -> int | None:
         """Of a block on this machine, in the set's folder or in the cache; ``None`` where it is asked for in ranges."""
         block = self.index.blocks[number]
-        local = self.store.local(block.name)
-        if local is not None:
+        if self.store.root is not None:
+            found = self._files.found(number)
+            if found is not None:
+                return found
             with self.store.told(block.name):
-                return self._files.handle(number, local)
+                return self._files.opened(number, f"{self.store.root}/{BLOCKS}/{block.name}")
         for _ in range(_EVICTIONS if self.cache is not None else 0):
             assert self.cache is not None
             path = self.cache.found(block)
@@ -126,7 +123,7 @@ class BlockReader:
                 if path is None:
                     return None
             try:
-                return self._files.handle(number, path)
+                return self._files.opened(number, path)
             except FileNotFoundError:
                 logger.info("%s went out of the cache before it was opened: another process needed the room", block.name)
         return None

@@ -45,25 +45,18 @@ class BlockStore:
 
     Attributes:
         counts: What was asked for in this process.
+        root: The folder, where it is one of this machine; ``None`` for another address.
     """
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, tries: int = TRIES) -> None:
         self.url, self.storage_options, self.tries = url.rstrip("/"), dict(storage_options or {}), tries
+        self.root = None if is_url(url) and not url.startswith("file://") else self.url.removeprefix("file://")
         self.counts = AccessCounts()
         self._opened: tuple[int, Any, str] | None = None
 
     @override
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None, "counts": AccessCounts()}
-
-    @property
-    def root(self) -> str | None:
-        """The folder of this machine; ``None`` for an address."""
-        return None if is_url(self.url) and not self.url.startswith("file://") else self.url.removeprefix("file://")
-
-    def local(self, block: str) -> Path | None:
-        """Where a block lies on this machine; ``None`` where it does not."""
-        return None if self.root is None else Path(self.root, BLOCKS, block)
 
     @contextmanager
     def told(self, name: str) -> Iterator[None]:

@@ -55,7 +55,7 @@ def unpack(url: str, folder: Path, storage_options: Mapping[str, Any] | None = N
 
 
 def _image(index: BlockIndex, row: int, split: str) -> list[tuple[Any, ...]]:
-    tracklet, member, frame = int(index.tracklets_of([row])[0]), index.members([row])[0], int(index.frames["frame"][row])
+    tracklet, member, frame = index.tracklets_of([row])[0], index.members([row])[0], int(index.frames["frame"][row])
     return [(f"images/{member}", *_who(index, tracklet), split, "" if frame == -1 else frame)]
 
 

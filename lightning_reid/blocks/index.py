@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,25 +71,46 @@ class BlockIndex:
         """T, tracklets of all splits."""
         return len(self.tracklets["first"])
 
-    def tracklets_of(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tracklet that each frame is of, ``[N]``.
+    def tracklets_of(self, rows: Sequence[int]) -> list[int]:
+        """The tracklet that each frame is of.
 
         Raises:
             IndexError: There is no such frame.
         """
-        asked = np.asarray(rows, dtype=np.int64)
-        if len(asked) and not 0 <= asked.min() <= asked.max() < self.num_frames:
-            raise IndexError(f"{self.name} has frames 0 to {self.num_frames - 1}, asked for {asked.min()} to {asked.max()}")
-        return self.tracklets["first"].searchsorted(asked, side="right") - 1
+        self.require_frames(min(rows, default=0), max(rows, default=-1))
+        found: list[int] = (self.tracklets["first"].searchsorted(np.array(rows, dtype=np.int64), side="right") - 1).tolist()
+        return found
 
-    def members(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str]:
+    def members(self, rows: Sequence[int]) -> list[str]:
         """The names of frames within their blocks; errors as of ``tracklets_of``."""
-        asked = np.asarray(rows, dtype=np.int64)
-        tracklets = self.tracklets_of(asked)
-        places = asked - self.tracklets["first"][tracklets]
-        of_tracklets = (self.tracklets[name][tracklets].tolist() for name in ("pid", "camid", "number"))
-        told = zip(*of_tracklets, places.tolist(), self.frames["suffix"][asked].tolist(), strict=True)
-        return [member_name(pid, camid, number, place, self.suffixes[suffix]) for pid, camid, number, place, suffix in told]
+        names: list[str] = []
+        first, end, shared = 0, 0, ""
+        for row in rows:  # neighbors mostly, so that their tracklet is looked for once
+            if not first <= row < end:
+                self.require_frames(row, row)
+                tracklet = bisect_right(self.tracklets["first"], row) - 1
+                first, shared = int(self.tracklets["first"][tracklet]), self.tracklet_name(tracklet)
+                end = first + int(self.tracklets["count"][tracklet])
+            names.append(of_tracklet(shared, row - first, self.suffix(row)))
+        return names
+
+    def require_frames(self, lowest: int, highest: int) -> None:
+        """Check rows of frames; of an array, one below zero would be counted from its end.
+
+        Raises:
+            IndexError: There is no such frame.
+        """
+        if lowest < 0 or highest >= self.num_frames:
+            raise IndexError(f"{self.name} has frames 0 to {self.num_frames - 1}, asked for {lowest} to {highest}")
+
+    def tracklet_name(self, tracklet: int) -> str:
+        """What the names of all its frames begin with."""
+        told = self.tracklets
+        return _tracklet_name(int(told["pid"][tracklet]), int(told["camid"][tracklet]), int(told["number"][tracklet]))
+
+    def suffix(self, row: int) -> str:
+        """What the name of a frame ends with."""
+        return self.suffixes[0] if len(self.suffixes) == 1 else self.suffixes[self.frames["suffix"][row]]
 
 
 def member_name(pid: int, camid: int, tracklet: int, place: int, suffix: str) -> str:
@@ -106,4 +128,13 @@ def member_name(pid: int, camid: int, tracklet: int, place: int, suffix: str) ->
         >>> member_name(2, 1, 1, 45, ".jpg")
         '0002_c1_t0001_000045.jpg'
     """
-    return f"{pid:04d}_c{camid}_t{tracklet:04d}_{place:06d}{suffix}"
+    return of_tracklet(_tracklet_name(pid, camid, tracklet), place, suffix)
+
+
+def _tracklet_name(pid: int, camid: int, tracklet: int) -> str:
+    return f"{pid:04d}_c{camid}_t{tracklet:04d}"
+
+
+def of_tracklet(name: str, place: int, suffix: str) -> str:
+    """``member_name`` where the tracklet's is known, see ``BlockIndex.tracklet_name``."""
+    return f"{name}_{place:06d}{suffix}"
