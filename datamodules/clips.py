@@ -84,9 +84,10 @@ class FrameReader:
         if record.paths in self.packed:
             return self._packed_frames(record, indices)
         distinct, places = np.unique(indices, return_inverse=True)
+        paths = [record.paths[index] for index in distinct.tolist()]
         if isinstance(self.load, ResizedCrops):
-            self.load.fetch(record.paths[index] for index in distinct.tolist())
-        pixels = torch.stack([resized(self.load(record.paths[index]), *self.image_size) for index in distinct.tolist()])
+            self.load.fetch(paths)
+        pixels = torch.stack([resized(self.load(path), *self.image_size) for path in paths])
         if not np.array_equal(distinct, indices):
             pixels = pixels[torch.from_numpy(places)]
         height, width = self.image_size

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.readers.image_check import find_unreadable_files
-from lightning_reid.records import TrackletDataset, TrackletRecord
+from lightning_reid.records import PACKED, TrackletDataset, TrackletRecord
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,9 @@ def without_unreadable_frames(dataset: TrackletDataset, *, progress: bool = Fals
 
 
 def _paths(dataset: TrackletDataset) -> list[str]:
-    """Each file once."""
-    return list(dict.fromkeys(path for _, records in dataset.splits() for record in records for path in record.paths))
+    """Each file once; what is packed was looked at before it was, and of its million addresses none is made."""
+    records = (record for _, split in dataset.splits() for record in split if not record.thumbnail.startswith(PACKED))
+    return list(dict.fromkeys(path for record in records for path in record.paths))
 
 
 def _shortened(records: Iterable[TrackletRecord], bad: Collection[str]) -> Iterable[TrackletRecord]:

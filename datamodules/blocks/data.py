@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_reid.arguments import require_number
-from lightning_reid.blocks.index import INDEX, parse_index
-from lightning_reid.datamodules.blocks.addresses import FrameAddresses, address
+from lightning_reid.blocks.index import INDEX
+from lightning_reid.datamodules.blocks.addresses import FrameAddresses, addresses
 from lightning_reid.datamodules.blocks.cache import BlockCache
+from lightning_reid.datamodules.blocks.kept_index import opened_index
 from lightning_reid.datamodules.blocks.pictures import BlockPictures
 from lightning_reid.datamodules.blocks.reader import BlockReader
 from lightning_reid.datamodules.blocks.store import BlockStore, is_url
@@ -24,8 +25,8 @@ class PackedData:
     Args:
         url: Folder or address.
         storage_options: See ``BlockStore``.
-        cache: Folder for whole blocks of an address; ``None`` for ``~/.cache/lightning-reid/blocks``.
-        cache_gb: Gigabytes (10^9 bytes) that it may hold; 0 for no cache.
+        cache: Folder for whole blocks of an address, and its index; ``None`` for ``~/.cache/lightning-reid/blocks``.
+        cache_gb: Gigabytes (10^9 bytes) of blocks that it may hold; 0 for no cache, the index then is held in memory.
 
     Raises:
         StoreError: The store does not answer, or there is no index.
@@ -45,10 +46,10 @@ class PackedData:
     ) -> None:
         require_number("cache_gb", cache_gb, low=0)
         self.store = BlockStore(url, storage_options)
-        self.index = parse_index(self.store.index(), f"{self.store.url}/{INDEX}")
         folder = Path(cache) if cache is not None else Path.home() / ".cache" / "lightning-reid" / "blocks"
-        remote = cache_gb and self.store.local("") is None
-        self.pictures = BlockPictures(BlockReader(self.index, self.store, BlockCache(folder, int(cache_gb * 10**9)) if remote else None))
+        blocks = BlockCache(folder, int(cache_gb * 10**9)) if cache_gb and self.store.root is None else None
+        self.index = opened_index(self.store, None if blocks is None else blocks.folder)
+        self.pictures = BlockPictures(BlockReader(self.index, self.store, blocks))
 
     @staticmethod
     def is_named(dataset: str) -> bool:
@@ -67,10 +68,11 @@ class PackedData:
 
         def records(split: str) -> tuple[ImageRecord, ...]:
             rows = index.splits[split].tolist()
-            tracklets = [index.tracklet_of(row) for row in rows]
+            tracklets = index.tracklets_of(rows)
+            told = (pids[tracklets].tolist(), camids[tracklets].tolist(), frames[rows].tolist())
             return tuple(
-                ImageRecord(address(index, row), int(pids[one]), int(camids[one]), index.name, int(frames[row]))
-                for row, one in zip(rows, tracklets, strict=True)
+                ImageRecord(path, pid, camid, index.name, frame)
+                for path, pid, camid, frame in zip(addresses(index, rows), *told, strict=True)
             )
 
         return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"), self.pictures)
@@ -84,9 +86,9 @@ class PackedData:
         self._require("tracklets")
         index = self.index
         made = [
-            TrackletRecord(FrameAddresses(index, first, count), pid, camid, index.name, start, second)
-            for first, count, pid, camid, start, second in zip(
-                *(index.tracklets[name].tolist() for name in ("first", "count", "pid", "camid", "start", "second_pid")), strict=True
+            TrackletRecord(FrameAddresses(index, row), pid, camid, index.name, start, second)
+            for row, (pid, camid, start, second) in enumerate(
+                zip(*(index.tracklets[name].tolist() for name in ("pid", "camid", "start", "second_pid")), strict=True)
             )
         ]
         parts = {split: tuple(made[row] for row in rows.tolist()) for split, rows in index.splits.items()}

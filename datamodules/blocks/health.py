@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lightning_reid.blocks.index import INDEX, parse_index
+from lightning_reid.blocks.index import INDEX
+from lightning_reid.blocks.index_file import parse_index
 from lightning_reid.datamodules.blocks.cache import digest_of
 from lightning_reid.datamodules.blocks.store import BlockStore, StoreError
 from lightning_reid.datamodules.late_progress import late_progress

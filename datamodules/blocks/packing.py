@@ -14,7 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
-from lightning_reid.blocks.index import BLOCKS, INDEX, SPLITS, BlockFile, BlockIndex, Kind, member_name, parse_index, serialized
+from lightning_reid.blocks.index import BLOCKS, FRAMES, INDEX, SPLITS, BlockFile, BlockIndex, Kind, member_name
+from lightning_reid.blocks.index_file import parse_index, serialized
 from lightning_reid.datamodules.blocks.cache import digest_of
 from lightning_reid.datamodules.blocks.store import BlockStore, StoreError
 from lightning_reid.datamodules.late_progress import late_progress
@@ -113,7 +114,7 @@ def pack(
         one.number = numbers[one.pid, one.camid]
     suffixes = list(before.suffixes) if append and before is not None else []
     first_block = len(before.blocks) if append and before is not None else 0
-    columns: dict[str, list[Any]] = {name: [] for name in ("block", "suffix", "offset", "length", "crc32", "frame")}
+    columns: dict[str, list[Any]] = {name: [] for name in FRAMES}
     blocks: list[BlockFile] = []
     present = store.sizes()
     report = PackedReport(index=None, left_out=left_out)  # type: ignore[arg-type]
@@ -293,14 +294,13 @@ def _index(
         "count": counts,
         **{name: [getattr(one, name) for one in tracklets] for name in ("pid", "camid", "number", "second_pid", "start")},
     }
-    kinds = {"block": np.uint16, "suffix": np.uint8, "offset": np.uint32, "length": np.uint32, "crc32": np.uint32, "frame": np.int64}
     made = BlockIndex(
         dataset.name,
         kind,
         tuple(blocks),
         tuple(suffixes),
         tuple(dataset.notes),
-        {name: np.asarray(values, dtype=kinds[name]) for name, values in columns.items()},
+        {name: np.asarray(values, dtype=FRAMES[name]) for name, values in columns.items()},
         {name: np.asarray(values, dtype=np.int64) for name, values in told.items()},
         {name: np.asarray(splits.get(name, []), dtype=np.int64) for name in SPLITS},
     )

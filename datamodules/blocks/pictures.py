@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.datamodules.blocks.addresses import row_of, set_of
+from lightning_reid.datamodules.blocks.addresses import rows_of, set_of
 from lightning_reid.datamodules.blocks.reader import BlockReader
 from lightning_reid.datamodules.decoding import CorruptImageError, decoded_content
 from lightning_reid.datamodules.loading import load_image
@@ -27,7 +27,7 @@ class BlockPictures:
 
     def __init__(self, reader: BlockReader) -> None:
         self.reader = reader
-        self._fetched: dict[int, bytes] = {}
+        self._fetched: dict[str, bytes] = {}
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -40,19 +40,18 @@ class BlockPictures:
             CorruptBlockError: Its bytes are not those that were packed.
             CorruptImageError: They are no image.
         """
-        try:
-            row = row_of(path)
-        except ValueError as error:
-            raise CorruptImageError(str(error)) from error
-        content = self._fetched.pop(row, None)
+        content = self._fetched.pop(path, None)
         if content is None:
-            content = self.reader.frames([row])[0]
+            try:
+                content = self.reader.frames(rows_of(self.reader.index, [path]))[0]
+            except ValueError as error:
+                raise CorruptImageError(str(error)) from error
         return torch.from_numpy(decoded_content(content, path, way_on=_WAY_ON)).permute(2, 0, 1).contiguous()
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Read frames that are asked for next, with neighbors in one request; what was fetched before and not asked for goes."""
-        rows: Sequence[int] = sorted({row_of(path) for path in paths})
-        self._fetched = dict(zip(rows, self.reader.frames(rows), strict=True))
+        told = list(dict.fromkeys(paths))
+        self._fetched = dict(zip(told, self.reader.frames(rows_of(self.reader.index, told)), strict=True))
 
 
 class PicturesOfSeveral:

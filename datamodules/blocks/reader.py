@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 from zlib import crc32
 
 import numpy as np
-from typing_extensions import override
 
 from lightning_reid.blocks.counting import SharedCounts
 from lightning_reid.blocks.damage import CorruptBlockError
-from lightning_reid.blocks.index import BlockIndex
-from lightning_reid.blocks.ranges import merged_ranges
+from lightning_reid.blocks.index import BLOCKS, BlockIndex
+from lightning_reid.blocks.ranges import Span, merged_ranges
 from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
+from lightning_reid.datamodules.blocks.open_files import OpenFiles
 from lightning_reid.datamodules.blocks.store import BlockStore
 
 logger = logging.getLogger(__name__)
 
 WHOLE_READS = 3
 """How often a block with wrong frames is read whole: a replicated store looks at its copies then, and sets the damaged one aside."""
-_OPEN_FILES = 64
+_EVICTIONS = 3
 
 
 class BlockReader:
@@ -44,13 +43,8 @@ class BlockReader:
         self.cache = cache if cache is not None and cache.holds(total) else None
         if cache is not None and self.cache is None:
             logger.info("%s: blocks of %d bytes do not fit the cache of %d: they are read in ranges", store.url, total, cache.limit)
-        self._files: dict[Path, int] = {}
-        self._process = os.getpid()
+        self._files = OpenFiles()
         self._told: set[int] = set()
-
-    @override
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
 
     @property
     def counts(self) -> SharedCounts:
@@ -62,90 +56,99 @@ class BlockReader:
 
         Raises:
             CorruptBlockError: Some cannot be had as they were packed.
+            IndexError: There is no such frame.
             StoreError: The store does not answer.
         """
-        distinct, places = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
-        arrays = {name: self.index.frames[name][distinct] for name in ("block", "offset", "length", "crc32")}
-        found: list[bytes] = [b""] * len(distinct)
-        for number in np.unique(arrays["block"]).tolist():
-            members = np.flatnonzero(arrays["block"] == number)
-            pieces = self._pieces(number, {name: array[members] for name, array in arrays.items()}, distinct[members])
-            for member, piece in zip(members.tolist(), pieces, strict=True):
-                found[member] = piece
+        found: dict[int, bytes] = {}
+        for number, spans in self._spans(rows).items():
+            found |= self._of_block(number, spans)
         self.counts.add(frames=len(rows))
-        return [found[place] for place in places.tolist()]
+        return [found[row] for row in rows]
 
-    def _pieces(self, number: int, arrays: dict[str, Any], rows: Any) -> list[bytes]:
-        """Frames of one block."""
-        offsets, lengths, sums = (arrays[name].tolist() for name in ("offset", "length", "crc32"))
-        pieces = self._read(number, arrays)
+    def _spans(self, rows: Sequence[int]) -> dict[int, list[Span]]:
+        """Where frames lie, each once, by their blocks."""
+        distinct = sorted(set(rows))
+        self.index.require_frames(min(distinct, default=0), max(distinct, default=-1))
+        places, by_block = np.array(distinct, dtype=np.int64), dict[int, list[Span]]()
+        blocks, starts, lengths, sums = (self.index.frames[name].take(places).tolist() for name in ("block", "offset", "length", "crc32"))
+        for block, start, length, row, checksum in zip(blocks, starts, lengths, distinct, sums, strict=True):
+            by_block.setdefault(block, []).append(Span(block, start, start + length, row, checksum))
+        return by_block
+
+    def _of_block(self, number: int, spans: list[Span]) -> dict[int, bytes]:
+        """Frames of one block by their rows, right ones."""
+        found, wrong = self._read(number, spans), spans
         for again in (False, True):
-            wrong = [place for place, piece in enumerate(pieces) if crc32(piece) != sums[place]]
+            wrong = _wrong(wrong, found)
             if not wrong:
-                return pieces
+                return found
             self._count_wrong(number, len(wrong))
             if not again:
-                if self.cache is not None:
-                    self.cache.forget(self.index.blocks[number])
-                some = {name: array[wrong] for name, array in arrays.items()}
-                for place, piece in zip(wrong, self._read(number, some), strict=True):
-                    pieces[place] = piece
-        block, got = self.index.blocks[number], ""
-        for _ in range(WHOLE_READS):
-            content = self.store.read(block.name)
-            got = digest_of(content)
-            if got == block.md5:
-                return [content[start : start + length] for start, length in zip(offsets, lengths, strict=True)]
-            self._count_wrong(number, 1)
-            if all(crc32(content[offsets[place] : offsets[place] + lengths[place]]) == sums[place] for place in wrong):
-                return [
-                    content[start : start + length] if place in wrong else pieces[place]
-                    for place, (start, length) in enumerate(zip(offsets, lengths, strict=True))
-                ]
-        names = [self.index.member(int(rows[place])) for place in wrong]
-        way_on = f"{self.store.url} holds a damaged copy: lightning-reid health {self.store.url} tells of all; pack the set again"
-        raise CorruptBlockError(block.name, names, f"md5 {block.md5}", f"md5 {got}", way_on)
+                self._forget(number)
+                found |= self._read(number, wrong)
+        content = self._whole(number, wrong)
+        return found | {span.row: content[span.start : span.stop] for span in wrong}
 
-    def _read(self, number: int, arrays: dict[str, Any]) -> list[bytes]:
+    def _read(self, number: int, spans: list[Span]) -> dict[int, bytes]:
         """Frames of one block as they are there, unchecked."""
-        path = self._file(number, len(arrays["block"]))
-        ranges = merged_ranges(arrays["block"], arrays["offset"], arrays["length"])
-        if path is not None:
-            handle = self._handle(path)
-            answers = [os.pread(handle, one.stop - one.start, one.start) for one in ranges]
-        else:
-            name = self.index.blocks[number].name
-            answers = self.store.read_ranges(name, [one.start for one in ranges], [one.stop for one in ranges])
-        pieces = [b""] * len(arrays["block"])
-        for one, answer in zip(ranges, answers, strict=True):
-            for member in one.members:
-                start = int(arrays["offset"][member]) - one.start
-                pieces[member] = answer[start : start + int(arrays["length"][member])]
-        return pieces
+        handle = self._handle(number, len(spans))
+        if handle is not None:  # another read costs less than joining ranges does
+            return {span.row: os.pread(handle, span.stop - span.start, span.start) for span in spans}
+        ranges = merged_ranges(spans)
+        name = self.index.blocks[number].name
+        answers = self.store.read_ranges(name, [one.start for one in ranges], [one.stop for one in ranges])
+        return {
+            span.row: answer[span.start - one.start : span.stop - one.start]
+            for one, answer in zip(ranges, answers, strict=True)
+            for span in one.spans
+        }
 
-    def _file(self, number: int, frames: int) -> Path | None:
-        """Where a block lies on this machine; ``None`` where it is asked for in ranges."""
+    def _handle(self, number: int, frames: int) -> int | None:
+        """Of a block on this machine, in the set's folder or in the cache; ``None`` where it is asked for in ranges."""
         block = self.index.blocks[number]
-        local = self.store.local(block.name)
-        if local is not None or self.cache is None:
-            return local
-        found = self.cache.found(block)
-        if found is not None:
-            self.counts.add(cache_hits=frames)
-            return found
-        return self.cache.fetched(block, lambda: self._whole(number))
+        if self.store.root is not None:
+            found = self._files.found(number)
+            if found is not None:
+                return found
+            with self.store.told(block.name):
+                return self._files.opened(number, f"{self.store.root}/{BLOCKS}/{block.name}")
+        for _ in range(_EVICTIONS if self.cache is not None else 0):
+            assert self.cache is not None
+            path = self.cache.found(block)
+            if path is not None:
+                self.counts.add(cache_hits=frames)
+            else:
+                self._files.close(number)
+                path = self.cache.fetched(block, lambda: self._whole(number))
+                if path is None:
+                    return None
+            try:
+                return self._files.opened(number, path)
+            except FileNotFoundError:
+                logger.info("%s went out of the cache before it was opened: another process needed the room", block.name)
+        return None
 
-    def _whole(self, number: int) -> bytes:
-        """A block with the right MD5, for the cache."""
+    def _forget(self, number: int) -> None:
+        """Not to meet wrong bytes again that lie on this machine."""
+        self._files.close(number)
+        if self.cache is not None:
+            self.cache.forget(self.index.blocks[number])
+
+    def _whole(self, number: int, spans: Sequence[Span] = ()) -> bytes:
+        """A block read whole until it has the right MD5, or at least the right frames where some are told; kept, where there is a cache."""
         block, got = self.index.blocks[number], ""
         for _ in range(WHOLE_READS):
             content = self.store.read(block.name)
             got = digest_of(content)
-            if got == block.md5:
+            wrong = _wrong(spans, {span.row: content[span.start : span.stop] for span in spans})
+            if not wrong and (spans or got == block.md5):
+                if spans and got == block.md5 and self.cache is not None:
+                    self.cache.fetched(block, partial(bytes, content))
                 return content
             self._count_wrong(number, 1)
+        names = self.index.members([span.row for span in spans])
         way_on = f"{self.store.url} holds a damaged copy: lightning-reid health {self.store.url} tells of all; pack the set again"
-        raise CorruptBlockError(block.name, (), f"md5 {block.md5}", f"md5 {got}", way_on)
+        raise CorruptBlockError(block.name, names, f"md5 {block.md5}", f"md5 {got}", way_on)
 
     def _count_wrong(self, number: int, wrong: int) -> None:
         self.counts.add(wrong_reads=wrong)
@@ -153,12 +156,6 @@ class BlockReader:
             self._told.add(number)
             logger.warning("%s: %s came with wrong bytes, and is asked for again", self.store.url, self.index.blocks[number].name)
 
-    def _handle(self, path: Path) -> int:
-        if self._process != os.getpid():
-            self._files, self._process = {}, os.getpid()
-        handle = self._files.get(path)
-        if handle is None:
-            if len(self._files) >= _OPEN_FILES:
-                os.close(self._files.pop(next(iter(self._files))))
-            handle = self._files[path] = self.store.opened(path)
-        return handle
+
+def _wrong(spans: Sequence[Span], found: dict[int, bytes]) -> list[Span]:
+    return [span for span in spans if crc32(found[span.row]) != span.crc32]

@@ -7,7 +7,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +55,7 @@ class BlockStore:
 
     Attributes:
         counts: What was asked for, here and in the workers of loaders.
+        root: The folder, where it is one of this machine; ``None`` for another address.
 
     Example:
         >>> from lightning_reid.datamodules.blocks import BlockStore
@@ -63,6 +65,7 @@ class BlockStore:
 
     def __init__(self, url: str, storage_options: Mapping[str, Any] | None = None, *, tries: int = TRIES) -> None:
         self.url, self.storage_options, self.tries = url.rstrip("/"), dict(storage_options or {}), tries
+        self.root = None if is_url(url) and not url.startswith("file://") else self.url.removeprefix("file://")
         self.counts = SharedCounts()
         self._opened: tuple[int, Any, str] | None = None
 
@@ -70,20 +73,17 @@ class BlockStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
-    def local(self, block: str) -> Path | None:
-        """Where a block lies on this machine; ``None`` where it does not."""
-        return None if is_url(self.url) and not self.url.startswith("file://") else Path(self.url.removeprefix("file://"), BLOCKS, block)
-
-    def opened(self, path: Path) -> int:
-        """A handle of a block on this machine.
+    @contextmanager
+    def told(self, name: str) -> Iterator[None]:
+        """Have an ``OSError`` of the block tell of this store.
 
         Raises:
-            StoreError: It is not there, or may not be read.
+            StoreError: In its place.
         """
         try:
-            return os.open(path, os.O_RDONLY)
+            yield
         except OSError as error:
-            raise _told(error, self.url, path.name) from error
+            raise _told(error, self.url, name) from error
 
     def index(self) -> bytes:
         """The bytes of the index file.
@@ -139,7 +139,7 @@ class BlockStore:
         return bool(self._asked(lambda system, root: system.exists(f"{root}/{name}"), name, AT_START))
 
     def remove(self, name: str) -> None:
-        """Remove an object."""
+        """Remove an object of the set."""
         self._asked(lambda system, root: system.rm_file(f"{root}/{name}"), name)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:

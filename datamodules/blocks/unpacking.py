@@ -41,8 +41,8 @@ def unpack(url: str, folder: Path, storage_options: Mapping[str, Any] | None = N
         parts = range(0, index.num_frames, _FILES_AT_A_TIME)
         for first in late_progress(parts, f"unpacking {index.num_frames} frames", total=len(parts), disable=not progress):
             rows = range(first, min(first + _FILES_AT_A_TIME, index.num_frames))
-            for row, content in zip(rows, reader.frames(rows), strict=True):
-                (draft / "images" / index.member(row)).write_bytes(content)
+            for member, content in zip(index.members(rows), reader.frames(rows), strict=True):
+                (draft / "images" / member).write_bytes(content)
         with (draft / table).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(
@@ -55,14 +55,13 @@ def unpack(url: str, folder: Path, storage_options: Mapping[str, Any] | None = N
 
 
 def _image(index: BlockIndex, row: int, split: str) -> list[tuple[Any, ...]]:
-    tracklet = index.tracklet_of(row)
-    frame = int(index.frames["frame"][row])
-    return [(f"images/{index.member(row)}", *_who(index, tracklet), split, "" if frame == -1 else frame)]
+    tracklet, member, frame = index.tracklets_of([row])[0], index.members([row])[0], int(index.frames["frame"][row])
+    return [(f"images/{member}", *_who(index, tracklet), split, "" if frame == -1 else frame)]
 
 
 def _tracklet(index: BlockIndex, row: int, split: str) -> list[tuple[Any, ...]]:
     first, count = int(index.tracklets["first"][row]), int(index.tracklets["count"][row])
-    return [(f"images/{index.member(frame)}", *_who(index, row), split, row) for frame in range(first, first + count)]
+    return [(f"images/{member}", *_who(index, row), split, row) for member in index.members(range(first, first + count))]
 
 
 def _who(index: BlockIndex, tracklet: int) -> tuple[int, int]:

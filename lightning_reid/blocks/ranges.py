@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 MOST_GAP = 64 * 1024
-"""Bytes between two frames that are read along, since another request would cost more."""
+"""Bytes between two frames that are read along, since another request to a store would cost more."""
+
+
+class Span(NamedTuple):
+    """Where a frame lies, and what its bytes must be.
+
+    Attributes:
+        block: Number of the block.
+        start: First byte.
+        stop: The byte after the last.
+        row: Of the frame.
+        crc32: Of its bytes.
+    """
+
+    block: int
+    start: int
+    stop: int
+    row: int = 0
+    crc32: int = 0
 
 
 class ByteRange(NamedTuple):
@@ -18,43 +34,44 @@ class ByteRange(NamedTuple):
         block: Number of the block.
         start: First byte.
         stop: The byte after the last.
-        members: Places of the frames in what was asked for, in the order of their bytes.
+        spans: Of the frames in it, in the order of their bytes.
     """
 
     block: int
     start: int
     stop: int
-    members: tuple[int, ...]
+    spans: list[Span]
 
 
-def merged_ranges(
-    blocks: NDArray[np.integer], offsets: NDArray[np.integer], lengths: NDArray[np.integer], *, gap: int = MOST_GAP
-) -> list[ByteRange]:
+def merged_ranges(spans: Iterable[Span], *, gap: int = MOST_GAP) -> list[ByteRange]:
     """Join the ranges of frames that lie in one block with at most ``gap`` bytes between them.
 
     Args:
-        blocks: ``[N]`` block of each frame.
-        offsets: ``[N]`` its first byte.
-        lengths: ``[N]`` its bytes.
+        spans: Of the frames.
         gap: In bytes, at least 0.
 
     Returns:
-        Ranges by block and first byte; every frame is a member of one.
+        Ranges by block and first byte; every frame is in one.
 
     Example:
-        >>> import numpy as np
         >>> from lightning_reid.blocks import merged_ranges
-        >>> merged_ranges(np.array([0, 0, 1]), np.array([500, 0, 0]), np.array([9, 100, 7]), gap=400)
-        [ByteRange(block=0, start=0, stop=509, members=(1, 0)), ByteRange(block=1, start=0, stop=7, members=(2,))]
+        >>> from lightning_reid.blocks.ranges import Span
+        >>> for one in merged_ranges([Span(0, 500, 509), Span(0, 0, 100), Span(1, 0, 7)], gap=400):
+        ...     print(one.block, one.start, one.stop, len(one.spans))
+        0 0 509 2
+        1 0 7 1
     """
-    order = np.lexsort((offsets, blocks)).tolist()
     found: list[ByteRange] = []
-    for place in order:
-        block, start = int(blocks[place]), int(offsets[place])
-        stop = start + int(lengths[place])
-        last = found[-1] if found else None
-        if last is not None and last.block == block and start - last.stop <= gap:
-            found[-1] = last._replace(stop=max(last.stop, stop), members=(*last.members, place))
+    members: list[Span] = []
+    block, first, last = -1, 0, 0
+    for span in sorted(spans):
+        if span.block != block or span.start - last > gap:
+            if members:
+                found.append(ByteRange(block, first, last, members))
+            block, first, last, members = span.block, span.start, span.stop, [span]
         else:
-            found.append(ByteRange(block, start, stop, (place,)))
+            last = max(last, span.stop)
+            members.append(span)
+    if members:
+        found.append(ByteRange(block, first, last, members))
     return found

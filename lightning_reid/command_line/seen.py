@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_reid.blocks.index import INDEX as PACKED_INDEX
-from lightning_reid.blocks.index import parse_index
+from lightning_reid.blocks.index_file import parse_index
 from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.video_facts import video_facts
 from lightning_reid.datamodules.readers.by_name import FOLDERS, VIDEO_FOLDERS, read_dataset, read_video_dataset

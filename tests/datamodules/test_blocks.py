@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from lying_store import LyingFileSystem
 
 from lightning_reid.blocks import CorruptBlockError, ForeignIndexError, merged_ranges, parse_index
+from lightning_reid.blocks.ranges import Span
 from lightning_reid.callbacks import BlockAccessLogger
 from lightning_reid.datamodules import (
     CrossDomainDataModule,
@@ -35,6 +36,7 @@ from lightning_reid.datamodules.blocks.cache import BlockCache, digest_of
 from lightning_reid.datamodules.blocks.health import health
 from lightning_reid.datamodules.blocks.unpacking import unpack
 from lightning_reid.datamodules.catalog import read_prepared, read_prepared_video
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.public_and_local import PublicAndLocalDataModule
 from lightning_reid.datamodules.tested import read_test_part
@@ -97,7 +99,7 @@ def test_a_block_is_a_zip_file_that_anybody_unpacks_and_holds_whole_tracklets(pa
             assert archive.testzip() is None
             assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
             names += archive.namelist()
-    assert names == [index.member(row) for row in range(index.num_frames)]
+    assert names == index.members(range(index.num_frames))
     of_tracklets = np.repeat(np.arange(index.num_tracklets), index.tracklets["count"])
     assert all(len({*index.frames["block"][of_tracklets == one].tolist()}) == 1 for one in range(index.num_tracklets))
 
@@ -195,7 +197,7 @@ def test_two_hundred_flipped_bits_give_no_wrong_frame(packed, tmp_path):
         with pytest.raises(CorruptBlockError) as caught:
             reader.frames([row])
         assert caught.value.block == block.name
-        assert caught.value.frames == (index.member(row),)
+        assert caught.value.frames == tuple(index.members([row]))
         named += 1
         others = [one for one in range(index.num_frames) if one != row]
         assert reader.frames(others) == [good[one] for one in others]
@@ -209,6 +211,144 @@ def test_a_store_that_lies_below_the_limit_is_found_out_and_the_frames_are_right
     LyingFileSystem.wrong_ranges, LyingFileSystem.wrong_wholes = ranges, wholes
     assert reader.frames([3]) == expected
     assert reader.counts.total().wrong_reads == min(ranges, 2) + wholes
+
+
+def flipped(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)  # in place, as a disk that goes bad does
+
+
+def test_a_damaged_block_in_the_cache_is_forgotten_and_fetched_once(packed, tmp_path):
+    reader = PackedData(f"lying://{packed}", cache=str(tmp_path)).pictures.reader
+    expected, block = reader.frames([3]), reader.index.blocks[0]
+    flipped(tmp_path / f"{block.md5}.zip", int(reader.index.frames["offset"][3]))
+    LyingFileSystem.asked.clear()
+    assert reader.frames([3]) == expected
+    assert reader.frames([3]) == expected  # from the new file, and not by the handle of the old one
+    assert (LyingFileSystem.asked, reader.counts.total().wrong_reads) == (["whole"], 1)
+    assert digest_of((tmp_path / f"{block.md5}.zip").read_bytes()) == block.md5
+
+
+@pytest.mark.parametrize(("times", "asked"), [(1, ["whole"]), (10**9, ["whole", "whole", "range"])], ids=["once", "always"])
+def test_a_block_that_another_process_takes_out_of_the_cache_is_fetched_again(packed, tmp_path, monkeypatch, times, asked):
+    reader = PackedData(f"lying://{packed}", cache=str(tmp_path)).pictures.reader
+    expected, taken = reader.frames([3]), []
+
+    def and_taken(honest):
+        def told(*arguments):
+            path = honest(*arguments)
+            if path is not None and len(taken) < times:
+                taken.append(path)
+                path.unlink(missing_ok=True)
+            return path
+
+        return told
+
+    for name in ("found", "fetched"):
+        monkeypatch.setattr(BlockCache, name, and_taken(getattr(BlockCache, name)))
+    LyingFileSystem.asked.clear()
+    assert pickle.loads(pickle.dumps(reader)).frames([3]) == expected
+    assert LyingFileSystem.asked == asked
+
+
+def test_a_whole_read_that_heals_is_kept_where_there_is_a_cache(packed, tmp_path, monkeypatch):
+    reader = PackedData(f"lying://{packed}", cache=str(tmp_path)).pictures.reader
+    expected = PackedData(str(packed)).pictures.reader.frames([3])
+    honest_write, fails = Path.write_bytes, [True, True]
+
+    def full_at_first(path, content):
+        if fails:
+            fails.pop()
+            raise OSError(28, "No space left on device")
+        return honest_write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_at_first)
+    LyingFileSystem.wrong_ranges = 2
+    assert reader.frames([3]) == expected
+    asked = len(LyingFileSystem.asked)
+    assert LyingFileSystem.asked[-1] == "whole"
+    assert reader.frames([3]) == expected
+    assert len(LyingFileSystem.asked) == asked
+    assert reader.counts.total().cache_hits == 1
+
+
+@pytest.mark.parametrize("url", ["{}", "lying://{}"])
+def test_a_block_that_was_cut_short_is_named(packed, tmp_path, url):
+    for name, content in blocks_of(packed).items():
+        (tmp_path / "blocks").mkdir(exist_ok=True)
+        (tmp_path / "blocks" / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / "index.safetensors").write_bytes((packed / "index.safetensors").read_bytes())
+    reader = PackedData(url.format(tmp_path), cache_gb=0).pictures.reader
+    last = int(np.flatnonzero(reader.index.frames["block"] == 0)[-1])
+    assert reader.frames([0]) == PackedData(str(packed)).pictures.reader.frames([0])
+    with pytest.raises(CorruptBlockError, match=r"00000\.zip: \d{4}_.* should have md5 .* pack the set again") as caught:
+        reader.frames([0, last])
+    assert caught.value.frames == tuple(reader.index.members([last]))
+
+
+@pytest.mark.parametrize("url", ["{}", "lying://{}"])
+def test_an_index_is_sent_to_other_processes_as_its_place(packed_mars, tmp_path, url):
+    there = PackedData(url.format(packed_mars), cache=str(tmp_path))
+    sent = pickle.dumps((there.pictures, there.tracklets()))
+    arrays = sum(array.nbytes for array in (*there.index.frames.values(), *there.index.tracklets.values()))
+    assert len(pickle.dumps(there.index)) < 500 < arrays
+    pictures, records = pickle.loads(sent)
+    for part in ("frames", "tracklets", "splits"):
+        assert all(np.array_equal(array, getattr(there.index, part)[name]) for name, array in getattr(pictures.reader.index, part).items())
+    assert records.train == there.tracklets().train
+    assert pictures(records.train[0].paths[-1]).equal(there.pictures(there.tracklets().train[0].paths[-1]))
+    assert not pictures.reader.index.frames["crc32"].flags.writeable
+    assert not pictures.reader.index.frames["crc32"].flags.owndata
+
+
+def test_an_index_that_was_replaced_meanwhile_is_no_index_of_the_records_that_are_sent(packed, packed_mars, tmp_path):
+    path = tmp_path / "index.safetensors"
+    path.write_bytes((packed / "index.safetensors").read_bytes())
+    sent = pickle.dumps(PackedData(str(tmp_path)).index)
+    path.unlink()
+    path.write_bytes((packed_mars / "index.safetensors").read_bytes())
+    with pytest.raises(ForeignIndexError, match="another index than the one that was opened"):
+        pickle.loads(sent)
+
+
+def test_an_index_in_the_cache_is_one_of_the_store_and_made_anew_where_it_is_damaged(packed, tmp_path, caplog):
+    url = f"lying://{packed}"
+    expected = PackedData(str(packed)).images()
+    PackedData(url, cache=str(tmp_path))
+    (kept,) = tmp_path.glob("*.safetensors")
+    assert kept.read_bytes() == (packed / "index.safetensors").read_bytes()
+    flipped(kept, kept.stat().st_size - 9)
+    assert PackedData(url, cache=str(tmp_path)).images() == expected
+    assert kept.read_bytes() == (packed / "index.safetensors").read_bytes()
+    assert [*tmp_path.glob("*.safetensors")] == [kept]
+    (tmp_path / "file").touch()
+    assert PackedData(url, cache=str(tmp_path / "file" / "cache")).images() == expected
+    assert "stays in memory" in caplog.text
+
+
+def test_two_hundred_flipped_bits_of_an_index_are_all_found(packed_mars):
+    content, draw = (packed_mars / "index.safetensors").read_bytes(), np.random.default_rng(0)
+    begin = 8 + int.from_bytes(content[:8], "little")
+    for place in (*draw.integers(begin, size=100), *draw.integers(begin, len(content), size=100)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(draw.integers(8))
+        with pytest.raises(ForeignIndexError, match="here is "):
+            parse_index(bytes(damaged), "here")
+
+
+def test_an_address_of_another_set_or_of_one_that_was_packed_anew_is_refused(packed, packed_mars):
+    there, other = PackedData(str(packed)), PackedData(str(packed_mars))
+    one, strange = there.images().train[0].path, other.tracklets().train[0].paths[0]
+    renumbered = one.replace(f"/{row_of(one)}/", f"/{row_of(one) + 1}/")
+    for path in (strange, renumbered, one.replace(f"/{row_of(one)}/", "/999999/")):
+        with pytest.raises(CorruptImageError, match="is no frame of market as it is packed now"):
+            there.pictures(path)
+        with pytest.raises(ValueError, match="is no frame of market as it is packed now"):
+            there.pictures.fetch([one, path])
+    for row in (-1, there.index.num_frames):
+        with pytest.raises(IndexError, match=f"asked for {row} to {row}"):
+            there.pictures.reader.frames([row])
 
 
 def test_a_store_that_lies_beyond_it_is_named(packed):
@@ -257,7 +397,7 @@ def test_a_cache_keeps_to_its_limit_and_one_that_is_smaller_than_the_set_is_not_
     assert cache.found(index.blocks[0]) is None
     small = PackedData(f"lying://{packed}", cache=str(tmp_path / "small"), cache_gb=sizes[0] / 1e9).pictures.reader
     assert small.frames([0, 1]) == PackedData(str(packed)).pictures.reader.frames([0, 1])
-    assert not (tmp_path / "small").exists()
+    assert not [*(tmp_path / "small").glob("*.zip")]
 
 
 def test_a_full_disk_is_told_once_and_frames_come_in_ranges(packed, tmp_path, monkeypatch, caplog):
@@ -302,8 +442,10 @@ def test_a_process_that_is_killed_while_it_fills_a_cache_leaves_no_half_of_a_blo
 
 def test_what_is_no_index_is_refused_by_what_it_is(packed, tmp_path):
     content = (packed / "index.safetensors").read_bytes()
-    with pytest.raises(ForeignIndexError, match="is no index of blocks, or a damaged one"):
+    with pytest.raises(ForeignIndexError, match="is a damaged index of blocks: array "):
         parse_index(content[:-5], "here")
+    with pytest.raises(ForeignIndexError, match="is no index of blocks, or a damaged one"):
+        parse_index(content[:500], "here")
     with pytest.raises(ForeignIndexError, match="version 7, and this is for 'lightning-reid blocks', version 1"):
         parse_index(content.replace(b'\\"version\\": 1', b'\\"version\\": 7'), "here")
     with pytest.raises(ForeignIndexError, match=r"block '\.\./00\.zip'"):
@@ -350,14 +492,14 @@ def test_what_is_unpacked_is_read_as_what_was_packed(market_folder, packed, mars
     st.integers(0, 1000),
 )
 def test_ranges_cover_every_frame_once_and_are_apart(frames, gap):
-    blocks, offsets, lengths = (np.array(one) for one in zip(*frames, strict=True))
-    found = merged_ranges(blocks, offsets, lengths, gap=gap)
-    assert sorted(member for one in found for member in one.members) == [*range(len(frames))]
+    spans = [Span(block, start, start + length, row) for row, (block, start, length) in enumerate(frames)]
+    found = merged_ranges(spans, gap=gap)
+    assert sorted(span.row for one in found for span in one.spans) == [*range(len(frames))]
     for one in found:
-        for member in one.members:
-            assert blocks[member] == one.block
-            assert one.start <= offsets[member]
-            assert offsets[member] + lengths[member] <= one.stop
+        for span in one.spans:
+            assert span.block == one.block
+            assert one.start <= span.start
+            assert span.stop <= one.stop
     for one, other in pairwise(found):
         assert one.block < other.block or other.start - one.stop > gap
 
