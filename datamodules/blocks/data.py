@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class PackedData:
         self.pictures = BlockPictures(BlockReader(self.index, self.store, blocks))
 
     @staticmethod
-    def is_named(dataset: str) -> bool:
+    def is_named(dataset: str | os.PathLike[str]) -> bool:
         """Whether a data set's name is an address, or a folder of blocks."""
         return is_url(dataset) or Path(dataset, INDEX).is_file()
 

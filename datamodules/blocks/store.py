@@ -40,9 +40,9 @@ class StoreError(OSError):
     """
 
 
-def is_url(told: str) -> bool:
+def is_url(told: str | os.PathLike[str]) -> bool:
     """Whether a data set's name is an address of fsspec (``s3://bucket/market``), and not a path of this machine."""
-    return "://" in told
+    return "://" in os.fspath(told)
 
 
 class BlockStore:
