@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "checksums": set(),
     "frame_crops": set(),
     "claimed_size": set(),
-    "blocks": {"blocks"},
+    "blocks": {"blocks", "regular_files"},
     "packed_tracklets": {"files", "checksums", "arguments", "claimed_size", "packed_tracklets"},
     "onnx_session": set(),
     "detection": {"detection", "arguments", "normalization", "onnx_session"},

@@ -49,7 +49,7 @@ class PackedData:
         return is_url(dataset) or Path(dataset, INDEX).is_file()
 
     def images(self) -> ReIDDataset:
-        """Its records, of images.
+        """Records of a set of images.
 
         Raises:
             ValueError: It is of tracklets.
@@ -70,7 +70,7 @@ class PackedData:
         return ReIDDataset(index.name, records("train"), records("query"), records("gallery"), index.notes, records("val"), self.pictures)
 
     def tracklets(self) -> TrackletDataset:
-        """Its records, of tracklets.
+        """Records of a set of tracklets.
 
         Raises:
             ValueError: It is of images.

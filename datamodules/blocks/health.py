@@ -15,7 +15,7 @@ from lightning_reid.datamodules.late_progress import late_progress
 
 @dataclass
 class Health:
-    """What was found.
+    """What was found in a set.
 
     Attributes:
         url: Of the set.

@@ -42,7 +42,7 @@ class OpenFiles:
         return found
 
     def close(self, number: int) -> None:
-        """Of a block that is not what it was."""
+        """Close the handle of a block that is not what it was."""
         handle = self._handles.pop(number, None)
         if handle is not None:
             os.close(handle)

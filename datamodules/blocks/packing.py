@@ -34,7 +34,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass
 class PackedReport:
-    """What packing did.
+    """What packing a set did.
 
     Attributes:
         index: Of all blocks.

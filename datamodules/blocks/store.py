@@ -71,7 +71,7 @@ class BlockStore:
             raise _told(error, self.url, name) from error
 
     def index(self) -> bytes:
-        """The index file.
+        """The bytes of the index file.
 
         Raises:
             StoreError: It cannot be read.
@@ -84,7 +84,7 @@ class BlockStore:
         return bool(self._asked(lambda system, root: system.exists(f"{root}/{INDEX}"), INDEX, AT_START))
 
     def read(self, block: str) -> bytes:
-        """A whole block."""
+        """The bytes of a whole block."""
         found: bytes = self._asked(lambda system, root: system.cat_file(f"{root}/{BLOCKS}/{block}"), block)
         self.counts.add(requests=1, bytes_read=len(found), whole_reads=1)
         return found

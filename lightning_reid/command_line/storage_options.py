@@ -13,5 +13,5 @@ OPTIONS_HELP = (
 
 
 def add_storage_options(parser: ArgumentParser) -> None:
-    """Add ``--storage_options``."""
+    """Add the option ``--storage_options``."""
     parser.add_argument("--storage_options", type=dict[str, Any] | None, default=None, help=OPTIONS_HELP)
