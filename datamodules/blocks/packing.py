@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from lightning_reid.blocks.index import BLOCKS, FRAMES, INDEX, SPLITS, BlockFile, BlockIndex, Kind, member_name
-from lightning_reid.blocks.index_file import parse_index, serialized
+from lightning_reid.blocks.index_file import SUFFIX, parse_index, serialized
 from lightning_reid.datamodules.blocks.cache import digest_of
 from lightning_reid.datamodules.blocks.store import BlockStore, StoreError
 from lightning_reid.datamodules.late_progress import late_progress
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 BLOCK_BYTES = 32 * 2**20
 MOST_BLOCK_BYTES = 2**31
 """Above it a tracklet has no place: ZIP files and offsets of four bytes end at twice as much, with room for names."""
+MOST_BLOCKS = 2**16
 _OVERHEAD = 200
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -64,10 +65,13 @@ class _Tracklet:
 
     @property
     def names(self) -> list[str]:
-        return [
-            member_name(self.pid, self.camid, self.number, place, PurePath(path).suffix.lower() or ".jpg")
-            for place, path in enumerate(self.paths)
-        ]
+        return [member_name(self.pid, self.camid, self.number, place, _suffix(path)) for place, path in enumerate(self.paths)]
+
+
+def _suffix(path: str) -> str:
+    """Of the name within the block; a picture is told by its bytes, whatever its file was called."""
+    found = PurePath(path).suffix.lower()
+    return found if SUFFIX.fullmatch(found) else ".jpg"
 
 
 def pack(
@@ -119,6 +123,8 @@ def pack(
     present = store.sizes()
     report = PackedReport(index=None, left_out=left_out)  # type: ignore[arg-type]
     groups = list(_blocks(tracklets, block_bytes))
+    if first_block + len(groups) > MOST_BLOCKS:
+        raise ValueError(f"{first_block + len(groups):,} blocks are more than the {MOST_BLOCKS:,} of a set: give larger ones (--block_mb)")
     bar = late_progress(groups, f"packing {len(tracklets)} tracklets", total=len(groups), disable=not progress)
     for place, group in enumerate(bar):
         content, entries = _zipped(group)

@@ -117,15 +117,19 @@ class BlockStore:
         return found
 
     def write(self, name: str, content: bytes) -> None:
-        """Write an object, whole or not at all; ``name`` is below the set's folder."""
+        """Write an object, whole or not at all; ``name`` is below the set's folder.
+
+        Raises:
+            OSError: The folder does not take it; ``StoreError`` where another address does not.
+        """
+        if self.root is not None:
+            write_atomically(Path(self.root, name), lambda draft: draft.write_bytes(content))
+            return
 
         def put(system: Any, root: str) -> None:
             path = f"{root}/{name}"
-            if _is_local(system):
-                write_atomically(Path(path), lambda draft: draft.write_bytes(content))
-            else:
-                system.makedirs(path.rpartition("/")[0], exist_ok=True)
-                system.pipe_file(path, content)
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            system.pipe_file(path, content)
 
         self._asked(put, name)
 
@@ -203,10 +207,6 @@ class BlockStore:
             time.sleep(wait * (0.5 + random.random() / 2))  # so that not all workers come back at once
             wait *= 2
         raise AssertionError("the last attempt raises")
-
-
-def _is_local(system: Any) -> bool:
-    return "file" in (system.protocol if isinstance(system.protocol, (tuple, list)) else (system.protocol,))
 
 
 def _may_pass(error: Exception) -> bool:

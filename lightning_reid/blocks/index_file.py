@@ -24,8 +24,10 @@ FORMAT, VERSION = "lightning-reid blocks", 1
 _DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "I64": np.int64}
 _BLOCK_NAME = re.compile(r"[0-9]{5,}\.zip")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _WAY_ON = "Pack the set again, or restore it"
+_PART = 2**20
+"""Bytes, or frames, that are looked at together, so that to open an index takes the same memory whatever its size."""
 Content = bytes | mmap.mmap
 
 
@@ -180,7 +182,10 @@ def _digest(content: Content, first: int, told: dict[str, Any], arrays: dict[str
     """MD5 of all that an index tells, but for this."""
     rest = {name: value for name, value in told.items() if name != "md5"}
     digest = md5(json.dumps([rest, arrays], sort_keys=True).encode(), usedforsecurity=False)
-    digest.update(memoryview(content)[first:])
+    for start in range(first, len(content), _PART):
+        digest.update(memoryview(content)[start : start + _PART])
+        if isinstance(content, mmap.mmap):
+            _let_go(content)
     return digest.hexdigest()
 
 
@@ -213,7 +218,7 @@ def _wrong(index: BlockIndex) -> str | None:
     texts = (index.name, *index.notes)
     if index.kind not in get_args(Kind) or not all(isinstance(text, str) for text in texts):
         return "its name, kind or notes"
-    if not all(isinstance(one, str) and _SUFFIX.fullmatch(one) for one in index.suffixes):
+    if not all(isinstance(one, str) and SUFFIX.fullmatch(one) for one in index.suffixes):
         return f"suffixes {index.suffixes}"
     for block in index.blocks:
         named = isinstance(block.name, str) and _BLOCK_NAME.fullmatch(block.name)
@@ -234,8 +239,12 @@ def _wrong_frames(index: BlockIndex) -> str | None:
     if index.num_frames and int(frames["suffix"].max()) >= len(index.suffixes):
         return "frames of an unknown suffix"
     sizes = np.array([block.size for block in index.blocks], dtype=np.uint64)
-    beyond = frames["offset"].astype(np.uint64) + frames["length"] > sizes[frames["block"]]
-    return f"frame {int(beyond.argmax())} ends behind its block" if beyond.any() else None
+    for first in range(0, index.num_frames, _PART // 8):
+        block, offset, length = (frames[name][first : first + _PART // 8] for name in ("block", "offset", "length"))
+        beyond = offset.astype(np.uint64) + length > sizes[block]
+        if beyond.any():
+            return f"frame {first + int(beyond.argmax())} ends behind its block"
+    return None
 
 
 def _wrong_tracklets(index: BlockIndex) -> str | None:
