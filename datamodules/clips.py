@@ -135,6 +135,13 @@ class TrainClips(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.records)
 
+    def fetch(self, batch: Sequence[Draw]) -> None:
+        """Have the frames of a batch read together, those that ``__getitem__`` draws."""
+        if isinstance(self.reader.load, ResizedCrops) and self.reader.load.pictures is not None and not self.reader.packed:
+            drawn = ((self.records[draw.row].paths, np.random.default_rng((self.seed, draw.epoch, draw.position))) for draw in batch)
+            indices = ((paths, rrs_train_frames(len(paths), self.clip_length, generator)) for paths, generator in drawn)
+            self.reader.load.fetch(paths[index] for paths, some in indices for index in np.unique(some).tolist())
+
     @override
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         record, key = self.records[draw.row], (self.seed, draw.epoch, draw.position)

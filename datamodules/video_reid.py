@@ -202,6 +202,8 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
             allow_paths_outside=self.allow_paths_outside,
             storage=self.storage,
         )
+        if self.cache is not None and dataset.pictures is not None:
+            raise ValueError(f"{self.dataset_name} is packed in blocks, and packed= keeps decoded frames of files: leave packed out")
         if self.corrections is not None:
             dataset = corrected(dataset, read_corrections(self.corrections), Path(self.corrections).name)
         if self.sparse_tracklets:

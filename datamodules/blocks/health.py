@@ -9,6 +9,7 @@ from typing import Any
 from lightning_reid.blocks.index import INDEX
 from lightning_reid.blocks.index_file import parse_index
 from lightning_reid.datamodules.blocks.cache import digest_of
+from lightning_reid.datamodules.blocks.reader import WHOLE_READS
 from lightning_reid.datamodules.blocks.store import BlockStore, StoreError
 from lightning_reid.datamodules.late_progress import late_progress
 
@@ -26,7 +27,8 @@ class Health:
         tracklets: How many tracklets.
         size: Of all blocks, in bytes.
         missing: Blocks that are not there.
-        damaged: Blocks with other bytes than those that were packed.
+        damaged: Blocks with other bytes than those that were packed, however often they are read.
+        mended: Blocks that came wrong and then right: a replicated store has set a damaged copy aside.
         unreadable: Blocks that the store did not give, with its words.
         foreign: Objects beside the blocks of the index.
     """
@@ -40,6 +42,7 @@ class Health:
     size: int
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
 
@@ -76,8 +79,13 @@ def health(url: str, storage_options: Mapping[str, Any] | None = None, *, progre
             found.missing.append(block.name)
             continue
         try:
-            if digest_of(store.read(block.name)) != block.md5:
+            right = [digest_of(store.read(block.name)) == block.md5]
+            while not right[-1] and len(right) < WHOLE_READS:
+                right.append(digest_of(store.read(block.name)) == block.md5)
+            if not right[-1]:
                 found.damaged.append(block.name)
+            elif len(right) > 1:
+                found.mended.append(block.name)
         except StoreError as error:
             found.unreadable[block.name] = str(error)
     return found

@@ -49,9 +49,16 @@ class BlockPictures:
         return torch.from_numpy(decoded_content(content, path, way_on=_WAY_ON)).permute(2, 0, 1).contiguous()
 
     def fetch(self, paths: Iterable[str]) -> None:
-        """Read frames that are asked for next, with neighbors in one request; what was fetched before and not asked for goes."""
+        """Read frames that are asked for next, with neighbors in one request, but for those that were read and not asked for yet.
+
+        Where none of them was, another batch begins: what is left of the one before goes.
+        """
         told = list(dict.fromkeys(paths))
-        self._fetched = dict(zip(told, self.reader.frames(rows_of(self.reader.index, told)), strict=True))
+        missing = [path for path in told if path not in self._fetched]
+        if len(missing) == len(told):
+            self._fetched = {}
+        if missing:
+            self._fetched |= dict(zip(missing, self.reader.frames(rows_of(self.reader.index, missing)), strict=True))
 
 
 class PicturesOfSeveral:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -210,6 +211,8 @@ class BlockStore:
 
 
 def _may_pass(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        return False  # what an object store says of bytes behind the end of an object
     return isinstance(error, (OSError, TimeoutError)) or "Connection" in type(error).__name__ or "Timeout" in type(error).__name__
 
 
@@ -220,4 +223,7 @@ def _told(error: Exception, url: str, name: str) -> StoreError:
         return StoreError(f"{url} has no {name}: is the address right, bucket and folder included, and was the set packed to its end?")
     if isinstance(error, PermissionError):
         return StoreError(f"{url} refuses {name}: look at the credentials, and at the clock of this machine ({type(error).__name__})")
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        way_on = f"lightning-reid health {url} tells of all; pack the set again"
+        return StoreError(f"{url} has a {name} that is shorter than it was packed: {way_on}")
     return StoreError(f"{url} did not give {name}: {type(error).__name__}. Is the endpoint up, and reached from this machine?")

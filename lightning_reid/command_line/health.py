@@ -43,7 +43,12 @@ def run(cfg: Namespace) -> int:
     console.print(
         f"{printable(found.name)} at {printable(found.url)}: {found.blocks:,} blocks, {found.frames:,} frames, {found.size / 1e6:,.1f} MB"
     )
-    for told, names in (("missing", found.missing), ("damaged", found.damaged), ("foreign", found.foreign)):
+    for told, names in (
+        ("missing", found.missing),
+        ("damaged", found.damaged),
+        ("mended by the store", found.mended),
+        ("foreign", found.foreign),
+    ):
         if names:
             console.print(f"{told}: {len(names):,} ({printable(', '.join(names[:10]))})")
     for name, words in found.unreadable.items():

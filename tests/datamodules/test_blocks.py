@@ -154,8 +154,10 @@ def test_clips_are_those_of_the_files_and_come_with_few_questions(mars, packed_m
         batches += 1
     counts = blocks.dataset.pictures.reader.counts.total()
     assert counts.frames > 0
-    assert counts.requests < counts.frames
+    assert counts.requests < 0.4 * counts.frames
     assert batches > 0
+    with pytest.raises(ValueError, match="is packed in blocks, and packed= keeps decoded frames of files: leave packed out"):
+        VideoReIDDataModule(str(packed_mars), packed=str(packed_mars / "cache"), **options).prepare_data()
 
 
 def test_what_is_new_is_appended_as_new_blocks(market_folder, packed, tmp_path):

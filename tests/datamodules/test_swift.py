@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from swift_store import KEY, SECRET, SwiftStore
@@ -74,27 +75,27 @@ def test_batches_are_those_of_the_files(stored, market_folder, tmp_path, gigabyt
 def test_a_damaged_copy_that_is_read_first_gives_right_frames_and_is_made_anew(stored, market_folder):
     reader = PackedData(URL, stored.storage_options, cache_gb=0).pictures.reader
     expected = reader.frames(range(reader.index.num_frames))
-    block = reader.index.blocks[0]
-    copies = stored.copies(block.md5)
-    assert len(copies) == 3
-    for near in copies:
-        if "zone1" in near.parts:
-            break
-    else:
-        near = copies[0]
+    number, near = next(
+        (number, copy)
+        for number, block in enumerate(reader.index.blocks)
+        for copy in stored.copies(block.md5)
+        if "zone1" in copy.parts  # which is read first
+    )
+    block = reader.index.blocks[number]
+    assert len(stored.copies(block.md5)) == 3
     content = bytearray(near.read_bytes())
-    middle = int(reader.index.frames["offset"][0]) + 5
-    content[middle] ^= 1
+    content[int(reader.index.frames["offset"][np.flatnonzero(reader.index.frames["block"] == number)[0]]) + 5] ^= 1
     near.write_bytes(content)  # in place: the object's metadata are attributes of the file
     again = PackedData(URL, stored.storage_options, cache_gb=0).pictures.reader
     assert again.frames(range(reader.index.num_frames)) == expected
-    if "zone1" in near.parts:
-        assert again.counts.total().wrong_reads > 0
-        assert [*stored.home.glob("zone*/disk/quarantined/objects/*")]
-        assert not near.exists()
-        stored.replicate()
-        assert len(stored.copies(block.md5)) == 3
-    assert health(URL, stored.storage_options, progress=False).is_whole
+    assert again.counts.total().wrong_reads > 0
+    assert [*stored.home.glob("zone*/disk/quarantined/objects/*")]
+    assert not near.exists()
+    stored.replicate()
+    assert len(stored.copies(block.md5)) == 3
+    near.write_bytes(content)
+    found = health(URL, stored.storage_options, progress=False)
+    assert (found.is_whole, found.mended) == (True, [block.name])
 
 
 def test_a_node_that_dies_within_an_epoch_changes_no_batch(stored, market_folder, tmp_path):
@@ -107,6 +108,17 @@ def test_a_node_that_dies_within_an_epoch_changes_no_batch(stored, market_folder
             assert same(one, other)
     finally:
         stored.start_zone(1)
+
+
+def test_a_block_that_was_cut_short_is_named(stored, market_folder):
+    store = BlockStore("s3://people/cut", stored.storage_options)
+    report = pack(read_prepared(str(market_folder), None), store, block_bytes=30_000, progress=False)
+    store.write("blocks/00000.zip", store.read("00000.zip")[:15_000])
+    reader = PackedData(store.url, stored.storage_options, cache_gb=0).pictures.reader
+    last = int(np.flatnonzero(report.index.frames["block"] == 0)[-1])
+    with pytest.raises(StoreError, match=r"has a 00000\.zip that is shorter than it was packed: lightning-reid health"):
+        reader.frames([last])
+    assert health(store.url, stored.storage_options, progress=False).damaged == ["00000.zip"]
 
 
 def test_a_run_that_is_kept_there_is_found_by_another_machine(stored, tmp_path, monkeypatch):
