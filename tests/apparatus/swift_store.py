@@ -183,8 +183,9 @@ class SwiftStore:
 
     def replicate(self) -> None:
         """One pass of every zone's replicator."""
-        for zone in range(1, ZONES + 1):
-            self._once("swift.obj.replicator", f"object{zone}")
+        passes = [self._once("swift.obj.replicator", f"object{zone}") for zone in range(1, ZONES + 1)]
+        if any(one.wait(120) for one in passes):
+            raise RuntimeError(f"a replicator failed:\n{self.log()}")
 
     def log(self) -> str:
         """What the servers said."""
@@ -200,9 +201,9 @@ class SwiftStore:
             command = [str(self.python), "-c", _LAUNCH, str(self.home), module, str(self.home / f"{name}.conf"), "-v"]
             self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
-    def _once(self, module: str, name: str) -> None:
+    def _once(self, module: str, name: str) -> subprocess.Popen[bytes]:
         command = [str(self.python), "-c", _LAUNCH, str(self.home), module, str(self.home / f"{name}.conf"), "--once"]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _end(self, name: str, how: signal.Signals) -> None:
         process = self.processes.pop(name, None)

@@ -68,7 +68,7 @@ RUNS = {
     ],
     "edge": [
         *(*SIZES, *MODEL, "--data.dataset={three cameras}", "--start_from={duke}", "--start_epochs=1", "--supervised_epochs=1"),
-        *("--data.batch_size=8", '--rows=["style + walk", "walk + clustering"]', "--score_visits=false"),
+        *("--data.batch_size=8", '--rows=["style + walk + clustering"]', "--score_visits=false"),
         *("--edge.visits=1", "--edge.incremental_visits=1", "--edge.statistics=averaged", "--edge.unify=average"),
     ],
     "fedpav": [*SIZES, *BATCHES, *MODEL, *FEDERATION, '--datasets=["{market}"]'],
