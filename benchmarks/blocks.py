@@ -165,7 +165,7 @@ def measure_set(dataset: Splits[Any], folder: Path, *, p: int, k: int, batches: 
     requests = {
         "requests a frame": len(CountedFileSystem.asked) / frames,
         "bytes a frame": float(sizes.mean()),
-        "read / needed": there.pictures.reader.counts.bytes_read / (frames * float(sizes.mean())),
+        "read / needed": there.pictures.reader.counts.total().bytes_read / (frames * float(sizes.mean())),
         "blocks": len(local.index.blocks),
     }
     return cpu, requests
