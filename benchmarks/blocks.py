@@ -99,12 +99,10 @@ def batch_rows(records: Sequence[Record], p: int, k: int, batches: int) -> torch
 
 
 def from_blocks(pictures: Any, batch: Batch, *, decoding: bool) -> None:
-    for paths, places in batch:
-        asked = [paths[place] for place in places]
-        pictures.fetch(asked)
-        if decoding:
-            for path in asked:
-                pictures(path)
+    asked = [paths[place] for paths, places in batch for place in places]
+    pictures.fetch(asked)
+    for path in asked if decoding else ():
+        pictures(path)
 
 
 def from_files(read: Callable[[str], Any], batch: Batch) -> None:
