@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -120,6 +119,8 @@ def digest_of(content: bytes) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    import fcntl  # of POSIX alone, as blocks are: whoever has none reads other data all the same
+
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
