@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from lightning_reid.callbacks import BlockAccessLogger
 from lightning_reid.checkpoints.durable import DurableCheckpointIO, previous_checkpoint
 from lightning_reid.derived_seed import derived_seed
 from lightning_reid.files import read_json, write_json
@@ -82,7 +83,7 @@ class Stage:
             max_epochs=max_epochs,
             check_val_every_n_epoch=validate_every_n_epochs or 1,
             limit_val_batches=0 if validate_every_n_epochs is None else 1.0,
-            callbacks=[*callbacks, saving, *bars],
+            callbacks=[*callbacks, BlockAccessLogger(), saving, *bars],
             plugins=[DurableCheckpointIO()],
             logger=self._loggers(),
             num_sanity_val_steps=0,

@@ -67,6 +67,8 @@ def test_the_key_of_a_store_is_in_no_file_of_a_training(market_folder, tmp_path,
         trainer = ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
         code = main(["train", "fit", "--model", "SupervisedReID", "--data", "ImageReIDDataModule", *options, *trainer])
     assert code == 0
+    if what == "a recipe":
+        assert any("blocks/frames" in file.read_text() for file in Path("run").rglob("metrics.csv"))
     files = [file for file in Path().rglob("*") if file.is_file() and "blocks" not in file.parts]
     assert len(files) > 1
     assert [file for file in files if b"xyzzy" in file.read_bytes()] == []
