@@ -10,7 +10,8 @@ import pytest
 import torch
 from lying_store import LyingFileSystem
 
-from lightning_reid.datamodules.blocks import BlockStore, StoreError
+from lightning_reid.datamodules.blocks import BlockStore, StoreError, pack
+from lightning_reid.datamodules.catalog import read_prepared
 from lightning_reid.recipes import supervised_market
 from lightning_reid.recipes.workshop.stored_run import StoredRun, local_output
 
@@ -147,3 +148,25 @@ def test_a_pointer_that_leads_out_of_the_run_is_refused(tmp_path):
     store.write_json("pointer.json", {"files": [1]})
     with pytest.raises(StoreError, match="of something else: give another --output"):
         StoredRun(store.url, tmp_path / "run").pull()
+
+
+def test_a_store_of_pictures_that_goes_away_within_an_epoch_stops_a_run_by_name_which_goes_on_later(market_folder, tmp_path, monkeypatch):
+    pack(read_prepared(str(market_folder), None), BlockStore(str(tmp_path / "blocks")), block_bytes=40_000, progress=False)
+    arguments = [*TINY, *SIZES, f"--data.dataset=lying://{tmp_path / 'blocks'}", "--data.block_cache_gb=0"]
+    monkeypatch.setattr("lightning_reid.datamodules.images.KEPT_BYTES", 0)  # as of a set that memory does not hold
+    supervised_market.main([*arguments, f"--output={tmp_path / 'unbroken'}"])
+    honest_step, output = torch.optim.Adam.step, tmp_path / "run"
+
+    def step(self, *arguments, **options):
+        if (output / "supervised" / "last.ckpt").is_file():  # in the second epoch
+            LyingFileSystem.failures = 10**9
+        return honest_step(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        with pytest.raises(StoreError, match=r"did not give \d{5}\.zip: ConnectionError\. Is the endpoint up"):
+            supervised_market.main([*arguments, f"--output={output}"])
+    LyingFileSystem.honest()
+    supervised_market.main([*arguments, f"--output={output}", "--resume"])
+    unbroken, ended = weights_of(tmp_path / "unbroken"), weights_of(output)
+    assert all(unbroken[name].equal(ended[name]) for name in unbroken)
