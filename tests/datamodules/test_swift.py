@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,3 +147,10 @@ def test_what_is_wrong_with_the_address_is_told_in_seconds(stored):
             PackedData(url, told)
         assert time.monotonic() - began < 30
         assert "guessed" not in str(caught.value)
+
+
+def test_a_clock_that_is_off_is_told_of(stored, monkeypatch):
+    ahead = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=2)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: ahead.replace(tzinfo=None))
+    with pytest.raises(StoreError, match=r"refuses index\.safetensors: look at the credentials, and at the clock of this machine"):
+        PackedData(URL, stored.storage_options)
