@@ -61,8 +61,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
 
 
-@pytest.mark.parametrize("gigabytes", [1.0, 0.0], ids=["cached", "in ranges"])
-@pytest.mark.parametrize(("num_workers", "context"), [(0, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(
+    ("gigabytes", "num_workers", "context"),
+    [(1.0, 0, None), (1.0, 2, "fork"), (0.0, 0, None), (0.0, 2, "spawn")],
+    ids=["cached", "cached, forked workers", "in ranges", "in ranges, spawned workers"],
+)
 def test_batches_are_those_of_the_files(stored, market_folder, tmp_path, gigabytes, num_workers, context):
     data = packed(stored, tmp_path, num_workers=num_workers, block_cache_gb=gigabytes)
     for one, other in zip(from_files(market_folder), epoch(data, context), strict=True):
