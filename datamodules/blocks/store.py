@@ -201,6 +201,8 @@ class BlockStore:
             except (FileNotFoundError, PermissionError, StoreError) as error:
                 raise _told(error, self.url, name) from error
             except Exception as error:
+                if not (isinstance(error, OSError) or _may_pass(error) or _is_of_credentials(error)):
+                    raise  # a fault of a program, and not of a store
                 if attempt == tries or not _may_pass(error):
                     raise _told(error, self.url, name) from error
                 logger.warning("%s: %s did not come (%s), asked again in %.1f s", self.url, name, type(error).__name__, wait)
@@ -216,12 +218,16 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, (OSError, TimeoutError)) or "Connection" in type(error).__name__ or "Timeout" in type(error).__name__
 
 
+def _is_of_credentials(error: Exception) -> bool:
+    return "Credential" in type(error).__name__  # botocore's, which are no PermissionError
+
+
 def _told(error: Exception, url: str, name: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, FileNotFoundError):
         return StoreError(f"{url} has no {name}: is the address right, bucket and folder included, and was the set packed to its end?")
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or _is_of_credentials(error):
         return StoreError(f"{url} refuses {name}: look at the credentials, and at the clock of this machine ({type(error).__name__})")
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
         way_on = f"lightning-reid health {url} tells of all; pack the set again"

@@ -103,14 +103,12 @@ class RunFolder:
         return self
 
     def _bring_here(self, stored: StoredRun) -> None:
-        """What the store holds of the run is where it goes on, whatever an earlier sitting left on this machine."""
+        """A resumed run goes on from the store, or from what an earlier sitting left here and could not bring there."""
         there = stored.is_there()
         if there and not self.resume:
             raise FileExistsError(f"{self.url} holds a run: give --resume to go on with it, or another --output")
-        if there:
-            stored.pull()
-        else:
-            stored.clear()
+        if self.resume:
+            stored.resume()
         logger.warning("the run works in %s, and is kept in %s", self.output, self.url)
 
     def _require_mine(self) -> None:

@@ -14,11 +14,14 @@ from typing import Any, Self
 
 from lightning_reid.datamodules.blocks import BlockStore, StoreError
 from lightning_reid.datamodules.blocks.cache import digest_of
-from lightning_reid.files import write_atomically
+from lightning_reid.drafts import draft_beside
+from lightning_reid.files import read_json, write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
 POINTER, OBJECTS, LOCK_FILE = "pointer.json", "objects", "run.lock"
+BROUGHT = ".brought.json"
+"""Of the folder: what of it the store was last known to have."""
 SECONDS_BETWEEN = 10.0
 """After which a folder that has changed is brought to the store."""
 _TIMES_UNTIL_QUIET = 20
@@ -51,31 +54,57 @@ class StoredRun:
         self._pointed: dict[str, str] = {}
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="stored run", daemon=True)
-        self._failed: StoreError | None = None
 
     def is_there(self) -> bool:
         """Whether the store holds a run."""
         return self.store.has(POINTER)
 
+    def resume(self) -> None:
+        """Go on from the store's run, or from this machine's, where that is the store's and what could not be brought there since.
+
+        Raises:
+            StoreError: See ``pull``.
+        """
+        there, brought = self._pointer() if self.is_there() else {}, self.folder / BROUGHT
+        mine = read_json(brought, {"files": dict}, way_on=f"remove {self.folder}")["files"] if brought.is_file() else {}
+        if there == mine:
+            self._stored, self._pointed = {*there.values()}, there
+        else:
+            self.pull()
+
     def pull(self) -> None:
-        """Make the folder what the store holds; what was in it goes.
+        """Make the folder what the store holds; what was in it goes once all of it is here.
 
         Raises:
             StoreError: There is no run, an object is missing, or has other bytes than were written.
         """
-        files = self._pointer()
-        self.clear()
+        files, draft = self._pointer(), draft_beside(self.folder)
+        try:
+            self._fetch(files, draft)
+            self._clear()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for one in draft.iterdir():
+                one.rename(self.folder / one.name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        self._remember(files)
+        self._stored, self._pointed = {*files.values()}, files
+
+    def _fetch(self, files: dict[str, str], folder: Path) -> None:
+        folder.mkdir(parents=True)
         for name, digest in files.items():
-            target = (self.folder / name).resolve()
-            if not target.is_relative_to(self.folder.resolve()):
+            target = (folder / name).resolve()
+            if not target.is_relative_to(folder.resolve()):
                 raise StoreError(f"{self.store.url} names a file outside of its run, {name!r}: it is of no run of this library")
             content = self.store.get(f"{OBJECTS}/{digest}")
             if digest_of(content) != digest:
                 raise StoreError(f"{self.store.url} gives {name} with other bytes than were written: look at the store's health")
             write_atomically(target, partial(_write, content))
-        self._stored, self._pointed = {*files.values()}, files
 
-    def clear(self) -> None:
+    def _remember(self, files: dict[str, str]) -> None:
+        write_json(self.folder / BROUGHT, {"files": files})
+
+    def _clear(self) -> None:
         """Remove what is in the folder, but for the lock."""
         for one in self.folder.iterdir() if self.folder.is_dir() else ():
             if one.name.startswith(LOCK_FILE):
@@ -109,6 +138,7 @@ class StoredRun:
             raise StoreError(f"another run was kept in {self.store.url} meanwhile, and stays there: this one is whole in {self.folder}")
         self.store.write_json(POINTER, {"files": now})
         before, self._pointed = self._pointed, now
+        self._remember(now)
         for gone in self._stored - {*self._pointed.values()} - {*before.values()}:
             self.store.remove(f"{OBJECTS}/{gone}")
             self._stored.discard(gone)
@@ -128,7 +158,10 @@ class StoredRun:
         self._thread.join()
         try:
             self.push()
-        except StoreError:
+            at_the_end = self._snapshot() or {}
+            if {name: digest for name, (digest, _) in at_the_end.items()} != self._pointed:
+                raise StoreError(f"{self.folder} still changes, and is not as it is in {self.store.url}: look who writes there")
+        except OSError:
             logger.exception("the run is whole in %s, and was not brought to %s", self.folder, self.store.url)
             if error is None:
                 raise
@@ -137,7 +170,7 @@ class StoredRun:
         while not self._stop.wait(self.seconds):
             try:
                 self.push()
-            except StoreError as error:  # the run goes on: it is whole here, and the next look tries again
+            except OSError as error:  # the run goes on: it is whole here, and the next look tries again
                 logger.warning("not brought to the store yet: %s", error)
 
     def _snapshot(self) -> dict[str, tuple[str, bytes | None]] | None:

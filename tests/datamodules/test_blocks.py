@@ -578,3 +578,14 @@ def test_an_epoch_logs_what_it_asked_of_the_store(packed, tmp_path, num_workers)
     assert logged[0]["blocks/whole_reads"] == len(reader.index.blocks)
     assert logged[1]["blocks/whole_reads"] == 0
     assert {*reader.counts.by_worker()} == ({"worker0", "worker1"} if num_workers else {"main"})
+
+
+def test_a_fault_of_a_program_is_no_fault_of_the_store(packed, monkeypatch):
+    reader = PackedData(f"lying://{packed}", cache_gb=0).pictures.reader
+
+    def broken(*_, **__):
+        raise TypeError("a slip of the pen")
+
+    monkeypatch.setattr(LyingFileSystem, "cat_file", broken)
+    with pytest.raises(TypeError, match="a slip of the pen"):
+        reader.frames([0])

@@ -124,6 +124,40 @@ def test_a_store_that_keeps_other_bytes_is_named_and_the_pointer_stays(tmp_path)
     assert (tmp_path / "seen" / "weights").read_text() == "one"
 
 
+def test_what_could_not_be_brought_is_not_lost_to_an_older_state_of_the_store(tmp_path):
+    folder, url = tmp_path / "run", f"lying://{tmp_path}/store"
+    folder.mkdir()
+    (folder / "weights").write_text("one")
+    StoredRun(url, folder).push()
+    (folder / "weights").write_text("two")  # and the store is away
+    again = StoredRun(url, folder)
+    again.resume()
+    assert (folder / "weights").read_text() == "two"
+    assert again.push()
+    other = StoredRun(url, tmp_path / "other")
+    other.resume()
+    assert (tmp_path / "other" / "weights").read_text() == "two"
+    (tmp_path / "other" / "weights").write_text("three")
+    other.push()
+    last = StoredRun(url, folder)
+    last.resume()  # the store is ahead: another machine went on
+    assert (folder / "weights").read_text() == "three"
+
+
+def test_a_damaged_store_takes_nothing_from_the_folder(tmp_path):
+    folder, url = tmp_path / "run", f"lying://{tmp_path}/store"
+    folder.mkdir()
+    (folder / "weights").write_text("mine")
+    StoredRun(url, folder).push()
+    (object_file,) = (tmp_path / "store" / "objects").iterdir()
+    object_file.write_text("other")
+    with pytest.raises(StoreError, match="with other bytes than were written"):
+        StoredRun(url, folder).pull()
+    assert (folder / "weights").read_text() == "mine"
+    assert {one.name for one in tmp_path.iterdir()} >= {"run", "store"}
+    assert not [one for one in tmp_path.iterdir() if "partial" in one.name]
+
+
 def test_two_runs_are_not_kept_in_one_place(tmp_path):
     folder, url = tmp_path / "run", f"lying://{tmp_path}/store"
     folder.mkdir()
