@@ -133,24 +133,34 @@ def pack(
         if present.get(block.name) == block.size and digest_of(store.read(block.name)) == block.md5:
             report.kept += 1
         else:
-            store.write(f"{BLOCKS}/{block.name}", content)
-            if digest_of(store.read(block.name)) != block.md5:
-                raise StoreError(f"{store.url} does not give back {block.name} as it was written: look at its health, and pack again")
+            _write(store, block, content)
             report.written += 1
         blocks.append(block)
-        for name, offset, length, checksum in entries:
-            suffix = PurePath(name).suffix
-            if suffix not in suffixes:
-                suffixes.append(suffix)
-            values = (first_block + place, suffixes.index(suffix), offset, length, checksum)
-            for column, value in zip(("block", "suffix", "offset", "length", "crc32"), values, strict=True):
-                columns[column].append(value)
+        _add_rows(columns, suffixes, first_block + place, entries)
         columns["frame"] += [frame for one in group for frame in one.frames]
     report.index = _index(dataset, kind, blocks, suffixes, columns, tracklets, splits, before if append else None)
     content = serialized(report.index)
     store.write(INDEX, content)
     parse_index(store.index(), f"{store.url}/{INDEX}")
     return report
+
+
+def _write(store: BlockStore, block: BlockFile, content: bytes) -> None:
+    """Write a block, and read it back."""
+    store.write(f"{BLOCKS}/{block.name}", content)
+    if digest_of(store.read(block.name)) != block.md5:
+        raise StoreError(f"{store.url} does not give back {block.name} as it was written: look at its health, and pack again")
+
+
+def _add_rows(columns: dict[str, list[Any]], suffixes: list[str], block: int, entries: Sequence[tuple[str, int, int, int]]) -> None:
+    """Add where the frames of a block lie, and suffixes that were not known."""
+    for name, offset, length, checksum in entries:
+        suffix = PurePath(name).suffix
+        if suffix not in suffixes:
+            suffixes.append(suffix)
+        values = (block, suffixes.index(suffix), offset, length, checksum)
+        for column, value in zip(("block", "suffix", "offset", "length", "crc32"), values, strict=True):
+            columns[column].append(value)
 
 
 def _grouped(dataset: Splits[Any]) -> tuple[Kind, list[_Tracklet], dict[str, list[int]]]:
