@@ -54,7 +54,7 @@ FACE = {
     """,
     "lightning_reid.linking": "AlignedTracklet align_tracklet",
     "lightning_reid.losses": """
-        augmented_triplet_loss batch_hard_triplet_loss cosface_loss distillation_loss embedding_cosine_loss identity_losses
+        DeferredLoss augmented_triplet_loss batch_hard_triplet_loss cosface_loss distillation_loss embedding_cosine_loss identity_losses
         label_smoothed_cross_entropy least_squares_gan masked_weighted_triplet_loss model_contrastive_loss one_vs_all_loss
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
