@@ -147,6 +147,93 @@ def test_a_batch_that_does_not_divide_is_refused_in_training_only():
     assert layer.eval()(torch.zeros(6, 2)).shape == (6, 2)
 
 
+def test_a_number_of_groups_cuts_whatever_number_of_rows_a_layer_sees():
+    layer, plain = group_batch_norm(nn.BatchNorm2d(3).double(), num_groups=2), nn.BatchNorm2d(3).double()
+    frames, clips = draw(2 * 4 * 2, 3, 5, 2), draw(2 * 4, 3, 1, 1, seed=1)  # four clips of four frames, halved twice
+    for rows in (frames, clips):
+        torch.testing.assert_close(layer(rows), torch.cat([plain(half) for half in rows.chunk(2)]), atol=1e-12, rtol=0)
+    assert layer.num_batches_tracked.item() == 2
+
+
+def test_so_many_groups_are_groups_of_that_size():
+    by_number, by_size = group_batch_norm(small_network(), num_groups=4), group_batch_norm(small_network(), GROUP)
+    torch.testing.assert_close(step(by_number, *batch(), GROUP), step(by_size, *batch(), GROUP), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("rows", "shape"), [(2, (3,)), (4, (3,)), (1, (3, 1)), (0, (3, 2))])
+def test_a_group_of_one_value_a_channel_is_refused_in_training_only(rows, shape):
+    layer = group_batch_norm(nn.BatchNorm1d(3), num_groups=max(rows, 1))
+    with pytest.raises(ValueError, match=rf"a group of {min(rows, 1)} of the rows of \[{rows}, 3.*\] has no variance"):
+        layer(torch.zeros(rows, *shape))
+    assert layer.eval()(torch.zeros(rows, *shape)).shape == (rows, *shape)
+
+
+def test_a_single_row_of_several_values_is_a_group():
+    layer, rows = group_batch_norm(nn.BatchNorm2d(3), num_groups=2), draw(2, 3, 4, 4).float()
+    torch.testing.assert_close(layer(rows).mean((2, 3)), torch.zeros(2, 3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [6, 2])
+def test_a_batch_that_does_not_divide_by_the_number_of_groups_is_refused(rows):
+    with pytest.raises(ValueError, match=f"{rows} rows cannot be cut into 4 equal groups: make the batch size a multiple of 4"):
+        group_batch_norm(nn.BatchNorm1d(2), num_groups=4)(torch.zeros(rows, 2))
+
+
+def test_either_a_size_or_a_number_of_groups_is_given():
+    for size, number in ((None, None), (4, 2)):
+        with pytest.raises(ValueError, match=f"give either group_size or num_groups, got {size} and {number}"):
+            group_batch_norm(nn.BatchNorm1d(2), size, num_groups=number)
+    for number in (0, -1, 2.0, True, "2"):
+        with pytest.raises(ValueError, match="num_groups must be a whole number of at least 1, got"):
+            group_batch_norm(nn.BatchNorm1d(2), num_groups=number)
+
+
+def test_a_second_call_changes_size_to_number_and_keeps_whom_the_statistics_are_shared_with():
+    layer = group_batch_norm(BatchNormAct2d(2), 4)
+    layer.process_group = processes = object()
+    changed = group_batch_norm(layer, num_groups=3)
+    assert (changed.group_size, changed.num_groups, changed.process_group) == (None, 3, processes)
+    assert isinstance(changed.act, nn.ReLU)
+    assert "num_groups=3" in repr(changed)
+
+
+def test_a_layer_that_is_used_twice_stays_one_layer():
+    layer = nn.BatchNorm1d(2)
+    network = group_batch_norm(nn.Sequential(layer, nn.Sequential(layer), layer), 2)
+    assert network[0] is network[1][0] is network[2]
+    assert isinstance(network[0], GroupedBatchNorm)
+
+
+def test_a_refused_network_is_left_as_it_was():
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.SyncBatchNorm(2))
+    with pytest.raises(ValueError, match="cannot normalize a SyncBatchNorm over groups"):
+        group_batch_norm(network, 4)
+    assert type(network[0]) is nn.BatchNorm1d
+
+
+def layers_of_their_own(rows: Tensor) -> tuple[Tensor, str]:
+    """The running mean of a layer that no other rank has, of other channels too; and what a process outside of the group hears."""
+    rank = dist.get_rank()
+    groups = [dist.new_group([0]), dist.new_group([1])]
+    layer = group_batch_norm(nn.BatchNorm1d(2 + rank), num_groups=1)
+    layer.process_group = groups[rank]
+    layer(rows[:, : 2 + rank])
+    layer.process_group = groups[1 - rank]
+    try:
+        layer(rows[:, : 2 + rank])
+    except ValueError as error:
+        return layer.running_mean, str(error)
+    return layer.running_mean, ""
+
+
+def test_ranks_with_different_layers_do_not_share_their_statistics(two_processes):
+    rows = draw(6, 3).float()
+    answers = two_processes(layers_of_their_own, rows)
+    for rank, (mean, refusal) in enumerate(answers):
+        torch.testing.assert_close(mean, 0.1 * rows[:, : 2 + rank].mean(0))
+        assert "a process group that this process does not belong to" in refusal
+
+
 def test_a_group_of_one_and_synchronized_batch_norm_are_refused():
     with pytest.raises(ValueError, match="group_size must be a whole number of at least 2, got 1"):
         group_batch_norm(nn.BatchNorm1d(2), 1)
