@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -11,6 +12,7 @@ from typing_extensions import override
 from lightning_reid.arguments import require_choice
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.networks.units import Unit, blocks_of, through
 from lightning_reid.normalization import as_network_input
 
 PoolingName = Literal["avg", "gem"]
@@ -85,12 +87,32 @@ class EmbeddingNetwork(nn.Module):
         """The dtype of the weights, and of what it computes with outside of autocast."""
         return next(self.parameters()).dtype
 
+    def units(self, inputs: Tensor) -> list[Unit]:
+        """What the network does to inputs of this shape before the neck, cut as small as it can be: to pooled embeddings ``[B, D]``.
+
+        Raises:
+            ValueError: The backbone is of a kind that cannot be cut.
+        """
+        stem, *blocks = blocks_of(self.backbone.trunk)
+        trunk = self.backbone.trunk
+        units = [Unit("stem", _of_trunk(stem), lambda images: through(trunk, stem, as_network_input(images, self.dtype)))]
+        units += [Unit(names[0], _of_trunk(names), partial(through, trunk, names)) for names in blocks]
+        return [*units, Unit("pooling", ("pooling",), lambda maps: self.pooling(maps))]
+
+    def parts(self, maps: Tensor, rows: int) -> Tensor:
+        """Pooled upper and lower half ``[B, 2, D]`` of the maps that the last unit is given, of ``rows`` images or clips, B."""
+        return part_pooling(maps)
+
     @override
     def forward(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
         """Embed images ``[B, 3, H, W]``, uint8 or normalized; ``with_parts`` also pools the upper and the lower half."""
         feature_map = self.backbone(as_network_input(images, self.dtype))
         pooled = self.pooling(feature_map)
         return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map) if with_parts else None)
+
+
+def _of_trunk(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"backbone.trunk.{name}" for name in names)
 
 
 def _bnneck(num_features: int) -> nn.BatchNorm1d:

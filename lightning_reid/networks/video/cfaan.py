@@ -86,7 +86,7 @@ class CFAAN(VideoNetwork):
         self.clip_length, self.image_size, self.position, self._made_for = clip_length, image_size, position, image_size
 
     @override
-    def feature_map(self, clips: Tensor) -> Tensor:
+    def check_clips(self, clips: Tensor) -> None:
         if clips.ndim != 5:
             raise ValueError(f"expected clips [B, T, 3, H, W], got {list(clips.shape)}")
         (_, length, _, *size), relative = clips.shape, self.position in ("relative", "relative_query")
@@ -96,7 +96,7 @@ class CFAAN(VideoNetwork):
                 f"pixels, got {length} frames of {size[0]} x {size[1]}: sample and resize to that, or build CFAAN with "
                 f"clip_length={length}, image_size=({size[0]}, {size[1]})"
             )
-        return super().feature_map(clips)
+        super().check_clips(clips)
 
     @override
     def pool(self, feature_map: Tensor) -> Tensor:

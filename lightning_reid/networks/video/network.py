@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,6 +15,7 @@ from lightning_reid.networks.backbones import Backbone, built_backbone
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
 from lightning_reid.networks.stages import stages_of
+from lightning_reid.networks.units import Unit, through
 from lightning_reid.normalization import as_network_input
 
 ClipPoolingName = Literal["avg", "max"]
@@ -81,27 +83,44 @@ class VideoNetwork(EmbeddingNetwork):
         """The attention modules of a stage 1..4, in the order of the blocks they follow."""
         return list(self.attention[f"stage{stage}"].children())
 
-    def feature_map(self, clips: Tensor) -> Tensor:
-        """Clips ``[B, T, 3, H, W]`` to ``[B, T', D, h, w]``, T' the frames left after the temporal reductions."""
+    def check_clips(self, clips: Tensor) -> None:
+        """Refuse clips that are of another shape than ``[B, T, 3, H, W]``, or that the network has no place for.
+
+        Raises:
+            ValueError: They are.
+        """
         if clips.ndim != 5 or clips.shape[1] == 0:
             raise ValueError(
                 f"clips must be [B, T, 3, H, W] with T >= 1, got {list(clips.shape)}: an image is a clip of one frame, [B, 1, 3, H, W]"
             )
-        batch, length = clips.shape[:2]
-        require_halvings(length, len(self.halved_after))
-        frames = self._through(self.stages.stem, as_network_input(clips, self.dtype).flatten(0, 1))
+        require_halvings(clips.shape[1], len(self.halved_after))
+
+    @override
+    def units(self, inputs: Tensor) -> list[Unit]:
+        """From clips to frames' maps ``[B T', C, h, w]``, from there to the next ones, and in the end to pooled embeddings."""
+        self.check_clips(inputs)
+        length = inputs.shape[1]
+        units = [Unit("stem", _of_trunk(self.stages.stem), lambda clips: self._through(self.stages.stem, self._frames(clips)))]
         for number, stage in enumerate(self.stages.stages, start=1):
-            frames = self._through(stage.entry, frames)
-            attention = self.attention_after(number)
-            plain = len(stage.blocks) - len(attention)
-            frames = self._through(stage.blocks[:plain], frames)
-            for block, attend in zip(stage.blocks[plain:], attention):
-                frames = self._through((block,), frames)
-                frames = attend(frames.unflatten(0, (batch, length))).flatten(0, 1)
+            attention = len(self.attention_after(number))
+            plain = len(stage.blocks) - attention
+            units += [self._unit(name) for name in (*stage.entry, *stage.blocks[:plain])]
+            for place, block in enumerate(stage.blocks[plain:]):
+                name = f"attention.stage{number}.{place}"
+                units += [self._unit(block), Unit(name, (name,), partial(self._attended, name, length))]
             if number in self.halved_after:
-                frames = max_of_neighboring_frames(frames.unflatten(0, (batch, length))).flatten(0, 1)
+                units.append(Unit(f"halving after stage {number}", (), partial(_halved, length)))
                 length //= 2
-        return self._through(self.stages.end, frames).unflatten(0, (batch, length))  # type: ignore[no-any-return]
+        units += [self._unit(name) for name in self.stages.end]
+        pooling = Unit("pooling", ("pooling",), partial(self._pooled_frames, length), takes_masks=True)
+        return [*units, pooling]
+
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """Clips ``[B, T, 3, H, W]`` to ``[B, T', D, h, w]``, T' the frames left after the temporal reductions."""
+        frames = clips
+        for unit in self.units(clips)[:-1]:
+            frames = unit.run(frames)
+        return frames.unflatten(0, (-1, clips.shape[1] >> len(self.halved_after)))  # type: ignore[no-any-return]
 
     @override
     def forward(  # type: ignore[override]  # masks come second, as clips come with them; an image network has none
@@ -118,7 +137,7 @@ class VideoNetwork(EmbeddingNetwork):
         if masks is not None:
             _check_masks(clips, masks, with_parts)
         feature_map = self.feature_map(clips)
-        pooled = self.pool(feature_map) if masks is None else self._pool_picture(feature_map, masks)
+        pooled = self._pooled(feature_map, masks)
         return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map.mean(1)) if with_parts else None)
 
     def pool(self, feature_map: Tensor) -> Tensor:
@@ -136,10 +155,28 @@ class VideoNetwork(EmbeddingNetwork):
         frames: Tensor = over(feature_map.flatten(0, 1), positions.flatten(0, 1)).unflatten(0, batch_and_time)
         return frames.amax(1) if self.pooling_name == "max" else frames.mean(1)
 
+    @override
+    def parts(self, maps: Tensor, rows: int) -> Tensor:
+        return part_pooling(maps.unflatten(0, (rows, -1)).mean(1))
+
+    def _unit(self, block: str) -> Unit:
+        return Unit(block, _of_trunk((block,)), partial(self._through, (block,)))
+
     def _through(self, names: Sequence[str], frames: Tensor) -> Tensor:
-        for name in names:  # by name: whoever replaces a layer of the trunk (grouped BatchNorm, pruning) has it called
-            frames = self.backbone.trunk.get_submodule(name)(frames)
-        return frames
+        return through(self.backbone.trunk, names, frames)
+
+    def _frames(self, clips: Tensor) -> Tensor:
+        return as_network_input(clips, self.dtype).flatten(0, 1)
+
+    def _attended(self, name: str, length: int, frames: Tensor) -> Tensor:
+        attended: Tensor = self.get_submodule(name)(frames.unflatten(0, (-1, length))).flatten(0, 1)
+        return attended
+
+    def _pooled_frames(self, length: int, frames: Tensor, masks: Tensor | None = None) -> Tensor:
+        return self._pooled(frames.unflatten(0, (-1, length)), masks)
+
+    def _pooled(self, feature_map: Tensor, masks: Tensor | None) -> Tensor:
+        return self.pool(feature_map) if masks is None else self._pool_picture(feature_map, masks)
 
 
 class VideoResNet50(VideoNetwork):
@@ -203,6 +240,14 @@ def require_halvings(length: int, halvings: int) -> None:
             f"clips of {length} frames cannot be halved {halvings} times: sample a multiple of {multiple} frames, "
             "or leave the temporal reduction out"
         )
+
+
+def _halved(length: int, frames: Tensor) -> Tensor:
+    return max_of_neighboring_frames(frames.unflatten(0, (-1, length))).flatten(0, 1)
+
+
+def _of_trunk(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"backbone.trunk.{name}" for name in names)
 
 
 def _remove_stem_activation(backbone: Backbone) -> None:

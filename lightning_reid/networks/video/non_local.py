@@ -203,10 +203,10 @@ class STENVAN(VideoNetwork):
         self.stripes = stripes
 
     @override
-    def feature_map(self, clips: Tensor) -> Tensor:
+    def check_clips(self, clips: Tensor) -> None:
         if self.stripes is not None and clips.ndim == 5:
             require_divisor(self.stripes, self._attended_heights(clips.shape[3]))
-        return super().feature_map(clips)
+        super().check_clips(clips)
 
     def _attended_heights(self, image_height: int) -> tuple[int, ...]:
         """Rows of the feature maps with attention, so far as the strides alone tell; the blocks check the rest themselves."""
