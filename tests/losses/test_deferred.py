@@ -65,7 +65,7 @@ def test_mining_within_micro_batches_is_another_loss_worked_by_hand():
     # A, A, B at 0, 1, 9, then B, B, A at 11, 3, 2, margin 1; positive and negative of each in the whole batch:
     # 2 and 3, 1 and 2, 6 and 7, 8 and 9, 8 and 1, 2 and 1: losses 0, 0, 0, 0, 8, 2, on average 10 / 6.
     # Within the first only the As have a positive, 1 and 9, 1 and 8, losses 0 and 0; in the second the Bs, 8 and 9, 8 and 1, losses
-    # 0 and 8, on average 4.
+    # 0 and 8, on average 4, and of both micro-batches 2.
     rows = torch.tensor([[0.0], [1.0], [9.0], [11.0], [3.0], [2.0]], dtype=torch.float64, requires_grad=True)
     pids = torch.tensor([0, 0, 1, 1, 1, 0])
     deferred, _ = deferred_over(rows, [3, 3], lambda embeddings: batch_hard_triplet_loss(embeddings, pids, margin=1.0))
