@@ -23,8 +23,9 @@ NVAN_MILLISECONDS = [
     1.19,
 ]
 # fmt: on
-"""Forward and backward of NVAN() on two clips of four frames of 128 x 64, as ``measure_units`` gave them on one core (torch 2.14, float32;
-other programs ran): the stem, the blocks of the four stages with the non-local blocks behind the last ones of the second and third, pooling and neck."""
+"""Forward and backward of NVAN() on two clips of four frames of 128 x 64, as ``measure_units`` gave them on one core (torch 2.14, float32,
+while other programs ran): the stem, the blocks of the four stages with the non-local blocks behind the last ones of the second and third,
+pooling and neck."""
 
 
 def every_cut(num_units: int, num_stages: int) -> list[tuple[range, ...]]:
