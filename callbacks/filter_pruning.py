@@ -46,6 +46,8 @@ class FilterPruning(pl.Callback, ABC):
         RuntimeError: the channels of a network are found with its first batch: fit first
     """
 
+    needs_whole_network = "prunes filters across the layers of a network"
+
     def __init__(self, *, stop: bool = True, network: str = "network") -> None:
         require_switch("stop", stop)
         require_text("network", network)

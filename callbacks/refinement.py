@@ -170,6 +170,8 @@ class InterCameraMining(StateRefinement):
         ([2, 3, 0, 1], 1.0)
     """
 
+    needs_whole_network = "has a step embed a second batch"
+
     def __init__(self, k: int = 10, with_noise: bool = False) -> None:
         super().__init__()
         require_count("k", k)

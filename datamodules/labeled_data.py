@@ -169,7 +169,9 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
     @override
     def train_dataloader(self) -> DataLoader:
         rank, world_size = self.rank_and_world
-        options = {"epoch": self.epoch_of_the_fit, "rank": rank, "world_size": world_size, **self.worker_options()}
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        dealt = {"rank": rank, "world_size": world_size, "processes": processes}
+        options = {"epoch": self.epoch_of_the_fit, **dealt, **self.worker_options()}
         loader = self.kept_loader("train", lambda: self.training_loader(self.planned, **options))
         assert isinstance(loader, PlannedLoader)
         loader.epoch_batches.set_epoch(self.epoch_of_the_fit)
@@ -266,8 +268,14 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
 
     @property
     def rank_and_world(self) -> tuple[int, int]:
-        """This process and how many there are; (0, 1) outside a Trainer."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        """Whose batches this process gets, and among how many they are dealt; (0, 1) outside a Trainer.
+
+        It is this process among all, but where several compute one network: those get the same batches.
+        """
+        if self.trainer is None:
+            return 0, 1
+        dealt = self.trainer.distributed_sampler_kwargs or {"rank": self.trainer.global_rank, "num_replicas": self.trainer.world_size}
+        return dealt["rank"], dealt["num_replicas"]
 
     def worker_options(self) -> dict[str, Any]:
         """What every loader is made with."""

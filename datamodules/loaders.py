@@ -58,8 +58,9 @@ class EpochBatches(DistributedSampler[Sequence[Any]]):
     Args:
         plan: Epoch of the fit to its plan, by what is believed at the moment.
         epoch: To begin with.
-        rank: This process.
-        world_size: Number of processes.
+        rank: Whose batches these are.
+        world_size: Among how many they are dealt.
+        processes: Of the Trainer; ``None`` are as many, each with batches of its own.
 
     Attributes:
         begun: The plan that is iterated; ``None`` before the first.
@@ -67,9 +68,10 @@ class EpochBatches(DistributedSampler[Sequence[Any]]):
         resumed: Epoch of a resumed run and how many of its batches it had done.
     """
 
-    def __init__(self, plan: Callable[[int], EpochPlan], *, epoch: int, rank: int, world_size: int) -> None:
+    def __init__(self, plan: Callable[[int], EpochPlan], *, epoch: int, rank: int, world_size: int, processes: int | None = None) -> None:
         super().__init__(_NOTHING, num_replicas=world_size, rank=rank, shuffle=False)
         self.plan, self.epoch, self.world_size = plan, epoch, world_size
+        self._processes = world_size if processes is None else processes
         self.begun: EpochPlan | None = None
         self.start = 0
         self.resumed: tuple[int, int] | None = None
@@ -83,10 +85,10 @@ class EpochBatches(DistributedSampler[Sequence[Any]]):
 
     @override
     def __iter__(self) -> Iterator[Any]:
-        processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else self.world_size
-        if processes != self.world_size:
+        processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else self._processes
+        if processes != self._processes:
             raise RuntimeError(
-                f"this loader was made for {self.world_size} process(es), and {processes} train on it: all would see the same batches. Fit"
+                f"this loader was made for {self._processes} process(es), and {processes} train on it: all would see the same batches. Fit"
                 " on the datamodule, trainer.fit(model, datamodule), and each is dealt its own"
             )
         plan, done = self.plan(self.epoch), self.resumed
@@ -112,8 +114,9 @@ class PlannedLoader(LightLoader):
         plan: See ``EpochBatches``.
         collate: Items of a batch to a batch.
         epoch: The first.
-        rank: This process.
-        world_size: Number of processes.
+        rank: See ``EpochBatches``, as ``world_size`` and ``processes``.
+        world_size: Among how many batches are dealt.
+        processes: Of the Trainer.
         options: Of ``DataLoader``.
     """
 
@@ -126,9 +129,10 @@ class PlannedLoader(LightLoader):
         epoch: int,
         rank: int,
         world_size: int,
+        processes: int | None = None,
         **options: Any,
     ) -> None:
-        self.epoch_batches = EpochBatches(plan, epoch=epoch, rank=rank, world_size=world_size)
+        self.epoch_batches = EpochBatches(plan, epoch=epoch, rank=rank, world_size=world_size, processes=processes)
         super().__init__(WholeBatches(items), sampler=self.epoch_batches, batch_size=None, collate_fn=collate, **private_draws(), **options)
         self._yielded = 0
 

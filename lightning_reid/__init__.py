@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning_reid.metrics import RetrievalMetrics, retrieval_scores
     from lightning_reid.modules import HSR, SGCDPL, BottomUpReID, DistilledReID, SupervisedReID, VideoReID
     from lightning_reid.networks import from_pretrained
+    from lightning_reid.pipeline import PipelineStrategy
 
     __version__: str
 
@@ -52,6 +53,7 @@ __all__ = [
     "ImageReIDDataModule",
     "InterCameraMining",
     "PartBasedHomogeneity",
+    "PipelineStrategy",
     "ProgressiveSelection",
     "PseudoLabelClustering",
     "RankListLogger",
@@ -80,6 +82,7 @@ _PACKAGES = {
     "federation": ("Federation",),
     "inference": ("EmbeddingPass", "nearest_images"),
     "networks": ("from_pretrained",),
+    "pipeline": ("PipelineStrategy",),
 }
 _HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -198,3 +198,29 @@ class EmbeddingModel(Protocol):
 
     def embed(self, images: Tensor, with_parts: bool = False) -> EmbeddingOutput:
         """Embed normalized images ``[B, 3, H, W]``."""
+
+
+@runtime_checkable
+class NeedsWholeNetwork(Protocol):
+    """A callback that wants of a network, or of a step, what one that is cut over processes does not have.
+
+    Attributes:
+        needs_whole_network: What it does, for a sentence about it.
+    """
+
+    needs_whole_network: str
+
+
+@runtime_checkable
+class SharesAnswers(Protocol):
+    """A module whose step also asks a second network, which one process may do for all of a pipeline.
+
+    Attributes:
+        asks_teacher: Whether it does.
+        answered_by: Who gets the answers: it is called with what asks, and returns what that said, here or elsewhere.
+        answered_elsewhere: Whether this process never asks.
+    """
+
+    asks_teacher: bool
+    answered_elsewhere: bool
+    answered_by: Callable[[Callable[[], Any]], Any]

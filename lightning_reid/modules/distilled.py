@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
@@ -47,6 +48,10 @@ class DistilledReID(SupervisedReID):
         label_smoothing: Of the cross-entropy, in [0, 1).
         options: Further arguments of :class:`SupervisedReID`.
 
+    Attributes:
+        answered_by: Calls what asks the teacher, and returns what it said; a pipeline of processes has one of them ask for all.
+        answered_elsewhere: Whether this process never asks it, and needs no room for it on its device.
+
     Raises:
         ValueError: A number is out of range (here); no teacher, one of other identities or widths, or augmented images with
             ``remember_teacher`` (when a fit begins).
@@ -89,6 +94,8 @@ class DistilledReID(SupervisedReID):
         built = load_teacher(teacher, **(teacher_options or {})) if isinstance(teacher, str) else teacher
         self._teacher = (built,)  # in a tuple torch does not find it: it is neither trained, nor saved, nor sent to other processes
         self._remembered: RememberedTeacher | None = None
+        self.answered_by: Callable[[Callable[[], TeacherOutput]], TeacherOutput] = asked_here
+        self.answered_elsewhere = False
 
     @property
     def teacher(self) -> Teacher | None:
@@ -143,7 +150,7 @@ class DistilledReID(SupervisedReID):
     @override
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        if self.asks_teacher and self.teacher is not None:
+        if self.asks_teacher and self.teacher is not None and not self.answered_elsewhere:
             self.teacher.to(self.device)
 
     @override
@@ -151,7 +158,7 @@ class DistilledReID(SupervisedReID):
         if not self.asks_teacher:
             return super().training_step(batch, batch_idx)
         output, pids = self.embed_batch(batch), batch["pids"]
-        hints, logits = self._ask_teacher(batch), self.logits(output)
+        hints, logits = self.answered_by(lambda: self._ask_teacher(batch)), self.logits(output)
         group, smoothing = self.hparams["bn_group"], self.hparams["label_smoothing"]
         losses = identity_losses(
             logits, output.before_bnneck, pids, label_smoothing=smoothing, margin=self.hparams["margin"], group_size=group
@@ -174,3 +181,8 @@ class DistilledReID(SupervisedReID):
             return self._remembered(batch["images"], batch["indices"])
         answers: TeacherOutput = self._needed_teacher()(batch["images"])
         return answers
+
+
+def asked_here(ask: Callable[[], TeacherOutput]) -> TeacherOutput:
+    """What the teacher says, asked by this process."""
+    return ask()

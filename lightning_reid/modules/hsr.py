@@ -50,6 +50,8 @@ class HSR(PseudoIdentityLearning):
         (torch.Size([2, 16]), True)
     """
 
+    one_pass_a_step = True
+
     def __init__(
         self,
         max_clusters: int | None = None,

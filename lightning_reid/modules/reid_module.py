@@ -68,6 +68,8 @@ class ReIDModule(pl.LightningModule, ABC):
 
     Attributes:
         mines_triplets: Whether a training step mines triplets by ``pids``, and needs batches that hold some.
+        one_pass_a_step: Whether a training step embeds the images or clips of its batch once, and learns from that alone: what a pipeline
+            of processes can compute.
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
         channel_plan: Which channels the network kept when it was made smaller; ``None`` for one of full width.
         lr_factor: What the learning rates of a fit are multiplied by, throughout: a federation's rounds decay so.
@@ -99,6 +101,7 @@ class ReIDModule(pl.LightningModule, ABC):
     """
 
     mines_triplets: ClassVar[bool] = False
+    one_pass_a_step: ClassVar[bool] = False
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     lr_factor: float = 1.0
     _seed_before: int | None = None

@@ -36,6 +36,8 @@ class SupervisedReID(IdentityClassifier, ImageReIDModule):
         (torch.Size([2, 16]), torch.Size([2, 4]))
     """
 
+    one_pass_a_step = True
+
     def __init__(self, num_classes: int | None = None, margin: float | None = None, label_smoothing: float = 0.1, **options: Any) -> None:
         require_count("num_classes", num_classes, optional=True)
         require_number("margin", margin, low=0, optional=True)

@@ -73,6 +73,7 @@ class VideoReID(IdentityClassifier):
         torch.Size([2, 16])
     """
 
+    one_pass_a_step = True
     network: VideoNetwork
 
     def __init__(

@@ -86,7 +86,8 @@ def test_every_tensor_that_learns_before_the_neck_is_of_exactly_one_unit(network
 def test_nvan_of_a_resnet50_has_23_units_in_the_order_of_the_text():
     names = [unit.name for unit in NVAN("resnet50").units(torch.empty(1, 4, 3, 64, 32))]
     assert len(names) == 23  # a stem, 16 blocks, 5 non-local ones, the pooling
-    assert names[:1] == ["stem"] and names[-1] == "pooling"
+    assert names[:1] == ["stem"]
+    assert names[-1] == "pooling"
     third = names.index("layer2.2")  # conv3_3 and conv3_4 of the text, each with a non-local block behind it
     assert names[third : third + 4] == ["layer2.2", "attention.stage2.0", "layer2.3", "attention.stage2.1"]
 

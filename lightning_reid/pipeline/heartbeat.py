@@ -1,0 +1,78 @@
+"""Who of several processes has gone: each beats, and who is silent is named."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not for type checkers
+
+SECONDS_BETWEEN_BEATS = 0.2
+SILENT_FOR = 1.5
+"""Seconds without a beat after which a process counts as gone: its thread beats while it computes."""
+ANSWER_WITHIN = timedelta(seconds=5)
+
+
+class Heartbeat:
+    """A beat of this process, in a store that the first one keeps, until it ends.
+
+    Args:
+        address: Of the first process' machine.
+        port: Of the store there.
+        rank: This process among all.
+        world_size: How many there are.
+        store: The first process' own; ``None`` on the others, which connect to it.
+    """
+
+    def __init__(self, address: str, port: int, rank: int, world_size: int, store: TCPStore | None) -> None:
+        self.rank, self.world_size = rank, world_size
+        self._kept = store  # where it is kept it must live on
+        self._store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=ANSWER_WITHIN)
+        self._asked = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=ANSWER_WITHIN)
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    @staticmethod
+    def keep_store(address: str) -> TCPStore:
+        """A store at a free port, for the first process."""
+        return TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=ANSWER_WITHIN)
+
+    def end(self) -> None:
+        """Let the thread that beats end."""
+        self._ended.set()
+
+    def gone(self) -> list[int]:
+        """The ranks that did not beat for a while, for which it waits, or those whom somebody before found gone.
+
+        It is the first one, where its store does not answer. The first one stays for as long again, for the others to ask.
+        """
+        try:
+            found = self._found()
+            if self._kept is not None:
+                time.sleep(SILENT_FOR)
+        except RuntimeError:  # what torch raises of a store that has gone
+            return [0]
+        return found
+
+    def _found(self) -> list[int]:
+        if not self._asked.check(["gone"]):  # who is asked later would also name those who ended for the sake of the first
+            before = self._beats()
+            time.sleep(SILENT_FOR)
+            after = self._beats()
+            silent = [rank for rank in range(self.world_size) if before[rank] == after[rank] and rank != self.rank]
+            self._asked.set("gone", json.dumps(silent))
+        found: list[int] = json.loads(self._asked.get("gone"))
+        return found
+
+    def _beats(self) -> Sequence[int]:
+        return [self._asked.add(str(rank), 0) for rank in range(self.world_size)]
+
+    def _beat(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_BEATS):
+            try:
+                self._store.add(str(self.rank), 1)
+            except RuntimeError:  # the first process has gone; whoever waits for it is told by what it waits in
+                return

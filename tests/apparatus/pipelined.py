@@ -1,0 +1,130 @@
+"""Small fits of pipelines, and of the unsplit modules that they must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
+
+from lightning_reid.modules import SupervisedReID, VideoReID
+from lightning_reid.modules.reid_module import ReIDModule
+from lightning_reid.networks import group_batch_norm
+from lightning_reid.pipeline import PipelineStrategy
+
+NARROW = {"channels": [16, 16, 32, 32], "layers": [1, 2, 3, 1]}
+PEOPLE, ROWS = 4, 16
+
+
+class Batches(Dataset[dict[str, Tensor]]):
+    """Batches of four people with four images or clips each, the same each time."""
+
+    def __init__(self, count: int, length: int | None, dtype: torch.dtype = torch.float64, *, masked: bool = False, first: int = 0) -> None:
+        self.count, self.length, self.dtype, self.masked, self.first = count, length, dtype, masked, first
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(self.first + number)
+        clip = () if self.length is None else (self.length,)
+        pictures = torch.randn(ROWS, *clip, 3, 64, 32, generator=generator, dtype=torch.float64).to(self.dtype)
+        pids = torch.arange(PEOPLE).repeat_interleave(ROWS // PEOPLE)[torch.randperm(ROWS, generator=generator)]
+        rows = {"pids": pids, "camids": torch.zeros_like(pids), "indices": torch.arange(ROWS) + ROWS * number}
+        masks = {"masks": torch.rand(ROWS, *clip, 64, 32, generator=generator) < 0.9} if self.masked else {}
+        return {"images" if self.length is None else "clips": pictures, **rows, **masks}
+
+
+class Told(pl.Callback):
+    """Keeps the loss and the gradients of every step, and what was logged."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.gradients: list[dict[str, Tensor]] = []
+        self.logged: list[dict[str, float]] = []
+
+    @override
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        self.gradients.append({name: one.grad.clone() for name, one in pl_module.named_parameters() if one.grad is not None})
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(float(outputs["loss"]))
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def built(kind: str, **options: Any) -> ReIDModule:
+    """A narrow module, the same each time, whose attention does not begin as the identity, which would hide it."""
+    torch.manual_seed(0)
+    options = {"optimizer": "sgd", "lr": 0.01} | options
+    if kind == "image":
+        made: ReIDModule = SupervisedReID(PEOPLE, backbone="resnet18", backbone_options=NARROW, pooling="gem", **options)
+    elif kind == "mobilenetv2":
+        made = SupervisedReID(PEOPLE, backbone="mobilenetv2_050", **options)
+    else:
+        stripes = {"stripes": 4} if kind == "stenvan" else {}
+        made = VideoReID(kind, {"backbone": "resnet18", **NARROW, **stripes}, num_classes=PEOPLE, **options)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if name.endswith("bn.weight"):
+                parameter.uniform_(generator=torch.Generator().manual_seed(1))
+    return made
+
+
+def fitted(
+    module: pl.LightningModule,
+    strategy: Any,
+    devices: int,
+    *,
+    steps: int = 3,
+    precision: Any = "64-true",
+    masked: bool = False,
+    ckpt_path: Any = None,
+    **options: Any,
+) -> tuple[Told, pl.Trainer]:
+    """Fit for some steps, one epoch, on batches that every process gets."""
+    told = Told()
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    callbacks = [told, *options.pop("callbacks", [])]
+    trainer = pl.Trainer(
+        **quiet | {"accelerator": "cpu", "devices": devices, "strategy": strategy, "precision": precision, "max_epochs": 1} | options,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+        callbacks=callbacks,
+    )
+    length = None if isinstance(module, SupervisedReID) else 4
+    batches = Batches(steps, length, torch.float64 if precision == "64-true" else torch.float32, masked=masked)
+    trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=ckpt_path, weights_only=True)
+    return told, trainer
+
+
+def told_of(told: Told, module: pl.LightningModule) -> dict[str, Any]:
+    """What a fit left, in plain tensors that travel between processes."""
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    return {"losses": told.losses, "gradients": told.gradients, "state": state, "logged": told.logged}
+
+
+def in_pipeline(
+    kind: str, devices: int, module: Mapping[str, Any], strategy: Mapping[str, Any], trainer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a pipeline of this process and others leaves."""
+    made = built(kind, **module)
+    told, _ = fitted(made, PipelineStrategy(**{"microbatches": 4, "stage_costs": "equal"} | dict(strategy)), devices, **trainer)
+    return told_of(told, made)
+
+
+def unsplit(kind: str, module: Mapping[str, Any], groups: int, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """What one process leaves whose BatchNorm normalizes over so many groups."""
+    made = built(kind, **module)
+    group_batch_norm(made.network, num_groups=groups)
+    told, _ = fitted(made, "auto", 1, **trainer)
+    return told_of(told, made)
+
+
+def largest_difference(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
+    """Between tensors of one name, over the names of ``some``, which are all among those of ``others``."""
+    return max((tensor.double() - others[name].double()).abs().max().item() for name, tensor in some.items())
