@@ -125,7 +125,7 @@ class SplitModule:
         optimizer.state.update({parameters[number]: one for number, one in gathered.items()})
 
     def own_state(self, optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Of an optimizer's state, what is of the parameters here."""
+        """What an optimizer's state holds of the parameters here."""
         names = self._numbers(optimizer)
         return {**state, "state": {number: one for number, one in state["state"].items() if self._placement.mine(names[number])}}
 

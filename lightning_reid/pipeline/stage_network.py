@@ -90,7 +90,7 @@ def sent(maps: Tensor, channels_last: bool, dtype: torch.dtype) -> Tensor:
 
 
 def received(maps: Tensor, channels_last: bool) -> Tensor:
-    """The way back of ``sent``, without a copy."""
+    """Maps as a network takes them, of what was ``sent``; nothing is copied."""
     return maps.permute(0, 3, 1, 2) if channels_last else maps
 
 
