@@ -29,7 +29,19 @@ from lightning_reid.records import ImageRecord, ReIDDataset
 
 NARROW = {"channels": [16, 16, 16, 16], "layers": [1, 1, 1, 1]}
 TINY = {"backbone": "resnet18", "backbone_options": NARROW}
-PACKAGES = ("modules", "callbacks", "datamodules", "metrics", "federated", "federation", "inference", "networks", "detection", "losses", "pipeline")
+PACKAGES = (
+    "modules",
+    "callbacks",
+    "datamodules",
+    "metrics",
+    "federated",
+    "federation",
+    "inference",
+    "networks",
+    "detection",
+    "losses",
+    "pipeline",
+)
 NONE = torch.zeros(0, dtype=torch.int64)
 NOBODY = (TrueBoxes(NONE, NONE.new_zeros(0, 4).float(), NONE, NONE), ShownBoxes(NONE, NONE.new_zeros(0, 4).float(), NONE, NONE))
 PEOPLE = ReIDDataset("people", tuple(ImageRecord(f"{row}.jpg", 1 + row % 3, row % 2) for row in range(12)))

@@ -44,6 +44,22 @@ class Heartbeat:
         """Let the thread that beats end."""
         self._ended.set()
 
+    def tell(self, words: str) -> None:
+        """Leave the last words of this process, unless another has left some: who ends for the sake of another has nothing to tell."""
+        try:
+            if not self._asked.check(["gone"]):
+                self._asked.compare_set("words", "", json.dumps([self.rank, words]))
+        except RuntimeError:  # the store has gone, and with it who could read them
+            return
+
+    def words(self) -> tuple[int, str] | None:
+        """Who ended first, with what words; ``None`` where nobody left any."""
+        try:
+            found = json.loads(self._asked.get("words")) if self._asked.check(["words"]) else None
+        except RuntimeError:
+            return None
+        return None if found is None else (found[0], found[1])
+
     def gone(self) -> list[int]:
         """The ranks that did not beat for a while, for which it waits, or those whom somebody before found gone.
 

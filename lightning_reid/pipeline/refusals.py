@@ -56,6 +56,11 @@ def require_pipelined(trainer: pl.Trainer, module: pl.LightningModule, microbatc
             "PipelineStrategy trains modules whose step embeds its batch once, and no more: SupervisedReID, VideoReID, DistilledReID and"
             f" HSR without InterCameraMining. {type(module).__name__} is none: train it with strategy='ddp'"
         )
+    if module.hparams.get("bn_group") is not None:
+        raise ValueError(
+            f"bn_group={module.hparams['bn_group']} groups rows that a pipeline groups by its micro-batches: leave bn_group out, and give"
+            " PipelineStrategy as many microbatches, with mining='microbatch' where triplets are to be mined within them too"
+        )
     if trainer.precision not in PRECISIONS:
         raise ValueError(
             f"Trainer(precision='{trainer.precision}') has no place in a pipeline, whose gradients are computed before the Trainer could"

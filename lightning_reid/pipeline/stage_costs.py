@@ -42,8 +42,10 @@ class StageCosts:
     memory_limit: int | None = None
 
     def __post_init__(self) -> None:
-        numbers = not isinstance(self.told, str) and all(
-            isinstance(one, int | float) and math.isfinite(one) and one >= 0 for one in self.told
+        numbers = (
+            not isinstance(self.told, str)
+            and len(self.told) > 0
+            and all(isinstance(one, int | float) and math.isfinite(one) and one >= 0 for one in self.told)
         )
         if self.told not in ("measured", "equal") and not numbers:
             raise ValueError(f"stage_costs must be 'measured', 'equal' or a finite number from 0 for each unit, got {shown(self.told)}")

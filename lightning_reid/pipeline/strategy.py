@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, get_args
@@ -27,6 +28,8 @@ from lightning_reid.pipeline.refusals import require_divided, require_pipelined,
 from lightning_reid.pipeline.split import SplitModule
 from lightning_reid.pipeline.stage_costs import StageCosts, chosen_stages, example_inputs
 from lightning_reid.pipeline.training_step import Mining
+
+logger = logging.getLogger(__name__)
 
 
 class PipelineStrategy(DDPStrategy):
@@ -162,6 +165,8 @@ class PipelineStrategy(DDPStrategy):
         if self._layer_sync is not None:
             raise ValueError("Trainer(sync_batchnorm=True) normalizes over processes that hold the same layers: leave it out in a pipeline")
         require_pipelined(trainer, self._module, self.microbatches)
+        if self.processes_a_pipeline == 1:
+            logger.info("a pipeline of one process: micro-batches come one after another, no process waits, and none helps")
         super().setup(trainer)
         if trainer.state.fn != TrainerFn.FITTING:
             self._split()
@@ -211,6 +216,8 @@ class PipelineStrategy(DDPStrategy):
 
     @override
     def on_train_end(self) -> None:
+        for optimizer in self.optimizers:
+            self.split.gather_optimizer(optimizer)
         self._join()
 
     @override
@@ -229,8 +236,6 @@ class PipelineStrategy(DDPStrategy):
 
     def _join(self) -> None:
         if self._split_module is not None:
-            for optimizer in self.optimizers:
-                self.split.gather_optimizer(optimizer)
             self.split.join()
             self._split_module = None
 
@@ -243,7 +248,8 @@ class PipelineStrategy(DDPStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """What the optimizers of all stages hold, on rank 0."""
         inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        return super().optimizer_state(inner) if self._split_module is None else self.split.optimizer_state(inner)
+        in_stages = self._split_module is not None and self._module.trainer.state.fn == TrainerFn.FITTING
+        return self.split.optimizer_state(inner) if in_stages else super().optimizer_state(inner)
 
     @override
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -253,16 +259,21 @@ class PipelineStrategy(DDPStrategy):
     @override
     def on_exception(self, exception: BaseException) -> None:
         super().on_exception(exception)
-        if self._heartbeat is not None and isinstance(exception, RuntimeError):
+        if self._heartbeat is None:
+            return
+        if isinstance(exception, RuntimeError):  # as of a message that never came
             self._tell_who_has_gone(exception, self._heartbeat)
+        self._heartbeat.tell(f"{type(exception).__name__}: {exception}")
 
     def _tell_who_has_gone(self, exception: RuntimeError, heartbeat: Heartbeat) -> None:
-        gone = heartbeat.gone()
+        words = heartbeat.words()
+        gone = [words[0]] if words is not None else heartbeat.gone()
         if gone:
-            what = self.split.told_stages(gone) if self._split_module is not None else ", ".join(f"rank {rank}" for rank in gone)
-            exception.add_note(
-                f"{what} has gone, without which no pipeline goes on: see its own last words, and resume from the last checkpoint"
-            )
+            who = self.split.told_stages(gone) if self._split_module is not None else ", ".join(f"rank {rank}" for rank in gone)
+            last = "" if words is None else f" Its last words: {words[1]}"
+            told = f"{who} has gone, without which no pipeline goes on: mend that, and resume from the last checkpoint.{last}"
+            exception.add_note(told)
+            logger.error(told)
 
     @override
     def teardown(self) -> None:

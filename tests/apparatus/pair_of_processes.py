@@ -54,7 +54,7 @@ def undone() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def serve(rank: int, pipe: Connection, folder: Path) -> None:
+def serve(rank: int, size: int, pipe: Connection, folder: Path) -> None:
     """What a child does: one call after the other, until the pipe is closed or a call fails."""
     log = (folder / f"rank-{rank}.txt").open("wb", buffering=0)
     for stream in (1, 2):
@@ -64,7 +64,7 @@ def serve(rank: int, pipe: Connection, folder: Path) -> None:
     faulthandler.enable(log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches both: it is the parent that ends them
     without_threads()
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"}
     rank_zero_only.rank = rank
     for number in range(sys.maxsize):
         try:
@@ -78,7 +78,7 @@ def serve(rank: int, pipe: Connection, folder: Path) -> None:
         try:
             if not dist.is_initialized():  # Lightning takes the group that is there, and leaves it
                 meeting = {"init_method": f"file://{folder}/meeting-{number}", "timeout": timedelta(seconds=timeout + GRACE)}
-                dist.init_process_group("gloo", rank=rank, world_size=2, **meeting)
+                dist.init_process_group("gloo", rank=rank, world_size=size, **meeting)
             with undone():
                 function, arguments = pickle.loads(call)
                 result = pickle.dumps(function(*arguments))
@@ -95,11 +95,13 @@ class PairOfProcesses:
     """``pair(function, *arguments)``: what the function returns in each of two processes of one gloo group, ``[rank 0's, rank 1's]``.
 
     To Lightning they are processes that somebody else started: ``Trainer(accelerator="cpu", devices=2, strategy="ddp")`` trains in both.
+    ``size`` makes them more than two, or one.
     The function is of a module's top level, and that module was imported before the first call, as test modules are. Arguments and results
     are pickled. A call that fails in one process, or does not end in time, ends both, and the next one forks others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 2) -> None:
+        self.size = size
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
 
@@ -125,7 +127,7 @@ class PairOfProcesses:
         finally:
             if not answers or not all(worked for worked, _ in answers):  # ctrl-C while waiting, too
                 self.end(kill=True)
-        raise AssertionError(f"{function.__qualname__} failed in two processes\n" + "\n".join(told))
+        raise AssertionError(f"{function.__qualname__} failed in {self.size} processes\n" + "\n".join(told))
 
     @property
     def process_ids(self) -> list[int]:
@@ -134,7 +136,7 @@ class PairOfProcesses:
 
     def _fork(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pair-of-processes-")
-        for rank in range(2):
+        for rank in range(self.size):
             ours, theirs = FORKED.Pipe()
             process = FORKED.Process(target=self._child, args=(rank, theirs, [*self._pipes, ours]))
             with warnings.catch_warnings():
@@ -147,10 +149,10 @@ class PairOfProcesses:
     def _child(self, rank: int, pipe: Connection, inherited: list[Connection]) -> None:
         for other in inherited:
             other.close()  # while a child holds the parent's end of a pipe, nobody sees it closed
-        serve(rank, pipe, Path(self._folder.name))
+        serve(rank, self.size, pipe, Path(self._folder.name))
 
     def _answers(self, timeout: float) -> list[tuple[bool, Any]]:
-        answers: list[tuple[bool, Any]] = [(False, f"did not end in {timeout:g} s")] * 2
+        answers: list[tuple[bool, Any]] = [(False, f"did not end in {timeout:g} s")] * self.size
         waiting, deadline = {pipe: rank for rank, pipe in enumerate(self._pipes)}, time.monotonic() + timeout + LAST_WORDS
         while waiting and (ready := wait(list(waiting), max(0, deadline - time.monotonic()))):
             for pipe in ready:
@@ -163,7 +165,8 @@ class PairOfProcesses:
                 answers[rank] = worked, said if worked or said.startswith("died") else f"raised\n{said}"
                 if not worked and waiting:
                     deadline = min(deadline, time.monotonic() + GRACE)
-                    answers[1 - rank] = False, f"was still at work {GRACE:g} s after the other failed"
+                    for other in waiting.values():
+                        answers[other] = False, f"was still at work {GRACE:g} s after another failed"
         return answers
 
     def _said(self, rank: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,8 @@ from lightning_reid.pipeline import PipelineStrategy
 
 NARROW = {"channels": [16, 16, 32, 32], "layers": [1, 2, 3, 1]}
 PEOPLE, ROWS = 4, 16
+ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 1e-3}
+EPOCHS: dict[str, Any] = {"steps": 2, "max_epochs": 2}
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -84,6 +87,7 @@ def fitted(
     precision: Any = "64-true",
     masked: bool = False,
     ckpt_path: Any = None,
+    first: int = 0,
     **options: Any,
 ) -> tuple[Told, pl.Trainer]:
     """Fit for some steps, one epoch, on batches that every process gets."""
@@ -97,7 +101,7 @@ def fitted(
         callbacks=callbacks,
     )
     length = None if isinstance(module, SupervisedReID) else 4
-    batches = Batches(steps, length, torch.float64 if precision == "64-true" else torch.float32, masked=masked)
+    batches = Batches(steps, length, torch.float64 if precision == "64-true" else torch.float32, masked=masked, first=first)
     trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=ckpt_path, weights_only=True)
     return told, trainer
 
@@ -128,3 +132,31 @@ def unsplit(kind: str, module: Mapping[str, Any], groups: int, trainer: Mapping[
 def largest_difference(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
     """Between tensors of one name, over the names of ``some``, which are all among those of ``others``."""
     return max((tensor.double() - others[name].double()).abs().max().item() for name, tensor in some.items())
+
+
+class SavedAfterTheFirstEpoch(pl.Callback):
+    """Saves a checkpoint there, as a run does that is stopped later."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.file)
+
+
+def saved_and_finished(folder: Path, devices: int) -> dict[str, Any]:
+    """A run of two epochs in a pipeline that saves after the first; and after the last, when it is whole again."""
+    module = built("stenvan", **ADAM).double()
+    saving = SavedAfterTheFirstEpoch(folder / "first.ckpt")
+    told, trainer = fitted(module, PipelineStrategy(stage_costs="equal"), devices, callbacks=[saving], **EPOCHS)
+    trainer.save_checkpoint(folder / "end.ckpt")
+    return told_of(told, module)
+
+
+def resumed(file: Path, devices: int, **options: Any) -> dict[str, Any]:
+    module = built("stenvan", **ADAM).double()
+    strategy: Any = PipelineStrategy(stage_costs="equal", **options)
+    told, _ = fitted(module, strategy, devices, ckpt_path=file, **EPOCHS)
+    return told_of(told, module)

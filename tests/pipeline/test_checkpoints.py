@@ -6,45 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pipelined import built, fitted, largest_difference, told_of
-from typing_extensions import override
+from pipelined import ADAM, EPOCHS, SavedAfterTheFirstEpoch, built, fitted, largest_difference, resumed, saved_and_finished
 
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import group_batch_norm
-from lightning_reid.pipeline import PipelineStrategy
-
-ADAM = {"optimizer": "adam", "lr": 1e-3}
-EPOCHS = {"steps": 2, "max_epochs": 2}
-
-
-class SavedAfterTheFirstEpoch(pl.Callback):
-    """Saves a checkpoint there, as a run does that is stopped later."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch == 0:
-            trainer.save_checkpoint(self.file)
-
-
-def saved_and_finished(folder: Path, devices: int) -> dict[str, Any]:
-    """A run of two epochs in a pipeline that saves after the first; and after the last, when it is whole again."""
-    module = built("stenvan", **ADAM).double()
-    saving = SavedAfterTheFirstEpoch(folder / "first.ckpt")
-    told, trainer = fitted(module, PipelineStrategy(stage_costs="equal"), devices, callbacks=[saving], **EPOCHS)
-    trainer.save_checkpoint(folder / "end.ckpt")
-    return told_of(told, module)
-
-
-def resumed(file: Path, devices: int, **options: Any) -> dict[str, Any]:
-    module = built("stenvan", **ADAM).double()
-    strategy: Any = PipelineStrategy(stage_costs="equal", **options)
-    told, _ = fitted(module, strategy, devices, ckpt_path=file, **EPOCHS)
-    return told_of(told, module)
 
 
 @pytest.fixture(scope="module")
