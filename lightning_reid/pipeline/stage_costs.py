@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 TENSORS_A_WEIGHT = 4
 """What training keeps of each weight: itself, its gradient, and the two averages of Adam, the larger of the optimizers here."""
 CLIP_LENGTH = 4
+MEASURED_ROWS = 2
+"""What a unit costs beside others depends little on how many rows it gets; what it keeps is in proportion to them."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,16 @@ class StageCosts:
 
 
 def chosen_stages(
-    costs: StageCosts, network: EmbeddingNetwork, inputs: Tensor, num_stages: int, *, microbatches: int, rank: int
+    costs: StageCosts, network: EmbeddingNetwork, inputs: Tensor, num_stages: int, *, kept_rows: int, rank: int
 ) -> tuple[tuple[Unit, ...], ...]:
     """The units of each stage, the same on every process: rank 0 measures, and tells the others.
 
     Args:
         costs: What they are balanced by.
         network: Whole, and on its device.
-        inputs: Images or clips of a micro-batch.
+        inputs: ``[2, ...]`` images or clips.
         num_stages: Of a pipeline, over all of its processes.
-        microbatches: M, as many of which a stage keeps until its backward pass.
+        kept_rows: Images or clips of which a stage keeps something until its backward pass.
         rank: This process among all.
 
     Raises:
@@ -72,7 +74,7 @@ def chosen_stages(
         raise ValueError(
             f"{name} has {len(units)} units, too few for {num_stages} stages: give fewer processes, stages or stages_per_process"
         )
-    told: list[Any] = [_costs_and_sizes(costs, network, units, inputs, microbatches) if rank == 0 else None]
+    told: list[Any] = [_costs_and_sizes(costs, network, units, inputs, kept_rows) if rank == 0 else None]
     dist.broadcast_object_list(told, 0)
     numbers, sizes = told[0]
     if len(numbers) != len(units):
@@ -85,28 +87,37 @@ def chosen_stages(
     return tuple(tuple(units[one] for one in stage) for stage in stages)
 
 
-def example_inputs(module: pl.LightningModule, network: EmbeddingNetwork, microbatches: int) -> Tensor:
-    """Random images or clips of a micro-batch as the module's data will have them; where they do not say, of the field's usual size."""
+def example_inputs(module: pl.LightningModule, network: EmbeddingNetwork) -> Tensor:
+    """Two random images or clips as the module's data will have them; where they do not say, of the field's usual size."""
     data = getattr(module.trainer, "datamodule", None)
-    rows = max(2, data.p * data.k // microbatches) if isinstance(data, IdentityBatches) else 2
     height, width = data.image_size if isinstance(data, ResizedData) else network.image_size or PERSON_SIZE
     length = (data.clip_length if isinstance(data, ClipData) else None) or getattr(network, "clip_length", None) or CLIP_LENGTH
     clip = (length,) if isinstance(network, VideoNetwork) else ()
     device = next(network.parameters()).device
-    return torch.rand(rows, *clip, 3, height, width, dtype=network.dtype, device=device, generator=torch.Generator(device).manual_seed(0))
+    return torch.rand(
+        MEASURED_ROWS, *clip, 3, height, width, dtype=network.dtype, device=device, generator=torch.Generator(device).manual_seed(0)
+    )
+
+
+def rows_of_batches(module: pl.LightningModule) -> int | None:
+    """Images or clips of a training batch, where the module's data say so."""
+    data = getattr(module.trainer, "datamodule", None)
+    return data.p * data.k if isinstance(data, IdentityBatches) else None
 
 
 def _costs_and_sizes(
-    costs: StageCosts, network: EmbeddingNetwork, units: Sequence[Unit], inputs: Tensor, microbatches: int
+    costs: StageCosts, network: EmbeddingNetwork, units: Sequence[Unit], inputs: Tensor, kept_rows: int
 ) -> tuple[list[float], list[int] | None]:
     measured: list[UnitCost] = []
     if costs.told == "measured" or costs.memory_limit is not None:
+        logger.info("measuring the %d units of %s on %s", len(units), network.backbone.name, list(inputs.shape))
         measured = measure_units(network, units, inputs)
     seconds = [1.0] * len(units) if costs.told == "equal" else [one.seconds for one in measured] if costs.told == "measured" else costs.told
     if costs.memory_limit is None:
         return [float(one) for one in seconds], None
     sizes = [
-        TENSORS_A_WEIGHT * _weight_bytes(network, unit) + microbatches * one.kept_bytes for unit, one in zip(units, measured, strict=True)
+        TENSORS_A_WEIGHT * _weight_bytes(network, unit) + one.kept_bytes * kept_rows // len(inputs)
+        for unit, one in zip(units, measured, strict=True)
     ]
     return [float(one) for one in seconds], sizes
 

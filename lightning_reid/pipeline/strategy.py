@@ -26,7 +26,7 @@ from lightning_reid.pipeline.heartbeat import Heartbeat
 from lightning_reid.pipeline.pipeline import ScheduleName
 from lightning_reid.pipeline.refusals import require_divided, require_pipelined, require_torch
 from lightning_reid.pipeline.split import SplitModule
-from lightning_reid.pipeline.stage_costs import StageCosts, chosen_stages, example_inputs
+from lightning_reid.pipeline.stage_costs import StageCosts, chosen_stages, example_inputs, rows_of_batches
 from lightning_reid.pipeline.training_step import Mining
 
 logger = logging.getLogger(__name__)
@@ -185,8 +185,8 @@ class PipelineStrategy(DDPStrategy):
             dist.broadcast(value, 0)
             tensor.copy_(value)
         network: EmbeddingNetwork = module.network  # type: ignore[assignment]
-        inputs, count = example_inputs(module, network, self.microbatches), self.processes_a_pipeline * self.stages_per_process
-        stages = chosen_stages(self.costs, network, inputs, count, microbatches=self.microbatches, rank=self.global_rank)
+        inputs, count = example_inputs(module, network), self.processes_a_pipeline * self.stages_per_process
+        stages = chosen_stages(self.costs, network, inputs, count, kept_rows=self._kept_rows(), rank=self.global_rank)
         self._split_module = SplitModule(
             module,
             stages,
@@ -197,6 +197,16 @@ class PipelineStrategy(DDPStrategy):
             checkpoint_activations=self.checkpoint_activations,
             device=self.root_device,
         )
+
+    def _kept_rows(self) -> int:
+        """Rows of which a stage keeps what its backward pass needs, at most: all of a batch, or a micro-batch for each stage behind it."""
+        rows = rows_of_batches(self._module)
+        if rows is None:
+            if self.costs.memory_limit is not None:
+                raise ValueError("memory_limit is in bytes of a batch, whose size the data do not tell: fit on a datamodule with p and k")
+            return self.microbatches
+        kept = 1 if self.checkpoint_activations else self.microbatches
+        return rows // self.microbatches * (min(kept, self.processes_a_pipeline) if self.schedule == "1f1b" else kept)
 
     def _clip_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:
         clip_norm_over_stages(optimizer, float(clip_val), self.split.stage_parameters, self.split.group)

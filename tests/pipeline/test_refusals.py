@@ -71,7 +71,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "processes that are no whole number of pipelines": ({"stages": 3}, {}, "2 processes are no whole number of pipelines of stages=3"),
     "too few costs": ({"stage_costs": [1, 2]}, {}, "stage_costs holds 2 numbers, and resnet18 has 6 units: stem, layer1.0"),
-    "a limit that no cut keeps": ({"memory_limit": 1000}, {}, "limit"),
+    "a limit in bytes of batches that nobody knows": ({"memory_limit": 1000}, {}, "whose size the data do not tell"),
     "synchronized batch normalization": ({}, {"sync_batchnorm": True}, "sync_batchnorm=True"),
     "a module that embeds twice": ({}, {"module": TwoPasses}, "embeds the images or clips of its batch, as they are and once"),
     "a module that embeds nothing": ({}, {"module": NoPass}, "embeds its batch once, and this one did it 0 times"),
