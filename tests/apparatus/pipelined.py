@@ -34,11 +34,11 @@ class Batches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(self.first + number)
-        clip = () if self.length is None else (self.length,)
-        pictures = torch.randn(ROWS, *clip, 3, 64, 32, generator=generator, dtype=torch.float64).to(self.dtype)
+        clip, size = ((), (64, 32)) if self.length is None else ((self.length,), (64, 16))
+        pictures = torch.randn(ROWS, *clip, 3, *size, generator=generator, dtype=torch.float64).to(self.dtype)
         pids = torch.arange(PEOPLE).repeat_interleave(ROWS // PEOPLE)[torch.randperm(ROWS, generator=generator)]
         rows = {"pids": pids, "camids": torch.zeros_like(pids), "indices": torch.arange(ROWS) + ROWS * number}
-        masks = {"masks": torch.rand(ROWS, *clip, 64, 32, generator=generator) < 0.9} if self.masked else {}
+        masks = {"masks": torch.rand(ROWS, *clip, *size, generator=generator) < 0.9} if self.masked else {}
         return {"images" if self.length is None else "clips": pictures, **rows, **masks}
 
 
