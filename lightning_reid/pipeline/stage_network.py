@@ -66,7 +66,8 @@ class StageNetwork(nn.Module):
             maps = self._run(maps, masks)
         else:
             maps = checkpoint(self._run, maps, masks, use_reentrant=False, context_fn=lambda: (nullcontext(), self.recomputing()))
-        return maps if self.last else sent(maps, self._channels_last, self._network[0].dtype)
+        dtype = self._network[0].dtype
+        return maps.to(dtype) if self.last else sent(maps, self._channels_last, dtype)
 
     def _run(self, maps: Tensor, masks: Tensor | None) -> Tensor:
         for unit in self.units[:-1]:

@@ -81,8 +81,8 @@ class PipelinedStep:
         self.records.commit(self._data_group)
 
     def _deferred(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor) -> Tensor:
-        deferred, dtype = DeferredLoss(self.microbatches, partial(self._loss, batch, batch_idx, inputs)), self.network.dtype
-        found = self.pipeline.learn(inputs, batch.get("masks"), lambda output, number: deferred(output.to(dtype), number))
+        deferred = DeferredLoss(self.microbatches, partial(self._loss, batch, batch_idx, inputs))
+        found = self.pipeline.learn(inputs, batch.get("masks"), deferred)
         embeddings = self._shared(found, len(inputs))
         self.answers.share()
         return deferred.loss if self.pipeline.is_last else self._loss(batch, batch_idx, inputs, embeddings)
@@ -115,7 +115,7 @@ class PipelinedStep:
             return losses[-1]
 
         def ask(output: Tensor, number: Tensor) -> Tensor:
-            embeddings = output.detach().to(self.network.dtype).requires_grad_()
+            embeddings = output.detach().requires_grad_()
             gradient = torch.autograd.grad(loss_of(embeddings), embeddings, retain_graph=True)[0]
             return (output * gradient).sum()
 
