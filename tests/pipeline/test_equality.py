@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from pipelined import in_pipeline, largest_difference, unsplit
+from pipelined import Batches, built, fitted, in_pipeline, largest_difference, unsplit
+
+from lightning_reid.losses import identity_losses
+from lightning_reid.pipeline import PipelineStrategy
 
 
 class Case(NamedTuple):
@@ -115,15 +118,13 @@ def by_microbatches() -> dict[str, dict[str, Any]]:
 
 
 def test_mining_in_micro_batches_is_another_loss_and_the_mean_of_theirs(two_processes, wanted):
-    from pipelined import Batches, built
-
     both_found = two_processes(by_microbatches)
     module, batch = built("nvan").double().train(), Batches(1, 4)[0]
     losses = []
     for rows in range(0, 16, 4):
         part = {name: value[rows : rows + 4] for name, value in batch.items()}
         output = module.embed_batch(part)
-        losses.append(float(module_loss(module, output, part)))
+        losses.append(module_loss(module, output, part).item())
     for found_of_rank in both_found:
         for schedule in ("1f1b", "gpipe"):
             assert found_of_rank[schedule]["losses"][0] == pytest.approx(sum(losses) / 4, abs=1e-10)
@@ -134,6 +135,16 @@ def test_mining_in_micro_batches_is_another_loss_and_the_mean_of_theirs(two_proc
 
 
 def module_loss(module: Any, output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    from lightning_reid.losses import identity_losses
-
     return sum(identity_losses(module.logits(output), output.before_bnneck, batch["pids"]))  # type: ignore[return-value]
+
+
+def compiled() -> list[float]:
+    module = built("nvan")
+    told, _ = fitted(torch.compile(module, backend="eager"), PipelineStrategy(4, stage_costs="equal"), 2)
+    return told.losses
+
+
+@pytest.mark.slow
+def test_a_compiled_module_learns_the_same(two_processes, wanted):
+    for losses in two_processes(compiled, timeout=300):
+        assert losses == pytest.approx(wanted["nvan"]["losses"], abs=1e-10)
