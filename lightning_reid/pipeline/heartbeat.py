@@ -11,7 +11,7 @@ from datetime import timedelta
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not for type checkers
 
 SECONDS_BETWEEN_BEATS = 0.2
-SILENT_FOR = 1.5
+SILENT_FOR = 1.0
 """Seconds without a beat after which a process counts as gone: its thread beats while it computes."""
 ANSWER_WITHIN = timedelta(seconds=5)
 
@@ -63,11 +63,11 @@ class Heartbeat:
     def gone(self) -> list[int]:
         """The ranks that did not beat for a while, for which it waits, or those whom somebody before found gone.
 
-        It is the first one, where its store does not answer. The first one stays for as long again, for the others to ask.
+        It is the first one, where its store does not answer. The first one stays for as long again, where there are others to ask it.
         """
         try:
             found = self._found()
-            if self._kept is not None:
+            if self._kept is not None and self.world_size - len(found) > 1:
                 time.sleep(SILENT_FOR)
         except RuntimeError:  # what torch raises of a store that has gone
             return [0]
