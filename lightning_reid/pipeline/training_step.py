@@ -151,9 +151,10 @@ class PipelinedStep:
 
 
 def _pictures(batch: Mapping[str, Any]) -> Tensor:
-    found = [batch[name] for name in PICTURES if name in batch]
+    found = [batch[name] for name in PICTURES if name in batch] if isinstance(batch, Mapping) else []
     if len(found) != 1 or not isinstance(found[0], Tensor):
-        raise ValueError(f"a training batch in a pipeline holds images or clips, got {', '.join(map(str, batch))}")
+        told = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(f"a training batch in a pipeline is a dict with images or clips, got {told}")
     return found[0]
 
 

@@ -49,8 +49,17 @@ def run(
     trainer.fit(module, data)
     scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     tested = trainer.test(module, data, verbose=False)[0]
+    predicted = [batch["embeddings"].sum(1).tolist() for batch in trainer.predict(module, data) or ()]
     weights = sum(float(one.detach().double().abs().sum()) for one in module.parameters())
-    return {"untrained": untrained, "scores": scores, "tested": tested, "weights": weights, "drawn": drawn.drawn, "logged": drawn.logged}
+    return {
+        "untrained": untrained,
+        "scores": scores,
+        "tested": tested,
+        "predicted": predicted,
+        "weights": weights,
+        "drawn": drawn.drawn,
+        "logged": drawn.logged,
+    }
 
 
 def video(settings: dict[str, Any], folder: Path, pictures: Path) -> dict[str, Any]:
@@ -105,8 +114,9 @@ def assert_same(alone: dict[str, Any], ranks: list[dict[str, Any]]) -> None:
         assert mine["logged"] == [pytest.approx(step, abs=1e-3) for step in alone["logged"]]
         assert mine["weights"] == pytest.approx(alone["weights"], rel=1e-4)
     first, second = ranks
-    for name in ("untrained", "scores", "tested", "logged"):
+    for name in ("untrained", "scores", "tested", "predicted", "logged"):
         assert first[name] == second[name]
+    assert sum(map(len, first["predicted"])) == sum(map(len, alone["predicted"])) > 0
     assert first["scores"]["val/mAP"] == first["tested"]["test/mAP"] > 0
 
 
