@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_reid.networks.activation_checkpoints import checkpoint_activations
     from lightning_reid.networks.backbones import build_backbone
     from lightning_reid.networks.batch_norm import group_batch_norm
     from lightning_reid.networks.channels.plan import ChannelPlan, materialize
@@ -31,6 +32,7 @@ __all__ = [
     "EmbeddingNetwork",
     "VideoResNet50",
     "build_backbone",
+    "checkpoint_activations",
     "count_multiply_adds",
     "from_pretrained",
     "group_batch_norm",
@@ -49,6 +51,7 @@ _HOMES = {
     "EmbeddingNetwork": "embedding_network",
     "VideoResNet50": "video.network",
     "build_backbone": "backbones",
+    "checkpoint_activations": "activation_checkpoints",
     "count_multiply_adds": "multiply_adds",
     "from_pretrained": "pretrained",
     "group_batch_norm": "batch_norm",

@@ -51,8 +51,8 @@ def stages_of(trunk: nn.Module) -> Stages:
         stages = tuple(_stage(trunk, info, "{}.blocks", entry=("{}.downsample",)) for info in trunk.feature_info[-4:])
         return Stages(("stem",), stages, ("norm_pre",))
     raise ValueError(
-        f"cannot tell the stages of a {type(trunk).__name__}: attention between blocks is known for timm's ResNet family "
-        "(resnet18, resnet50, resnext50_32x4d, resnest50d...) and ConvNeXt"
+        f"cannot tell the stages of a {type(trunk).__name__}: they are known of timm's ResNet family (resnet18, resnet50, resnext50_32x4d, "
+        "resnest50d...) and of ConvNeXt"
     )
 
 
