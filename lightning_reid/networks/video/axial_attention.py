@@ -112,7 +112,9 @@ class AxialAttention(nn.Module):
             )
         if self.position == "sinusoidal":
             clips = clips + self._sinusoid(clips, dim)
-        projected = self.qkv_norm(self.qkv(clips.flatten(0, 1))).unflatten(0, clips.shape[:2])
+        # torch's BatchNorm on a CPU gives wrong gradients where a map one column wide comes channels-first and its gradient channels-last
+        maps = self.qkv(clips.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        projected = self.qkv_norm(maps).unflatten(0, clips.shape[:2])
         lines = projected.unflatten(2, (self.heads, -1)).permute(self._to_lines).flatten(0, 2)
         half = self.head_channels // 2
         parts: tuple[Tensor, ...] = lines.split((half, half, self.head_channels), dim=3)

@@ -173,6 +173,13 @@ def test_the_gradient_is_that_of_finite_differences_in_training(position):
     assert torch.autograd.gradcheck(run, (draw(1, 2, 4, 3, 2).requires_grad_(), *values), fast_mode=True)
 
 
+def test_the_gradient_is_that_of_finite_differences_on_maps_one_column_wide():
+    torch.manual_seed(0)
+    layer = AxialAttention(4, 1, axis="width", heads=2).double()
+    clips = torch.randn(2, 2, 4, 2, 1, dtype=torch.float64, requires_grad=True)  # channels-first, as narrow and divided networks lay them
+    assert torch.autograd.gradcheck(layer, (clips,))
+
+
 def test_a_line_of_one_position_and_huge_values_stay_finite():
     layer = AxialAttention(8, 1, axis="height", heads=2)
     assert layer(1e6 * torch.randn(2, 3, 8, 1, 4, generator=torch.Generator().manual_seed(0))).isfinite().all()
