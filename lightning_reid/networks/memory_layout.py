@@ -23,3 +23,14 @@ def in_fast_layout(network: Network) -> Network:
         for layer in network.modules()
     )
     return network.to(memory_format=torch.contiguous_format if narrow else torch.channels_last)
+
+
+def take_channels_last(network: nn.Module) -> None:
+    """From now on lay maps out channels-last though the weights are not: nearly as fast, where weights cannot lie so.
+
+    The first convolution gets its images in that order, and every layer after it gives what it gets.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_pre_hook(lambda _, images: (images[0].contiguous(memory_format=torch.channels_last),))
+            return
