@@ -84,6 +84,7 @@ class CPOPruning(FilterPruning):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
         every = trainer.check_val_every_n_epoch
         if every is None or self.retrain_epochs % every:
             raise ValueError(f"check_val_every_n_epoch={every} does not divide retrain_epochs={self.retrain_epochs}: trials end unmeasured")

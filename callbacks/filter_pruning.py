@@ -17,6 +17,7 @@ from lightning_reid.networks.channels.costs import ChannelCosts
 from lightning_reid.networks.channels.groups import find_channel_groups
 from lightning_reid.networks.channels.plan import ChannelMasks
 from lightning_reid.networks.channels.prunable import makers_of
+from lightning_reid.networks.sharding import is_sharded
 
 _AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what was left of each resource"
 
@@ -111,6 +112,14 @@ class FilterPruning(pl.Callback, ABC):
     def consumption(self, left: dict[str, int]) -> dict[str, float]:
         """What the network takes of each resource with so many channels of each group."""
         return self.costs(left)
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if is_sharded(pl_module):
+            raise ValueError(
+                f"{type(self).__name__} looks at whole filters, and ModelParallelStrategy divides them over processes: prune with"
+                " strategy='ddp'"
+            )
 
     @override
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Any], batch_idx: int) -> None:

@@ -32,8 +32,13 @@ def classifier_like(checkpoint: dict[str, Any]) -> nn.Linear | None:
     """A classifier of the shape a checkpoint holds; ``None`` if it holds none.
 
     Raises:
-        ValueError: What it holds is no such weight.
+        ValueError: What it holds is no such weight, or its weights were loaded before there was a classifier.
     """
+    if "state_dict" not in checkpoint:  # ModelParallelStrategy loads it into the module by itself, and takes it out
+        raise ValueError(
+            "ModelParallelStrategy loads weights before a checkpoint can tell how large the classifier is: give the module num_classes, or"
+            " load it with load_from_checkpoint and leave ckpt_path out"
+        )
     weight = checkpoint["state_dict"].get("classifier.weight")
     if weight is None:
         return None

@@ -35,6 +35,7 @@ class IdentityClassifier(ReIDModule):
     """
 
     mines_triplets = True
+    can_be_sharded = True
     classifier: nn.Linear | None
     people: TrainedPeople | None = None
     _fitted_on: TrainedPeople | None = None

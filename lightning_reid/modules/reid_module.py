@@ -32,12 +32,14 @@ from lightning_reid.modules.refusals import (
 from lightning_reid.modules.resumed import check_loops, check_resumed, named, told_anew
 from lightning_reid.modules.saved_parts import saved_groups
 from lightning_reid.modules.schedule import EpochFactor
+from lightning_reid.modules.sharded_fit import callbacks_of_sharding, shard_over_processes
 from lightning_reid.modules.step_draws import StepDraws
 from lightning_reid.networks import ChannelPlan, EmbeddingNetwork, materialize
 from lightning_reid.networks.archives import require_whole
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.memory_layout import in_fast_layout
+from lightning_reid.networks.sharding import is_sharded
 from lightning_reid.networks.told_architecture import check_told_checkpoint
 from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.told_tensors import check_fitting
@@ -70,6 +72,8 @@ class ReIDModule(pl.LightningModule, ABC):
         mines_triplets: Whether a training step mines triplets by ``pids``, and needs batches that hold some.
         one_pass_a_step: Whether a training step embeds the images or clips of its batch once, and learns from that alone: what a pipeline
             of processes can compute.
+        can_be_sharded: Whether Lightning's ``ModelParallelStrategy`` may divide its parts over processes: it uses their parameters only
+            by calling them.
         unsaved_arguments: Of the constructor, that a checkpoint does not hold: it brings its own weights.
         channel_plan: Which channels the network kept when it was made smaller; ``None`` for one of full width.
         lr_factor: What the learning rates of a fit are multiplied by, throughout: a federation's rounds decay so.
@@ -102,6 +106,7 @@ class ReIDModule(pl.LightningModule, ABC):
 
     mines_triplets: ClassVar[bool] = False
     one_pass_a_step: ClassVar[bool] = False
+    can_be_sharded: ClassVar[bool] = False
     unsaved_arguments: ClassVar[tuple[str, ...]] = ("network", "pretrained", "weights")
     lr_factor: float = 1.0
     _seed_before: int | None = None
@@ -150,7 +155,7 @@ class ReIDModule(pl.LightningModule, ABC):
         and in the precision of the Trainer, and the same seed would give other weights on each.
 
         Raises:
-            ValueError: The Trainer's precision, batches without a triplet, or the labels that scores are taken by.
+            ValueError: The Trainer's precision or strategy, batches without a triplet, or the labels that scores are taken by.
         """
         if stage == "fit":
             require_trainable_precision(self.trainer)
@@ -158,6 +163,11 @@ class ReIDModule(pl.LightningModule, ABC):
                 require_triplets(getattr(self.trainer, "datamodule", None), self.hparams.get("bn_group"))
         require_scorable(self.trainer, stage, self.retrieval)
         self.configure_model()
+        shard_over_processes(self, allowed=self.can_be_sharded)
+
+    @override
+    def configure_callbacks(self) -> list[pl.Callback]:
+        return callbacks_of_sharding(self.trainer)
 
     def materialize(self, plan: ChannelPlan) -> None:
         """Make the network as small as ``plan`` says; from then on checkpoints hold the plan, and load by themselves.
@@ -165,10 +175,12 @@ class ReIDModule(pl.LightningModule, ABC):
         Between fits only: an optimizer, or DDP, would go on with the old parameters.
 
         Raises:
-            ValueError: The network was made smaller before, or the plan is of another network.
+            ValueError: The network was made smaller before or is divided over processes, or the plan is of another network.
         """
         if self.channel_plan is not None:
             raise ValueError("the network was made smaller before: a plan is for the network of full width")
+        if is_sharded(self.network):
+            raise ValueError("the network is divided over processes: load_from_checkpoint gives one that can be made smaller")
         self.network = in_fast_layout(materialize(self.network, plan))
         self.channel_plan = plan
 
@@ -248,9 +260,14 @@ class ReIDModule(pl.LightningModule, ABC):
             saved_groups(checkpoint)
         if "channel_plan" in checkpoint and self.channel_plan is None:
             self.materialize(ChannelPlan.from_tensors(checkpoint["channel_plan"]))
+        if self._resumed and is_sharded(self):  # Lightning restores it last of all: on_fit_start was before
+            self._check_resumed()
 
     @override
     def on_fit_start(self) -> None:
+        self._check_resumed()
+
+    def _check_resumed(self) -> None:
         resumed, self._resumed = self._resumed, None
         if resumed:
             with named(self.trainer.ckpt_path):
