@@ -25,6 +25,7 @@ UNSHAPING = frozenset(
         "log_every_n_steps",
         "accelerator",
         "num_workers",
+        "checkpoint_activations",
         "eval_batch_size",
         "clips_per_pass",
         "root",

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning_reid.datamodules.client_splits import ClientSplit
 from lightning_reid.federated import FedPav
 from lightning_reid.federation import Client, Federation
+from lightning_reid.pipeline import PipelineStrategy
 from lightning_reid.recipes.workshop.stored_run import local_output
 
 
@@ -49,7 +50,11 @@ class RunOptions(PlainOptions):
         output: Folder for checkpoints, logs, tables and pictures; or an address (``s3://bucket/runs/hsr``), where they are kept, too.
         accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``, as Lightning names them.
         devices: Processes, one a device.
-        strategy: ``"auto"``, ``"ddp"``, ... as Lightning names them.
+        strategy: ``"auto"``, ``"ddp"``, ... as Lightning names them; or ``"pipeline"``, one network over all devices, each with some of its
+            layers, of modules that embed a batch once a step (see ``PipelineStrategy``, as for the next three).
+        microbatches: With ``"pipeline"``: into how many parts a batch is cut that go through it one behind the other; none: 4.
+        stages: With ``"pipeline"``: devices of one network, of which there are then several copies; none: all, for one.
+        checkpoint_activations: With ``"pipeline"``: compute activations again in the backward pass, for the memory.
         precision: ``"32-true"``, ``"bf16-mixed"``, ... as Lightning names them.
         logger: ``"csv"``, or ``"wandb"`` beside it (online, offline or disabled as W&B's own settings decide).
         seed: Seed of weights, draws and augmentations.
@@ -63,6 +68,9 @@ class RunOptions(PlainOptions):
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
+    microbatches: int | None = None
+    stages: int | None = None
+    checkpoint_activations: bool = False
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     logger: Literal["csv", "wandb"] = "csv"
     seed: int = 0
@@ -75,7 +83,28 @@ class RunOptions(PlainOptions):
         "tensorboard": "write TensorBoard logs too",
         "resume": "continue the run in --output from its last finished epoch",
         "quiet": "show no progress bars",
+        "checkpoint_activations": "with --strategy pipeline, compute activations again in the backward pass, for the memory",
     }
+
+    def __post_init__(self) -> None:
+        """Refuse what only a pipeline takes, where none is asked for.
+
+        Raises:
+            ValueError: An option of the pipeline is given with another strategy, or is out of its range.
+        """
+        told = {"--microbatches": self.microbatches, "--stages": self.stages}
+        given = " ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+        given = f"{given} --checkpoint_activations".strip() if self.checkpoint_activations else given
+        if given and self.strategy != "pipeline":
+            raise ValueError(f"{given} goes with --strategy pipeline, got --strategy {self.strategy}")
+        self.trainer_strategy()
+
+    def trainer_strategy(self) -> str | PipelineStrategy:
+        """What a Trainer is given, a new one for each Trainer."""
+        if self.strategy != "pipeline":
+            return self.strategy
+        told: dict[str, Any] = {} if self.microbatches is None else {"microbatches": self.microbatches}
+        return PipelineStrategy(**told, stages=self.stages, checkpoint_activations=self.checkpoint_activations)
 
 
 @dataclass

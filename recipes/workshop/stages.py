@@ -78,7 +78,7 @@ class Stage:
         return pl.Trainer(
             accelerator=self.run.accelerator,
             devices=self.run.devices,
-            strategy=self.run.strategy,
+            strategy=self.run.trainer_strategy(),
             precision=self.run.precision,
             max_epochs=max_epochs,
             check_val_every_n_epoch=validate_every_n_epochs or 1,
