@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from typing_extensions import override
 
 from lightning_reid.losses.deferred import DeferredLoss
@@ -63,6 +64,10 @@ class PipelinedStep:
             ValueError: The batch cannot be cut, is not the same on all processes, or the module's step does something else with it.
         """
         inputs = self._inputs(batch)
+        if batch_idx % self.module.trainer.accumulate_grad_batches == 0:
+            # the Trainer forgets these between this step and its backward pass: until then they would take a quarter of the stage's memory
+            for parameter in self.parameters:
+                parameter.grad = None
         with set_aside(self.parameters) as gradients:
             if self.mining == "microbatch":
                 loss = self._by_microbatches(batch, batch_idx, inputs)
@@ -206,5 +211,9 @@ class _Carried(torch.autograd.Function):
 
     @staticmethod
     @override
+    @once_differentiable
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        return (factor, None, *(gradient * factor for gradient in ctx.gradients))
+        gradients, ctx.gradients = ctx.gradients, None  # given away and multiplied in place: copies would double what they take
+        if gradients is None:
+            raise RuntimeError("the gradients of the stages were given to the parameters before: a step has one backward pass")
+        return (factor, None, *(gradient.mul_(factor) for gradient in gradients))
