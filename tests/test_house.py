@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "__main__": {"command_line"},
     "lightning_messages": set(),
     "checkpoints": {"checkpoints", "networks", "files"},
-    "pipeline": CORE | {"pipeline", "networks", "protocols"},
+    "pipeline": CORE | {"pipeline", "networks", "protocols", "files"},
     "inference": CORE | {"inference", "networks", "files", "datamodules", "onnx_session", "frame_crops"},
     "evaluation": CORE | {"evaluation", "inference", "networks", "datamodules"},
     "federation": CORE

@@ -58,7 +58,7 @@ FACE = {
         label_smoothed_cross_entropy least_squares_gan masked_weighted_triplet_loss model_contrastive_loss one_vs_all_loss
         relational_distance_loss repelled_loss soft_target_cross_entropy weighted_triplet_loss
     """,
-    "lightning_reid.pipeline": "PipelineStrategy",
+    "lightning_reid.pipeline": "PipelineStrategy ScheduleTrace",
     "lightning_reid.metrics": """
         Calibration ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
         calibrate_similarity camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank

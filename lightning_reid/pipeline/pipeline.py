@@ -53,7 +53,7 @@ class Pipeline:
         device: Where this process computes.
 
     Attributes:
-        spans: When this process computed which micro-batch of the latest batch.
+        spans: When this process computed which micro-batch of the latest batch, for which whoever gives one clears them.
     """
 
     def __init__(self, network: EmbeddingNetwork, plan: PipelinePlan, group: dist.ProcessGroup, device: torch.device) -> None:
@@ -124,7 +124,6 @@ class Pipeline:
             network.rows = len(inputs) // count
             network.masks = () if masks is None else masks.tensor_split(count)
         target = torch.arange(count, device=self.device) if self.is_last and kind == "learning" else None
-        self.spans.clear()
         found: Tensor | None = made.step(*((inputs,) if 0 in self.mine else ()), target=target)
         return found
 
@@ -200,7 +199,8 @@ class NumberedStage(PipelineStage):
     def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **options: Any) -> Any:
         start = time.monotonic()
         found = super().backward_one_chunk(bwd_chunk_id, *args, **options)
-        self._tell("backward", bwd_chunk_id, start)
+        if self.has_backward:  # a schedule without gradients asks for them all the same
+            self._tell("backward", bwd_chunk_id, start)
         return found
 
     def _tell(self, kind: SpanKind, microbatch: int, start: float) -> None:

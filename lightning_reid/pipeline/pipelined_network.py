@@ -80,6 +80,7 @@ class PipelinedNetwork(nn.Module):
         return self._given[0]
 
     def _embed(self, inputs: Tensor, masks: Tensor | None, with_parts: bool) -> tuple[Tensor, Tensor | None]:
+        self.pipeline.spans.clear()
         rows, missing = len(inputs), -len(inputs) % self.pipeline.plan.microbatches
         found = self.pipeline.embed(padded(inputs, missing), None if masks is None else padded(masks, missing), parts=with_parts)[:rows]
         return (found[:, 0], found[:, 1:]) if with_parts else (found, None)

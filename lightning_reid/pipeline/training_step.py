@@ -64,6 +64,7 @@ class PipelinedStep:
             ValueError: The batch cannot be cut, is not the same on all processes, or the module's step does something else with it.
         """
         inputs = self._inputs(batch)
+        self.pipeline.spans.clear()
         if batch_idx % self.module.trainer.accumulate_grad_batches == 0:
             # the Trainer forgets these between this step and its backward pass: until then they would take a quarter of the stage's memory
             for parameter in self.parameters:
