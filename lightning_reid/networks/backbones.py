@@ -1,4 +1,4 @@
-"""Any timm network as a backbone: its last feature map, at last stride 1, with weights from where one says."""
+"""Any timm network, or an OSNet, as a backbone: its last feature map, at last stride 1, with weights from where one says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lightning_reid.arguments import require_path, require_switch, require_text,
 from lightning_reid.networks.dry_run import FeatureMap, dry_run
 from lightning_reid.networks.hub import create_pretrained
 from lightning_reid.networks.last_stride import remove_last_stride
+from lightning_reid.networks.osnet import OSNet
 from lightning_reid.networks.told_architecture import NOT_FROM_FILES
 from lightning_reid.networks.weights import load_all, read_state_dict
 
@@ -65,13 +66,15 @@ def build_backbone(
 
     Args:
         name: timm's name: ``"resnet50"``, ``"mobilenetv2_100"``, ``"vit_small_patch16_224"``... Vision transformers of the ViT, EVA
-            and BEiT kinds take any image size (``dynamic_img_size``) unless ``timm_kwargs`` hold an ``img_size``.
+            and BEiT kinds take any image size (``dynamic_img_size``) unless ``timm_kwargs`` hold an ``img_size``. Or an OSNet, which
+            timm has not: ``"osnet_x1_0"``, ``"osnet_x0_75"``, ``"osnet_x0_5"``, ``"osnet_x0_25"``, ``"osnet_ain_x1_0"``.
         pretrained: Load timm's weights from its hub, or from the hub's local cache.
         weights: File with weights of exactly this network (``.safetensors``, or a ``torch.save`` file with a state dict); a
             classifier in it is left out. Or a checkpoint or model folder of ours, or the name of a network that comes with the library
             (``from_pretrained``), whose neck and pooling are left out. Excludes ``pretrained``. With neither, weights are random.
         last_stride: 1 doubles height and width of the last feature map, as usual in re-ID (see ``remove_last_stride``); 2 leaves the
-            network as it is. A network that nowhere halves its map in one layer, such as a ViT, stays as it is, which is logged.
+            network as it is. A network that nowhere halves its map in one layer, such as a ViT, stays as it is, and so does an OSNet,
+            which was made for re-ID and ends at a sixteenth; both are logged.
         **timm_kwargs: Further arguments of ``timm.create_model``, e.g. ``channels=[16, 32, 64, 128]`` for a narrow ``resnet18``.
 
     Raises:
@@ -108,10 +111,13 @@ def build_backbone(
         timm_kwargs = {"dynamic_img_size": True, **timm_kwargs}
     trunk = _with_weights(name, pretrained, weights, timm_kwargs)
     image_size = _image_size(trunk, timm_kwargs)
-    changed = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 else []
+    made_for_reid = isinstance(trunk, OSNet)
+    changed = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 and not made_for_reid else []
     backbone = Backbone(trunk, name, image_size)
     if changed:
         logger.info("%s: last stride 1 in %s", name, ", ".join(changed).replace("trunk.", ""))
+    elif last_stride == 1 and made_for_reid:
+        logger.info("%s: made for re-ID, its stride stays %d", name, backbone.stride)
     elif last_stride == 1:
         level = logging.INFO if backbone.stride <= 16 else logging.WARNING
         logger.log(level, "%s: no layer halves the feature map, its stride stays %d", name, backbone.stride)

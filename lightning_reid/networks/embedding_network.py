@@ -108,7 +108,7 @@ class EmbeddingNetwork(nn.Module):
         """Embed images ``[B, 3, H, W]``, uint8 or normalized; ``with_parts`` also pools the upper and the lower half."""
         feature_map = self.backbone(as_network_input(images, self.dtype))
         pooled = self.pooling(feature_map)
-        return EmbeddingOutput(pooled, self.neck(pooled), part_pooling(feature_map) if with_parts else None)
+        return EmbeddingOutput(pooled, self.neck(pooled), self.parts(feature_map, len(images)) if with_parts else None)
 
 
 def _of_trunk(names: tuple[str, ...]) -> tuple[str, ...]:

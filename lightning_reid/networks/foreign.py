@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_reid.arguments import shown
-from lightning_reid.networks.backbones import build_backbone
+from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
-from lightning_reid.networks.embedding_network import EmbeddingNetwork
+from lightning_reid.networks.embedding_network import EmbeddingNetwork, PoolingName
 from lightning_reid.networks.pooling import GeneralizedMeanPooling
+from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
+from lightning_reid.networks.released_osnet import is_osnet, osnet_name, renamed_osnet
 from lightning_reid.networks.told_architecture import check_told_module, check_told_options, check_told_size
 from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.weights import guess_architecture, load_all, read_checkpoint, state_dict_of
@@ -50,8 +52,8 @@ CLASSIFIERS = ("classifier.", "fc.weight", "fc.bias", "heads.classifier.", "head
 def load_foreign_state_dict(path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
     """Read a checkpoint and rename its tensors to those of ``EmbeddingNetwork``; classifiers are left out.
 
-    Known are torchreid's and torchvision's ResNets (``conv1.weight`` ... ``layer4``), fast-reid's ``Baseline`` with a ResNet
-    (``backbone.*``, ``heads.*``), and lightning-reid's own checkpoints (``network.*``).
+    Known are torchreid's and torchvision's ResNets (``conv1.weight`` ... ``layer4``), torchreid's OSNets (``conv1.conv.weight`` ...
+    ``fc``), fast-reid's ``Baseline`` with a ResNet (``backbone.*``, ``heads.*``), and lightning-reid's own checkpoints (``network.*``).
 
     Args:
         path: ``torch.save`` file or ``.safetensors``; the state dict alone, or under ``"state_dict"`` or ``"model"``. Or a model folder,
@@ -62,8 +64,8 @@ def load_foreign_state_dict(path: str | Path) -> tuple[Kind, dict[str, Tensor]]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file cannot be read, or its network is one that cannot be rebuilt here (IBN, non-local blocks, a reduced
-            embedding, no ResNet...); the message says which.
+        ValueError: The file cannot be read, or its network is one that cannot be rebuilt here (IBN, non-local blocks, a ResNet with a
+            reduced embedding, no ResNet or OSNet...); the message says which.
     """
     return _renamed(read_checkpoint(path), path)
 
@@ -72,9 +74,9 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     """Rebuild the network of a checkpoint, so that it gives the embeddings its own project gives, in evaluation mode.
 
     What the tensors do not tell is taken from the projects' defaults and logged (level INFO): torchreid's ResNets have last stride
-    2, average pooling and no neck; fast-reid's have last stride 1, their neck, GeM pooling where its exponent is stored, else the
-    average, and since release 1.0 a first pooling layer without padding. A lightning-reid checkpoint says it in its hyperparameters.
-    All expect RGB images with ImageNet normalization.
+    2, average pooling and no neck, its OSNets end in their layer of 512 numbers (``ReducedEmbeddingNetwork``); fast-reid's have last
+    stride 1, their neck, GeM pooling where its exponent is stored, else the average, and since release 1.0 a first pooling layer without
+    padding. A lightning-reid checkpoint says it in its hyperparameters. All expect RGB images with ImageNet normalization.
 
     Args:
         path: See ``load_foreign_state_dict``; or the name of a network that comes with the library, see ``from_pretrained``.
@@ -103,14 +105,10 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     if kind == "lightning-reid":
         name, options = _own_architecture(content, path)
     else:
-        name, options = _resnet_name(state, path), {"last_stride": 2 if kind == "torchreid" else 1}
+        name, options = _network_name(state, path), {"last_stride": 2 if kind == "torchreid" else 1}
     options |= {} if last_stride is None else {"last_stride": last_stride}
     with built_from(path, content):
-        network = EmbeddingNetwork(
-            build_backbone(name, **options),
-            pooling="gem" if "pooling.p" in state else "avg",
-            neck="bnneck" if "neck.weight" in state else "none",
-        )
+        network = _around(build_backbone(name, **options), state)
         if kind == "fast-reid":
             _pool_like_fast_reid(network, content, path)
         if "channel_plan" in content:
@@ -120,6 +118,14 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     network.image_size = _told_size(content, path)
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()
+
+
+def _around(backbone: Backbone, state: Mapping[str, Tensor]) -> EmbeddingNetwork:
+    """What the names of a state dict tell of pooling and neck, around a backbone."""
+    if any(name.startswith("pooling.fc.") for name in state):
+        return ReducedEmbeddingNetwork(backbone)
+    pooling: PoolingName = "gem" if "pooling.p" in state else "avg"
+    return EmbeddingNetwork(backbone, pooling=pooling, neck="bnneck" if "neck.weight" in state else "none")
 
 
 def _check_parts(network: EmbeddingNetwork, told: Mapping[str, Any], path: str | Path) -> None:
@@ -176,6 +182,8 @@ def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[s
         return "lightning-reid", {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
     if any(name.startswith("backbone.trunk.") for name in state):  # network.state_dict()
         return "lightning-reid", state
+    if is_osnet(state):
+        return "torchreid", renamed_osnet(state)
     _refuse_unknown_blocks(state, path)
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
     if "backbone.conv1.weight" in state and any(name.startswith("heads.") for name in state):
@@ -184,8 +192,8 @@ def _renamed(content: Mapping[str, Any], path: str | Path) -> tuple[Kind, dict[s
     if "conv1.weight" in state and any(name.startswith("layer4.") for name in state):
         return "torchreid", {f"backbone.trunk.{name}": tensor for name, tensor in kept.items()}
     raise ValueError(
-        f"{path} is no checkpoint of lightning-reid ('network.backbone.*'), of a torchreid ResNet ('conv1.*' ... 'layer4.*') or of a "
-        f"fast-reid ResNet ('backbone.*', 'heads.*'). {guess_architecture(state)}"
+        f"{path} is no checkpoint of lightning-reid ('network.backbone.*'), of a torchreid ResNet ('conv1.*' ... 'layer4.*') or "
+        f"OSNet ('conv1.conv.*' ... 'fc.*'), or of a fast-reid ResNet ('backbone.*', 'heads.*'). {guess_architecture(state)}"
     )
 
 
@@ -218,6 +226,11 @@ def _check_normalization(state: Mapping[str, Tensor], path: str | Path) -> None:
             raise ValueError(f"{path} expects images with {name}={values.tolist()} of 255, here they have ImageNet's {expected} of 1")
 
 
+def _network_name(state: Mapping[str, Tensor], path: str | Path) -> str:
+    trunk = {name.removeprefix("backbone.trunk."): tensor for name, tensor in state.items() if name.startswith("backbone.trunk.")}
+    return osnet_name(trunk, path) if is_osnet(trunk) else _resnet_name(state, path)
+
+
 def _resnet_name(state: Mapping[str, Tensor], path: str | Path) -> str:
     prefix = "backbone.trunk.layer"
     blocks = {tuple(name.removeprefix(prefix).split(".")[:2]) for name in state if name.startswith(prefix)}
@@ -237,7 +250,7 @@ def _own_architecture(content: Mapping[str, Any], path: str | Path) -> tuple[str
     if "backbone" not in hyperparameters:
         _, state = _renamed(content, path)
         try:
-            return _resnet_name(state, path), {}
+            return _network_name(state, path), {}
         except ValueError as error:
             raise ValueError(
                 f"{path} holds weights alone and does not say its network: build that network and load them into it, or give the checkpoint"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
+from lightning_reid.networks.omni_scale import OSBlock
+from lightning_reid.networks.osnet import OSNet
 from lightning_reid.networks.stages import stages_of
 
 
@@ -20,6 +22,8 @@ def repeated_blocks(network: EmbeddingNetwork) -> list[nn.Module]:
     row = getattr(trunk, "blocks", None)
     if isinstance(row, (nn.Sequential, nn.ModuleList)):
         blocks = list(row)
+    elif isinstance(trunk, OSNet):
+        blocks = [part for part in trunk.modules() if isinstance(part, OSBlock)]
     else:
         blocks = [trunk.get_submodule(name) for stage in stages_of(trunk).stages for name in stage.blocks]
     between = getattr(network, "attention", None)  # a VideoNetwork's, which imports this folder's other files

@@ -10,6 +10,7 @@ from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
+from lightning_reid.networks.osnet import STAGES, OSNet
 from lightning_reid.networks.stages import stages_of
 
 
@@ -34,7 +35,7 @@ def blocks_of(trunk: nn.Module) -> tuple[tuple[str, ...], ...]:
     """The submodules of a timm network in calling order, those together between which it cannot be cut: stem, blocks, end.
 
     Raises:
-        ValueError: It is of another kind than ResNet, ConvNeXt or EfficientNet, which MobileNetV2 is one of.
+        ValueError: It is of another kind than ResNet, ConvNeXt, OSNet or EfficientNet, which MobileNetV2 is one of.
     """
     if isinstance(trunk, (ResNet, ConvNeXt)):
         stages = stages_of(trunk)
@@ -43,10 +44,22 @@ def blocks_of(trunk: nn.Module) -> tuple[tuple[str, ...], ...]:
     if isinstance(trunk, EfficientNet):
         blocks = [(f"blocks.{stage}.{block}",) for stage, made in enumerate(_children(trunk, "blocks")) for block in range(len(made))]
         return (("conv_stem", "bn1"), *blocks, ("conv_head", "bn2"))
+    if isinstance(trunk, OSNet):
+        return _blocks_of_osnet(trunk)
     raise ValueError(
         f"cannot cut a {type(trunk).__name__} into units: that is known for timm's ResNet family (resnet18, resnet50, resnext50_32x4d,"
-        " resnest50d...), ConvNeXt, and EfficientNet with MobileNetV2 (mobilenetv2_100)"
+        " resnest50d...), ConvNeXt, OSNet, and EfficientNet with MobileNetV2 (mobilenetv2_100)"
     )
+
+
+def _blocks_of_osnet(trunk: OSNet) -> tuple[tuple[str, ...], ...]:
+    blocks: list[tuple[str, ...]] = [("conv1", "maxpool")]
+    for name, part in trunk.named_children():
+        if name in STAGES:
+            blocks += [(f"{name}.{block}",) for block, _ in part.named_children()]
+        elif name not in blocks[0]:
+            blocks.append((name,))
+    return tuple(blocks)
 
 
 def through(network: nn.Module, names: Sequence[str], maps: Tensor) -> Tensor:

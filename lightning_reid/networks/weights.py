@@ -159,6 +159,7 @@ def guess_architecture(state: Mapping[str, Tensor]) -> str:
         "NL_2.": "a ResNet with non-local blocks",
         ".se.fc": "a ResNet with squeeze-and-excitation",
         "conv2.0.conv2a": "OSNet (torchreid)",
+        "conv2.0.conv2.0.layers": "OSNet-AIN (torchreid)",
         "attn.qkv": "a vision transformer",
         "blocks.0.0.conv_dw": "a MobileNet or EfficientNet of timm",
         "features.0.0": "a MobileNet or EfficientNet of torchvision",
