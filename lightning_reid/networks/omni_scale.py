@@ -70,8 +70,8 @@ class OSBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         narrow = self.conv1(maps)
         scales = reduce(torch.add, (self.gate(self.get_submodule(stream)(narrow)) for stream in self.streams))
-        residual: Tensor = self.IN(self.conv3(scales))
-        return (residual + self.downsample(maps)).relu()
+        added: Tensor = self.IN(self.conv3(scales)) + self.downsample(maps)
+        return added.relu()
 
 
 def convolution(

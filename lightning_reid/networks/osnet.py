@@ -36,7 +36,8 @@ class OSNet(nn.Module):
 
     Source: Zhou et al. 2019 (arXiv:1905.00953), table 1; OSNet-AIN, with instance normalization behind the first convolution and in some
     blocks, Zhou et al. 2021 (arXiv:1910.06827). Parameters and buffers have the names and shapes of torchreid's ``osnet_x1_0`` and
-    ``osnet_ain_x1_0``; the layer between pooling and classifier is ``ReducedPooling``'s.
+    ``osnet_ain_x1_0``. The layer of 512 numbers behind the pooling, ``fc`` of the papers, is no part of it: networks that are trained here
+    have the BNNeck of every backbone there, those of released files ``ReducedPooling``.
 
     Attributes:
         num_features: Channels of the feature map.

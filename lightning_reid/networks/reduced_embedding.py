@@ -13,7 +13,7 @@ REDUCED = 512
 """Numbers of an embedding, whatever the width of the network."""
 
 
-class ReducedPooling(nn.Module):
+class ReducedPooling(GlobalAveragePooling):
     """Mean over all positions, a linear layer, BatchNorm and ReLU: ``[B, C, h, w]`` to ``[B, 512]``, all of it at least 0.
 
     Source: Zhou et al. 2019 (arXiv:1905.00953), table 1, the layer ``fc``.
@@ -24,12 +24,12 @@ class ReducedPooling(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.average = GlobalAveragePooling()
         self.fc = nn.Sequential(nn.Linear(channels, REDUCED), nn.BatchNorm1d(REDUCED), nn.ReLU())
 
     @override
     def forward(self, feature_map: Tensor) -> Tensor:
-        return self.fc(self.average(feature_map))  # type: ignore[no-any-return]
+        reduced: Tensor = self.fc(super().forward(feature_map))
+        return reduced
 
 
 class ReducedEmbeddingNetwork(EmbeddingNetwork):
@@ -44,7 +44,7 @@ class ReducedEmbeddingNetwork(EmbeddingNetwork):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone, neck="none")
-        self.pooling: ReducedPooling = ReducedPooling(backbone.num_features)
+        self.pooling = ReducedPooling(backbone.num_features)
 
     @property
     @override
@@ -54,4 +54,6 @@ class ReducedEmbeddingNetwork(EmbeddingNetwork):
 
     @override
     def parts(self, maps: Tensor, rows: int) -> Tensor:
-        return self.pooling.fc(part_pooling(maps).flatten(0, 1)).unflatten(0, (-1, 2))  # type: ignore[no-any-return]
+        halves = part_pooling(maps)
+        reduced: Tensor = self.get_submodule("pooling.fc")(halves.flatten(0, 1))
+        return reduced.view(*halves.shape[:2], REDUCED)

@@ -8,8 +8,8 @@ FOLDERS = Path(__file__).with_name("model_folders")
 DEFAULT = "generated-people-small"
 """What is taken where a network is needed and none is named."""
 MODEL_HELP = (
-    "network that tells people apart: our last.ckpt or model folder, a ResNet state dict of torchreid or fast-reid, an .onnx file, or the"
-    " name of a network that comes with the library"
+    "network that tells people apart: our last.ckpt or model folder, a ResNet or OSNet of torchreid, a ResNet of fast-reid, an .onnx"
+    " file, or the name of a network that comes with the library"
 )
 """Of an option that ``load_network`` reads."""
 
