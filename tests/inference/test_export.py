@@ -92,6 +92,7 @@ def test_a_file_tells_whose_weights_it_has_and_what_it_takes(exported):
 NETWORKS = {
     "mobilenetv2": lambda: images("mobilenetv2_050", neck="none"),
     "convnext": lambda: images("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)),
+    "osnet-ain": lambda: images("osnet_ain_x1_0", channels=[8, 32, 32, 64]),
     "vit of any size": lambda: images("vit_tiny_patch16_224", pooling="avg", **VIT),
     "vit of one size": lambda: images("vit_tiny_patch16_224", img_size=(64, 32), **VIT),
     "eva": lambda: images("eva02_tiny_patch14_224", patch_size=16, depth=1, embed_dim=48, num_heads=3),

@@ -35,6 +35,7 @@ NETWORKS: dict[str, tuple[Callable[[], EmbeddingNetwork], tuple[int, ...]]] = {
         IMAGES,
     ),
     "BatchNorm with activation": (lambda: image_network("mobilenetv2_035"), IMAGES),
+    "streams within the blocks": (lambda: image_network("osnet_x0_25"), IMAGES),
     "a transformer": (lambda: image_network("vit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=2), IMAGES),
 }
 

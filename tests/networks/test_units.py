@@ -20,6 +20,8 @@ def image_network(name: str, **options) -> EmbeddingNetwork:
 NETWORKS = {
     "resnet": lambda: image_network("resnet18", **NARROW),
     "mobilenetv2": lambda: image_network("mobilenetv2_050"),
+    "osnet": lambda: image_network("osnet_x0_25"),
+    "osnet-ain": lambda: image_network("osnet_ain_x1_0", channels=[8, 32, 32, 64]),
     "baseline": lambda: VideoResNet50("resnet18", **NARROW),
     "max pooling": lambda: VideoResNet50("resnet18", pooling="max", **NARROW),
     "nvan": lambda: NVAN("resnet18", **NARROW),

@@ -40,6 +40,7 @@ NETWORKS = {
     "ResNet, GeM, BNNeck": (lambda: EmbeddingNetwork(build_backbone("resnet18", **NARROW), pooling="gem"), IMAGE),
     "ResNet bottlenecks of timm": (lambda: timm.create_model("resnet26", num_classes=5), IMAGE),
     "MobileNetV2 of timm": (lambda: timm.create_model("mobilenetv2_035", num_classes=5), IMAGE),
+    "OSNet": (lambda: EmbeddingNetwork(build_backbone("osnet_x1_0", channels=[8, 64, 96, 128]), neck="none"), IMAGE),
     "grouped statistics": (lambda: group_batch_norm(EmbeddingNetwork(build_backbone("resnet18", **NARROW)), 2), IMAGE),
     "NVAN": (lambda: NVAN("resnet18", **NARROW), CLIP),
     "STE-NVAN": (lambda: STENVAN("resnet18", stripes=4, **NARROW), CLIP),
