@@ -1,7 +1,7 @@
 """Embeddings of a folder of person crops by a trained network, and the rank list of a query image.
 
-Without --checkpoint by the network that comes with the library, trained on generated people alone. Takes checkpoints of lightning-reid, and
-ResNet state dicts of torchreid and fast-reid. Leaves in --output: embeddings.npz (embeddings
+Without --checkpoint by the network that comes with the library, trained on generated people alone. Takes checkpoints of lightning-reid,
+ResNets and OSNets of torchreid, and ResNets of fast-reid. Leaves in --output: embeddings.npz (embeddings
 [N, D] float32 of length 1, paths [N]), config.yaml (the options, for --config), and with --query neighbors.csv and rank_list.png.
 """
 
@@ -34,8 +34,8 @@ def build_parser() -> ArgumentParser:
         "--checkpoint",
         type=str,
         default=DEFAULT,
-        help="weights: our last.ckpt or model folder, a ResNet state dict of torchreid or fast-reid, or the name of a network that comes"
-        f" with the library: {', '.join(shipped_names())}",
+        help="weights: our last.ckpt or model folder, a ResNet or OSNet of torchreid, a ResNet of fast-reid, or the name of a network that"
+        f" comes with the library: {', '.join(shipped_names())}",
     )
     parser.add_argument("--query", type=str, help="image file of the person to search for; it need not be among the crops")
     parser.add_argument("--top", type=PositiveInt, default=10, help="number of answers in the rank list")

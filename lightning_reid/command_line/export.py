@@ -31,10 +31,10 @@ from lightning_reid.records import DRAWN
 
 DESCRIPTION = """Write a network into a file for other runtimes, and keep it only if its embeddings are PyTorch's to 1e-4.
 
-MODEL is our last.ckpt or model folder, of images or of clips (VideoReID), pruned or not, a ResNet state dict of torchreid or fast-reid, or
-the name of a network that comes with the library. The file takes RGB pixels as they are, uint8 [batch, 3, H, W], or [batch, T, 3, H, W] of
-clips, of any batch, normalizes them itself, and gives embeddings float32 [batch, D] of length 1. It tells whose weights it has: an index
-that was made by MODEL is of the same model as one that is made by its .onnx file.
+MODEL is our last.ckpt or model folder, of images or of clips (VideoReID), pruned or not, a ResNet or OSNet of torchreid, a ResNet of
+fast-reid, or the name of a network that comes with the library. The file takes RGB pixels as they are, uint8 [batch, 3, H, W], or [batch,
+T, 3, H, W] of clips, of any batch, normalizes them itself, and gives embeddings float32 [batch, D] of length 1. It tells whose weights it
+has: an index that was made by MODEL is of the same model as one that is made by its .onnx file.
 
 .onnx (extra onnx) runs in onnxruntime: by TensorRT too, where there is CUDA, with the provider TensorrtExecutionProvider, which computes in
 other kernels and was not compared here. .pt2 is loaded by torch.export.load. .xml, with .bin beside it (extra openvino), is OpenVINO's.
