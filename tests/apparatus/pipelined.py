@@ -66,8 +66,8 @@ def built(kind: str, **options: Any) -> ReIDModule:
     options = {"optimizer": "sgd", "lr": 0.01} | options
     if kind == "image":
         made: ReIDModule = SupervisedReID(PEOPLE, backbone="resnet18", backbone_options=NARROW, pooling="gem", **options)
-    elif kind == "mobilenetv2":
-        made = SupervisedReID(PEOPLE, backbone="mobilenetv2_050", **options)
+    elif kind in ("mobilenetv2_050", "osnet_x0_25"):
+        made = SupervisedReID(PEOPLE, backbone=kind, **options)
     else:
         stripes = {"stripes": 4} if kind == "stenvan" else {}
         made = VideoReID(kind, {"backbone": "resnet18", **NARROW, **stripes}, num_classes=PEOPLE, **options)
