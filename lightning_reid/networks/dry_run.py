@@ -70,9 +70,17 @@ class _AffineBatchNorm(TorchFunctionMode):
 def _affine(
     features: Tensor, mean: Tensor | None, var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor:
-    one_a_channel = (-1, *[1] * (features.ndim - 2))
-    scaled = features if weight is None else features * weight.view(one_a_channel)
-    return scaled if bias is None else scaled + bias.view(one_a_channel)
+    mapped: Tensor = _Affine.apply(features, weight, bias)
+    return mapped
+
+
+class _Affine(torch.autograd.Function):
+    """A map of the features' shape that came from them and from the parameters: all that a dry run asks of it."""
+
+    @staticmethod
+    @override
+    def forward(ctx: Any, features: Tensor, *parameters: Tensor | None) -> Tensor:
+        return torch.empty(features.shape, dtype=features.dtype, device=features.device)
 
 
 def _leaves(output: Tensor) -> set[int]:
