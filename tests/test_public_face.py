@@ -115,6 +115,7 @@ LIGHT = {
     "lightning_reid.records": HEAVY,
     "lightning_reid.protocols": HEAVY,
     "lightning_reid.datamodules": HEAVY,
+    "lightning_reid.live": ("pytorch_lightning", "torchvision", "timm", "sklearn", "matplotlib", "wandb"),
     "what a worker is sent": ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb"),
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
