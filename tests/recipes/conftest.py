@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +39,7 @@ NOBODY = 2**22 + 1
 STAND_INS: dict[str, Callable[..., Any]] = {
     "matplotlib.figure.Figure.savefig": lambda figure, file, **options: Path(file).touch(),
     "lightning_reid.callbacks.rank_list.draw_rank_lists": lambda *args, **options: Image.new("RGB", (1, 1)),
+    "lightning_reid.recipes.workshop.edge_pictures.draw_crop_sheet": lambda *args, **options: Image.new("RGB", (1, 1)),
     "lightning_reid.callbacks.embedding_projector.project": lambda embeddings, seed: np.zeros((len(embeddings), 2)),
     "lightning_reid.recipes.workshop.costs.median_milliseconds": lambda *args, **options: 1.0,
     "lightning_reid.recipes.workshop.pruning_run.export_onnx": stand_in_export,
@@ -156,10 +159,17 @@ def outcome(output: Path) -> dict[str, Any]:
             found[str(file.relative_to(output))] = of_any_run(json.loads(file.read_text()))
     for file in sorted(output.rglob("*.ckpt")):
         if not file.name.endswith(".before.ckpt"):
-            found[str(file.relative_to(output))] = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+            found[str(file.relative_to(output))] = weights_in(file.read_bytes())
     for file in sorted(output.rglob("*.safetensors")):
         found[str(file.relative_to(output))] = load_file(file)
     return found
+
+
+@lru_cache(maxsize=64)
+def weights_in(checkpoint: bytes) -> dict[str, Any]:
+    """Those of a checkpoint's file, which is read once, however many runs end with it or left it alone."""
+    weights: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)["state_dict"]
+    return weights
 
 
 def of_any_run(told: Any) -> Any:
