@@ -41,7 +41,7 @@ def test_with_spawned_workers_that_live_on_the_smallest_hsr_run_ends_and_they_im
             model = HSR(backbone="resnet18", backbone_options={"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}, min_samples=2)
             callbacks = [PseudoLabelClustering(every_n_epochs=1, k1=10, k2=3, min_samples=2), InterCameraMining(k=5)]
             options = dict(logger=False, enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False)
-            pl.Trainer(accelerator="cpu", max_epochs=4, callbacks=callbacks, **options).fit(model, data)
+            pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=callbacks, **options).fit(model, data)
             print("ended with", data.target_state.num_clusters, "clusters")
         else:
             open(sys.argv[3], "a").write("imported")
