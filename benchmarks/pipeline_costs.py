@@ -2,12 +2,14 @@
 
     python benchmarks/pipeline_costs.py
     python benchmarks/pipeline_costs.py --only memory --json costs.json
+    python benchmarks/pipeline_costs.py --only picture --picture docs/pipeline_schedule.png
     python benchmarks/pipeline_costs.py --smallest                  # a narrow network, two rows: does it run?
 
 NVAN of ResNet-50, 128x64, T = 4, 8 clips a step over all processes, 4 micro-batches, Adam, random weights and clips, one thread a process.
 Every run is in processes of its own; how their memory and time are measured stands in ``pipeline_runs.py``. Times are medians over rounds
 in which all take turns, and CPU seconds are those of all processes together. "Cut by seconds" is what a pipeline does of itself;
-"by bytes" balances weights, gradients, what Adam keeps and activations instead. Linux only, for the memory.
+"by bytes" balances weights, gradients, what Adam keeps and activations instead. Linux only, for the memory. The picture is of the third
+step of GPipe, 1F1B with gradient caching, and two stages a process, all cut by seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from typing import Any
 from pipeline_runs import Measure, Run, bytes_of_units, run, stamp, told_stamp
 
 from lightning_reid.files import write_json
+from lightning_reid.pipeline.picture import draw_schedule
+from lightning_reid.pipeline.spans import Span
 from lightning_reid.recipes.workshop.tables import print_table
 
 FULL = Run("nvan", "unsplit", 1, 8)
@@ -74,6 +78,22 @@ def times(orders: Mapping[str, Run], rounds: int) -> dict[str, list[tuple[float,
     return found
 
 
+def draw(orders: Mapping[str, Run], path: Path) -> None:
+    """Draw the last step of some pipelines of two processes."""
+    schedules = {
+        name: [Span(*span) for told in run(replace(order, measure="time")) for span in told["spans"]] for name, order in orders.items()
+    }
+    draw_schedule(schedules, path, processes=2)
+
+
+def pictured(one: Run) -> dict[str, Run]:
+    """Schedules to draw, by their titles."""
+    looped = {"schedule": "looped-bfs", "stages_per_process": 2}
+    options = {"GPipe": {}, "1F1B, which embeds all first": {"schedule": "1f1b"}, "looped, two stages a process": looped}
+    pipelines = {name: {"microbatches": MICROBATCHES, **more} for name, more in options.items()}
+    return {name: replace(one, way="pipeline", processes=2, pipeline=pipeline) for name, pipeline in pipelines.items()}
+
+
 def memory_cells(peaks_of: Mapping[str, list[float]], name: str) -> list[str]:
     mine = peaks_of[name]
     each = [f"{peak:.0f}" for peak in mine] + [""] * (2 - len(mine))
@@ -90,12 +110,18 @@ def time_cells(found: Mapping[str, list[tuple[float, float]]], name: str) -> lis
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["memory", "time"], nargs="+", default=["memory", "time"], help="what to measure")
+    parser.add_argument("--only", choices=["memory", "time", "picture"], nargs="+", default=["memory", "time"], help="what to measure")
     parser.add_argument("--rounds", type=int, default=3, help="of all in turn, for the times (default: %(default)s)")
+    parser.add_argument("--picture", type=Path, help="where to draw the schedules of three pipelines")
     parser.add_argument("--json", type=Path, help="file for the figures, with the machine's stamp")
     parser.add_argument("--smallest", action="store_true", help="a narrow network of 32x16 pixels, one process beside two stages")
     args = parser.parse_args(argv)
-    orders, machine = rows(SMALLEST if args.smallest else FULL), stamp()
+    one = SMALLEST if args.smallest else FULL
+    if args.picture:
+        draw(pictured(one), args.picture)
+    if args.only == ["picture"]:
+        return {}
+    orders, machine = rows(one), stamp()
     if args.smallest:
         orders = {name: orders[name] for name in (ONE, "2 stages, cut by bytes")}
     found: dict[str, Any] = {"machine": machine}

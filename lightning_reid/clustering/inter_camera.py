@@ -33,7 +33,7 @@ def inter_camera_pairs(embeddings: Tensor, camids: Tensor, k: int = 10, *, with_
     Example:
         >>> import torch
         >>> from lightning_reid.clustering import inter_camera_pairs
-        >>> embeddings, camids = torch.tensor([[0.0], [0.2], [0.1], [0.9]]), torch.tensor([1, 1, 2, 2])
+        >>> embeddings, camids = torch.tensor([[0.0], [0.2], [0.08], [0.9]]), torch.tensor([1, 1, 2, 2])
         >>> pairs = inter_camera_pairs(embeddings, camids, k=1)
         >>> pairs.ranked.flatten().tolist(), pairs.mutual.flatten().tolist()
         ([2, 2, 0, 1], [True, False, True, False])
