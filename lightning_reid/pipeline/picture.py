@@ -55,6 +55,8 @@ def draw_schedule(spans: Sequence[Span] | Mapping[str, Sequence[Span]], path: Pa
     for axes, (name, some) in zip(all_axes, schedules.items(), strict=True):
         _draw_lanes(axes, some, processes)
         axes.set_title(title_of(some, processes, name), fontsize=10, loc="left")
+    longest = max(max(span.end for span in some) - min(span.start for span in some) for some in schedules.values())
+    all_axes[-1].set_xlim(0, longest)  # of all, which share the axis
     all_axes[-1].set_xlabel("seconds")
     shown = [Patch(color=color, label=kind) for kind, color in _COLORS.items()] + [Patch(label="waiting", **_WAITING)]
     figure.legend(handles=shown, loc="outside upper right", ncols=3, fontsize=8, frameon=False)
@@ -88,7 +90,7 @@ def _draw_lanes(axes: Axes, spans: Sequence[Span], processes: int) -> None:
         if width > 0.012 * length:
             axes.text(left + width / 2, places[span.stage], str(span.microbatch), ha="center", va="center", fontsize=8, color="white")
     axes.set_yticks([*places.values()], [f"process {stage % processes}, stage {stage}" for stage in places], fontsize=8)
-    axes.set(xlim=(0, None), ylim=(tops[-1] + len(by_process[-1]) + _GAP / 2, -_GAP / 2))
+    axes.set(ylim=(tops[-1] + len(by_process[-1]) + _GAP / 2, -_GAP / 2))
     axes.tick_params(left=False)
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
