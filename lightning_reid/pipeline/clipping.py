@@ -17,17 +17,14 @@ def clip_norm_over_stages(optimizer: Optimizer, most: float, of_stages: Sequence
     Args:
         optimizer: Whose parameters they are of.
         most: Largest norm.
-        of_stages: Parameters of the stages here. Others every process has, and their gradients count once.
+        of_stages: Parameters of the stages here, at least one. Others every process has, and their gradients count once.
         group: The processes of one pipeline.
     """
     mine = {id(parameter) for parameter in of_stages}
+    device = next(one.device for one in of_stages)
     parameters = [one for options in optimizer.param_groups for one in options["params"] if one.grad is not None]
-    if not parameters:
-        return
-    norms = [
-        get_total_norm([one.grad for one in parameters if (id(one) in mine) == here]).to(parameters[0].grad.device)
-        for here in (True, False)
-    ]
+    norms = [get_total_norm([one.grad for one in parameters if (id(one) in mine) == here]).to(device) for here in (True, False)]
     stages, shared = (norm.double() ** 2 for norm in norms)
-    dist.all_reduce(stages, group=group)
-    clip_grads_with_norm_(parameters, most, torch.sqrt(stages + shared).to(parameters[0].grad.dtype))
+    dist.all_reduce(stages, group=group)  # also by a process whose stages the optimizer leaves alone: the others wait for it
+    if parameters:
+        clip_grads_with_norm_(parameters, most, torch.sqrt(stages + shared).to(parameters[0].grad.dtype))

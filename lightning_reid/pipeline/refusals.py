@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BaseFinetuning, StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ModelPruning,
+    OnExceptionCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from torch.torch_version import TorchVersion
 
 from lightning_reid.networks.embedding_network import EmbeddingNetwork
@@ -14,7 +23,11 @@ from lightning_reid.protocols import IdentityBatches, NeedsWholeNetwork
 
 LEAST_TORCH = "2.8"
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
-OF_LIGHTNING = (WeightAveraging, StochasticWeightAveraging, BaseFinetuning)
+OF_LIGHTNING = {
+    (WeightAveraging, StochasticWeightAveraging, BaseFinetuning, ModelPruning): "works on all weights of a network at once",
+    (LearningRateFinder, BatchSizeFinder): "fits within a fit, and takes it back",
+    (OnExceptionCheckpoint,): "saves when one process fails, and the weights lie with all",
+}
 
 
 def require_torch(version: str | None = None) -> None:
@@ -56,6 +69,11 @@ def require_pipelined(trainer: pl.Trainer, module: pl.LightningModule, microbatc
             "PipelineStrategy trains modules whose step embeds its batch once, and no more: SupervisedReID, VideoReID, DistilledReID and"
             f" HSR without InterCameraMining. {type(module).__name__} is none: train it with strategy='ddp'"
         )
+    if not module.automatic_optimization:
+        raise ValueError(
+            f"{type(module).__name__} optimizes by itself (automatic_optimization=False), in the midst of its step, where the other"
+            " processes of a pipeline wait: let the Trainer do it, or train with strategy='ddp'"
+        )
     if module.hparams.get("bn_group") is not None:
         raise ValueError(
             f"bn_group={module.hparams['bn_group']} groups rows that a pipeline groups by its micro-batches: leave bn_group out, and give"
@@ -78,13 +96,10 @@ def require_pipelined(trainer: pl.Trainer, module: pl.LightningModule, microbatc
 
 def _require_callbacks(trainer: pl.Trainer, callbacks: Sequence[pl.Callback]) -> None:
     for callback in callbacks:
-        if isinstance(callback, OF_LIGHTNING):
-            raise ValueError(
-                f"{type(callback).__name__} works on all weights of a network, of which each process of a pipeline has a part: leave it"
-                " out, or train with strategy='ddp'"
-            )
+        why = [told for kinds, told in OF_LIGHTNING.items() if isinstance(callback, kinds)]
         if isinstance(callback, NeedsWholeNetwork):
-            raise ValueError(
-                f"{type(callback).__name__} {callback.needs_whole_network}, which no pipeline can take: leave it out, or train with"
-                " strategy='ddp'"
-            )
+            why.append(callback.needs_whole_network)
+        if isinstance(callback, ModelCheckpoint) and callback.save_on_exception:
+            why.append("with save_on_exception=True saves when one process fails, and the weights lie with all")
+        if why:
+            raise ValueError(f"{type(callback).__name__} {why[0]}, which no pipeline can take: leave it out, or train with strategy='ddp'")

@@ -42,7 +42,7 @@ class SplitModule:
 
     Attributes:
         pipeline: Computes the network.
-        stage_parameters: Of the stages here, that learn.
+        stage_parameters: Of the stages here, whether they learn at the moment or not.
         group: The processes of this pipeline.
     """
 
@@ -74,7 +74,7 @@ class SplitModule:
         network = PipelinedNetwork(self.whole, self.pipeline)
         self._network = network.train(self.whole.training)
         module.network = self._network
-        self.stage_parameters = [one for name, one in self._own() if one.requires_grad and not self._placement.is_shared(name)]
+        self.stage_parameters = [one for name, one in self._own() if not self._placement.is_shared(name)]
         answers = self._share_answers()
         self.training_step = PipelinedStep(module, network, self.records, self.stage_parameters, mining, answers, self._other_pipelines())
 

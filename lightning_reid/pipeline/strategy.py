@@ -103,6 +103,7 @@ class PipelineStrategy(DDPStrategy):
         self._patience: timedelta | None = options.get("timeout")
         self._mesh: DeviceMesh | None = None
         self._split_module: SplitModule | None = None
+        self._in_a_step = False
         self._heartbeat: Heartbeat | None = None
 
     @property
@@ -213,8 +214,29 @@ class PipelineStrategy(DDPStrategy):
 
     @override
     def training_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
-        with self.precision_plugin.train_step_context():
-            return self.split.training_step(*args, **kwargs)
+        self._in_a_step = True
+        try:
+            with self.precision_plugin.train_step_context():
+                return self.split.training_step(*args, **kwargs)
+        finally:
+            self._in_a_step = False
+
+    @override
+    def reduce(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._require_no_step("sync_dist=True")
+        return super().reduce(*args, **kwargs)
+
+    @override
+    def all_gather(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._require_no_step("all_gather")
+        return super().all_gather(*args, **kwargs)
+
+    def _require_no_step(self, what: str) -> None:
+        if self._in_a_step:
+            raise ValueError(
+                f"{what} in a training step waits for the other processes, and the last stage takes the step while they wait for it:"
+                " leave it out, as all processes of a pipeline log the same"
+            )
 
     @override
     def post_backward(self, closure_loss: Tensor) -> None:

@@ -36,7 +36,7 @@ class PipelinedStep:
     Args:
         module: Its network is a ``PipelinedNetwork``.
         records: The batch statistics of the stages here and of the neck.
-        parameters: Of the stages here, which get their gradients through what is returned.
+        parameters: Of the stages here. Those that learn get their gradients through what is returned.
         mining: What a loss sees at once: ``"batch"``, or ``"microbatch"``, whose losses are averaged.
         answers: Of a second network that one process asks for all.
         data_group: The processes that compute the same stages of other pipelines; ``None`` without others.
@@ -65,11 +65,12 @@ class PipelinedStep:
         """
         inputs = self._inputs(batch)
         self.pipeline.spans.clear()
+        learning = [parameter for parameter in self.parameters if parameter.requires_grad]  # a callback may have thawed some
         if batch_idx % self.module.trainer.accumulate_grad_batches == 0:
             # the Trainer forgets these between this step and its backward pass: until then they would take a quarter of the stage's memory
-            for parameter in self.parameters:
+            for parameter in learning:
                 parameter.grad = None
-        with set_aside(self.parameters) as gradients:
+        with set_aside(learning) as gradients:
             if self.mining == "microbatch":
                 loss = self._by_microbatches(batch, batch_idx, inputs)
             elif self.pipeline.plan.schedule == "1f1b":
@@ -77,7 +78,7 @@ class PipelinedStep:
             else:
                 loss = self._deferred(batch, batch_idx, inputs)
         self._commit()
-        return carried(loss, self.parameters, gradients)
+        return carried(loss, learning, gradients)
 
     def _commit(self) -> None:
         for name, layer in self.records.layers.items():

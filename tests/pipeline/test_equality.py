@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pipelined import Batches, built, fitted, in_pipeline, largest_difference, unsplit
+from typing_extensions import override
 
 from lightning_reid.losses import identity_losses
+from lightning_reid.modules import SupervisedReID
+from lightning_reid.networks import group_batch_norm
 from lightning_reid.pipeline import PipelineStrategy
 
 
@@ -138,6 +142,68 @@ def test_mining_in_micro_batches_is_another_loss_and_the_mean_of_theirs(two_proc
 
 def module_loss(module: Any, output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return sum(identity_losses(module.logits(output), output.before_bnneck, batch["pids"]))  # type: ignore[return-value]
+
+
+class Thaws(pl.Callback):
+    """Freezes two blocks before the first epoch, and lets them learn in the second."""
+
+    BLOCKS = ("layer1", "layer4")
+
+    def _set(self, module: pl.LightningModule, learns: bool) -> None:
+        for block in self.BLOCKS:
+            module.network.backbone.trunk.get_submodule(block).requires_grad_(learns)
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._set(pl_module, False)
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._set(pl_module, trainer.current_epoch > 0)
+
+
+class EveryParameter(SupervisedReID):
+    """Gives its optimizer frozen parameters too."""
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:  # type: ignore[override]
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class OneBlock(SupervisedReID):
+    """Lets one block learn, which one process has."""
+
+    @override
+    def configure_optimizers(self) -> torch.optim.Optimizer:  # type: ignore[override]
+        return torch.optim.SGD(self.network.backbone.trunk.layer4.parameters(), lr=0.05)
+
+
+def narrow(kind: type[SupervisedReID]) -> SupervisedReID:
+    layers = {"channels": [16, 16, 32, 32], "layers": [1, 1, 1, 1]}
+    torch.manual_seed(0)
+    return kind(4, backbone="resnet18", backbone_options=layers)
+
+
+def thawed_and_of_one_block() -> list[dict[str, torch.Tensor]]:
+    frozen, block = narrow(EveryParameter), narrow(OneBlock)
+    frozen.network.backbone.trunk.layer1.requires_grad_(False)  # when it is cut, already
+    fitted(frozen, PipelineStrategy(4, stage_costs="equal"), 2, max_epochs=2, steps=2, callbacks=[Thaws()])
+    fitted(block, PipelineStrategy(4, stage_costs="equal"), 2, gradient_clip_val=0.05)
+    return [module.state_dict() for module in (frozen, block)]
+
+
+def test_layers_that_are_thawed_in_a_fit_learn_and_an_optimizer_of_one_stage_is_clipped(two_processes):
+    frozen, block = narrow(EveryParameter), narrow(OneBlock)
+    frozen.network.backbone.trunk.layer1.requires_grad_(False)
+    for module in (frozen, block):
+        group_batch_norm(module.network, num_groups=4)
+    fitted(frozen, "auto", 1, max_epochs=2, steps=2, callbacks=[Thaws()])
+    fitted(block, "auto", 1, gradient_clip_val=0.05)
+    for found in two_processes(thawed_and_of_one_block):
+        for mine, whole in zip(found, (frozen, block), strict=True):
+            assert largest_difference(mine, whole.state_dict()) < 1e-10
+    name = "network.backbone.trunk.layer1.0.conv1.weight"
+    assert not torch.equal(frozen.state_dict()[name].float(), narrow(EveryParameter).state_dict()[name])
 
 
 def compiled() -> list[float]:

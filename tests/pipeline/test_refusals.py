@@ -10,7 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pipelined import Batches, built, fitted
-from pytorch_lightning.callbacks import BackboneFinetuning, EMAWeightAveraging, StochasticWeightAveraging
+from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    EMAWeightAveraging,
+    LearningRateFinder,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
+    StochasticWeightAveraging,
+)
 from torch import Tensor
 from torch.torch_version import TorchVersion
 from torch.utils.data import DataLoader
@@ -48,6 +55,22 @@ class AnotherReturn(SupervisedReID):
         return {"loss": super().training_step(batch, batch_idx)}
 
 
+class ByItself(SupervisedReID):
+    """Takes its optimizer's steps by itself."""
+
+    automatic_optimization = False
+
+
+class Synchronized(SupervisedReID):
+    """Logs a mean over processes in its step."""
+
+    @override
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("mine", loss, sync_dist=True)
+        return loss
+
+
 class OwnBatches(pl.LightningDataModule):
     """Deals every process batches of its own, as an ordinary sampler would."""
 
@@ -76,12 +99,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a module that embeds twice": ({}, {"module": TwoPasses}, "embeds the images or clips of its batch, as they are and once"),
     "a module that embeds nothing": ({}, {"module": NoPass}, "embeds its batch once, and this one did it 0 times"),
     "a step that returns no tensor": ({}, {"module": AnotherReturn}, "returns its loss, a tensor; this one returned dict"),
+    "a module that optimizes by itself": ({}, {"module": ByItself}, "ByItself optimizes by itself (automatic_optimization=False)"),
+    "a step that waits for the others": ({}, {"module": Synchronized}, "sync_dist=True in a training step waits for the other processes"),
     "groups of rows": ({}, {"bn_group": 8}, "bn_group=8 groups rows that a pipeline groups by its micro-batches"),
     "batches that differ between processes": ({}, {"data": OwnBatches}, "the processes of a pipeline have different batches"),
 }
 
 
-IN_THE_STEP = ("a module that embeds twice", "a module that embeds nothing", "a step that returns no tensor")
+IN_THE_STEP = (
+    "a module that embeds twice",
+    "a module that embeds nothing",
+    "a step that returns no tensor",
+    "a step that waits for the others",
+)
 """Told by the process of the last stage, while the others wait: see ``test_a_process_that_ends``."""
 
 
@@ -191,6 +221,9 @@ def test_a_precision_that_scales_losses_is_refused():
         lambda: EMAWeightAveraging(),
         lambda: StochasticWeightAveraging(1e-3),
         lambda: BackboneFinetuning(),
+        lambda: LearningRateFinder(),
+        lambda: OnExceptionCheckpoint("somewhere"),
+        lambda: ModelCheckpoint(save_on_exception=True),
         lambda: CAIEPruning({"flops": 0.5}),
         lambda: InterCameraMining(),
     ],
