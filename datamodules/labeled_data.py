@@ -274,8 +274,8 @@ class LabeledDataModule(pl.LightningDataModule, Generic[Record], ABC):
         """
         if self.trainer is None:
             return 0, 1
-        dealt = self.trainer.distributed_sampler_kwargs or {"rank": self.trainer.global_rank, "num_replicas": self.trainer.world_size}
-        return dealt["rank"], dealt["num_replicas"]
+        dealt = getattr(self.trainer, "distributed_sampler_kwargs", None)  # of one process there are none
+        return (dealt["rank"], dealt["num_replicas"]) if dealt else (self.trainer.global_rank, self.trainer.world_size)
 
     def worker_options(self) -> dict[str, Any]:
         """What every loader is made with."""

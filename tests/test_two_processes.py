@@ -97,7 +97,7 @@ def test_a_call_finds_nothing_of_what_the_one_before_changed(two_processes):
 def test_an_error_in_one_process_is_raised_with_what_both_say_and_the_next_call_has_another_pair(two_processes, rank):
     two_processes(told, 0)
     broken = two_processes.process_ids
-    with pytest.raises(AssertionError, match="one_breaks failed in two processes") as failure:
+    with pytest.raises(AssertionError, match="one_breaks failed in 2 processes") as failure:
         two_processes(one_breaks, rank)
     sides = re.split(r"^rank [01] raised$", str(failure.value), flags=re.MULTILINE)
     assert f"KeyError: 'of rank {rank}'" in sides[1 + rank]
