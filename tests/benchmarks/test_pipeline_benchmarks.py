@@ -56,9 +56,8 @@ def test_a_run_of_which_a_process_fails_ends_with_its_words():
 
 @pytest.mark.benchmark
 def test_two_stages_are_measured_beside_one_process(tmp_path):
-    found = pipeline_costs.main(["--smallest", "--rounds", "1", "--json", str(tmp_path / "costs.json")])
-    assert list(found["memory"]) == list(found["tensors"]) == list(found["time"]) == ["one process", "2 stages, cut by bytes"]
+    found = pipeline_costs.main(["--smallest", "--only", "memory", "--json", str(tmp_path / "costs.json")])
+    assert list(found["memory"]) == list(found["tensors"]) == ["one process", "2 stages, cut by bytes"]
     (whole,), stages = found["tensors"]["one process"], found["tensors"]["2 stages, cut by bytes"]
     assert 0 < max(stages) < whole
-    assert all(wall > 0 and cpu > 0 for laps in found["time"].values() for wall, cpu in laps)
     assert json.loads((tmp_path / "costs.json").read_text())["machine"]["torch"] == torch.__version__
