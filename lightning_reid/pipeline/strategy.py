@@ -53,7 +53,8 @@ class PipelineStrategy(DDPStrategy):
         mining: ``"batch"``, the module's own loss; or ``"microbatch"``, another one: the mean of the losses of the micro-batches.
         checkpoint_activations: Keep what units are given, and compute the rest again in the backward pass.
         stage_costs: What cuts are balanced by: ``"measured"`` seconds of each unit of the network, ``"equal"`` ones, or numbers for all.
-        memory_limit: Bytes that the layers of a process may take, weights and kept activations; ``None`` for no limit.
+        memory_limit: Bytes that the layers of a process may take, weights and kept activations, shared equally by its stages; ``None`` for
+            no limit.
         options: Of ``DDPStrategy``: ``timeout``, ``process_group_backend`` and others.
 
     Raises:
@@ -99,7 +100,8 @@ class PipelineStrategy(DDPStrategy):
         super().__init__(**options)
         self.microbatches, self.stages, self.schedule, self.mining = microbatches, stages, schedule, mining
         self.stages_per_process, self.checkpoint_activations = stages_per_process, checkpoint_activations
-        self.costs = StageCosts(stage_costs, memory_limit)
+        # a process keeps all of its stages: each gets its share
+        self.costs = StageCosts(stage_costs, None if memory_limit is None else memory_limit // stages_per_process)
         self._patience: timedelta | None = options.get("timeout")
         self._mesh: DeviceMesh | None = None
         self._split_module: SplitModule | None = None

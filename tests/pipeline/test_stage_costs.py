@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from pipelined import built
 
+from lightning_reid.pipeline import PipelineStrategy
 from lightning_reid.pipeline.stage_costs import StageCosts, chosen_stages, example_inputs, rows_of_batches
 
 
@@ -72,3 +73,8 @@ def test_examples_are_of_the_size_that_the_data_tell_and_else_of_the_fields_usua
     silent = module_with(None, "image")
     assert example_inputs(silent, silent.network).shape == (2, 3, 256, 128)
     assert rows_of_batches(silent) is None
+
+
+def test_the_stages_of_a_process_share_its_limit():
+    assert PipelineStrategy(4, schedule="looped-bfs", stages_per_process=2, memory_limit=1000).costs.memory_limit == 500
+    assert PipelineStrategy(4, memory_limit=1000).costs.memory_limit == 1000
