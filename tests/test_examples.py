@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, DocTestFinder, DocTestRunner
 from importlib import import_module
 from pathlib import Path
@@ -10,19 +9,7 @@ from typing import Any
 
 import pytest
 from constant_detector import write_people_onnx
-from house import FOLDERS
-
-
-def exports() -> dict[str, str]:
-    """Every name in an ``__all__``, and the innermost package that has it; none is imported for it."""
-    found: dict[str, str] = {}
-    for base, folder in FOLDERS.items():
-        for init in sorted(folder.rglob("__init__.py")):
-            package = ".".join((base, *init.parent.relative_to(folder).parts))
-            for node in ast.parse(init.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == "__all__" for one in node.targets):
-                    found |= dict.fromkeys(ast.literal_eval(node.value), package)
-    return dict(sorted(found.items()))
+from house import exports
 
 
 EXPORTS = exports()

@@ -7,7 +7,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from lightning_reid import __version__
 from lightning_reid.command_line.printable import printable
@@ -61,6 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = list(sys.argv[1:] if argv is None else argv)
     if told and told[0] in HANDED_OVER:
         return _in_sentences(told[0], lambda: import_module(f"{__package__}.{told[0]}").main(told[1:]))
+    cfg = parse(told)
+    return _in_sentences(cfg.verb, lambda: import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb]))
+
+
+def parse(told: Sequence[str]) -> Namespace:
+    """The options of a verb; wrong ones end the process with 2 and say so.
+
+    Args:
+        told: Name of the verb and its options; ``train`` parses what follows it by itself.
+    """
     asked, act = [*(one for one in told if not one.startswith("-")), "", ""][:2]
     parser = ArgumentParser(description=DESCRIPTION, prog="lightning-reid", formatter_class=_AsWritten)
     parser.add_argument("--version", action="version", version=f"lightning-reid {__version__}")
@@ -71,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verbs.add_subcommand(name, verb, help=does)
         if module is not None and hasattr(module, "add_acts"):  # levels of commands can only be added from the top
             module.add_acts(verb, act)
-    cfg = parser.parse_args(told)
-    return _in_sentences(cfg.verb, lambda: import_module(f"{__package__}.{cfg.verb}").run(cfg[cfg.verb]))
+    return parser.parse_args(told)
 
 
 def _in_sentences(verb: str, act: Callable[[], int]) -> int:

@@ -26,7 +26,7 @@ class DeferredLoss:
     ``deferred.loss.backward()``, whose graph is kept. An instance serves one step.
 
     Attributes:
-        num_microbatches: M.
+        num_microbatches: M, how many are asked for.
         loss_of: As given.
 
     Args:
