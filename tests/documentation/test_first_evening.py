@@ -91,9 +91,10 @@ def test_somebody_was_found_and_drawn(evening):
     assert (evening / "people.index").is_dir()
 
 
-@pytest.mark.parametrize("run", ["mine", "doors"])
-def test_a_network_was_trained_with_labels_and_one_without(evening, run):
-    assert json.loads((evening / "runs" / run / "results.json").read_text(encoding="utf-8"))["rows"]
+def test_a_network_was_trained_with_labels_and_scored_and_one_without_them_and_not(evening):
+    results = {run: json.loads((evening / "runs" / run / "results.json").read_text(encoding="utf-8"))["rows"] for run in ("mine", "doors")}
+    assert [bool(rows) for rows in results.values()] == [True, False]
+    assert all(list((evening / "runs" / run).rglob("last.ckpt")) for run in results)
 
 
 def test_videos_became_tracklets(evening):
