@@ -11,7 +11,6 @@ import pytest
 from constant_detector import write_people_onnx
 from house import exports
 
-
 EXPORTS = exports()
 
 

@@ -27,3 +27,18 @@ def write_people_onnx(path: Path, *, batch: bool = True) -> Path:
     model.ir_version = 8
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def write_yolox_head(path: Path, *, size: int = 64, classes: int = 80) -> Path:
+    """The raw head of a YOLOX that finds nobody in any image of ``size`` by ``size``. Needs the extra ``onnx``."""
+    from onnx import TensorProto, helper
+
+    shape = [1, sum((size // stride) ** 2 for stride in (8, 16, 32)), 5 + classes]
+    nothing = helper.make_tensor("nothing", TensorProto.FLOAT, shape, [0.0] * (shape[1] * shape[2]))
+    node = helper.make_node("Constant", [], ["found"], value=nothing)
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])
+    found = helper.make_tensor_value_info("found", TensorProto.FLOAT, shape)
+    model = helper.make_model(helper.make_graph([node], "head", [image], [found]), opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -59,7 +59,7 @@ def test_every_page_is_built_and_every_exported_name_has_its_place(site):
         if path != "README.md":
             assert (site / Path(path).relative_to("docs").with_suffix(".html")).is_file(), path
     reference = "".join(one.read_text(encoding="utf-8") for one in (site / "api").glob("*.html"))
-    assert [name for name in exports() if f".{name}\"" not in reference] == []
+    assert [name for name in exports() if f'.{name}"' not in reference] == []
 
 
 def test_no_page_is_wider_than_a_telephone_or_asks_another_host(site, page):
