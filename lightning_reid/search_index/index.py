@@ -59,7 +59,7 @@ class Index:
         return self.folder / f"nearest-{meta.fast_number}.faiss"
 
 
-def create_index(folder: Path, model: str, dimension: int) -> None:
+def create_index(folder: str | Path, model: str, dimension: int) -> None:
     """Make an index without rows.
 
     Args:
@@ -80,13 +80,13 @@ def create_index(folder: Path, model: str, dimension: int) -> None:
     """
     if dimension < 1:
         raise ValueError(f"dimension must be at least 1, got {dimension}")
-    with folder_written_whole(folder) as draft:
+    with folder_written_whole(Path(folder)) as draft:
         create_database(draft / DATABASE, model, dimension)
         (draft / "embeddings.f16").touch()
 
 
 @contextmanager
-def open_index(folder: Path, model: str | None = None) -> Iterator[Index]:
+def open_index(folder: str | Path, model: str | None = None) -> Iterator[Index]:
     """An index to be read, as it is at one moment: who writes to it waits at the end of the work until the block ends.
 
     Args:
@@ -108,6 +108,7 @@ def open_index(folder: Path, model: str | None = None) -> Iterator[Index]:
         ...     index.meta().rows
         2
     """
+    folder = Path(folder)
     with connected(folder) as connection, transaction(connection):
         index = Index(folder, connection)
         _require_model(index, model)
@@ -116,7 +117,7 @@ def open_index(folder: Path, model: str | None = None) -> Iterator[Index]:
 
 
 @contextmanager
-def write_index(folder: Path, model: str | None = None) -> Iterator[Index]:
+def write_index(folder: str | Path, model: str | None = None) -> Iterator[Index]:
     """An index to be changed, by this process alone; what a process that was killed left undone is done first.
 
     Args:
@@ -138,6 +139,7 @@ def write_index(folder: Path, model: str | None = None) -> Iterator[Index]:
         >>> sorted(file.name for file in (folder / "index").iterdir())  # its lock is gone
         ['embeddings.f16', 'index.sqlite']
     """
+    folder = Path(folder)
     with connected(folder, writes=True) as connection:
         index = Index(folder, connection)
         _require_model(index, model)

@@ -735,3 +735,12 @@ def test_an_approximate_file_needs_rows_to_learn_of(whole_index, tmp_path):
     folder = shutil.copytree(whole_index, tmp_path / "index")
     with write_index(folder) as index, pytest.raises(ValueError, match="has 600 rows, which are searched exactly in no time: 10,000"):
         build_fast(index)
+
+
+def test_a_folder_is_named_by_text_as_well_as_by_a_path(tmp_path):
+    folder = str(tmp_path / "index")
+    create_index(folder, MODEL, dimension=2)
+    with write_index(folder) as index:
+        add_rows(index, [IndexRow("a.jpg")], torch.eye(2)[:1])
+    with open_index(folder) as index:
+        assert index.meta().rows == 1
