@@ -1,0 +1,26 @@
+"""Runs of recipes that take a second: a network of nothing on a few generated people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NETWORK = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
+SIZES = ["--data.image_size=[64,32]", "--data.p=4", "--data.num_workers=0", "--quiet", "--accelerator=cpu"]
+CLUSTERING = ["--clustering.every_n_epochs=1", "--clustering.min_samples=2", "--clustering.k1=10", "--clustering.k2=3"]
+
+
+def adapted(source: Path, target: Path, output: Path) -> Path:
+    """HSR in three iterations, with its baseline and a source model."""
+    from lightning_reid.recipes import hsr_duke2market
+
+    domains = [f"--source={source}", f"--target={target}", f"--output={output}", "--data.source_p=4", "--source_epochs=1", "--epochs=3"]
+    hsr_duke2market.main([*domains, *NETWORK, *SIZES, *CLUSTERING])
+    return output
+
+
+def supervised(data: Path, output: Path) -> Path:
+    """One epoch on labeled people."""
+    from lightning_reid.recipes import supervised_market
+
+    supervised_market.main([f"--data.dataset={data}", f"--output={output}", "--epochs=1", *NETWORK, *SIZES])
+    return output
