@@ -25,10 +25,11 @@ RATIO = """
     const over = (below, [r, g, b, a = 1]) => [r, g, b].map((one, at) => one * a + below[at] * (1 - a));
     return layers.reverse().reduce(over, [255, 255, 255]);
   };
-  const texts = [...document.querySelectorAll("h1, h2, h3, p, th, td, td span, small, li, .mark, .who, a, dt, dd, summary, figcaption")];
-  return texts.filter((one) => one.checkVisibility() && one.innerText.trim()).map((one) => {
-    const [a, b] = [light(number(getComputedStyle(one).color)), light(ground(one))];
-    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), one.tagName + " " + one.className + " " + one.innerText.slice(0, 40)];
+  const texts = document.querySelectorAll("h1, h2, h3, p, b, caption, th, td, span, small, li, a, dt, dd, summary, figcaption, svg text");
+  return [...texts].filter((one) => one.checkVisibility() && one.textContent.trim()).map((one) => {
+    const look = getComputedStyle(one);
+    const [a, b] = [light(number(one instanceof SVGElement ? look.fill : look.color)), light(ground(one))];
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), `${one.tagName} ${one.textContent.slice(0, 40)}`];
   }).filter(([ratio]) => ratio < 4.5);
 }
 """
@@ -155,7 +156,11 @@ def test_a_narrow_screen_scrolls_down_alone(chromium, report):
         opened.page.eval_on_selector_all("details", "all => all.forEach((one) => (one.open = true))")
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
         opened.page.locator(".point").first.focus()
+        assert opened.page.locator("#tip").is_visible()
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        mark, map_ = opened.page.locator(".point").nth(3).bounding_box(), opened.page.locator(".map").bounding_box()
+        assert mark["width"] >= 8, "as large as on a wide screen"
+        assert map_["y"] + map_["height"] <= opened.page.locator("#tip").bounding_box()["y"] + 1, "the crop hides no mark"
 
 
 def test_without_scripts_the_pictures_of_the_map_are_listed(chromium, report):

@@ -45,7 +45,7 @@ def map_section(findings: Findings, pictures: Pictures, seed: int, shown: Shown)
     tip = tag("div", tag("img", alt=""), tag("p"), class_="tip", hidden=True, id="tip", aria_hidden="true")
     rows = [[f"{number + 1:,}", *_cells(record, query)] for number, (record, query) in enumerate(zip(found.records, found.is_query))]
     listed = details("The pictures", table("Pictures on the map", ["", "who", "role", "file"], rows, names=4))
-    looks = "Color and shape are the person's (40 looks); queries have a dark rim."
+    looks = "Color and shape are the person's; queries have a rim."
     told = tag("p", f"{drawn} {_READ[found.method]} {looks}")
     return section("map", "Map of embeddings", told, tag("p", keys, id="map-keys"), tag("div", svg, tip, class_="map-box"), listed)
 

@@ -28,7 +28,7 @@ AGREES = 5e-4
 """Two mAP that are no further apart are the same but for rounding."""
 PARTS_OF_THE_PAGE = {
     **{"scores": "Scores", "lists": "Rank lists", "cameras": "Camera pairs", "distances": "Distances", "map": "Map"},
-    **{"looks": "Maps of activation", "clusters": "Clusters", "learning": "Learning", "about": "About"},
+    **{"looks": "Parts and attention", "clusters": "Clusters", "learning": "Learning", "about": "About"},
 }
 
 

@@ -1,13 +1,27 @@
 // The map: a mark shows its crop when it is pointed at or reached by keys; one stop of the tab key, arrows go on from there.
 "use strict";
+const [WIDTH, HEIGHT] = [960, 600]; // of the map as it is written
+const NARROW = 620;
 const map = document.querySelector(".map");
 if (map) {
   const box = map.parentElement;
   const tip = document.getElementById("tip");
   const marks = [...map.querySelectorAll(".point")];
-  const places = marks.map((mark) => mark.transform.baseVal.consolidate().matrix);
+  const shares = marks.map((mark) => mark.transform.baseVal.consolidate().matrix).map(({ e, f }) => [e / WIDTH, f / HEIGHT]);
+  let places = [];
   let entry = 0;
   marks.forEach((mark, number) => mark.setAttribute("tabindex", number ? "-1" : "0"));
+
+  // Marks keep their size in pixels, however wide the map is: on a telephone they would be dots.
+  const lay = () => {
+    const wide = Math.max(200, box.clientWidth);
+    const high = wide * (wide < NARROW ? 1.1 : HEIGHT / WIDTH);
+    map.setAttribute("viewBox", `0 0 ${wide} ${high}`);
+    places = shares.map(([x, y]) => [x * wide, y * high]);
+    marks.forEach((mark, number) => mark.setAttribute("transform", `translate(${places[number].join()})`));
+  };
+  lay();
+  new ResizeObserver(lay).observe(box);
 
   const clear = () => {
     tip.hidden = true;
@@ -45,7 +59,7 @@ if (map) {
     let best = from;
     let least = Infinity;
     places.forEach((place, number) => {
-      const [x, y] = [place.e - places[from].e, place.f - places[from].f];
+      const [x, y] = [place[0] - places[from][0], place[1] - places[from][1]];
       const ahead = x * right + y * down;
       const cost = Math.abs(ahead) + 2 * Math.abs(x * down + y * right);
       if (number !== from && ahead > 0 && cost < least) [best, least] = [number, cost];
