@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from lightning_reid.files import read_json
 from lightning_reid.recipes.workshop.curves import read_curve
-from lightning_reid.recipes.workshop.report import TESTED, Results, read_results
+from lightning_reid.recipes.workshop.report import TESTED, ResultRow, Results, read_results, read_row
 from lightning_reid.recipes.workshop.run_folder import RUN_FILE, read_run
-from lightning_reid.recipes.workshop.tested_part import TestedImages
+from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 RESULTS, TABLE, STAGE, SCORES, CHECKPOINT = "results.json", "table.md", "stage.json", "scores.json", "last.ckpt"
 Curve = tuple[list[float], list[float]]
@@ -27,13 +27,15 @@ class Method:
         name: As in the table.
         folder: Of its files.
         told: What ``stage.json`` tells it is: switches of its row, options and data of the run.
-        tested: What it was scored on; ``None`` where nothing was, or no images by name, or an earlier version did not tell.
+        row: Of the run's table; ``None`` where it has none.
+        tested: What it was scored on; ``None`` where nothing was, or no data set by its name, or an earlier version did not tell.
     """
 
     name: str
     folder: Path
     told: Mapping[str, Any]
-    tested: TestedImages | None
+    row: ResultRow | None
+    tested: TestedPart | None
 
     @property
     def checkpoint(self) -> Path | None:
@@ -83,15 +85,17 @@ class FinishedRun:
         Raises:
             ValueError: There is none of that name, or it has no checkpoint; those that have are told.
         """
-        known = [one.name for one in self.methods.values() if one.checkpoint is not None]
+        known = {one.name: one for one in self.methods.values() if one.checkpoint is not None}
         if not known:
             raise ValueError(f"{self.folder} holds no {CHECKPOINT} of a network: give the network, --model FILE, and --data")
+        in_table = {one.row.name: one for one in known.values() if one.row is not None}
         if name is None:
-            return self.methods[next((row.name for row in reversed(self.results.rows) if row.name in known), known[-1])]
-        if name not in known:
+            last = next((in_table[row.name] for row in reversed(self.results.rows) if row.name in in_table), None)
+            return last or [*known.values()][-1]
+        if name not in known | in_table:
             why = "trained no network" if name in self.methods else "is none of this run"
-            raise ValueError(f"--method {name} {why}: {self.folder} has networks of {', '.join(map(repr, known))}")
-        return self.methods[name]
+            raise ValueError(f"--method {name} {why}: {self.folder} has networks of {', '.join(map(repr, known | in_table))}")
+        return (known | in_table)[name]
 
 
 def read_finished_run(output: str) -> FinishedRun:
@@ -113,17 +117,20 @@ def read_finished_run(output: str) -> FinishedRun:
             raise ValueError(f"{folder} lacks {RESULTS}: its run is not finished. Go on with the recipe, --resume")
         raise ValueError(f"{folder} holds no run, neither {RUN_FILE} nor {RESULTS}: give the --output folder of a recipe")
     results, run = read_results(folder), read_run(folder) or {"options": {}}
-    stages = [_method(file) for file in sorted(folder.glob(f"*/{STAGE}"))]
-    order = [row.name for row in results.rows]
-    ranked = sorted(stages, key=lambda one: order.index(one.name) if one.name in order else len(order))
+    stages = [_method(file, results.rows) for file in sorted(folder.glob(f"*/{STAGE}"))]
+    ranked = sorted(stages, key=lambda one: len(results.rows) if one.row is None else results.rows.index(one.row))
     return FinishedRun(folder, _title(folder), results, {one.name: one for one in ranked}, run["options"])
 
 
-def _method(file: Path) -> Method:
+def _method(file: Path, rows: Sequence[ResultRow]) -> Method:
     told = read_json(file, {"stage": str}, way_on=f"remove {file.parent}, and resume the run")
-    scores = file.with_name(SCORES)
-    scored = read_json(scores, way_on="remove it, and resume the run") if scores.is_file() else {}
-    return Method(told["stage"], file.parent, told, TestedImages.of_json(scored[TESTED], scores) if TESTED in scored else None)
+    name, scores = told["stage"], file.with_name(SCORES)
+    if not scores.is_file():
+        return Method(name, file.parent, told, None, None)
+    scored, mine = read_json(scores, way_on="remove it, and resume the run"), read_row(name, scores)
+    # some recipes call a row in their table otherwise than its stage: then it is known by its scores
+    row = next((one for one in rows if one.name == name), None) or next((one for one in rows if replace(one, name=name) == mine), None)
+    return Method(name, file.parent, told, row, TestedPart.of_json(scored[TESTED], scores) if TESTED in scored else None)
 
 
 def _title(folder: Path) -> str:

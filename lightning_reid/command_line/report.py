@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,11 +17,8 @@ from lightning_reid.datamodules.late_progress import late_progress
 
 if TYPE_CHECKING:  # with torch, timm and scikit-learn, for which --help does not wait
     from lightning_reid.command_line.finished_run import FinishedRun, Method
-    from lightning_reid.command_line.report_page.page import Subject
     from lightning_reid.evaluation import EmbeddedTest
-    from lightning_reid.inference import EmbeddedImages
     from lightning_reid.metrics.matching import ProtocolName
-    from lightning_reid.records import ReIDDataset, TrackletDataset
 
 DESCRIPTION = """Show in one HTML file what a run has come to: its table with stamps, the worst rank lists and drawn ones, failures by
 camera pair, distances of same and different people with a threshold, a map of embeddings, activation maps, clusters, losses.
@@ -125,116 +121,44 @@ def _require_replaceable(out: Path) -> None:
 
 def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, out: Path) -> dict[str, Any]:
     from lightning_reid.command_line.report_page.findings import find
-    from lightning_reid.command_line.report_page.page import build_page
-    from lightning_reid.command_line.report_page.pictures import Pictures
+    from lightning_reid.command_line.report_page.page import Subject, build_page
+    from lightning_reid.command_line.reported import reported_clips, reported_images
     from lightning_reid.files import write_atomically
 
+    quiet = cfg.quiet or cfg.json
+
     def shown(things: Sequence[Any], what: str) -> Iterable[Any]:
-        return late_progress(things, what, total=len(things), disable=cfg.quiet or cfg.json)
+        return late_progress(things, what, total=len(things), disable=quiet)
 
     with listening(logging.WARNING) as warned:
-        dataset = _data(cfg, method)
-        protocol, rerank = _protocol(cfg, finished, dataset)
-        subject, test, image_size = _embedded(cfg, finished, method, dataset, warned)
-        found = find(
-            test,
-            protocol,
-            rerank=rerank,
-            queries=cfg.queries,
-            points=cfg.points,
-            method=cfg.map,
-            false_match_rate=cfg.false_match_rate,
-            seed=cfg.seed,
-        )
-        page = build_page(subject, found, Pictures(dataset.pictures, image_size), seed=cfg.seed, versions=_versions(), shown=shown)
+        clips = cfg.data is None and method is not None and method.tested is not None and method.tested.clips is not None
+        there = reported_clips(cfg, method, quiet=quiet) if clips and method is not None else reported_images(cfg, method, quiet=quiet)
+        protocol, rerank = _protocol(cfg, finished, there.test)
+        options = {"queries": cfg.queries, "points": cfg.points, "method": cfg.map, "false_match_rate": cfg.false_match_rate}
+        found = find(there.test, protocol, rerank=rerank, seed=cfg.seed, **options)
+        subject = Subject(finished, method, there.model, there.network_name, there.test.name, there.same_data, (*there.notes, *warned))
+        page = build_page(subject, found, there.pictures, there.looks(found), seed=cfg.seed, versions=_versions(), shown=shown)
     content = page.encode("utf-8", "backslashreplace")
     write_atomically(out, lambda draft: draft.write_bytes(content))
     named = {"report": str(out), "bytes": len(content), "model": subject.model, "data": subject.data, "notes": list(subject.notes)}
     return named | {"method": None if method is None else method.name, "mAP": found.found.scores.mAP, "stamp": str(found.found.stamp)}
 
 
-def _data(cfg: Namespace, method: Method | None) -> ReIDDataset | TrackletDataset:
-    from lightning_reid.datamodules.tested import read_test_part
-
-    if cfg.data is not None:
-        return read_test_part(cfg.data, cfg.root, split=cfg.split, allow_paths_outside=cfg.allow_paths_outside)
-    assert method is not None  # without a run there are --data
-    if method.tested is None:
-        raise ValueError(f"{method.folder} does not tell what {method.name!r} was scored on: give --data, and --root for a named set")
-    try:
-        return method.tested.read()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"what {method.name!r} was scored on cannot be read again: {error}. Restore it, or give --data") from error
-
-
-def _protocol(cfg: Namespace, finished: FinishedRun | None, dataset: ReIDDataset | TrackletDataset) -> tuple[ProtocolName, bool]:
+def _protocol(cfg: Namespace, finished: FinishedRun | None, test: EmbeddedTest) -> tuple[ProtocolName, bool]:
     """What is judged by, and whether lists are re-ranked: as the run's table, where nothing else is asked for."""
     from lightning_reid.evaluation.retrieval import fitting_protocols, require_scorable
 
-    fitting = fitting_protocols(dataset.query, dataset.gallery)
+    fitting = fitting_protocols(test.query, test.gallery)
     stamp = None if finished is None else finished.results.stamp
     ask: Any = cfg.protocol or (stamp.protocol if stamp is not None and (cfg.data is None or stamp.protocol in fitting) else None)
     if ask is None and not fitting:
-        raise ValueError(f"{dataset.name} fits no protocol: its gallery holds the queries, and all are of one camera")
+        raise ValueError(f"{test.name} fits no protocol: its gallery holds the queries, and all are of one camera")
     protocol: ProtocolName = ask or fitting[0]
     try:
-        require_scorable(dataset.query, dataset.gallery, protocol)
+        require_scorable(test.query, test.gallery, protocol)
     except ValueError as error:
-        raise ValueError(f"{dataset.name} cannot be scored by protocol {protocol}: {error}") from error
+        raise ValueError(f"{test.name} cannot be scored by protocol {protocol}: {error}") from error
     return protocol, stamp is not None and stamp.reranked
-
-
-def _embedded(
-    cfg: Namespace, finished: FinishedRun | None, method: Method | None, dataset: ReIDDataset | TrackletDataset, warned: list[str]
-) -> tuple[Subject, EmbeddedTest, tuple[int, int]]:
-    from lightning_reid.command_line.report_page.page import Subject
-    from lightning_reid.evaluation import embed_test
-    from lightning_reid.inference import EmbeddingPass, load_network, name_with_size
-
-    model = cfg.model if method is None else str(method.checkpoint)
-    network = load_network(model, cfg.image_size)
-    names = {field.name for field in fields(EmbeddingPass)} - {"quiet", "flip"}
-    embedding = EmbeddingPass(**{name: cfg[name] for name in names}, quiet=True)
-
-    def shown(batches: Iterable[EmbeddedImages], total: int) -> Iterable[EmbeddedImages]:
-        return late_progress(batches, f"embedding {total:,} images", total=-(-total // cfg.batch_size), disable=cfg.quiet or cfg.json)
-
-    test: EmbeddedTest = embed_test(network, dataset, embedding, progress=shown)
-    size = embedding.size_for(network)
-    told = [*dataset.notes, *warned, *_known(model, dataset)]
-    if test.num_unreadable:
-        told.append(f"{test.num_unreadable} of the queries and the gallery cannot be read and are left out.")
-    same = cfg.data is None or _is_what_was_scored(method, dataset)
-    if method is not None and not same:
-        told.append(f"The run's table was not scored on {dataset.name}, which this page looks into, but on what its stamp says.")
-    return Subject(finished, method, model, network, name_with_size(network, size), dataset.name, same, tuple(told)), test, size
-
-
-def _known(model: str, dataset: ReIDDataset | TrackletDataset) -> list[str]:
-    """Whether people are looked at whom the network was trained on."""
-    from lightning_reid.command_line.labeled_people import same_data, trained_people
-
-    people = trained_people(model)
-    same = None if people is None else same_data(people.data, dataset.name)
-    if people is None:
-        return ["The network does not tell whom it was trained on: that nobody of the test is among them cannot be checked."]
-    if same is None:
-        return [f"The network was trained on {people.data}: whether {dataset.name} shows the same people under another name is not known."]
-    known = {*people.pids, *people.held_out} & {record.pid for record in dataset.query} if same else set()
-    return (
-        [f"WARNING: {len(known)} people of the test were trained or selected on: their scores say nothing about strangers."]
-        if known
-        else []
-    )
-
-
-def _is_what_was_scored(method: Method | None, dataset: ReIDDataset | TrackletDataset) -> bool:
-    """Whether given data hold what the run was scored on, wherever they lie now."""
-    from lightning_reid.recipes.workshop.tested_part import fingerprint_of_test
-
-    if method is None or method.tested is None:
-        return False
-    return sorted(method.tested.holds.values()) == sorted(fingerprint_of_test(dataset).values())
 
 
 def _versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 NETWORK = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
@@ -23,4 +24,15 @@ def supervised(data: Path, output: Path) -> Path:
     from lightning_reid.recipes import supervised_market
 
     supervised_market.main([f"--data.dataset={data}", f"--output={output}", "--epochs=1", *NETWORK, *SIZES])
+    return output
+
+
+def filmed(tracklets: Path, output: Path, network: str) -> Path:
+    """One epoch of a network of clips on tracklets in the layout of MARS."""
+    from lightning_reid.recipes import video_mars
+
+    options = json.dumps({"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+    clips = ["--data.clip_length=4", "--data.p=3", "--data.k=2", "--data.image_size=[64,32]", "--data.num_workers=0"]
+    told = [f"--data.dataset={tracklets}", f"--network={network}", f"--model.network_options={options}", f"--output={output}"]
+    video_mars.main([*told, *clips, "--epochs=1", "--quiet", "--accelerator=cpu"])
     return output

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import adapted, supervised
+from tiny_runs import adapted, filmed, supervised
 from typing_extensions import override
 
 from lightning_reid.command_line.main import main
+from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.readers import read_market_folder
 from lightning_reid.evaluation import embed_test, evaluate_embedded
 from lightning_reid.inference import EmbeddingPass, load_network
@@ -327,6 +328,30 @@ def test_what_is_no_report_is_not_written_over(ran, tmp_path, capsys):
     assert f"{mine} exists and is no report: give another --out" in refused(capsys, ran, "--out", mine)
     assert mine.read_text() == "<p>my own"
     assert "must end with .html" in refused(capsys, ran, "--out", tmp_path / "page.pdf")
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory) -> Path:
+    """Tracklets in the layout of MARS."""
+    people = GeneratedTracklets(num_train_pids=4, num_test_pids=4, num_distractors=2, frames=(4, 6), height=64, width=32)
+    return people.write(tmp_path_factory.mktemp("data") / "walks", progress=False)
+
+
+@pytest.mark.parametrize("network", ["stenvan", "baseline"])
+def test_a_run_of_clips_is_embedded_as_it_was_scored_and_shows_its_attention_where_it_has_some(network, walks, tmp_path):
+    run = filmed(walks, tmp_path / "run", network)
+    found, page = reported(run)
+    ((name, row),) = list(json.loads((run / "results.json").read_text())["rows"].items())[-1:]
+    assert found["mAP"] == pytest.approx(row["mAP"], abs=1e-5)
+    text = " ".join(Elements(page).text.split())
+    assert f"This page's mAP is that of the table, {100 * row['mAP']:.1f} %." in text
+    assert "gallery tracklets | protocol mars" in found["stamp"]
+    assert found["stamp"].count("RRS, T=4, first of each chunk") == 1
+    assert ("in the last place where it attends (stripes at stripes)" in text) == (network == "stenvan")
+    assert ("This network has no attention" in text) == (network == "baseline")
+    frames = [held["alt"] or "" for held in Elements(page).of("img") if ", frame " in (held.get("alt") or "")]
+    assert {one.rpartition(" ")[2] for one in frames} == ({"1", "2", "3", "4"} if network == "baseline" else {"1", "3"})
+    assert name in text
 
 
 def test_a_network_whose_embeddings_overflow_is_refused_by_the_picture(copied, capsys):

@@ -11,14 +11,11 @@ from pathlib import Path
 
 from lightning_reid.command_line.finished_run import FinishedRun, Method
 from lightning_reid.command_line.report_page.findings import Findings
-from lightning_reid.command_line.report_page.looks_section import PARTS, looks_section
 from lightning_reid.command_line.report_page.map_section import map_section
 from lightning_reid.command_line.report_page.markup import Markup, details, joined, table, tag
 from lightning_reid.command_line.report_page.pictures import Pictures
 from lightning_reid.command_line.report_page.sections import Shown, cameras_section, distances_section, rank_lists_section, section
 from lightning_reid.command_line.report_page.training_section import training_sections
-from lightning_reid.inference import OnnxEmbedder
-from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.recipes.workshop.report import ResultRow, unmatched_sentences
 
 GENERATOR = "lightning-reid report"
@@ -40,7 +37,6 @@ class Subject:
         run: The run; ``None`` of a network alone.
         method: Of the run, that is looked into.
         model: Name or file of the network.
-        network: The network.
         network_name: Of its weights, with the image size.
         data: Name of the test part.
         same_data: Whether the run was scored on it.
@@ -50,20 +46,22 @@ class Subject:
     run: FinishedRun | None
     method: Method | None
     model: str
-    network: EmbeddingNetwork | OnnxEmbedder
     network_name: str
     data: str
     same_data: bool
     notes: Sequence[str]
 
 
-def build_page(subject: Subject, findings: Findings, pictures: Pictures, *, seed: int, versions: Mapping[str, str], shown: Shown) -> str:
+def build_page(
+    subject: Subject, findings: Findings, pictures: Pictures, looks: Markup, *, seed: int, versions: Mapping[str, str], shown: Shown
+) -> str:
     """The whole file.
 
     Args:
         subject: What it is about.
         findings: What was found of it.
         pictures: Of the test part.
+        looks: The part that shows where the network looks.
         seed: Of what was drawn.
         versions: Of what made the page.
         shown: Shows how far the making of small pictures is.
@@ -71,14 +69,13 @@ def build_page(subject: Subject, findings: Findings, pictures: Pictures, *, seed
     Raises:
         ValueError: It would be 10 MB or more.
     """
-    trained_on_halves = subject.method is not None and bool(subject.method.told.get(PARTS))
     parts = [
         _scores(subject, findings),
         rank_lists_section(findings, pictures, seed, shown),
         cameras_section(findings),
         distances_section(findings),
         map_section(findings, pictures, seed, shown),
-        looks_section(findings, subject.network, pictures, trained_on_halves=trained_on_halves),
+        looks,
         *training_sections(subject.run),
         _about(subject, findings, versions),
     ]
@@ -155,7 +152,7 @@ def _scores(subject: Subject, findings: Findings) -> Markup:
     left: list[Markup] = [_table_of_run(rows), tag("p", run.results.told, class_="stamp")]
     if run.results.stamp is not None:
         left += [tag("p", f"{one}.") for one in unmatched_sentences(rows, run.results.stamp)]
-    agreement = _agreement(subject, rows, found.scores.mAP)
+    agreement = _agreement(subject, found.scores.mAP)
     return section("scores", "Scores", *left, *measured, agreement)
 
 
@@ -165,12 +162,11 @@ def _table_of_run(rows: Sequence[ResultRow]) -> Markup:
     return table("The run's own table", headings, [[row.get(heading, "–") for heading in headings] for row in cells])
 
 
-def _agreement(subject: Subject, rows: Sequence[ResultRow], here: float) -> Markup | None:
+def _agreement(subject: Subject, here: float) -> Markup | None:
     """Whether this page's mAP is the table's."""
-    row = next((one for one in rows if subject.method is not None and one.name == subject.method.name), None)
-    if row is None or not subject.same_data:
+    if subject.method is None or subject.method.row is None or not subject.same_data:
         return None
-    there = row.scores["mAP"]
+    there = subject.method.row.scores["mAP"]
     if abs(there - here) <= AGREES:
         return tag("p", f"This page's mAP is that of the table, {100 * here:.1f} %.")
     told = (

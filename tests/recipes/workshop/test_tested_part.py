@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
-from lightning_reid.recipes.workshop.tested_part import TestedImages
+from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 
 def opened(dataset: str, **options) -> ImageReIDDataModule:
@@ -19,10 +19,10 @@ def opened(dataset: str, **options) -> ImageReIDDataModule:
     return data
 
 
-def told_and_read(data: ImageReIDDataModule) -> TestedImages:
-    tested = TestedImages.of(data)
+def told_and_read(data: ImageReIDDataModule) -> TestedPart:
+    tested = TestedPart.of(data)
     assert tested is not None
-    return TestedImages.of_json(json.loads(json.dumps(tested.as_json())), Path("scores.json"))
+    return TestedPart.of_json(json.loads(json.dumps(tested.as_json())), Path("scores.json"))
 
 
 def test_a_folder_is_read_again_from_wherever_one_stands(market_folder, tmp_path, monkeypatch):
@@ -72,8 +72,8 @@ def test_what_was_changed_since_is_told_by_its_part(market_folder, tmp_path, cha
 @pytest.mark.parametrize("content", [None, [], {"dataset": "market"}, {"dataset": "market", "root": "data", "split": "0"}])
 def test_what_is_no_tested_part_is_refused_by_its_file(content):
     with pytest.raises(ValueError, match=r"^scores\.json tells .* of what was scored on, it was edited: give --data$"):
-        TestedImages.of_json(content, Path("scores.json"))
+        TestedPart.of_json(content, Path("scores.json"))
 
 
 def test_clips_are_not_told():
-    assert TestedImages.of(VideoReIDDataModule("mars")) is None
+    assert TestedPart.of(VideoReIDDataModule("mars")) is None
