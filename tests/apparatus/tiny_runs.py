@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 NETWORK = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
 SIZES = ["--data.image_size=[64,32]", "--data.p=4", "--data.num_workers=0", "--quiet", "--accelerator=cpu"]
 CLUSTERING = ["--clustering.every_n_epochs=1", "--clustering.min_samples=2", "--clustering.k1=10", "--clustering.k2=3"]
 
 
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """What takes most of the time of such a run: t-SNE, and figures, which come to be empty files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: Path(file).touch())
+        patch.setattr("lightning_reid.callbacks.embedding_projector.project", lambda embeddings, seed: np.zeros((len(embeddings), 2)))
+        yield
+
+
 def adapted(source: Path, target: Path, output: Path) -> Path:
-    """HSR in three iterations, with its baseline and a source model."""
+    """HSR in two iterations, with its baseline and a source model."""
     from lightning_reid.recipes import hsr_duke2market
 
-    domains = [f"--source={source}", f"--target={target}", f"--output={output}", "--data.source_p=4", "--source_epochs=1", "--epochs=3"]
-    hsr_duke2market.main([*domains, *NETWORK, *SIZES, *CLUSTERING])
+    domains = [f"--source={source}", f"--target={target}", f"--output={output}", "--data.source_p=4", "--source_epochs=1", "--epochs=2"]
+    with without_pictures():
+        hsr_duke2market.main([*domains, *NETWORK, *SIZES, *CLUSTERING])
     return output
 
 
@@ -23,7 +38,8 @@ def supervised(data: Path, output: Path) -> Path:
     """One epoch on labeled people."""
     from lightning_reid.recipes import supervised_market
 
-    supervised_market.main([f"--data.dataset={data}", f"--output={output}", "--epochs=1", *NETWORK, *SIZES])
+    with without_pictures():
+        supervised_market.main([f"--data.dataset={data}", f"--output={output}", "--epochs=1", *NETWORK, *SIZES])
     return output
 
 
@@ -34,5 +50,6 @@ def filmed(tracklets: Path, output: Path, network: str) -> Path:
     options = json.dumps({"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
     clips = ["--data.clip_length=4", "--data.p=3", "--data.k=2", "--data.image_size=[64,32]", "--data.num_workers=0"]
     told = [f"--data.dataset={tracklets}", f"--network={network}", f"--model.network_options={options}", f"--output={output}"]
-    video_mars.main([*told, *clips, "--epochs=1", "--quiet", "--accelerator=cpu"])
+    with without_pictures():
+        video_mars.main([*told, *clips, "--epochs=1", "--quiet", "--accelerator=cpu"])
     return output

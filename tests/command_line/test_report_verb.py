@@ -202,7 +202,7 @@ def test_a_method_is_chosen_by_its_name(ran, tmp_path):
     assert found["mAP"] == pytest.approx(rows["DBSCAN baseline"]["mAP"], abs=1e-4)
 
 
-def test_names_of_files_are_text_whatever_they_hold(market_folder, tmp_path):
+def test_a_network_alone_on_a_table_shows_names_as_text_whatever_they_hold_and_no_training(market_folder, tmp_path):
     data = read_market_folder(market_folder)
     nasty, lines = tmp_path / "<script>alert(1)<", ["path,pid,camid,split"]
     nasty.mkdir()
@@ -213,19 +213,16 @@ def test_names_of_files_are_text_whatever_they_hold(market_folder, tmp_path):
         lines.append(f'"{quoted}",{record.pid},{record.camid},{split}')
     table = tmp_path / "<img src=x onerror=alert(2)>.csv"
     table.write_text("\n".join(lines))
-    _, page = reported("--model", "generated-people-small", "--data", table, "--out", tmp_path / "page.html")
+    found, page = reported("--model", "generated-people-small", "--data", table, "--out", tmp_path / "page.html")
     elements = Elements(page)
+    assert found["data"] == table.stem
+    assert found["method"] is None
+    assert page.count("A network alone tells nothing of its training: give the folder of its run.") == 2
+    assert "The run's own table" not in page
     assert len(elements.of("script")) == 1
     assert page.count("alert(") == page.count("alert(1)&lt;/script&gt;") + page.count("onerror=alert(2)&gt;") > 0
     assert not [held for held in elements.of("img") if "onerror" in held]
     assert any("<script>alert(1)</script>\"'&amp;" in (held.get("title") or "") for held in elements.of("img"))
-
-
-def test_a_network_alone_has_no_training_to_show_and_no_table(market_folder, tmp_path):
-    found, page = reported("--model", "generated-people-small", "--data", market_folder, "--out", tmp_path / "page.html")
-    assert found["method"] is None
-    assert page.count("A network alone tells nothing of its training: give the folder of its run.") == 2
-    assert "The run's own table" not in page
 
 
 def test_data_that_were_moved_are_given_and_are_the_runs_by_what_they_hold(copied, market_folder, tmp_path):
@@ -337,6 +334,7 @@ def walks(tmp_path_factory) -> Path:
     return people.write(tmp_path_factory.mktemp("data") / "walks", progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["stenvan", "baseline"])
 def test_a_run_of_clips_is_embedded_as_it_was_scored_and_shows_its_attention_where_it_has_some(network, walks, tmp_path):
     run = filmed(walks, tmp_path / "run", network)

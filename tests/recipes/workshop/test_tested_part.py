@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
+from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 
@@ -75,5 +77,20 @@ def test_what_is_no_tested_part_is_refused_by_its_file(content):
         TestedPart.of_json(content, Path("scores.json"))
 
 
-def test_clips_are_not_told():
-    assert TestedPart.of(VideoReIDDataModule("mars")) is None
+def test_clips_are_read_again_as_they_were_and_those_of_a_runs_own_tracklets_are_not_told(walks, tmp_path):
+    options = {"image_size": (32, 16), "clip_length": 2, "test_clips": "even"}
+    data = VideoReIDDataModule(str(walks), p=2, k=2, num_workers=0, val_identities=0, **options)
+    data.setup()
+    again = told_and_read(data).read_clips()
+    assert (again.dataset.query, again.dataset.gallery) == (data.dataset.query, data.dataset.gallery)
+    assert again.transform_text() == data.transform_text()
+    (first, second) = (next(iter(one.test_dataloader()))["clips"] for one in (data, again))
+    assert torch.equal(first, second)
+    data.serve_processed({record.paths: tmp_path / "x" for record in data.tracklet_records()})
+    assert TestedPart.of(data) is None
+
+
+@pytest.fixture
+def walks(tmp_path) -> Path:
+    people = GeneratedTracklets(num_train_pids=3, num_test_pids=3, num_distractors=1, frames=(2, 4), height=32, width=16)
+    return people.write(tmp_path / "walks", progress=False)
