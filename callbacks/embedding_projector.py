@@ -10,7 +10,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,6 +19,7 @@ from lightning_reid.callbacks.pictures import log_picture
 from lightning_reid.callbacks.refinement import StateRefinement
 from lightning_reid.callbacks.target_clustering import TargetClustering
 from lightning_reid.files import write_atomically
+from lightning_reid.metrics.projection import embedding_map
 from lightning_reid.records import TargetState
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,7 @@ def sampled_cluster_rows(labels: Tensor, num_clusters: int, max_points: int, *, 
 
 def project(embeddings: Tensor, *, seed: int) -> np.ndarray:
     """t-SNE of ``[n, D]`` embeddings, n at least 3, to ``[n, 2]`` float32."""
-    perplexity = min(20.0, (len(embeddings) - 1) / 3)
-    points: np.ndarray = TSNE(perplexity=perplexity, random_state=seed, init="random").fit_transform(embeddings.float().numpy())
+    points: np.ndarray = embedding_map(embeddings, method="tsne", seed=seed).numpy()
     return points
 
 

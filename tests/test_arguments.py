@@ -104,6 +104,8 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
 RESULTS = {
     "FilterPruning",
     "Calibration",
+    "CameraPairs",
+    "PairDistances",
     "ProtocolStamp",
     "RetrievalScores",
     "ChannelPlan",

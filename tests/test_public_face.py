@@ -60,8 +60,9 @@ FACE = {
     """,
     "lightning_reid.pipeline": "PipelineStrategy ScheduleTrace",
     "lightning_reid.metrics": """
-        Calibration ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes TrackedCamera TrueBoxes bootstrap_interval
-        calibrate_similarity camera_scores clustering_nmi cross_camera_scores handover_scores identification_rates k_reciprocal_rerank
+        Calibration CameraPairs PairDistances ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes
+        TrackedCamera TrueBoxes bootstrap_interval calibrate_similarity camera_pair_failures camera_scores clustering_nmi
+        cross_camera_scores embedding_map handover_scores identification_rates k_reciprocal_rerank pair_distances
         paired_difference_interval probability_of rank_lists reassociation_scores retrieval_scores verdict_of verification_rates
     """,
     "lightning_reid.live": """

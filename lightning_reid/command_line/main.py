@@ -29,6 +29,7 @@ VERBS = {
     "unpack": "write the frames of a packed set as files again",
     "train": "train a network: the recipes as presets, and Lightning's own command line over modules, data and callbacks",
     "evaluate": "score several networks on several data sets in one table, under every protocol, with intervals",
+    "report": "show in one HTML file what a run has come to: table, rank lists, failures by camera, distances, map, clusters",
     "reassociate": "tell whether the same person is found N frames later, in an annotated video (MOTChallenge)",
     "embed": "make embeddings of crops of people, numbers that tell how alike they look",
     "index": "keep pictures of people in an index on the disk: add, remove, forget, show, speed",

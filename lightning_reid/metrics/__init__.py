@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_reid.metrics.calibrating import calibrate_similarity
 from lightning_reid.metrics.calibration import Calibration, probability_of, verdict_of
+from lightning_reid.metrics.camera_pairs import CameraPairs, camera_pair_failures
 from lightning_reid.metrics.handovers import handover_scores
 from lightning_reid.metrics.intervals import bootstrap_interval, paired_difference_interval
 from lightning_reid.metrics.multi_camera import camera_scores, cross_camera_scores
+from lightning_reid.metrics.pair_distances import PairDistances, pair_distances
 from lightning_reid.metrics.rank_lists import rank_lists
 from lightning_reid.metrics.reassociation import Reassociation, reassociation_scores
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
@@ -24,10 +26,13 @@ from lightning_reid.metrics.verification import identification_rates, verificati
 
 if TYPE_CHECKING:
     from lightning_reid.metrics.clustering_quality import clustering_nmi
+    from lightning_reid.metrics.projection import embedding_map
     from lightning_reid.metrics.retrieval_metrics import RetrievalMetrics
 
 __all__ = [
     "Calibration",
+    "CameraPairs",
+    "PairDistances",
     "ProtocolStamp",
     "Reassociation",
     "RetrievalMetrics",
@@ -37,12 +42,15 @@ __all__ = [
     "TrueBoxes",
     "bootstrap_interval",
     "calibrate_similarity",
+    "camera_pair_failures",
     "camera_scores",
     "clustering_nmi",
     "cross_camera_scores",
+    "embedding_map",
     "handover_scores",
     "identification_rates",
     "k_reciprocal_rerank",
+    "pair_distances",
     "paired_difference_interval",
     "probability_of",
     "rank_lists",
@@ -52,7 +60,7 @@ __all__ = [
     "verification_rates",
 ]
 
-_HOMES = {"RetrievalMetrics": "retrieval_metrics", "clustering_nmi": "clustering_quality"}
+_HOMES = {"RetrievalMetrics": "retrieval_metrics", "clustering_nmi": "clustering_quality", "embedding_map": "projection"}
 
 
 def __getattr__(name: str) -> Any:

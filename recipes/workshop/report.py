@@ -75,7 +75,9 @@ class ResultRow:
 
 _COLUMNS = ("mAP", "R1", "R5", "R10", "mINP")
 _HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %")
-_NOT_SCORES = ("mAP_interval", "costs", "queries")
+TESTED = "tested"
+"""What a row was scored on, in the file of its scores."""
+_NOT_SCORES = ("mAP_interval", "costs", "queries", TESTED)
 
 
 def stamp_of_table(rows: Sequence[ResultRow], stamp: ProtocolStamp) -> ProtocolStamp:
@@ -132,9 +134,50 @@ def read_row(name: str, file: Path) -> ResultRow:
         ValueError: It was written by a version that drew intervals over single queries, or is damaged; the message names it.
     """
     again = "remove it, and the row is scored again"
-    content = read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again)
+    return _row_of(name, read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again), file, again)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What ``results.json`` tells of a run.
+
+    Attributes:
+        rows: Of its table, none where nothing was scored.
+        stamp: Of the scores; ``None`` where nothing was scored.
+        told: The stamp in words, or why there is none.
+        seconds: That the run took, of its last sitting.
+    """
+
+    rows: tuple[ResultRow, ...]
+    stamp: ProtocolStamp | None
+    told: str
+    seconds: float
+
+
+def read_results(output: Path) -> Results:
+    """The table of a finished run, read back.
+
+    Raises:
+        OSError: There is no ``results.json``: the run is not finished; or it cannot be read.
+        ValueError: It is damaged, of an older version, or of a recipe whose rows are no scores of retrieval; the message names it.
+    """
+    file, again = output / "results.json", "run the recipe again with --resume, which writes it anew"
+    content = read_json(file, {"rows": dict, "protocol": str, "seconds": (int, float)}, way_on=again)
+    rows = tuple(_row_of(name, row, file, again) for name, row in content["rows"].items())
+    stamp = content.get("stamp")
+    try:
+        return Results(rows, None if stamp is None else ProtocolStamp(**stamp), content["protocol"], float(content["seconds"]))
+    except TypeError as error:
+        raise ValueError(f"{file} tells a stamp that is none of this library ({error}): {again}") from error
+
+
+def _row_of(name: str, content: Any, file: Path, again: str) -> ResultRow:
+    """A row of its JSON form, which ``file`` holds; what to do about a damaged one is told by ``again``."""
+    told = f"{file}, the scores of {name!r},"
+    if not isinstance(content, dict) or not all(isinstance(content.get(score), (int, float)) for score in _COLUMNS):
+        raise ValueError(f"{told} lacks {', '.join(_COLUMNS)}, it was edited or is no row of this library: {again}")
     if "queries" not in content:
-        raise ValueError(f"{file}, the scores of {name!r}, is of an older version, whose interval is over single queries: {again}")
+        raise ValueError(f"{told} is of an older version, whose interval is over single queries: {again}")
     try:
         interval = content["mAP_interval"]
         low, high = (0, 0) if interval is None else interval
@@ -143,5 +186,5 @@ def read_row(name: str, file: Path) -> ResultRow:
         costs = {heading: float(cost) for heading, cost in content.get("costs", {}).items()}
         scores = {key: float(value) for key, value in content.items() if key not in _NOT_SCORES}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{file}, the scores of {name!r}, was edited or is not of this library ({error!r}): {again}") from error
+        raise ValueError(f"{told} was edited or is not of this library ({error!r}): {again}") from error
     return ResultRow(name, scores, ends, queries, costs)

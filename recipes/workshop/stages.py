@@ -22,8 +22,9 @@ from lightning_reid.metrics import bootstrap_interval
 from lightning_reid.modules import ReIDModule
 from lightning_reid.protocols import EvaluatedData
 from lightning_reid.recipes.workshop.options import RunOptions
-from lightning_reid.recipes.workshop.report import Queries, ResultRow, read_row
+from lightning_reid.recipes.workshop.report import TESTED, Queries, ResultRow, read_row
 from lightning_reid.recipes.workshop.run_folder import is_first_process, read_run, refuse_differences
+from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +229,8 @@ class Stage:
             interval = bootstrap_interval(found.average_precision, found.query_pids, generator=torch.Generator().manual_seed(0))
         row = ResultRow(self.name, scores, interval, asked, dict(costs or {}))
         if trainer.is_global_zero:
-            write_json(self.folder / "scores.json", row.as_json())
+            tested = TestedPart.of(data)
+            write_json(self.folder / "scores.json", row.as_json() | ({} if tested is None else {TESTED: tested.as_json()}))
             for one in trainer.loggers:
                 if isinstance(one, WandbLogger):  # the next stage is a run of its own, and W&B knows one at a time
                     one.experiment.finish()

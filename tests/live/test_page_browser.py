@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import torch
+from headless import headless_chromium
 from tracked import MODEL, direction
 
 from lightning_reid.live import MatchingThread
@@ -16,9 +16,6 @@ from lightning_reid.live.page import LiveView, serve
 from lightning_reid.tracking import CameraTracks, FrameStamp, MatchingRules, OnlineMatcher, TrackEnded, TrackFeature
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WITHOUT = ("gpu", "dev-shm-usage", "quic", "background-networking", "component-update", "sync")
-FLAGS = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{one}" for one in WITHOUT)]
 NASTY = "<img src=x onerror=alert(1)>"
 NAMES = (NASTY, *(f"camera {number}" for number in range(1, 9)))
 SECONDS = 1000
@@ -74,13 +71,8 @@ class Cameras:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with headless_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class NonLocalBlock(nn.Module):
         if length % group:
             raise ValueError(f"frames_per_group={group} does not divide the {length} frames of a clip: sample a multiple of {group} frames")
         frames = clips.flatten(0, 1)
-        looking = frames if self.stripes is None else stripe_means(frames, self.stripes)
+        looking = self._looking(frames)
         query = _tokens(self.theta(looking), group)
         key, value = (_tokens(self.subsample(embed(looking)), group) for embed in (self.phi, self.g))
         attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -75,6 +75,20 @@ class NonLocalBlock(nn.Module):
         else:
             refined = (frames.unflatten(2, (self.stripes, -1)) + answers.unsqueeze(3)).flatten(2, 3)
         return refined.unflatten(0, (batch, length))  # type: ignore[no-any-return]
+
+    def received_attention(self, clips: Tensor) -> Tensor:
+        """What share of the attention of its group each position gets, mean over who looks: ``[B, T, C, H, W]`` to ``[B, T, h, w]``.
+
+        h and w are those of what is looked at: S and 1 with stripes, half of H and W with ``subsample``. The shares of a group sum to 1.
+        """
+        group = self.frames_per_group or clips.shape[1]
+        looking = self._looking(clips.flatten(0, 1))
+        seen = self.subsample(self.phi(looking))
+        weights = (_tokens(self.theta(looking), group) @ _tokens(seen, group).mT).softmax(-1).mean(2)
+        return weights.reshape(*clips.shape[:2], *seen.shape[2:])
+
+    def _looking(self, frames: Tensor) -> Tensor:
+        return frames if self.stripes is None else stripe_means(frames, self.stripes)
 
     @override
     def extra_repr(self) -> str:
