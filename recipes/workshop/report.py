@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
+from lightning_reid.networks import MeasuredScores
 from lightning_reid.recipes.workshop.tables import print_table
 
 
@@ -125,6 +126,13 @@ def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, 
     write_atomically(output / "table.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def measured(row: ResultRow, stamp: ProtocolStamp) -> MeasuredScores:
+    """A row as the card of a network tells it."""
+    interval = f"95 % interval of mAP by bootstrap over {row.queries.people:,} people" if row.mAP_interval is not None else ""
+    note = " ".join(f"{sentence}." for sentence in unmatched_sentences([row], stamp))
+    return MeasuredScores(replace(stamp, interval=interval), row.scores, row.mAP_interval, note)
+
+
 def read_row(name: str, file: Path) -> ResultRow:
     """A row read back from the file that holds its JSON form.
 
@@ -132,7 +140,21 @@ def read_row(name: str, file: Path) -> ResultRow:
         ValueError: It was written by a version that drew intervals over single queries, or is damaged; the message names it.
     """
     again = "remove it, and the row is scored again"
-    content = read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again)
+    return row_of_json(name, read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again), file, again)
+
+
+def row_of_json(name: str, content: Mapping[str, Any], file: Path, again: str) -> ResultRow:
+    """A row of its JSON form.
+
+    Args:
+        name: Of the row.
+        content: As ``ResultRow.as_json`` gives it.
+        file: Where it was read, for messages.
+        again: What the reader of a message can do.
+
+    Raises:
+        ValueError: See ``read_row``.
+    """
     if "queries" not in content:
         raise ValueError(f"{file}, the scores of {name!r}, is of an older version, whose interval is over single queries: {again}")
     try:
