@@ -9,7 +9,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
 from lightning_reid.networks.model_facts import MeasuredScores, ModelFacts
 
 TASK, TASK_NAME = "image-feature-extraction", "person re-identification"
@@ -115,8 +114,7 @@ def _table(scores: Sequence[MeasuredScores]) -> str:
         interval = "" if one.mAP_interval is None else " to ".join(_percent(end) for end in one.mAP_interval)
         lines.append("| " + " | ".join([_cell(one.stamp.dataset), *cells, interval]) + " |")
     stamps = [f"- {str(one.stamp).replace(' | ', '; ')}{'. ' + one.note if one.note else ''}" for one in scores]
-    within = " A query counts matches in other cameras." if all(one.stamp.protocol in CAMERA_PROTOCOLS for one in scores) else ""
-    return "\n".join([*lines, "", f"How they were measured:{within}", "", *stamps])
+    return "\n".join([*lines, "", "How they were measured:", "", *stamps])
 
 
 def _percent(fraction: float) -> str:

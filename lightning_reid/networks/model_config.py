@@ -27,9 +27,11 @@ PREPROCESSING: Mapping[str, Any] = {
 }
 """What pixels go through before any network here, beside the size; a folder that asks for something else is refused."""
 SIZES = ("image_size", "clip_length")
-WORDS, COUNTS = ("trained_on", "first_weights", "lightning-reid"), ("epochs",)
-"""Plain facts: text, and whole numbers."""
-KNOWN = frozenset((*ARCHITECTURE, *PARTS, *PREPROCESSING, *SIZES, *WORDS, *COUNTS))
+FACTS = ("trained_on", "first_weights", "epochs")
+"""Of a network's facts, those that are told here too, for programs; all of them stand in the card."""
+_WORDS, _COUNTS = ("trained_on", "first_weights", "lightning-reid"), ("epochs",)
+KNOWN = frozenset((*ARCHITECTURE, *PARTS, *PREPROCESSING, *SIZES, *_WORDS, *_COUNTS))
+"""All keys that there are."""
 MOST_BYTES = 4_000_000
 """Of a config, the masks of a pruned network included."""
 MOST_FRAMES = 4096
@@ -47,7 +49,7 @@ def model_config(
         architecture: Of a network, with ``channel_plan`` as ``told_plan`` tells it where it was pruned.
         image_size: (height, width) in pixels.
         clip_length: T of clips; ``None`` of images, or where nobody knows.
-        facts: Of ``WORDS`` and ``COUNTS``, those that are known.
+        facts: Of ``FACTS``, those that are known.
     """
     frames = {"clip_length": clip_length} if "network" in architecture else {}
     sizes = {"image_size": list(image_size), **frames}
@@ -103,9 +105,9 @@ def _check_keys(told: Mapping[str, Any], path: Path) -> None:
         )
     if "network" in told and ("backbone" in told or "backbone_options" in told):
         raise ValueError(f"{path} tells a network of clips and one of images at once: {_WAY_ON}")
-    for name in WORDS:
+    for name in _WORDS:
         require_text(f"{name} in {path}", told.get(name, ""))
-    for name in COUNTS:
+    for name in _COUNTS:
         require_count(f"{name} in {path}", told.get(name), low=0, optional=True)
     if told.get("first_pooling", "padded") not in ("padded", "unpadded"):
         raise ValueError(f"{path} asks for the first pooling {shown(told['first_pooling'])}, expected 'padded' or 'unpadded': {_WAY_ON}")

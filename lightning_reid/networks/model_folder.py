@@ -15,10 +15,11 @@ from torch import Tensor
 
 from lightning_reid.arguments import checked_image_size, require_count, require_switch, shown
 from lightning_reid.files import folder_replaced_whole, read_json
-from lightning_reid.metrics.calibration_content import calibration_content
+from lightning_reid.metrics.calibration import Calibration
+from lightning_reid.metrics.calibration_content import LIBRARY, calibration_content
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.model_card import described, model_card
-from lightning_reid.networks.model_config import MOST_FRAMES, model_config, told_plan
+from lightning_reid.networks.model_config import FACTS, MOST_FRAMES, model_config, told_plan
 from lightning_reid.networks.model_facts import ModelFacts
 from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.pretrained import model_of_folder
@@ -71,35 +72,60 @@ def write_model_folder(
     half: bool = False,
 ) -> None:
     """Write a model folder, all of it or nothing; arguments and errors as ``SavedNetwork.save_pretrained``."""
-    facts = ModelFacts() if facts is None else facts
-    if not isinstance(facts, ModelFacts):
+    if facts is not None and not isinstance(facts, ModelFacts):
         raise ValueError(f"facts must be ModelFacts, or None, got {shown(facts)}")
     require_switch("half", half)
     size = checked_image_size("image_size", _known_size(network, image_size))
     length = getattr(network, "clip_length", None) if clip_length is None else clip_length
     require_count("clip_length", length, high=MOST_FRAMES, optional=True)
     place, network = _place(folder), _in_float32(network)
-    architecture = network.architecture
-    check_told_module(architecture, "the network")
-    if network.channel_plan is not None:
-        architecture["channel_plan"] = told_plan(network.channel_plan.as_tensors())
-    model = f"{network_name(network)} at {size[0]}x{size[1]}"
-    if facts.calibration is not None and facts.calibration.model != model:
-        told = shown(facts.calibration.model)
-        raise ValueError(f"the calibration is of another network, {told}, and this is {model}: make it anew by lightning-reid calibrate")
-    known = {name: getattr(facts, name) for name in ("trained_on", "first_weights", "epochs") if getattr(facts, name) is not None}
+    architecture, weights = _architecture(network), save(_stored(network, half))
+    calibration, model = _own_calibration(network, size, facts)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    card = model_card(described(architecture, parameters, size, length), facts, _USE["network" in architecture])
-    config = model_config(architecture, size, length, known)
+    card = model_card(described(architecture, parameters, size, length), facts or ModelFacts(), _USE["network" in architecture])
+    config = model_config(architecture, size, length, {} if facts is None else _known(facts))
+    if facts is None and _is_there(place, weights, config):  # what was told of it then is still true
+        card = (place / MODEL_CARD).read_text(encoding="utf-8")
+        config |= {name: told for name, told in read_json(place / MODEL_CONFIG, way_on="remove it").items() if name in FACTS}
     with folder_replaced_whole(place) as draft:
-        (draft / MODEL_WEIGHTS).write_bytes(save(_stored(network, half)))
+        (draft / MODEL_WEIGHTS).write_bytes(weights)
         (draft / MODEL_CONFIG).write_text(_as_json(config), encoding="utf-8")
         (draft / MODEL_CARD).write_text(card, encoding="utf-8")
-        if facts.calibration is not None:
-            (draft / MODEL_CALIBRATION).write_text(_as_json(calibration_content(facts.calibration)), encoding="utf-8")
+        if calibration is not None:
+            (draft / MODEL_CALIBRATION).write_text(_as_json(calibration_content(calibration)), encoding="utf-8")
         _require_same(draft, network, size, length, half)
-        if facts.calibration is None:
+        if calibration is None:
             _keep_calibration(place, draft, model)
+
+
+def _architecture(network: EmbeddingNetwork) -> dict[str, Any]:
+    told = network.architecture
+    check_told_module(told, "the network")
+    return told if network.channel_plan is None else {**told, "channel_plan": told_plan(network.channel_plan.as_tensors())}
+
+
+def _known(facts: ModelFacts) -> dict[str, Any]:
+    told = {name: getattr(facts, name) for name in FACTS}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _own_calibration(network: EmbeddingNetwork, size: tuple[int, int], facts: ModelFacts | None) -> tuple[Calibration | None, str]:
+    """The calibration that was told, and the name of what it must be of."""
+    calibration, model = facts and facts.calibration, f"{network_name(network)} at {size[0]}x{size[1]}"
+    if calibration is not None and calibration.model != model:
+        told = shown(calibration.model)
+        raise ValueError(f"the calibration is of another network, {told}, and this is {model}: make it anew by lightning-reid calibrate")
+    return calibration, model
+
+
+def _is_there(place: Path, weights: bytes, config: Mapping[str, Any]) -> bool:
+    """Whether the folder is of the same network already, card and all."""
+    if not all((place / name).is_file() for name in (MODEL_WEIGHTS, MODEL_CONFIG, MODEL_CARD)):
+        return False
+    before = read_json(place / MODEL_CONFIG, way_on="remove it")
+    return (place / MODEL_WEIGHTS).read_bytes() == weights and all(
+        before.get(name) == told for name, told in config.items() if name != LIBRARY
+    )
 
 
 def _known_size(network: EmbeddingNetwork, told: Sequence[int] | None) -> Sequence[int]:

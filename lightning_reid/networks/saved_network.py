@@ -39,7 +39,8 @@ class SavedNetwork(ModelHubMixin):
     ) -> str | None:
         """Write the network into a model folder, all of it or nothing, and only if the folder gives its embeddings to the bit.
 
-        What stood in the folder before is whole until the new one is. A calibration that was there stays where the network is the same.
+        What stood in the folder before is whole until the new one is. Of the same network, what is not told anew stays: its calibration,
+        and without ``facts`` its card.
 
         Args:
             save_directory: The folder. One that holds other files than those of a model folder is refused.

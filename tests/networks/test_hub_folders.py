@@ -94,7 +94,9 @@ def hub(tmp_path, monkeypatch) -> Iterator[type[Repositories]]:
 def ask(monkeypatch, address: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in ("constants", "file_download"):  # before 1.0 the latter has a name of its own for it
+        template = f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE"
+        monkeypatch.setattr(template, address + "/{repo_id}/resolve/{revision}/{filename}", raising=False)
 
 
 def same(network: EmbeddingNetwork) -> bool:

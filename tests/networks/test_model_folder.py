@@ -267,6 +267,18 @@ def test_a_folder_that_was_there_is_replaced_as_a_whole_and_its_calibration_goes
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_card_stays_where_the_same_network_is_saved_again_and_nothing_is_told_of_it(tmp_path):
+    network, folder = trained(narrow), tmp_path / "model"
+    network.save_pretrained(folder, image_size=SIZE, facts=ModelFacts("first", trained_on="market1501"))
+    (folder / "README.md").write_text("edited by hand")
+    network.save_pretrained(folder, image_size=SIZE)
+    assert (folder / "README.md").read_text() == "edited by hand"
+    assert json.loads((folder / "config.json").read_text())["trained_on"] == "market1501"
+    network.save_pretrained(folder, image_size=(96, 48))
+    assert "images of 96x48 pixels" in (folder / "README.md").read_text()
+    assert "trained_on" not in json.loads((folder / "config.json").read_text())
+
+
 def test_a_full_disk_leaves_what_was_there(small_disk):
     folder = small_disk / "model"
     small = trained(narrow)
@@ -287,7 +299,7 @@ def test_a_process_killed_between_the_two_renamings_loses_nothing(copy, monkeypa
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_folder, "save", fails)
+    monkeypatch.setattr(model_folder, "model_of_folder", fails)
     with pytest.raises(OSError, match="No space left"):
         trained(narrow).save_pretrained(copy, image_size=SIZE)
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
