@@ -112,6 +112,44 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)  # after the renaming there is no draft, and nothing to say
 
 
+@contextmanager
+def folder_replaced_whole(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder`` that takes its place if the block ends well, whatever was in it; it stays whole until then.
+
+    No system call gives a folder the name of one that holds files. So the old one gets the name of ``replaced_folder`` first: a process
+    killed in that instant leaves it whole under that name, and it gets its own back when the folder is written again.
+
+    Raises:
+        OSError: The disk is full, or does not take it for another reason; the message names ``folder``.
+    """
+    previous = replaced_folder(folder)
+    with told_as_not_written(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if previous.is_dir() and not folder.exists():
+            publish(previous, folder)
+        remove_drafts_of(folder)
+        draft = draft_beside(folder)
+        draft.mkdir()
+        try:
+            yield draft
+            for entry in (*draft.iterdir(), draft):
+                _put_on_disk(entry)
+            shutil.rmtree(previous, ignore_errors=True)  # the folder is there: nobody needs the one before it
+            if folder.exists():
+                publish(folder, previous)
+            publish(draft, folder)
+            shutil.rmtree(previous, ignore_errors=True)
+        finally:
+            if previous.is_dir() and not folder.exists():
+                publish(previous, folder)
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def replaced_folder(folder: Path) -> Path:
+    """Where what was in ``folder`` is while it gets another content, see ``folder_replaced_whole``."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
 def publish(draft: Path, path: Path) -> None:
     """Give a finished file or folder its name in one step; before and after it everything is put on the disk (``fsync``).
 

@@ -20,7 +20,8 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.generated import PeopleData
 from lightning_reid.modules import SupervisedReID
-from lightning_reid.recipes.workshop.model_folder import card_of_generated_people, round_weights, write_model_folder
+from lightning_reid.networks.model_folder import round_weights
+from lightning_reid.recipes.workshop.generated_people_facts import facts_of_generated_people
 from lightning_reid.recipes.workshop.options import RunOptions
 from lightning_reid.recipes.workshop.report import ResultRow, print_scores, report
 from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_process, read_now
@@ -80,11 +81,8 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
             report(Path(cfg.output), rows[:1], stamps[0], title="generated people, found among others of them", began=began)
             for row, stamp in zip(rows[1:], stamps[1:], strict=True):
                 print_scores([row], stamp, f"real people: {stamp.dataset}")
-            built = {name: cfg.model[name] for name in ("backbone", "backbone_options")}
-            scores = dict(zip(map(str, stamps), rows, strict=True))
-            card = card_of_generated_people(model.network, built, data.image_size, data.dataset.name, first_weights(cfg), scores)
-            trained = {"trained_on": data.dataset.name, "epochs": cfg.epochs, "first_weights": first_weights(cfg)}
-            write_model_folder(Path(cfg.output) / "model", model.network, built, data.image_size, trained, card, half=cfg.half_weights)
+            facts = facts_of_generated_people(data.dataset.name, first_weights(cfg), cfg.epochs, zip(stamps, rows, strict=True))
+            model.network.save_pretrained(Path(cfg.output) / "model", facts=facts, image_size=data.image_size, half=cfg.half_weights)
         return rows
 
 

@@ -18,7 +18,7 @@ from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.datamodules import ImageReIDDataModule, VideoReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID, VideoReID
-from lightning_reid.modules.video import VideoNetworkName
+from lightning_reid.networks.video.by_name import VideoNetworkName
 from lightning_reid.recipes.workshop.options import RunOptions
 from lightning_reid.recipes.workshop.pruning_run import PruningRun
 from lightning_reid.recipes.workshop.report import ResultRow

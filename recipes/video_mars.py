@@ -20,7 +20,7 @@ from jsonargparse.typing import PositiveInt
 from lightning_reid.callbacks import RankListLogger, RedetectAndLink
 from lightning_reid.datamodules import VideoReIDDataModule
 from lightning_reid.modules import VideoReID
-from lightning_reid.modules.video import VideoNetworkName
+from lightning_reid.networks.video.by_name import VideoNetworkName
 from lightning_reid.recipes.workshop.costs import network_costs
 from lightning_reid.recipes.workshop.curves import LOSS, SCORE, draw_curves
 from lightning_reid.recipes.workshop.options import RunOptions

@@ -22,7 +22,7 @@ from lightning_reid.datamodules.transforms import EvaluationTransform
 from lightning_reid.federated import FedPav
 from lightning_reid.federation import Federation
 from lightning_reid.federation.server import FederationServer
-from lightning_reid.metrics import ShownBoxes, TrueBoxes
+from lightning_reid.metrics import ProtocolStamp, ShownBoxes, TrueBoxes
 from lightning_reid.networks import EmbeddingNetwork, VideoResNet50, build_backbone
 from lightning_reid.normalization import normalize_images
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -71,6 +71,7 @@ NEEDED: dict[str, Callable[[], dict[str, Any]]] = {
     "FedFRClient": lambda: {"num_local": 2, "num_public": 2, **TINY},
     "EmbeddingNetwork": lambda: {"backbone": embedding_network().backbone},
     "ReIDModule": lambda: {"network": embedding_network()},
+    "MeasuredScores": lambda: {"stamp": ProtocolStamp("people", 1, 1, 1), "scores": {"mAP": 1.0}},
     "VideoReID": lambda: {"network": video_network()},
     "CAIEPruning": lambda: {"constraints": {"flops": 0.5}},
     "CPOPruning": lambda: {"expected_drop": 0.1},

@@ -75,8 +75,9 @@ FACE = {
         SupervisedReID TrackletReID VideoReID
     """,
     "lightning_reid.networks": """
-        CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork VideoResNet50 build_backbone checkpoint_activations count_multiply_adds
-        from_pretrained group_batch_norm load_embedding_network load_released_weights load_teacher materialize shipped_names
+        CFAAN NVAN STENVAN ChannelPlan EmbeddingNetwork MeasuredScores ModelFacts VideoResNet50 build_backbone checkpoint_activations
+        count_multiply_adds from_pretrained group_batch_norm load_embedding_network load_released_weights load_teacher materialize
+        shipped_names
     """,
     "lightning_reid.packed_tracklets": "PackedTracklet write_packed_tracklet",
     "lightning_reid.pruning": "batch_norm_score constraint_aware_importance filter_l1_norm loss_impact",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +17,12 @@ from rich.console import Console
 from torch import Tensor
 
 from lightning_reid.arguments import height_and_width
+from lightning_reid.command_line.model_facts import facts_of_checkpoint
 from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.loading import load_image
 from lightning_reid.datamodules.transforms import resized
-from lightning_reid.inference import export_network, find_crops
+from lightning_reid.inference import export_network, find_crops, name_with_size
 from lightning_reid.inference.exported_files import SUFFIXES, ExportFormat, place_of
 from lightning_reid.inference.network_export import ExportedNetwork, milliseconds
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
@@ -35,6 +38,10 @@ MODEL is our last.ckpt or model folder, of images or of clips (VideoReID), prune
 fast-reid, or the name of a network that comes with the library. The file takes RGB pixels as they are, uint8 [batch, 3, H, W], or [batch,
 T, 3, H, W] of clips, of any batch, normalizes them itself, and gives embeddings float32 [batch, D] of length 1. It tells whose weights it
 has: an index that was made by MODEL is of the same model as one that is made by its .onnx file.
+
+OUT with a slash at its end, people/, is a model folder: model.safetensors, config.json, and README.md, a card that tells of the run of
+the checkpoint what its files tell, its scores and its calibration. lightning_reid.from_pretrained reads it, and gives MODEL's embeddings
+to the bit; a folder that is there is replaced as a whole.
 
 .onnx (extra onnx) runs in onnxruntime: by TensorRT too, where there is CUDA, with the provider TensorrtExecutionProvider, which computes in
 other kernels and was not compared here. .pt2 is loaded by torch.export.load. .xml, with .bin beside it (extra openvino), is OpenVINO's.
@@ -64,7 +71,7 @@ def build_parser() -> ArgumentParser:
     """The options that the verb takes."""
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument("model", type=str, help="checkpoint, model folder, state dict or name of a network")
-    parser.add_argument("out", type=str, help="new file: .onnx, .pt2 or .xml")
+    parser.add_argument("out", type=str, help="new file: .onnx, .pt2 or .xml; or a model folder, with a slash at its end")
     parser.add_argument("--format", type=ExportFormat | None, default=None, help="of OUT; default as its suffix says")
     told = "folder of crops of people to compare on; default generated people, drawn by the library"
     parser.add_argument("--crops", type=str, default=None, help=told)
@@ -74,6 +81,10 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--frames", type=PositiveInt | None, default=None, help=frames)
     timed = "images, or clips, of the larger batch whose time is taken, beside a batch of 1: fewer where memory is short"
     parser.add_argument("--timed_batch", type=PositiveInt, default=32, help=timed)
+    license = "of the weights, for the card of a model folder, as the Hugging Face hub names it: apache-2.0, cc-by-nc-4.0..."
+    parser.add_argument("--license", type=str | None, default=None, help=license)
+    use = "what the network is meant for, in sentences, for the card of a model folder"
+    parser.add_argument("--intended_use", type=str | None, default=None, help=use)
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     return parser
 
@@ -86,6 +97,8 @@ def run(cfg: Namespace) -> int:
         OSError: MODEL or the crops are not there, or OUT cannot be written.
         ValueError: See ``export_network`` and ``load``; or a crop cannot be read.
     """
+    if is_folder(cfg.out):
+        return _run_folder(cfg)
     place = place_of(cfg.out, cfg.format)
     loaded = load(cfg.model, cfg.frames)
     size = cfg.image_size or loaded.network.image_size or PERSON_SIZE
@@ -99,6 +112,46 @@ def run(cfg: Namespace) -> int:
     else:
         _print(told)
     return 0
+
+
+def is_folder(out: str) -> bool:
+    """Whether OUT names a model folder."""
+    return out.endswith(("/", os.sep)) or Path(out).is_dir()
+
+
+def _run_folder(cfg: Namespace) -> int:
+    unused = [name for name in ("format", "crops") if cfg[name] is not None]
+    if unused:
+        raise ValueError(f"--{unused[0]} is of exported files, and {cfg.out} is a model folder: leave it out")
+    if located(cfg.model).is_dir():
+        raise ValueError(f"{cfg.model} is a model folder already: copy it, card and all")
+    network = load(cfg.model, cfg.frames).network
+    size = cfg.image_size or network.image_size or PERSON_SIZE
+    told_by_user = {"title": Path(cfg.out).resolve().name, "license": cfg.license, "intended_use": cfg.intended_use}
+    facts = replace(facts_of_checkpoint(cfg.model, network, size), **told_by_user)
+    network.save_pretrained(cfg.out, facts=facts, image_size=size, clip_length=cfg.frames)
+    told = {
+        "out": sorted(str(file) for file in Path(cfg.out).iterdir()),
+        "model": name_with_size(network, size),
+        "scores": {one.stamp.dataset: dict(one.scores) for one in facts.scores},
+        "unknown": [field.name for field in fields(facts) if getattr(facts, field.name) in (None, ())],
+        "notes": [] if network.image_size else [f"the model does not say on which images it was trained: {size[0]}x{size[1]} is told"],
+    }
+    if cfg.json:
+        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
+    else:
+        _print_folder(cfg.out, told)
+    return 0
+
+
+def _print_folder(out: str, told: Mapping[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(printable(f"{out}: model folder of the model {told['model']}, which gives its embeddings to the bit"))
+    for data, scores in told["scores"].items():
+        console.print(printable(f"  on {data}: " + ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items())))
+    console.print(printable(f"  its card says that it is not known: {', '.join(told['unknown'])}"))
+    for note in told["notes"]:
+        console.print(printable(f"notes: {note}"))
 
 
 def load(model: str, frames: int | None) -> Loaded:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +11,14 @@ from lightning_reid.files import read_json, write_json
 from lightning_reid.inference.loading import model_name
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.metrics.calibration import Calibration, ReliabilityBin, Threshold
+from lightning_reid.metrics.calibration_content import CHECKSUM, LIBRARY, calibration_checksum, calibration_content
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.shipped import located
 
 SUFFIX = "calibration.json"
 _WAY_ON = "make it anew by lightning-reid calibrate"
-_LIBRARY, _CHECKSUM = "lightning-reid", "sha256"
 _NEEDS: dict[str, Any] = {
-    **dict.fromkeys((_LIBRARY, _CHECKSUM, "model", "data"), str),
+    **dict.fromkeys((LIBRARY, CHECKSUM, "model", "data"), str),
     **dict.fromkeys(("genuine", "impostor", "cameras", "seed"), int),
     **dict.fromkeys(("people", "similarities", "evidence", "match", "non_match", "bins"), list),
     "calibration_error": (int, float),
@@ -70,8 +66,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         >>> read_calibration(folder / "calibration.json") == calibration
         True
     """
-    told = asdict(calibration) | {"calibration_error": calibration.calibration_error, _LIBRARY: version("lightning-reid")}
-    write_json(path, told | {_CHECKSUM: _checksum(told)})
+    write_json(path, calibration_content(calibration))
 
 
 def read_calibration(path: str | Path) -> Calibration:
@@ -101,7 +96,7 @@ def read_calibration(path: str | Path) -> Calibration:
         )
     except (ValueError, TypeError, AttributeError) as error:  # a number is out of range; or a row is no row of such a table
         raise ValueError(f"{path} holds no calibration, {error}: {_WAY_ON}") from error
-    if content[_CHECKSUM] != _checksum(content):
+    if content[CHECKSUM] != calibration_checksum(content):
         raise ValueError(f"{path} was changed since it was made, its checksum is of other numbers: {_WAY_ON}")
     return found
 
@@ -152,7 +147,3 @@ def _numbers(told: Any) -> Any:
 
 def _threshold(told: Mapping[str, Any]) -> Threshold:
     return Threshold(**{name: _numbers(value) for name, value in told.items()})
-
-
-def _checksum(told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps({name: told[name] for name in sorted(told) if name != _CHECKSUM}).encode()).hexdigest()[:16]

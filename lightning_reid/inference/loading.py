@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_reid.inference.network_name import network_name
 from lightning_reid.inference.onnx_embedding import OnnxEmbedder
 from lightning_reid.networks import EmbeddingNetwork, load_embedding_network
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.networks.weights import read_checkpoint
 

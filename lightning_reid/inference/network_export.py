@@ -14,12 +14,12 @@ from lightning_reid import __version__
 from lightning_reid.inference.capture import PixelEmbedder
 from lightning_reid.inference.exported_files import ExportFormat, opened, place_of, write_exported
 from lightning_reid.inference.latency import median_milliseconds
-from lightning_reid.inference.network_name import network_name
 from lightning_reid.inference.parity import TOLERANCE, require_parity
 from lightning_reid.inference.told_by_file import ToldByFile
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.backbones import SENSELESS
 from lightning_reid.networks.evaluating import evaluating
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.video.network import VideoNetwork
 
 COMPARED = (1, 2, 5)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -17,20 +16,14 @@ from lightning_reid.metrics.matching import ProtocolName
 from lightning_reid.metrics.scores import AveragePrecisionRule
 from lightning_reid.modules.classifier import new_classifier
 from lightning_reid.modules.identity_classifier import IdentityClassifier
-from lightning_reid.networks import CFAAN, NVAN, STENVAN, VideoResNet50
 from lightning_reid.networks.embedding_network import EmbeddingOutput
 from lightning_reid.networks.foreign import trained_image_size
+from lightning_reid.networks.model_config import MOST_FRAMES
+from lightning_reid.networks.shipped import located
+from lightning_reid.networks.video.by_name import VIDEO_NETWORKS, VideoNetworkName, load_clip_network
 from lightning_reid.networks.video.network import VideoNetwork
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.protocols import ClipData
-
-VideoNetworkName = Literal["baseline", "nvan", "stenvan", "cfaan"]
-VIDEO_NETWORKS: Mapping[VideoNetworkName, Callable[..., VideoNetwork]] = MappingProxyType(
-    {"baseline": VideoResNet50, "nvan": NVAN, "stenvan": STENVAN, "cfaan": CFAAN}
-)
-"""The networks that recipes and checkpoints name."""
-_MOST_FRAMES = 4096
-"""Of a clip, that a file may tell."""
 
 
 class VideoReID(IdentityClassifier):
@@ -173,7 +166,7 @@ class VideoReID(IdentityClassifier):
 
 
 def load_video_network(checkpoint: str | Path) -> VideoNetwork:
-    """The network of a checkpoint of ``VideoReID`` whose network was named, pruned or not, on the CPU and in evaluation mode.
+    """The network of a checkpoint of ``VideoReID`` whose network was named, or of a model folder, pruned or not, on the CPU, evaluating.
 
     Its ``image_size`` and ``clip_length`` are those that it was trained on, ``None`` where the file does not say.
 
@@ -181,8 +174,10 @@ def load_video_network(checkpoint: str | Path) -> VideoNetwork:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or no checkpoint of such a network.
     """
+    if located(checkpoint).is_dir():
+        return load_clip_network(checkpoint)
     size, length = trained_image_size(checkpoint), read_checkpoint(checkpoint).get("clip_length")
-    require_count(f"clip_length of {checkpoint}", length, high=_MOST_FRAMES, optional=True)
+    require_count(f"clip_length of {checkpoint}", length, high=MOST_FRAMES, optional=True)
     network = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).network
     network.image_size, network.clip_length = size or network.image_size, length or network.clip_length
     return network.eval()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_reid.networks.channels.plan import ChannelPlan, materialize
     from lightning_reid.networks.embedding_network import EmbeddingNetwork
     from lightning_reid.networks.foreign import load_embedding_network
+    from lightning_reid.networks.model_facts import MeasuredScores, ModelFacts
     from lightning_reid.networks.multiply_adds import count_multiply_adds
     from lightning_reid.networks.pretrained import from_pretrained
     from lightning_reid.networks.released_weights import load_released_weights
@@ -30,6 +31,8 @@ __all__ = [
     "STENVAN",
     "ChannelPlan",
     "EmbeddingNetwork",
+    "MeasuredScores",
+    "ModelFacts",
     "VideoResNet50",
     "build_backbone",
     "checkpoint_activations",
@@ -49,6 +52,8 @@ _HOMES = {
     "STENVAN": "video.non_local",
     "ChannelPlan": "channels.plan",
     "EmbeddingNetwork": "embedding_network",
+    "MeasuredScores": "model_facts",
+    "ModelFacts": "model_facts",
     "VideoResNet50": "video.network",
     "build_backbone": "backbones",
     "checkpoint_activations": "activation_checkpoints",

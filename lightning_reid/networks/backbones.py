@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ CLASSIFIERS = ("fc.", "classifier.", "head.")
 SENSELESS = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError)
 """What timm raises of options that make no sense."""
 
+FirstPooling = Literal["padded", "unpadded"]
+
 ANY_SIZE_TRANSFORMERS = ("vision_transformer", "eva", "beit")
 """Modules of timm whose networks resample their position embedding to the image when told so."""
 
@@ -42,7 +44,12 @@ class Backbone(FeatureMap):
         name: timm's name of the network.
         num_features: Channels of the feature map.
         stride: Pixels of the image per position of the map, vertically.
+        options: Of ``build_backbone``, that it was built with, but for where its weights came from; ``None`` of one put together by hand.
+        first_pooling: ``"unpadded"`` where the first pooling layer of a ResNet was changed to fast-reid's, else ``"padded"``.
     """
+
+    options: dict[str, Any] | None = None
+    first_pooling: FirstPooling = "padded"
 
     def __init__(self, trunk: nn.Module, name: str, image_size: tuple[int, int]) -> None:
         super().__init__(trunk)
@@ -106,6 +113,7 @@ def build_backbone(
     if not timm.is_model(name):
         similar = timm.list_models(f"*{name.split('.')[0][:8]}*")[:5]
         raise ValueError(f"timm knows no network {name!r}" + (f"; similar: {', '.join(similar)}" if similar else ""))
+    options = {**({} if last_stride == 1 else {"last_stride": last_stride}), **timm_kwargs}
     family = timm.model_entrypoint(name.split(".")[0]).__module__.rpartition(".")[2]
     if family in ANY_SIZE_TRANSFORMERS and "img_size" not in timm_kwargs:
         timm_kwargs = {"dynamic_img_size": True, **timm_kwargs}
@@ -114,6 +122,7 @@ def build_backbone(
     made_for_reid = isinstance(trunk, OSNet)
     changed = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 and not made_for_reid else []
     backbone = Backbone(trunk, name, image_size)
+    backbone.options = options
     if changed:
         logger.info("%s: last stride 1 in %s", name, ", ".join(changed).replace("trunk.", ""))
     elif last_stride == 1 and made_for_reid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,12 @@ from typing_extensions import override
 from lightning_reid.arguments import require_choice
 from lightning_reid.networks.backbones import Backbone
 from lightning_reid.networks.pooling import GeneralizedMeanPooling, GlobalAveragePooling, part_pooling
+from lightning_reid.networks.saved_network import SavedNetwork
 from lightning_reid.networks.units import Unit, blocks_of, through
 from lightning_reid.normalization import as_network_input
+
+if TYPE_CHECKING:
+    from lightning_reid.networks.channels.plan import ChannelPlan  # with torch-pruning, which nobody waits for who prunes nothing
 
 PoolingName = Literal["avg", "gem"]
 NeckName = Literal["bnneck", "none"]
@@ -41,14 +45,17 @@ class EmbeddingOutput(NamedTuple):
         return self.embedding if side == "after" else self.before_bnneck
 
 
-class EmbeddingNetwork(nn.Module):
+class EmbeddingNetwork(nn.Module, SavedNetwork):
     """Backbone, pooling and BNNeck: a batch normalization between metric and classification loss, its bias frozen at 0.
 
-    Source: Luo et al. 2019 (arXiv:1903.07071), section 3.5. The classifier is no part of it.
+    Source: Luo et al. 2019 (arXiv:1903.07071), section 3.5. The classifier is no part of it. It is saved into a model folder, and loaded
+    from one, as ``SavedNetwork`` says.
 
     Attributes:
         image_size: (height, width) in pixels of the images it was trained on, where it comes from a file that says so; else ``None``. It
             takes others too.
+        pooling_name: How it pools, ``"avg"`` or ``"gem"``; further ones of networks of other kinds.
+        channel_plan: Which channels it kept when ``materialize`` made it smaller; ``None`` for one of full width.
 
     Args:
         backbone: Gives the feature map ``[B, D, h, w]``.
@@ -68,12 +75,13 @@ class EmbeddingNetwork(nn.Module):
     """
 
     image_size: tuple[int, int] | None = None
+    channel_plan: ChannelPlan | None = None
 
     def __init__(self, backbone: Backbone, *, pooling: PoolingName = "avg", neck: NeckName = "bnneck") -> None:
         super().__init__()
         require_choice("pooling", pooling, get_args(PoolingName))
         require_choice("neck", neck, get_args(NeckName))
-        self.backbone = backbone
+        self.backbone, self.pooling_name = backbone, str(pooling)
         self.pooling = GeneralizedMeanPooling() if pooling == "gem" else GlobalAveragePooling()
         self.neck = _bnneck(backbone.num_features) if neck == "bnneck" else nn.Identity()
 
@@ -81,6 +89,18 @@ class EmbeddingNetwork(nn.Module):
     def num_features(self) -> int:
         """D, the length of an embedding."""
         return self.backbone.num_features
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """How the network is built, in plain values by name, as ``config.json`` of a model folder has it.
+
+        Raises:
+            ValueError: It was put together by hand, and no file can say how.
+        """
+        neck = "none" if isinstance(self.neck, nn.Identity) else "bnneck"
+        built = {"backbone": self.backbone.name, "backbone_options": told_options(self.backbone) or None}
+        changed = {"first_pooling": self.backbone.first_pooling} if self.backbone.first_pooling != "padded" else {}
+        return {**built, **changed, "pooling": self.pooling_name, "neck": neck, "embedding": self.num_features}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -109,6 +129,21 @@ class EmbeddingNetwork(nn.Module):
         feature_map = self.backbone(as_network_input(images, self.dtype))
         pooled = self.pooling(feature_map)
         return EmbeddingOutput(pooled, self.neck(pooled), self.parts(feature_map, len(images)) if with_parts else None)
+
+
+def told_options(backbone: Backbone) -> dict[str, Any]:
+    """What ``build_backbone`` was told to build a backbone, but for where its weights came from.
+
+    Raises:
+        ValueError: It did not build it.
+    """
+    if backbone.options is None:
+        raise ValueError(f"the backbone {backbone.name} was put together by hand, and no file can say how: make it by build_backbone")
+    return {name: _plain(value) for name, value in backbone.options.items()}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _of_trunk(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from lightning_reid.arguments import shown
 from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, PoolingName
+from lightning_reid.networks.model_config import PARTS
 from lightning_reid.networks.pooling import GeneralizedMeanPooling
 from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
 from lightning_reid.networks.released_osnet import is_osnet, osnet_name, renamed_osnet
@@ -109,8 +110,8 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     options |= {} if last_stride is None else {"last_stride": last_stride}
     with built_from(path, content):
         network = _around(build_backbone(name, **options), state)
-        if kind == "fast-reid":
-            _pool_like_fast_reid(network, content, path)
+        if (kind == "fast-reid" and _is_unpadded(content, path)) or content.get("first_pooling") == "unpadded":
+            _pool_unpadded(network.backbone, path)
         if "channel_plan" in content:
             network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
         load_all(network, state, source=f"{path} ({kind})")
@@ -131,8 +132,7 @@ def _around(backbone: Backbone, state: Mapping[str, Tensor]) -> EmbeddingNetwork
 def _check_parts(network: EmbeddingNetwork, told: Mapping[str, Any], path: str | Path) -> None:
     """Weights that have lost entries are those of another network, which would be built and say nothing."""
     exponent = float(network.pooling.p.detach()) if isinstance(network.pooling, GeneralizedMeanPooling) else None
-    neck = "none" if isinstance(network.neck, nn.Identity) else "bnneck"
-    found = {"pooling": "avg" if exponent is None else "gem", "neck": neck, "embedding": network.num_features}
+    found = {name: network.architecture[name] for name in PARTS}
     for name, value in found.items():
         if told.get(name, value) != value:
             there = f"{path} is a network with {name} {shown(told[name])}"
@@ -153,9 +153,10 @@ def trained_architecture(path: str | Path) -> dict[str, Any]:
     """
     content = read_checkpoint(path)
     kind, state = _renamed(content, path)
-    pruned = "channel_plan" in content
-    if kind != "lightning-reid" or pruned or "neck.weight" not in state:
-        why = "pruned" if pruned else "without a BNNeck" if kind == "lightning-reid" else f"of {kind}"
+    pruned, unpadded = "channel_plan" in content, content.get("first_pooling") == "unpadded"
+    if kind != "lightning-reid" or pruned or unpadded or "neck.weight" not in state:
+        ours = "with fast-reid's first pooling layer" if unpadded else "without a BNNeck"
+        why = "pruned" if pruned else ours if kind == "lightning-reid" else f"of {kind}"
         raise ValueError(f"{path} is a network {why}, from which training does not start: give an unpruned checkpoint of lightning-reid")
     name, options = _own_architecture(content, path)
     return {"backbone": name, "backbone_options": options or None, "pooling": "gem" if "pooling.p" in state else "avg"}
@@ -266,7 +267,7 @@ def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) ->
     if hyperparameters["network"] != "baseline" or options.pop("pooling", "avg") != "avg" or not options.pop("stem_relu", True):
         raise ValueError(
             f"{path} holds the video network {hyperparameters['network']!r}, which embeds clips and no single images: expected a baseline "
-            "with average pooling and stem_relu; load this one with VideoReID.load_from_checkpoint"
+            "with average pooling and stem_relu; load this one with VideoReID.load_from_checkpoint, or from_pretrained where it is a folder"
         )
     name = options.pop("backbone")
     if not isinstance(name, str):
@@ -275,8 +276,15 @@ def _frame_architecture(hyperparameters: Mapping[str, Any], path: str | Path) ->
     return name, options
 
 
-def _pool_like_fast_reid(network: EmbeddingNetwork, content: Mapping[str, Any], path: str | Path) -> None:
-    if any(name.startswith("heads.bnneck.") for name in state_dict_of(content, path)):
+def _is_unpadded(content: Mapping[str, Any], path: str | Path) -> bool:
+    """Whether the first pooling layer of a fast-reid is unpadded."""
+    old = any(name.startswith("heads.bnneck.") for name in state_dict_of(content, path))
+    if old:
         logger.warning("%s is of a fast-reid before 1.0: its first pooling layer is taken to be padded, as it was until August 2020", path)
-        return
-    network.backbone.trunk.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return not old
+
+
+def _pool_unpadded(backbone: Backbone, path: str | Path) -> None:
+    if not isinstance(getattr(backbone.trunk, "maxpool", None), nn.MaxPool2d):
+        raise ValueError(f"{path} asks for another first pooling layer, and {backbone.name} has none: fetch it again")
+    backbone.trunk.maxpool, backbone.first_pooling = nn.MaxPool2d(3, stride=2, ceil_mode=True), "unpadded"

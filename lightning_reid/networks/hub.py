@@ -60,12 +60,19 @@ def pretrained_source(name: str, timeout: float = 5.0) -> tuple[str, dict[str, A
     return config.hf_hub_id, {}
 
 
-def _require_answer(name: str, url: str, timeout: float) -> None:
+def no_answer(url: str, timeout: float) -> Exception | None:
+    """Why nobody answers at an address within ``timeout`` seconds; ``None`` where somebody does, whatever the answer."""
     try:
         urlopen(Request(url, method="HEAD"), timeout=timeout).close()
     except HTTPError:
-        return  # someone is there; what the answer means is for the download to say
+        return None  # someone is there; what the answer means is for the download to say
     except (URLError, TimeoutError) as error:
-        if isinstance(getattr(error, "reason", None), ssl.SSLError):
-            return  # reachable; the download has its own certificates
-        raise RuntimeError(f"no answer from {url} for the pretrained weights of {name} ({error}): connect, {WAY_ON}") from error
+        reachable = isinstance(getattr(error, "reason", None), ssl.SSLError)  # the download has its own certificates
+        return None if reachable else error
+    return None
+
+
+def _require_answer(name: str, url: str, timeout: float) -> None:
+    silent = no_answer(url, timeout)
+    if silent is not None:
+        raise RuntimeError(f"no answer from {url} for the pretrained weights of {name} ({silent}): connect, {WAY_ON}") from silent

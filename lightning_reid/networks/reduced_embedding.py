@@ -44,6 +44,7 @@ class ReducedEmbeddingNetwork(EmbeddingNetwork):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone, neck="none")
+        self.pooling_name = "reduced"
         self.pooling = ReducedPooling(backbone.num_features)
 
     @property

@@ -14,9 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_reid.arguments import shown
-from lightning_reid.files import read_json
 from lightning_reid.networks.archives import DamagedArchiveError, ForeignArchiveError, load_archive, require_file
+from lightning_reid.networks.model_config import read_model_config
 from lightning_reid.networks.shipped import located, shipped_names
 from lightning_reid.networks.told_tensors import check_fitting, check_told_tensors
 
@@ -24,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 MODEL_WEIGHTS, MODEL_CONFIG = "model.safetensors", "config.json"
 """Files of a model folder: weights of an ``EmbeddingNetwork``, and how it is built."""
-MODEL_PARTS = ("pooling", "neck", "embedding")
-"""What a model folder tells of its network that its weights must agree with."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -64,16 +61,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _read_model_folder(folder: Path) -> dict[str, Any]:
-    needed: dict[str, Any] = {"backbone": str, "backbone_options": (dict, type(None)), "image_size": list}
-    told = read_json(folder / MODEL_CONFIG, needed, way_on="fetch it again")
-    network = {name: told[name] for name in ("backbone", "backbone_options")}
-    if told.get("normalization", "ImageNet") != "ImageNet":
-        raise ValueError(
-            f"{folder / MODEL_CONFIG} asks for the normalization {shown(told['normalization'])}: networks here have ImageNet's"
-        )
-    parts = {name: told[name] for name in MODEL_PARTS if name in told}
-    content = {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), "hyper_parameters": network, "image_size": told["image_size"]}
-    return content | {"model_parts": parts}
+    content = read_model_config(folder / MODEL_CONFIG)
+    if not (folder / MODEL_WEIGHTS).exists():
+        others = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+        instead = f", and {others[0]} in its place could run code, which is not read" if others else ""
+        raise FileNotFoundError(f"{folder} lacks {MODEL_WEIGHTS}{instead}: fetch it again")
+    return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), **content}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

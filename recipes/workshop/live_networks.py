@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_reid.inference import OnnxEmbedder, clip_embedder, crop_embedder
-from lightning_reid.inference.network_name import network_name
-from lightning_reid.modules.video import VIDEO_NETWORKS, load_video_network
+from lightning_reid.modules.video import load_video_network
 from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.shipped import DEFAULT
+from lightning_reid.networks.video.by_name import VIDEO_NETWORKS
 from lightning_reid.networks.weights import read_checkpoint
 from lightning_reid.tracking import ClipCollector
 from lightning_reid.tracking.track_features import EmbedClip, EmbedCrops, Look

@@ -11,6 +11,7 @@ from typing import Any
 from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
+from lightning_reid.networks import MeasuredScores
 from lightning_reid.recipes.workshop.tables import print_table
 
 
@@ -127,6 +128,13 @@ def write_report(output: Path, rows: Sequence[ResultRow], stamp: ProtocolStamp, 
     write_atomically(output / "table.md", lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def measured(row: ResultRow, stamp: ProtocolStamp) -> MeasuredScores:
+    """A row as the card of a network tells it."""
+    interval = f"95 % interval of mAP by bootstrap over {row.queries.people:,} people" if row.mAP_interval is not None else ""
+    note = " ".join(f"{sentence}." for sentence in unmatched_sentences([row], stamp))
+    return MeasuredScores(replace(stamp, interval=interval), row.scores, row.mAP_interval, note)
+
+
 def read_row(name: str, file: Path) -> ResultRow:
     """A row read back from the file that holds its JSON form.
 
@@ -134,7 +142,7 @@ def read_row(name: str, file: Path) -> ResultRow:
         ValueError: It was written by a version that drew intervals over single queries, or is damaged; the message names it.
     """
     again = "remove it, and the row is scored again"
-    return _row_of(name, read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again), file, again)
+    return row_of_json(name, read_json(file, dict.fromkeys(_COLUMNS, (int, float)), way_on=again), file, again)
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def read_results(output: Path) -> Results:
     """
     file, again = output / "results.json", "run the recipe again with --resume, which writes it anew"
     content = read_json(file, {"rows": dict, "protocol": str, "seconds": (int, float)}, way_on=again)
-    rows = tuple(_row_of(name, row, file, again) for name, row in content["rows"].items())
+    rows = tuple(row_of_json(name, row, file, again) for name, row in content["rows"].items())
     stamp = content.get("stamp")
     try:
         return Results(rows, None if stamp is None else ProtocolStamp(**stamp), content["protocol"], float(content["seconds"]))
@@ -171,8 +179,18 @@ def read_results(output: Path) -> Results:
         raise ValueError(f"{file} tells a stamp that is none of this library ({error}): {again}") from error
 
 
-def _row_of(name: str, content: Any, file: Path, again: str) -> ResultRow:
-    """A row of its JSON form, which ``file`` holds; what to do about a damaged one is told by ``again``."""
+def row_of_json(name: str, content: Any, file: Path, again: str) -> ResultRow:
+    """A row of its JSON form.
+
+    Args:
+        name: Of the row.
+        content: As ``ResultRow.as_json`` gives it; whatever a file had.
+        file: Where it was read, for messages.
+        again: What the reader of a message can do.
+
+    Raises:
+        ValueError: See ``read_row``.
+    """
     told = f"{file}, the scores of {name!r},"
     if not isinstance(content, dict) or not all(isinstance(content.get(score), (int, float)) for score in _COLUMNS):
         raise ValueError(f"{told} lacks {', '.join(_COLUMNS)}, it was edited or is no row of this library: {again}")

@@ -11,8 +11,8 @@ from typing import Any
 from jsonargparse import Namespace
 
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.modules.video import VIDEO_NETWORKS, VideoNetworkName
 from lightning_reid.networks.backbones import Backbone
+from lightning_reid.networks.video.by_name import VIDEO_NETWORKS, VideoNetworkName
 from lightning_reid.networks.video.network import VideoNetwork
 
 TABLES_HEIGHT = 256

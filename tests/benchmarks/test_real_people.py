@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
-from lightning_reid.recipes.workshop.model_folder import write_model_folder
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 
@@ -83,7 +82,7 @@ def pets(tmp_path):
 def model(tmp_path):
     torch.manual_seed(0)
     network = EmbeddingNetwork(build_backbone(TINY["backbone"], **TINY["backbone_options"]))
-    write_model_folder(tmp_path / "model", network, TINY, (32, 16), {}, "")
+    network.save_pretrained(tmp_path / "model", image_size=(32, 16))
     return str(tmp_path / "model")
 
 

@@ -15,10 +15,12 @@ from lightning_reid.command_line.main import main
 from lightning_reid.datamodules.transforms import resized
 from lightning_reid.inference import crop_embedder, load_network, model_name
 from lightning_reid.inference.exported_files import opened
-from lightning_reid.inference.network_name import network_name
+from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.modules.video import load_video_network
 from lightning_reid.networks import ChannelPlan
+from lightning_reid.networks.network_name import network_name
+from lightning_reid.recipes.workshop.report import Queries, ResultRow, write_report
 
 NARROW = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
 HALVED = {"backbone": "resnet18", "channels": [8, 8, 16, 16], "layers": [1, 2, 2, 1], "stripes": 4, "temporal_reduction": (3,)}
@@ -145,3 +147,86 @@ def test_embeddings_that_differ_are_told_in_a_sentence(checkpoint, tmp_path, cap
     message = refused(capsys, checkpoint, tmp_path / "people.pt2")
     assert "people.pt2 is not written: embeddings of the exported network differ from PyTorch's by up to" in message
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a model folder
+
+
+@pytest.fixture
+def finished(checkpoint, tmp_path) -> Path:
+    """A checkpoint where a recipe leaves it, and what lies around it."""
+    stage = tmp_path / "run" / "supervised"
+    stage.mkdir(parents=True)
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "people": {"data": "market-like", "pids": [1, 2, 3], "held_out": []}}, stage / "last.ckpt")
+    told = {"stage": "supervised", "epochs": 10, "model.pretrained": False, "market-like, train": "12 records, sha256 0"}
+    (stage / "stage.json").write_text(json.dumps(told))
+    row = ResultRow("supervised", {"mAP": 0.5, "R1": 0.75, "R5": 0.8, "R10": 0.9, "mINP": 0.3}, (0.4, 0.6), Queries(20, 1, 6))
+    stamp = ProtocolStamp("market-like", num_query=20, num_gallery=80, num_query_ids=6, seed=0)
+    write_report(tmp_path / "run", [row], stamp, title="supervised", seconds=1.0)
+    return stage / "last.ckpt"
+
+
+def test_a_checkpoint_becomes_a_model_folder_whose_card_tells_what_its_run_left(finished, tmp_path, capsys):
+    options = ["--license", "apache-2.0", "--intended_use", "Tests."]
+    assert main(["export", str(finished), f"{tmp_path}/model/", *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    network, folder = load_network(finished), load_network(tmp_path / "model")
+    assert found["model"] == f"{model_name(network)} at 64x32"
+    assert model_name(folder) == model_name(network)
+    assert folder.image_size == (64, 32)
+    assert [Path(file).name for file in found["out"]] == ["README.md", "config.json", "model.safetensors"]
+    assert found["scores"] == {"market-like": {"mAP": 0.5, "R1": 0.75, "R5": 0.8, "R10": 0.9, "mINP": 0.3}}
+    assert {"calibration", "limits", "epochs"} <= set(found["unknown"])
+    assert not {"trained_on", "first_weights", "scores", "license", "intended_use", "title"} & set(found["unknown"])
+    card = (tmp_path / "model" / "README.md").read_text()
+    for words in (
+        "# model\n",
+        "license: apache-2.0",
+        "`market-like`.",
+        "Its first weights: random.",
+        "| market-like | 50.0 | 75.0 | 80.0 | 90.0 | 30.0 | 40.0 to 60.0 |",
+        "- market-like: 20 queries of 6 ids, 80 gallery images; protocol market",
+        "1 of 20 queries have no match in another camera and are not scored.",
+        "    epochs: 10\n",
+        "## Intended use\n\nTests.",
+    ):
+        assert words in card, words
+
+
+def test_a_checkpoint_alone_becomes_a_folder_too_whose_card_knows_little(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(checkpoint), "model/"]) == 0
+    out = capsys.readouterr().out
+    assert "its card says that it is not known: trained_on, about_data, first_weights" in out
+    assert "It was not scored, or nobody told" in Path("model/README.md").read_text()
+    assert main(["export", str(checkpoint), "model"]) == 0, "a folder that is there is one without a slash"
+
+
+def test_a_network_of_clips_becomes_a_model_folder(tmp_path, capsys):
+    checkpoint = saved(tmp_path / "last.ckpt", VideoReID("stenvan", HALVED, num_classes=3), image_size=[64, 32], clip_length=4)
+    assert main(["export", str(checkpoint), f"{tmp_path}/clips/"]) == 0
+    network = load_video_network(tmp_path / "clips")
+    assert (network.clip_length, network_name(network)) == (4, network_name(load_video_network(checkpoint)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"results.json": "{"}, r"results.json is cut short"),
+        ({"results.json": '{"rows": {"supervised": {}}, "stamp": {"dataset": 3}}'}, "results.json holds no stamp of a protocol"),
+        ({"supervised/stage.json": "[]"}, "stage.json holds [], expected a JSON object"),
+        ({"supervised/last.calibration.json": "{}"}, "last.calibration.json holds no 'lightning-reid'"),
+    ],
+    ids=str,
+)
+def test_what_lies_beside_a_checkpoint_and_is_damaged_is_named(damage, message, finished, tmp_path, capsys):
+    for name, text in damage.items():
+        (tmp_path / "run" / name).write_text(text)
+    assert message in refused(capsys, finished, f"{tmp_path}/model/")
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_belongs_to_other_formats_is_refused_for_a_folder(checkpoint, tmp_path, capsys):
+    assert "--crops is of exported files, and" in refused(capsys, checkpoint, f"{tmp_path}/model/", "--crops", tmp_path)
+    assert "is a model folder already: copy it, card and all" in refused(capsys, "generated-people-small", f"{tmp_path}/model/")

@@ -10,8 +10,8 @@ import torch
 
 from lightning_reid.networks import EmbeddingNetwork, build_backbone, load_embedding_network
 from lightning_reid.networks.foreign import trained_image_size
+from lightning_reid.networks.model_folder import round_weights
 from lightning_reid.recipes import generated_people
-from lightning_reid.recipes.workshop.model_folder import round_weights, write_model_folder
 
 PEOPLE = "generated-people,people=8,cameras=4,visits=2,shots=1,test_people=4"
 TINY = [
@@ -49,7 +49,7 @@ def test_the_model_folder_is_the_network_that_was_scored_and_its_card_says_what_
     config = json.loads((output / "model" / "config.json").read_text())
     assert (config["trained_on"], config["embedding"], config["first_weights"]) == (PEOPLE, 16, "random")
     card = (output / "model" / "README.md").read_text()
-    for told in (f"`{PEOPLE}`", f"- mAP {rows[1].scores['mAP']:.3f}, R1 ", "It must not", "No picture of a real person"):
+    for told in (f"`{PEOPLE}`", f"| {100 * rows[1].scores['mAP']:.1f} | ", "It must not", "No picture of a real person"):
         assert told in card
 
 
@@ -71,12 +71,11 @@ def test_a_damaged_model_folder_is_named(trained, tmp_path, damage):
 
 def test_rounded_weights_take_half_the_room_and_come_back_as_the_network_that_was_scored(tmp_path):
     network = EmbeddingNetwork(build_backbone("resnet18", channels=[16, 16, 32, 32], layers=[1, 1, 1, 1]), pooling="gem").eval()
-    built = {"backbone": "resnet18", "backbone_options": {"channels": [16, 16, 32, 32], "layers": [1, 1, 1, 1]}}
     images, weights = torch.rand(2, 3, 32, 16), network.backbone.trunk.conv1.weight.clone()
-    write_model_folder(tmp_path / "whole", network, built, (32, 16), {}, "")
+    network.save_pretrained(tmp_path / "whole", image_size=(32, 16))
     round_weights(network)
     assert 0 < (network.backbone.trunk.conv1.weight - weights).abs().max() < 1e-3
-    write_model_folder(tmp_path / "half", network, built, (32, 16), {}, "", half=True)
+    network.save_pretrained(tmp_path / "half", image_size=(32, 16), half=True)
     sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("whole", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     assert torch.equal(load_embedding_network(tmp_path / "half")(images).embedding, network(images).embedding)

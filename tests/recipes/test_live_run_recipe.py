@@ -18,10 +18,10 @@ from PIL import Image
 
 from lightning_reid.datamodules.generated import GeneratedWorld, WorldDetector
 from lightning_reid.inference import crop_embedder
-from lightning_reid.inference.network_name import network_name
 from lightning_reid.live import Told
 from lightning_reid.modules import VideoReID
 from lightning_reid.networks import load_embedding_network
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.shipped import DEFAULT
 from lightning_reid.normalization import normalize_images
 from lightning_reid.recipes import track_cameras

@@ -15,9 +15,9 @@ import pytest
 from forked import FORKED, forked
 
 from lightning_reid.inference import crop_embedder
-from lightning_reid.inference.network_name import network_name
 from lightning_reid.live.tokens import read_token
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.recipes import track_cameras
 from lightning_reid.recipes.workshop import live_node
 from lightning_reid.recipes.workshop.live_networks import LiveNetworks

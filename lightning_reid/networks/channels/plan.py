@@ -102,6 +102,8 @@ def materialize(network: Network, plan: ChannelPlan) -> Network:
     for name, mask in plan.keep.items():
         if not mask.all():
             graph.remove(name, (~mask).nonzero().flatten().tolist())
+    if getattr(smaller, "channel_plan", plan) is None:  # a network that is saved by itself tells of what it was made
+        smaller.channel_plan = plan  # type: ignore[assignment]
     return smaller
 
 

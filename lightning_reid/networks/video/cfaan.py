@@ -54,6 +54,8 @@ class CFAAN(VideoNetwork):
         torch.Size([1, 32])
     """
 
+    name = "cfaan"
+
     def __init__(
         self,
         backbone: str | Backbone = "resnet50",
@@ -84,6 +86,7 @@ class CFAAN(VideoNetwork):
         }
         super().__init__(built, attention=attention)
         self.clip_length, self.image_size, self.position, self._made_for = clip_length, image_size, position, image_size
+        self.options = {**options, "clip_length": clip_length, "image_size": list(image_size)}
 
     @override
     def check_clips(self, clips: Tensor) -> None:

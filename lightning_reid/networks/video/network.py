@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_switch
 from lightning_reid.networks.backbones import Backbone, built_backbone
-from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput
+from lightning_reid.networks.embedding_network import EmbeddingNetwork, EmbeddingOutput, told_options
 from lightning_reid.networks.pooling import max_over, mean_over, part_pooling, picture_positions
 from lightning_reid.networks.stages import stages_of
 from lightning_reid.networks.units import Unit, through
@@ -32,6 +33,8 @@ class VideoNetwork(EmbeddingNetwork):
 
     Attributes:
         clip_length: T of the clips it was trained on, where it comes from a file that says so; else ``None``, but for ``CFAAN``.
+        name: By which files name its kind; ``None`` of a network that no file can tell.
+        options: Arguments that it was made with, in plain values, beside its backbone and what that is made with.
 
     Args:
         backbone: A timm ResNet or ConvNeXt (see ``stages_of``) made by ``build_backbone``.
@@ -46,6 +49,8 @@ class VideoNetwork(EmbeddingNetwork):
     """
 
     clip_length: int | None = None
+    name: ClassVar[str | None] = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -78,6 +83,14 @@ class VideoNetwork(EmbeddingNetwork):
         require_switch("stem_relu", stem_relu)
         if not stem_relu:
             _remove_stem_activation(backbone)
+
+    @property
+    @override
+    def architecture(self) -> dict[str, Any]:
+        if self.name is None:
+            raise ValueError(f"{type(self).__name__} was put together by hand, and no file can say how: make one of the named networks")
+        options = {"backbone": self.backbone.name, **told_options(self.backbone), **self.options}
+        return {"network": self.name, "network_options": options, "embedding": self.num_features}
 
     def attention_after(self, stage: int) -> list[nn.Module]:
         """The attention modules of a stage 1..4, in the order of the blocks they follow."""
@@ -201,10 +214,13 @@ class VideoResNet50(VideoNetwork):
         torch.Size([2, 16])
     """
 
+    name = "baseline"
+
     def __init__(
         self, backbone: str | Backbone = "resnet50", *, pooling: ClipPoolingName = "avg", stem_relu: bool = True, **backbone_options: Any
     ) -> None:
         super().__init__(built_backbone(backbone, **backbone_options), pooling=pooling, stem_relu=stem_relu)
+        self.options = {"pooling": pooling, "stem_relu": stem_relu}
 
 
 def max_of_neighboring_frames(clips: Tensor) -> Tensor:

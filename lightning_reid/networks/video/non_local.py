@@ -154,6 +154,8 @@ class NVAN(VideoNetwork):
         torch.Size([2, 16])
     """
 
+    name = "nvan"
+
     def __init__(
         self,
         backbone: str | Backbone = "resnet50",
@@ -164,6 +166,7 @@ class NVAN(VideoNetwork):
     ) -> None:
         built = built_backbone(backbone, **backbone_options)
         super().__init__(built, attention=_non_local(built, non_local_blocks), stem_relu=stem_relu)
+        self.options = {"non_local_blocks": _listed(non_local_blocks), "stem_relu": stem_relu}
 
 
 class STENVAN(VideoNetwork):
@@ -196,6 +199,8 @@ class STENVAN(VideoNetwork):
         torch.Size([2, 16])
     """
 
+    name = "stenvan"
+
     def __init__(
         self,
         backbone: str | Backbone = "resnet50",
@@ -215,6 +220,10 @@ class STENVAN(VideoNetwork):
         halved_after = (REDUCED_STAGES if temporal_reduction else ()) if isinstance(temporal_reduction, bool) else temporal_reduction
         super().__init__(built, attention=attention, halved_after=halved_after, stem_relu=stem_relu)
         self.stripes = stripes
+        self.options = {
+            **{"stripes": stripes, "temporal_reduction": _listed(temporal_reduction), "pairwise": pairwise},
+            **{"non_local_blocks": _listed(non_local_blocks), "stem_relu": stem_relu},
+        }
 
     @override
     def check_clips(self, clips: Tensor) -> None:
@@ -227,6 +236,10 @@ class STENVAN(VideoNetwork):
         attended = [stage for number, stage in enumerate(self.stages.stages, start=1) if len(self.attention_after(number))]
         strides = [min(stage.stride, self.backbone.stride) for stage in attended]
         return tuple(image_height // stride for stride in strides if image_height % stride == 0)
+
+
+def _listed(told: bool | Sequence[int] | None) -> bool | list[int] | None:
+    return list(told) if isinstance(told, Sequence) else told
 
 
 def _non_local(

@@ -13,7 +13,7 @@ def network_name(network: nn.Module) -> str:
 
     Example:
         >>> import torch
-        >>> from lightning_reid.inference.network_name import network_name
+        >>> from lightning_reid.networks.network_name import network_name
         >>> one = torch.nn.Linear(2, 2)
         >>> name = network_name(one)
         >>> torch.nn.init.zeros_(one.weight).sum().item()
