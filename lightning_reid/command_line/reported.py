@@ -20,7 +20,7 @@ from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.tested import read_test_part
 from lightning_reid.evaluation import EmbeddedTest, embed_test
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, load_network, name_with_size
-from lightning_reid.inference.network_name import network_name
+from lightning_reid.networks.network_name import network_name
 from lightning_reid.recipes.workshop.tested_part import TestedPart, fingerprint_of_test
 from lightning_reid.records import ReIDDataset, Splits, TrackletDataset
 
