@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from written_pages import QUIET, TINY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,16 +20,6 @@ PYTHON = [block for language, block in FENCED.findall(README + TRAINER) if langu
 
 NETWORK = {'backbone="resnet50", pretrained=True': '**{"backbone": "resnet18", "backbone_options": TINY}'}
 SMALL = "image_size=(32, 16), crop_padding=2, num_workers=0"
-TINY = {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "num_sanity_val_steps": 0,
-}
 
 
 @pytest.fixture(scope="session")

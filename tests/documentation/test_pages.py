@@ -15,22 +15,12 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from constant_detector import write_yolox_head
-from written_pages import REPLACEMENTS, ROOT, blocks, commands, pages, replacements
+from written_pages import QUIET, REPLACEMENTS, ROOT, TINY, blocks, commands, pages, replacements
 
 from lightning_reid.datamodules.mot import conversion
 from lightning_reid.live.tokens import issue_token
 from lightning_reid.modules import SupervisedReID
 
-TINY = {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "num_sanity_val_steps": 0,
-}
 LANGUAGES = {"python", "bash", "yaml", "toml", "ini", "text"}
 NOT_RUN = ("needs a GPU", "needs a server", "needs somebody's data")
 """Reasons for which a block may not be run."""
