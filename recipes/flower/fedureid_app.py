@@ -1,6 +1,6 @@
 """FedUReID over Flower: ``flwr run recipes/flower`` sends this file to the server and to every client.
 
-The README says how to set them up.
+docs/paradigms/fedureid.md says how to set them up.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Unsupervised re-ID on the devices of several cameras, over Flower: ``flwr run recipes/flower_edge`` sends this file to all of them.
 
-The README says how to set them up.
+docs/paradigms/edge_devices.md says how to set them up.
 """
 
 from __future__ import annotations
