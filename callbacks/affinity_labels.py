@@ -24,11 +24,14 @@ from lightning_reid.clustering.sparse_affinity_propagation import similarity_gra
 from lightning_reid.files import write_atomically
 from lightning_reid.records import IN_TRIPLET_LOSSES, LabeledEmbeddings, TargetState
 from lightning_reid.selection import soft_pseudo_labels
-from lightning_reid.selection.soft_labels import SoftLabelDistance
+from lightning_reid.selection.soft_labels import SoftLabelDistance, own_exemplar_distance
 
 logger = logging.getLogger(__name__)
 
 Preference = Literal["guided", "median"]
+Temperature = Literal["own-exemplar"]
+ONE_HOT = 0.99
+"""Largest entry of a soft label, in the median, from which on labels are called one-hot."""
 
 
 class AffinityPseudoLabels(TargetClustering):
@@ -40,6 +43,8 @@ class AffinityPseudoLabels(TargetClustering):
 
     Logs beside what :class:`TargetClustering` logs ``cluster/iterations`` and ``cluster/converged`` of affinity propagation, and with
     ``"guided"`` ``cluster/preference`` (p*), ``cluster/labeled_exemplars`` beside ``cluster/labeled_identities``, and ``cluster/probes``.
+    With soft labels also ``cluster/soft_max``, the largest entry of a label in the median over the images, and ``cluster/temperature``:
+    from 0.99 on labels are one-hot, which is warned of.
 
     Args:
         every_n_epochs: Length of an iteration in epochs (section 3.4.3: 200).
@@ -47,7 +52,8 @@ class AffinityPseudoLabels(TargetClustering):
             default of affinity propagation), a number stands for itself.
         labels: ``"soft"`` (eq. 3.5) or ``"hard"``.
         soft_distance: Of eq. 3.5, ``"squared"`` or ``"euclidean"``.
-        temperature: Of eq. 3.5, above 0; the text has 1. Large is soft.
+        temperature: Of eq. 3.5, above 0; the text has 1. Large is soft. ``"own-exemplar"`` (ours) takes the median distance of images to
+            their own exemplar, of each clustering anew.
         damping: Share of the old message in the new, in [0.5, 1).
         max_iter: Iterations of affinity propagation at most.
         unconverged: Clusters of messages that did not settle are kept (``"keep"``, with a warning) or an error (``"refuse"``).
@@ -75,7 +81,7 @@ class AffinityPseudoLabels(TargetClustering):
         preference: Preference | float = "guided",
         labels: Literal["soft", "hard"] = "soft",
         soft_distance: SoftLabelDistance = "squared",
-        temperature: float = 1.0,
+        temperature: float | Temperature = 1.0,
         damping: float = 0.5,
         max_iter: int = 200,
         unconverged: Literal["keep", "refuse"] = "keep",
@@ -92,7 +98,10 @@ class AffinityPseudoLabels(TargetClustering):
         require_choice("unconverged", unconverged, ("keep", "refuse"))
         require_number("damping", damping, low=0.5, below=1)
         require_count("max_iter", max_iter)
-        require_number("temperature", temperature, above=0)
+        if isinstance(temperature, str):
+            require_choice("temperature", temperature, get_args(Temperature))
+        else:
+            require_number("temperature", temperature, above=0)
         require_count("neighbors", neighbors, optional=True)
         self.preference, self.labels, self.soft_distance, self.temperature = preference, labels, soft_distance, temperature
         self.damping, self.max_iter, self.unconverged = damping, max_iter, unconverged
@@ -106,9 +115,27 @@ class AffinityPseudoLabels(TargetClustering):
         clusters, metrics = self._guided(embeddings, labeled) if self.preference == "guided" else self._plain(embeddings)
         soft = None
         if self.labels == "soft" and len(clusters.exemplars):
-            soft = soft_pseudo_labels(embeddings, embeddings[clusters.exemplars], distance=self.soft_distance, temperature=self.temperature)
+            soft, told = self._soft(embeddings, clusters)
+            metrics |= told
         metrics |= {"cluster/iterations": float(clusters.iterations), "cluster/converged": float(clusters.converged)}
         return FoundClusters(clusters.labels, clusters.exemplars, soft, metrics)
+
+    def _soft(self, embeddings: Tensor, clusters: AffinityPropagation) -> tuple[Tensor, dict[str, float]]:
+        """Soft labels and how soft they are."""
+        if isinstance(self.temperature, str):
+            temperature = own_exemplar_distance(embeddings, clusters.labels, clusters.exemplars, distance=self.soft_distance)
+        else:
+            temperature = float(self.temperature)
+        soft = soft_pseudo_labels(embeddings, embeddings[clusters.exemplars], distance=self.soft_distance, temperature=temperature)
+        largest = float(soft.amax(1).median())
+        if largest >= ONE_HOT and len(clusters.exemplars) > 1:
+            logger.warning(
+                "soft labels are one-hot: the largest entry is %.4g in the median, at a temperature of %.4g. They are hard labels but for"
+                " their name: give a larger temperature, or temperature='own-exemplar'",
+                largest,
+                temperature,
+            )
+        return soft, {"cluster/soft_max": largest, "cluster/temperature": temperature}
 
     def _plain(self, embeddings: Tensor) -> tuple[AffinityPropagation, dict[str, float]]:
         options: dict[str, Any] = {"damping": self.damping, "max_iter": self.max_iter, "unconverged": self.unconverged}

@@ -20,6 +20,9 @@ from lightning_reid.records import LabeledEmbeddings, TargetState
 
 logger = logging.getLogger(__name__)
 
+GIANT_SHARE, GIANT_SIZE = 0.1, 10
+"""A cluster is giant that holds more than this share of the images, and more than so many times the mean size."""
+
 
 class BottomUpClustering(TargetClustering):
     """BUC (Lin et al. 2019): train with every image a cluster, then merge the closest clusters every n epochs and train on.
@@ -27,7 +30,9 @@ class BottomUpClustering(TargetClustering):
     Give the Trainer ``max_epochs = initial_epochs + steps * every_n_epochs``; of ``1 / merge_share - 1`` steps the last leaves about as
     many clusters as one takes away. At least two clusters always stay.
 
-    Logs ``cluster/merges`` (clusters that a step takes away) beside what :class:`TargetClustering` logs.
+    Logs ``cluster/merges`` (clusters that a step takes away) and ``cluster/largest_share`` (of the images, in the largest cluster) beside
+    what :class:`TargetClustering` logs. A cluster that holds more than a tenth of the images and ten times the mean is warned of: by
+    single linkage one pair of near images joins two people, and whoever is near to either joins them too.
 
     Args:
         every_n_epochs: Epochs after each merging (the public code: 2 for images).
@@ -43,6 +48,11 @@ class BottomUpClustering(TargetClustering):
         k2: Neighbors that the profile averages in query expansion, at most k1.
         merge_at_start: Merge at the start of every fit on data that has clusters already, and after no epoch: a federation fits once a
             round.
+        portions: Merge in so many portions a step, with the sizes of clusters counted anew before each (ours). With 1, the text's and the
+            public code's, sizes are those before the step, so that a chain that grows within a step is not held back by its size.
+        size_penalty_images: Number of images for which ``size_penalty`` was chosen (ours): with N images lambda is ``size_penalty *
+            size_penalty_images / N``, as a cluster of a set ten times smaller is ten times smaller; the text's 0.003 is for 12,936.
+            ``None`` takes lambda as it is.
 
     Raises:
         ValueError: An argument is out of range (here); a fit goes on from another clustering, which left images out (when it begins).
@@ -69,6 +79,8 @@ class BottomUpClustering(TargetClustering):
         k1: int = 30,
         k2: int = 6,
         merge_at_start: bool = False,
+        portions: int = 1,
+        size_penalty_images: int | None = None,
     ) -> None:
         super().__init__(every_n_epochs)
         require_count("initial_epochs", initial_epochs, low=0)
@@ -78,6 +90,9 @@ class BottomUpClustering(TargetClustering):
         if profile_steps is not None and num_merges is not None:
             raise ValueError(f"give profile_steps or num_merges, got {profile_steps} and {num_merges}: the profile says how many to merge")
         require_number("size_penalty", size_penalty, low=0)
+        require_count("portions", portions)
+        require_count("size_penalty_images", size_penalty_images, optional=True)
+        self.portions, self.size_penalty_images = portions, size_penalty_images
         require_number("eps", eps, above=0, below=1)
         require_count("min_samples", min_samples)
         require_neighborhood(k1, k2)
@@ -117,8 +132,34 @@ class BottomUpClustering(TargetClustering):
         profiled = self.profile_steps is not None and self.num_merges is None
         planned = self._profile(embeddings, previous.num_clusters) if profiled else self.merges_a_step(len(embeddings))
         merges = min(planned, max(0, previous.num_clusters - 2))
-        labels = merge_closest_clusters(embeddings, previous.labels, merges, size_penalty=self.size_penalty)
-        return FoundClusters(labels, metrics={"cluster/merges": float(merges)})
+        labels = self._merged(embeddings, previous.labels, merges)
+        return FoundClusters(labels, metrics={"cluster/merges": float(merges), "cluster/largest_share": self._largest_share(labels)})
+
+    def _merged(self, embeddings: Tensor, labels: Tensor, merges: int) -> Tensor:
+        """So many fewer clusters, in as many portions as there are merges for."""
+        images = self.size_penalty_images
+        penalty = self.size_penalty if images is None else self.size_penalty * images / len(embeddings)
+        done = 0
+        for portion in range(1, self.portions + 1):
+            until = merges * portion // self.portions
+            if until > done:
+                labels, done = merge_closest_clusters(embeddings, labels, until - done, size_penalty=penalty), until
+        return labels
+
+    def _largest_share(self, labels: Tensor) -> float:
+        """Share of the images in the largest cluster; a giant one is told."""
+        sizes = torch.bincount(labels)
+        largest, mean = int(sizes.max()), len(labels) / len(sizes)
+        if largest > GIANT_SHARE * len(labels) and largest > GIANT_SIZE * mean:
+            logger.warning(
+                "one cluster of %d holds %d of %d images, the mean is %.1f: merging chains people together. Fewer merges a step"
+                " (merge_share), more portions, a larger size_penalty, or size_penalty_images=12936 hold it back",
+                len(sizes),
+                largest,
+                len(labels),
+                mean,
+            )
+        return largest / len(labels)
 
     def _profile(self, embeddings: Tensor, num_clusters: int) -> int:
         distance = jaccard_distance(embeddings, k1=self.k1, k2=self.k2, max_distance=self.eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from lightning_reid.selection import distance_threshold, reliable_images
 from lightning_reid.selection.distance_threshold import DistanceThreshold
 from lightning_reid.selection.precision import precision_of_nearest, selection_precision
 
+logger = logging.getLogger(__name__)
+
+EVERYTHING = 0.99
+"""Share of the images that are selected from which on it is said that all are."""
 NEAREST = (0.25, 0.5, 0.75, 1.0)
 """Shares of the images, nearest to their exemplar first, whose precision is logged."""
 
@@ -36,12 +41,15 @@ class ProgressiveSelection(StateRefinement):
     Logs ``select/threshold`` (tau), ``select/labeled_threshold`` (tau_l), ``select/labeled_error`` (share of labeled pairs that tau_l
     assigns wrongly, 0.5 is chance), ``select/fraction`` of the target images and, where true identities are known, ``select/precision``
     of the selected images that are no exemplars, and ``select/precision_25%``, ``_50%``, ``_75%``, ``_100%``, what it would be with a tau
-    that selects so many of them.
+    that selects so many of them. Where nearly all images are selected at once, selection is not progressive, which is warned of.
 
     Args:
         step: Growth of tau an iteration, a squared distance, not negative (the text: 1); infinity selects everything from the second
             iteration on.
         num_bins: Of the histograms.
+        labeled_quantile: ``None`` takes the crossing of the histograms as tau_l, as the text does; a share in (0, 1) the squared distance
+            below which that share of the labeled positive pairs lies (ours), for histograms that do not touch: labeled images that were
+            trained on lie together, and the crossing anywhere in the gap.
         picture: PNG to write of the histograms and tau, which W&B and TensorBoard show too (Fig. 3.3); ``None`` for none.
 
     Attributes:
@@ -62,11 +70,13 @@ class ProgressiveSelection(StateRefinement):
     needs_labeled = True
     needs = ("embeddings", "labeled")
 
-    def __init__(self, step: float = 1.0, num_bins: int = 1000, picture: str | None = None) -> None:
+    def __init__(self, step: float = 1.0, num_bins: int = 1000, picture: str | None = None, labeled_quantile: float | None = None) -> None:
         super().__init__()
         require_number("step", step, low=0)
         require_count("num_bins", num_bins, low=2)
         require_path("picture", picture, optional=True)
+        require_number("labeled_quantile", labeled_quantile, above=0, below=1, optional=True)
+        self.labeled_quantile = labeled_quantile
         self.step, self.num_bins, self.picture = step, num_bins, None if picture is None else Path(picture)
         self.threshold: DistanceThreshold | None = None
 
@@ -79,15 +89,23 @@ class ProgressiveSelection(StateRefinement):
     @override
     def refine(self, state: TargetState, pids: Tensor) -> tuple[TargetState, dict[str, float]]:
         embeddings, labeled = state.embedded, state.embedded_labeled
-        self.threshold = distance_threshold(labeled.embeddings, labeled.pids, num_bins=self.num_bins)
+        self.threshold = distance_threshold(labeled.embeddings, labeled.pids, num_bins=self.num_bins, quantile=self.labeled_quantile)
         tau = self.threshold.value + (self.step * state.iteration if state.iteration else 0.0)
         exemplars = cluster_medoids(embeddings, state.labels) if state.exemplars is None else state.exemplars
         reliable = reliable_images(embeddings, state.labels, exemplars, tau)
+        fraction = reliable.double().mean().item()
+        if fraction >= EVERYTHING and not state.iteration:
+            logger.warning(
+                "%.2f %% of the images are selected in the first iteration already, within tau = %.4g of their exemplars: nothing is left"
+                " to be selected progressively. Labeled images that were memorized make tau_l too large: give labeled_quantile",
+                100 * fraction,
+                tau,
+            )
         metrics = {
             "select/threshold": tau,
             "select/labeled_threshold": self.threshold.value,
             "select/labeled_error": self.threshold.error,
-            "select/fraction": reliable.double().mean().item(),
+            "select/fraction": fraction,
         }
         if (pids > 0).any():
             metrics["select/precision"] = selection_precision(reliable, state.labels, exemplars, pids)

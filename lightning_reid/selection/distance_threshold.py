@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,9 @@ class DistanceThreshold:
     negatives: Tensor
 
 
-def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000, chunk_size: int = 1024) -> DistanceThreshold:
+def distance_threshold(
+    embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000, chunk_size: int = 1024, quantile: float | None = None
+) -> DistanceThreshold:
     """Where the histogram of positive-pair distances of labeled images crosses that of negative pairs (SGC-DPL, section 3.3.6).
 
     Every pair is measured once; each histogram counts as its share of its own pairs, since negative pairs are hundreds of times as many.
@@ -43,6 +46,9 @@ def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000
         pids: ``[N]`` int64; images of a negative pid are left out.
         num_bins: Bins from 0 to just above the largest distance; the threshold is one of their edges, or lies in a gap between pairs.
         chunk_size: Rows measured at a time.
+        quantile: ``None`` reads off the crossing, as the text does. A share in (0, 1) takes the distance at or below which that share
+            of the positive pairs lies, whatever the bins are: ours, for labeled images that were memorized, whose histograms do not
+            touch, so that the crossing may lie anywhere in the gap between them.
 
     Raises:
         ValueError: There is no pair of one identity or none of two, a row is not finite, or an argument does not fit.
@@ -57,6 +63,8 @@ def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000
     """
     if pids.shape != embeddings.shape[:1]:
         raise ValueError(f"need one pid per embedding, got pids {tuple(pids.shape)} for embeddings {tuple(embeddings.shape)}")
+    if quantile is not None and not 0 < quantile < 1:
+        raise ValueError(f"quantile must be above 0 and below 1, got {quantile}")
     if num_bins < 2 or chunk_size < 1:
         raise ValueError(f"need num_bins >= 2 and chunk_size >= 1, got {num_bins} and {chunk_size}")
     embeddings, pids = in_full_precision(embeddings[pids >= 0]), pids[pids >= 0]
@@ -77,7 +85,11 @@ def distance_threshold(embeddings: Tensor, pids: Tensor, *, num_bins: int = 1000
     negatives, positives = counts.cpu().split(num_bins)
     edges = torch.linspace(0, top, num_bins + 1, dtype=torch.float64)
     value, error = best_crossing(edges, positives, negatives)
-    return DistanceThreshold(value, error < 0.5, error, edges, positives, negatives)
+    if quantile is None:
+        return DistanceThreshold(value, error < 0.5, error, edges, positives, negatives)
+    value = _quantile_of_positives(embeddings, pids, norms, chunk_size, quantile)
+    shares = _shares_below(embeddings, pids, norms, chunk_size, value)
+    return DistanceThreshold(value, error < 0.5, (1 - shares[0] + shares[1]) / 2, edges, positives, negatives)
 
 
 def best_crossing(edges: Tensor, positives: Tensor, negatives: Tensor) -> tuple[float, float]:
@@ -114,3 +126,23 @@ def _pairs(embeddings: Tensor, norms: Tensor, chunk_size: int) -> Iterator[tuple
         distances = squared_distances(embeddings[rows], embeddings[start:], norms[rows], norms[start:])
         counted = torch.ones_like(distances, dtype=torch.bool).triu(1)
         yield start, distances.masked_fill_(~counted, 0), counted
+
+
+def _quantile_of_positives(embeddings: Tensor, pids: Tensor, norms: Tensor, chunk_size: int, quantile: float) -> float:
+    """The least squared distance such that at least a share ``quantile`` of the pairs of one identity is as near."""
+    found = []
+    for start, distances, counted in _pairs(embeddings, norms, chunk_size):
+        found.append(distances[counted & (pids[start : start + len(distances), None] == pids[None, start:])])
+    positives = torch.cat(found)
+    return float(positives.kthvalue(max(1, math.ceil(quantile * len(positives)))).values)
+
+
+def _shares_below(embeddings: Tensor, pids: Tensor, norms: Tensor, chunk_size: int, value: float) -> tuple[float, float]:
+    """Shares of the pairs of one identity, and of two, whose squared distance is at most ``value``."""
+    counts = torch.zeros(2, 2, dtype=torch.int64)  # of one identity or two; all, and those that are near
+    for start, distances, counted in _pairs(embeddings, norms, chunk_size):
+        same = pids[start : start + len(distances), None] == pids[None, start:]
+        for row, kind in enumerate((same & counted, ~same & counted)):
+            counts[row] += torch.tensor([int(kind.sum()), int((kind & (distances <= value)).sum())])
+    (of_one, near), (of_two, wrongly) = counts.tolist()
+    return near / of_one, wrongly / of_two

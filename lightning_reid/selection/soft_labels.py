@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from lightning_reid.clustering.distances import in_full_precision, squared_distances, squared_norms
@@ -52,3 +53,44 @@ def soft_pseudo_labels(
     if distance == "euclidean":
         distances = distances.sqrt_()
     return distances.div_(-temperature).softmax(1)
+
+
+def own_exemplar_distance(embeddings: Tensor, labels: Tensor, exemplars: Tensor, *, distance: SoftLabelDistance = "squared") -> float:
+    """How far the images of the clusters lie from their own exemplar, in the median: a temperature for eq. 3.5 that is tied to the data.
+
+    Ours. With the text's temperature of 1 labels come out one-hot wherever embeddings are long, as squared distances between them are then
+    in the hundreds. Under this one the exemplar of an image stands out by as much as that image is nearer to it than to others, measured in
+    units of how near images are to their exemplars; it does not change when all embeddings are made longer.
+
+    Args:
+        embeddings: ``[N, D]`` float.
+        labels: ``[N]`` int64, row of its exemplar in ``exemplars``; -1 belongs to none.
+        exemplars: ``[C']`` int64, rows of ``embeddings``.
+        distance: ``"squared"``, or ``"euclidean"`` for its root.
+
+    Returns:
+        The median over the images that are in a cluster and are no exemplars, above 0.
+
+    Raises:
+        ValueError: There are no such images, or they all coincide with their exemplars.
+
+    Example:
+        >>> import torch
+        >>> from lightning_reid.selection.soft_labels import own_exemplar_distance
+        >>> embeddings, labels, exemplars = torch.tensor([[0.0], [1.0], [3.0]]), torch.zeros(3).long(), torch.tensor([0])
+        >>> own_exemplar_distance(embeddings, labels, exemplars)  # the median of 1 and 9
+        5.0
+    """
+    others = labels >= 0
+    others[exemplars] = False
+    embeddings = in_full_precision(embeddings)
+    gaps = (embeddings[others] - embeddings[exemplars[labels[others]]]).double().square().sum(1)
+    if distance == "euclidean":
+        gaps = gaps.sqrt()
+    found = float(torch.quantile(gaps, 0.5)) if len(gaps) else 0.0
+    if not found > 0:
+        raise ValueError(
+            f"the images of {len(exemplars)} clusters lie at their exemplars ({len(gaps)} images beside them, median distance {found}),"
+            " which gives no temperature: give a number"
+        )
+    return found

@@ -6,9 +6,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_reid.callbacks import BottomUpClustering
+from lightning_reid.clustering import merge_closest_clusters
 from lightning_reid.datamodules import ImageReIDDataModule, UnlabeledDataModule
 from lightning_reid.modules import BottomUpReID
 from lightning_reid.records import TargetState
@@ -126,7 +128,14 @@ def test_what_cannot_work_is_said_before_anything_is_trained(data, market_folder
         trainer_with(tmp_path, [BottomUpClustering()]).fit(module(), labeled)
     with pytest.raises(RuntimeError, match="BottomUpReID found no clusters: add BottomUpClustering"):
         trainer_with(tmp_path, []).fit(module(), data)
-    for wrong in ({"initial_epochs": -1}, {"merge_share": 1.0}, {"num_merges": 0}, {"size_penalty": -0.1}):
+    for wrong in (
+        {"initial_epochs": -1},
+        {"merge_share": 1.0},
+        {"num_merges": 0},
+        {"size_penalty": -0.1},
+        {"portions": 0},
+        {"size_penalty_images": 0},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
             BottomUpClustering(**wrong)
     for wrong in ({"temperature": 0.0}, {"momentum": 1.0}, {"dropout": 1.0}):
@@ -141,3 +150,44 @@ def test_a_profile_that_finds_no_people_says_so_and_leaves_it_to_the_share(embed
     state = TargetState(0, first.labels, torch.zeros(40, dtype=torch.int64), embeddings)
     assert clustering.find_clusters(embeddings, None, state).metrics["cluster/merges"] == 4
     assert f"the profile finds {clusters} clusters among 40 images" in caplog.text
+
+
+def a_chain_beside_pairs() -> Tensor:
+    """Forty points in a row, each a little farther from the last than that one was, and thirty pairs a little wider than those gaps."""
+    gaps = torch.linspace(0.10, 0.11, 39, dtype=torch.float64)
+    row = torch.cat([torch.zeros(1, dtype=torch.float64), gaps.cumsum(0)])
+    pairs = torch.stack([10.0 * torch.arange(1, 31), 10.0 * torch.arange(1, 31) + 0.15], 1).flatten()
+    return torch.cat([row, pairs])[:, None].double()
+
+
+def test_merging_in_portions_counts_sizes_anew_so_that_a_chain_is_held_back(caplog):
+    embeddings = a_chain_beside_pairs()
+    state = TargetState(0, torch.arange(100), torch.arange(100))
+    options = {"num_merges": 39, "size_penalty": 0.003}
+    at_once, in_portions = (BottomUpClustering(**options, portions=portions).find_clusters(embeddings, None, state) for portions in (1, 39))
+    assert at_once.metrics["cluster/largest_share"] == 0.4
+    assert "one cluster of 61 holds 40 of 100 images, the mean is 1.6: merging chains people together" in caplog.text
+    by_hand = state.labels
+    for _ in range(39):
+        by_hand = merge_closest_clusters(embeddings, by_hand, 1, size_penalty=0.003)
+    assert torch.equal(in_portions.labels, by_hand)
+    assert in_portions.metrics["cluster/largest_share"] <= 0.1
+    assert in_portions.metrics["cluster/merges"] == 39 == 100 - (int(in_portions.labels.max()) + 1)
+
+
+def test_uneven_portions_and_more_portions_than_merges_take_away_as_many_clusters():
+    embeddings, state = a_chain_beside_pairs(), TargetState(0, torch.arange(100), torch.arange(100))
+    for portions in (4, 50):
+        found = BottomUpClustering(num_merges=10, portions=portions).find_clusters(embeddings, None, state)
+        assert int(found.labels.max()) + 1 == 90
+
+
+def test_a_size_penalty_for_another_number_of_images_is_scaled_to_those_at_hand():
+    embeddings, halves = a_chain_beside_pairs(), torch.cat([torch.arange(2).repeat_interleave(20), torch.arange(2, 62)])
+    state, options = TargetState(0, halves, torch.arange(100)), {"num_merges": 1, "size_penalty": 1e-4}
+    as_it_is = BottomUpClustering(**options).find_clusters(embeddings, None, state)
+    scaled = BottomUpClustering(**options, size_penalty_images=12_936).find_clusters(embeddings, None, state)
+    assert (as_it_is.labels[:40] == 0).all()  # the halves of the chain merge, 0.011 + 0.004 apart
+    assert torch.equal(scaled.labels, merge_closest_clusters(embeddings, halves, 1, size_penalty=1e-4 * 129.36))
+    assert scaled.labels[0] != scaled.labels[39]
+    assert (scaled.labels[40::2] == scaled.labels[41::2]).sum() == 1  # a pair does

@@ -21,6 +21,7 @@ from lightning_reid.callbacks import (
 )
 from lightning_reid.datamodules import CrossDomainDataModule, ImageReIDDataModule, SemiSupervisedDataModule
 from lightning_reid.modules import HSR, SGCDPL
+from lightning_reid.records import LabeledEmbeddings, TargetState
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 NUM_LABELED = 4
@@ -282,6 +283,7 @@ def test_a_classifier_of_other_labeled_identities_is_refused(data, market_folder
         {"labels": "fuzzy"},
         {"soft_distance": "cosine"},
         {"temperature": 0.0},
+        {"temperature": "warm"},
         {"damping": 0.2},
         {"neighbors": 0},
         {"unconverged": "hide"},
@@ -292,7 +294,7 @@ def test_clustering_arguments_out_of_range_die_in_the_constructor(wrong):
         AffinityPseudoLabels(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"step": -1.0}, {"step": float("nan")}, {"num_bins": 1}])
+@pytest.mark.parametrize("wrong", [{"step": -1.0}, {"step": float("nan")}, {"num_bins": 1}, {"labeled_quantile": 1.0}])
 def test_selection_arguments_out_of_range_die_in_the_constructor(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
         ProgressiveSelection(**wrong)
@@ -301,3 +303,36 @@ def test_selection_arguments_out_of_range_die_in_the_constructor(wrong):
 def test_strip_arguments_out_of_range_die_in_the_constructor():
     with pytest.raises(ValueError, match="max_images must be a whole number of at least 2, got 1"):
         ClusterStripLogger(max_images=1)
+
+
+def people(scale: float, *, apart: float = 4.0) -> torch.Tensor:
+    """Embeddings of three people, eight images each."""
+    centers = apart * torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).repeat_interleave(8, 0)
+    return scale * (centers + torch.randn(24, 2, generator=torch.Generator().manual_seed(0)))
+
+
+def test_soft_labels_that_are_one_hot_are_told_and_a_temperature_of_the_data_softens_them_alike_at_any_scale(caplog):
+    text, data = AffinityPseudoLabels(preference="median"), AffinityPseudoLabels(preference="median", temperature="own-exemplar")
+    found = text.find_clusters(people(30.0, apart=2.0), None, None)
+    assert found.metrics["cluster/soft_max"] > 0.999
+    assert "soft labels are one-hot: the largest entry is 1 in the median, at a temperature of 1" in caplog.text
+    caplog.clear()
+    soft = {scale: data.find_clusters(people(scale, apart=2.0), None, None) for scale in (1.0, 30.0)}
+    assert soft[1.0].metrics["cluster/soft_max"] < 0.99
+    assert caplog.text == ""
+    torch.testing.assert_close(soft[1.0].soft_labels, soft[30.0].soft_labels, rtol=1e-3, atol=1e-4)
+    assert soft[30.0].metrics["cluster/temperature"] == pytest.approx(900 * soft[1.0].metrics["cluster/temperature"], rel=1e-4)
+
+
+def test_a_selection_of_everything_is_told_and_a_quantile_of_memorized_images_selects_less(caplog):
+    pids = torch.arange(3).repeat_interleave(8)
+    memorized = LabeledEmbeddings(20 * people(0.01) + 100 * torch.nn.functional.one_hot(pids, 3)[:, :2], pids)
+    embeddings, exemplars = people(1.0), torch.tensor([0, 8, 16])
+    state = TargetState(0, pids, torch.arange(24), embeddings=embeddings, exemplars=exemplars, labeled=memorized)
+    _, metrics = ProgressiveSelection().refine(state, pids + 1)
+    assert metrics["select/fraction"] == 1
+    assert "100.00 % of the images are selected in the first iteration already" in caplog.text
+    caplog.clear()
+    _, metrics = ProgressiveSelection(labeled_quantile=0.8).refine(state, pids + 1)
+    assert 0 < metrics["select/fraction"] < 0.99
+    assert caplog.text == ""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -99,3 +100,25 @@ def test_wrong_arguments_are_refused():
         distance_threshold(line(0, 1, 2, 3), torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match="num_bins >= 2"):
         distance_threshold(line(0, 1, 2, 3), torch.tensor([0, 0, 1, 1]), num_bins=1)
+
+
+@given(seed=st.integers(0, 99), quantile=st.sampled_from([0.05, 0.5, 0.8, 0.95]))
+def test_a_quantile_accepts_that_share_of_the_pairs_of_one_identity_whatever_the_bins(seed, quantile):
+    draw = torch.Generator().manual_seed(seed)
+    embeddings, pids = torch.randn(24, 3, generator=draw, dtype=torch.float64), torch.arange(24) % 6
+    within = [float((embeddings[a] - embeddings[b]).square().sum()) for a, b in itertools.combinations(range(24), 2) if pids[a] == pids[b]]
+    between = [float((embeddings[a] - embeddings[b]).square().sum()) for a, b in itertools.combinations(range(24), 2) if pids[a] != pids[b]]
+    found = distance_threshold(embeddings, pids, num_bins=7, chunk_size=5, quantile=quantile)
+    near = sorted(within)[max(0, math.ceil(quantile * len(within)) - 1)]
+    assert found.value == pytest.approx(near, rel=1e-9)
+    wrong = (1 - sum(one <= near for one in within) / len(within) + sum(one <= near for one in between) / len(between)) / 2
+    assert found.error == pytest.approx(wrong, abs=1e-12)
+
+
+def test_where_histograms_do_not_touch_a_quantile_stays_within_the_positive_pairs_and_the_crossing_does_not():
+    places, pids = line(0, 1, 10, 12), torch.tensor([3, 3, 5, 5])
+    assert distance_threshold(places, pids, num_bins=2000, quantile=0.9).value == 4
+    assert distance_threshold(places, pids, num_bins=2000).value > 40
+    for wrong in (0.0, 1.0, -1.0):
+        with pytest.raises(ValueError, match="quantile must be above 0 and below 1"):
+            distance_threshold(places, pids, quantile=wrong)
