@@ -46,7 +46,7 @@ def clip_looks_section(findings: Findings, network: VideoNetwork, clips_of: Clip
 def _lengths(network: VideoNetwork, clips: Tensor) -> Tensor:
     """``[B, T', h, w]`` in [0, 1]: the length of the feature at each position, over the longest of the clip."""
     with evaluating(network):
-        lengths = torch.linalg.vector_norm(network.feature_map(clips).float(), dim=2)
+        lengths: Tensor = torch.linalg.vector_norm(network.feature_map(clips).float(), dim=2)
     return lengths / lengths.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 

@@ -176,5 +176,5 @@ def _map(test: EmbeddedTest, most: int, method: MapMethod, seed: int) -> MappedP
     if len(chosen) < FEWEST_POINTS:
         return None
     placed = embedding_map(torch.stack([embedding for _, _, embedding in chosen]), method=method, seed=seed)
-    records, is_query = tuple(record for record, _, _ in chosen), tuple(query for _, query, _ in chosen)
-    return MappedPoints(records, is_query, placed, len({record.pid for record in records}), len(seen), len(pids), method)
+    records, queries = tuple(record for record, _, _ in chosen), tuple(query for _, query, _ in chosen)
+    return MappedPoints(records, queries, placed, len({record.pid for record in records}), len(seen), len(pids), method)

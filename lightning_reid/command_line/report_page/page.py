@@ -55,7 +55,7 @@ class Subject:
 def build_page(
     subject: Subject, findings: Findings, pictures: Pictures, looks: Markup, *, seed: int, versions: Mapping[str, str], shown: Shown
 ) -> str:
-    """The whole file.
+    """Build the page as one file.
 
     Args:
         subject: What it is about.
