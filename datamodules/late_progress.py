@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -36,3 +38,26 @@ def late_progress(
     finally:
         if shown:
             progress.stop()
+
+
+@contextmanager
+def late_status(words: str, *, after: float = 2.0, disable: bool = False) -> Iterator[None]:
+    """Say on standard error what is being done, once the block has taken ``after`` seconds, until it ends: for work in one piece.
+
+    Args:
+        words: What is done.
+        after: Seconds.
+        disable: Say nothing.
+    """
+    status = Console(stderr=True).status(words)
+    timer = threading.Timer(after, status.start)
+    timer.daemon = True
+    if not disable:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.is_alive():
+            timer.join()  # what is just being started would stay
+        status.stop()

@@ -39,7 +39,7 @@ class Method:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Its network, where one was trained."""
+        """The file of its network, where one was trained."""
         file = self.folder / CHECKPOINT
         return file if file.is_file() else None
 

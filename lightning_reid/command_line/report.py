@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from lightning_reid.command_line.listening import listening
 from lightning_reid.command_line.results import tell_lines
-from lightning_reid.datamodules.late_progress import late_progress
+from lightning_reid.datamodules.late_progress import late_progress, late_status
 
 if TYPE_CHECKING:  # with torch, timm and scikit-learn, for which --help does not wait
     from lightning_reid.command_line.finished_run import FinishedRun, Method
@@ -135,7 +135,8 @@ def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, o
         there = reported_clips(cfg, method, quiet=quiet) if clips and method is not None else reported_images(cfg, method, quiet=quiet)
         protocol, rerank = _protocol(cfg, finished, there.test)
         options = {"queries": cfg.queries, "points": cfg.points, "method": cfg.map, "false_match_rate": cfg.false_match_rate}
-        found = find(there.test, protocol, rerank=rerank, seed=cfg.seed, **options)
+        with late_status("ranking, counting failures and distances, placing the map", disable=quiet):
+            found = find(there.test, protocol, rerank=rerank, seed=cfg.seed, **options)
         subject = Subject(finished, method, there.model, there.network_name, there.test.name, there.same_data, (*there.notes, *warned))
         page = build_page(subject, found, there.pictures, there.looks(found), seed=cfg.seed, versions=_versions(), shown=shown)
     content = page.encode("utf-8", "backslashreplace")

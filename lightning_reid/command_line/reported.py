@@ -15,6 +15,7 @@ from lightning_reid.command_line.report_page.embedded_clips import embed_clips, 
 from lightning_reid.command_line.report_page.findings import Findings
 from lightning_reid.command_line.report_page.looks_section import PARTS, looks_section
 from lightning_reid.command_line.report_page.markup import Markup
+from lightning_reid.command_line.report_page.page import LOUD
 from lightning_reid.command_line.report_page.pictures import Pictures
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.tested import read_test_part
@@ -76,7 +77,7 @@ def reported_images(cfg: Namespace, method: Method | None, *, quiet: bool) -> Re
     if test.num_unreadable:
         notes.append(f"{test.num_unreadable} of the queries and the gallery cannot be read and are left out.")
     if method is not None and not same:
-        notes.append(f"The run's table was not scored on {dataset.name}, which this page looks into, but on what its stamp says.")
+        notes.append(f"{LOUD}: the run's table was not scored on {dataset.name}, which this page looks into, but on what its stamp says.")
     halves = method is not None and bool(method.told.get(PARTS))
 
     def looks(found: Findings) -> Markup:
@@ -135,7 +136,7 @@ def _known(model: str, dataset: Splits) -> list[str]:
     if same is None:
         return [f"The network was trained on {people.data}: whether {dataset.name} shows the same people under another name is not known."]
     known = {*people.pids, *people.held_out} & {record.pid for record in dataset.query} if same else set()
-    told = f"WARNING: {len(known)} people of the test were trained or selected on: their scores say nothing about strangers."
+    told = f"{LOUD}: {len(known)} people of the test were trained or selected on: their scores say nothing about strangers."
     return [told] if known else []
 
 

@@ -87,7 +87,7 @@ class TestedPart:
         return asdict(self)
 
     def read(self) -> ReIDDataset:
-        """Read images again.
+        """Read the images again, as they were.
 
         Raises:
             OSError: It is gone; see the readers.
@@ -103,7 +103,7 @@ class TestedPart:
         return found
 
     def read_clips(self) -> VideoReIDDataModule:
-        """Read tracklets again, as a datamodule that gives the same clips of them; errors as ``read``."""
+        """Read the tracklets again, as a datamodule that gives the same clips of them; errors as ``read``."""
         assert self.clips is not None
         data = VideoReIDDataModule(
             self.dataset,

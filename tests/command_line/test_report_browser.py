@@ -104,14 +104,12 @@ def test_the_map_is_one_stop_of_the_tab_key_and_arrows_show_one_crop_after_anoth
         assert tip.locator("p").inner_text().split("\n")[0] in first
         assert tip.locator("img").evaluate("one => one.naturalWidth") > 0
         seen = {first}
-        for key in ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] * 5:
+        for key in [*["ArrowRight"] * 4, *["ArrowDown"] * 4, *["ArrowLeft"] * 8, *["ArrowUp"] * 8]:
             page.keyboard.press(key)
             seen.add(opened.focused())
             assert tip.locator("p").inner_text().split("\n")[0] in opened.focused()
-        assert len(seen) > 3
+        assert len(seen) > 8
         person = page.locator(".point:focus").get_attribute("data-person")
-        page.keyboard.press("PageDown")
-        assert page.locator(".point:focus").get_attribute("data-person") == person
         assert page.locator(".point.same").count() == page.locator(f".point[data-person='{person}']").count()
         page.keyboard.press("Escape")
         assert tip.is_hidden()
@@ -120,18 +118,19 @@ def test_the_map_is_one_stop_of_the_tab_key_and_arrows_show_one_crop_after_anoth
         assert opened.faults == []
 
 
-def test_the_crop_of_every_mark_lies_within_the_map(chromium, report):
+def test_keys_reach_every_mark_and_each_crop_lies_within_the_map(chromium, report):
     with Opened(chromium, report) as opened:
         page, reached = opened.page, set()
-        page.locator(".point").first.focus()
-        for mark in range(page.locator(".point").count()):
-            page.locator(".point").nth(mark).focus()
+        page.locator(".point").nth(7).focus()
+        page.keyboard.press("Home")
+        for _ in range(40):
+            reached.add(opened.focused())
             assert page.locator("#tip").is_visible()
             box, around = page.locator("#tip").bounding_box(), page.locator(".map-box").bounding_box()
             assert box["x"] >= around["x"] - 1
             assert box["x"] + box["width"] <= around["x"] + around["width"] + 1
-            reached.add(opened.focused())
-        assert len(reached) == page.locator(".point").count()
+            page.keyboard.press("PageDown")
+        assert len(reached) == page.locator(".point").count() == 40
 
 
 def test_a_pointer_shows_the_crop_and_takes_it_away(chromium, report):

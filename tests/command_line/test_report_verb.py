@@ -233,7 +233,7 @@ def test_data_that_were_moved_are_given_and_are_the_runs_by_what_they_hold(copie
     next((moved / "query").iterdir()).unlink()
     _, page = reported(copied, "--data", moved)
     assert "This page's mAP is that of the table" not in page
-    assert "The run's table was not scored on elsewhere" in page
+    assert "WARNING: the run's table was not scored on elsewhere" in page
 
 
 def test_data_that_are_gone_or_changed_are_refused_with_the_way_on(copied, market_folder, tmp_path, capsys):

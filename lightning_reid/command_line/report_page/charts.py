@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from lightning_reid.command_line.report_page.markup import Markup, details, joined, table, tag
 
-WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
+WIDTH, HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 40
+HEADROOM = 1.05
+"""Of what is drawn, so that the largest does not touch the edge."""
 SERIES = 6
 """Different looks of lines; the seventh looks as the first."""
 _MARKS = (
@@ -16,13 +18,15 @@ _MARKS = (
     "M-3,-3h6v6h-6z",
     "M0,-4l4,7h-8z",
     "M0,-4l4,4l-4,4l-4,-4z",
-    "M-4,-1h8v2h-8z",
-    "M-1,-4h2v8h-2z",
+    "M0,4l4,-7h-8z",
+    "M-1.3,-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
 )
 _DASHES = (None, "7 3", "2 3", "9 3 2 3", "12 4", "4 2")
 
 
-def line_chart(title: str, x_name: str, y_name: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Markup:
+def line_chart(
+    title: str, x_name: str, y_name: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], known: Sequence[str]
+) -> Markup:
     """Values over epochs, a line each, told apart by color, dashes and marks.
 
     Args:
@@ -30,16 +34,18 @@ def line_chart(title: str, x_name: str, y_name: str, lines: Mapping[str, tuple[S
         x_name: Of the horizontal axis.
         y_name: Of the vertical axis, with its unit.
         lines: Name to x and y, at least one point each.
+        known: All names that other charts have too: each looks the same in all.
     """
     xs, ys = ([value for line in lines.values() for value in line[axis]] for axis in (0, 1))
-    across, up = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT), _Axis(min([0.0, *ys]), max(ys), HEIGHT - BOTTOM, TOP)
-    drawn = [_line(number, across, up, line) for number, line in enumerate(lines.values())]
+    across, up = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT), _Axis(min([0.0, *ys]), HEADROOM * max(ys), HEIGHT - BOTTOM, TOP)
+    looks = [known.index(name) for name in lines]
+    drawn = [_line(look, across, up, line) for look, line in zip(looks, lines.values())]
     ends = "; ".join(f"{name} from {_number(line[1][0])} to {_number(line[1][-1])}" for name, line in lines.items())
     svg = _svg(f"{title}: {ends}", _frame(across, up, x_name, y_name), *drawn)
     by_x = sorted(set(xs))
     points = [dict(zip(*line)) for line in lines.values()]
     rows = [[_number(x), *(_number(one[x]) if x in one else "–" for one in points)] for x in by_x]
-    return _figure(title, svg, list(lines), details("The numbers", table(f"{title}, {y_name}", [x_name, *lines], rows)))
+    return _figure(title, svg, dict(zip(lines, looks)), details("The numbers", table(f"{title}, {y_name}", [x_name, *lines], rows)))
 
 
 def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[int]], marked: float | None) -> Markup:
@@ -55,7 +61,7 @@ def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[
     filled = [place for place in range(len(edges) - 1) if any(some[place] for some in counts.values())]
     low, high = edges[filled[0]], edges[filled[-1] + 1]
     across = _Axis(low, high, LEFT, WIDTH - RIGHT)
-    up = _Axis(0, max(max(some) for some in shares.values()), HEIGHT - BOTTOM, TOP)
+    up = _Axis(0, HEADROOM * max(max(some) for some in shares.values()), HEIGHT - BOTTOM, TOP)
     drawn = [
         _outline(number, across, up, edges[filled[0] : filled[-1] + 2], some[filled[0] : filled[-1] + 1])
         for number, some in enumerate(shares.values())
@@ -64,7 +70,8 @@ def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[
     told = f"{title}, from {low:.2f} to {high:.2f}" + ("" if marked is None else f"; threshold {marked:.3f}")
     svg = _svg(told, _frame(across, up, "cosine distance", "share of the pairs"), *drawn, line)
     rows = [[f"{edges[at]:.2f} – {edges[at + 1]:.2f}", *(f"{some[at]:,}" for some in counts.values())] for at in filled]
-    return _figure(title, svg, list(counts), details("The numbers", table("Pairs by distance", ["cosine distance", *counts], rows)))
+    looks = {name: number for number, name in enumerate(counts)}
+    return _figure(title, svg, looks, details("The numbers", table("Pairs by distance", ["cosine distance", *counts], rows)))
 
 
 class _Axis:
@@ -91,8 +98,8 @@ def _svg(label: str, *children: str | None) -> Markup:
     return tag("svg", *children, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label, class_="chart")
 
 
-def _figure(title: str, svg: Markup, names: Sequence[str], *below: Markup) -> Markup:
-    keys = [tag("li", _key(number), name) for number, name in enumerate(names)]
+def _figure(title: str, svg: Markup, looks: Mapping[str, int], *below: Markup) -> Markup:
+    keys = [tag("li", _key(number), name) for name, number in looks.items()]
     return tag("figure", tag("figcaption", title), svg, tag("ul", *keys, class_="legend"), *below)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_reid.command_line.report_page.findings import AskedQuery, Findings
-from lightning_reid.command_line.report_page.looks_section import PAIRS, TITLE
+from lightning_reid.command_line.report_page.looks_section import TITLE, looked_into
 from lightning_reid.command_line.report_page.markup import Markup, tag
 from lightning_reid.command_line.report_page.pictures import LIST_BYTES, LIST_HEIGHT, Pictures, address, overlaid
 from lightning_reid.command_line.report_page.sections import person, section
@@ -25,7 +25,7 @@ ClipsOf = Callable[[Sequence[AnyRecord]], Tensor]
 
 def clip_looks_section(findings: Findings, network: VideoNetwork, clips_of: ClipsOf, pictures: Pictures) -> Markup:
     """Attention, where the network has it, and lengths of features, frame by frame."""
-    asked = [one for one in (*findings.worst, *findings.random) if one.answers][:PAIRS]
+    asked = looked_into(findings)
     records = [record for one in asked for record in (one.record, one.answers[0][0])]
     clips = clips_of(records)
     attention, lengths = attention_maps(network.cpu(), clips), _lengths(network, clips)
@@ -34,9 +34,9 @@ def clip_looks_section(findings: Findings, network: VideoNetwork, clips_of: Clip
     )
     if attention is not None:
         told = (
-            f"Above: where the network looks in the last place where it attends ({attention.looks}); yellow is what is looked at most,"
-            " blue least. Below: where the features of its last map are long, before they are pooled into the embedding. Where frames were"
-            " joined on the way, the first of them is shown."
+            f"Attention: where the network looks in the last place where it attends ({attention.looks}); yellow is what is looked at most,"
+            " blue least, and a clip all yellow is looked at everywhere alike. Features: where those of its last map are long, before they"
+            " are pooled into the embedding. Where frames were joined on the way, the first of them is shown."
         )
     drawn = [_pair(one, clips, attention, lengths, 2 * place, pictures) for place, one in enumerate(asked)]
     return section("looks", TITLE, tag("p", told), tag("ul", *drawn, class_="looks"))
@@ -46,7 +46,7 @@ def clip_looks_section(findings: Findings, network: VideoNetwork, clips_of: Clip
 def _lengths(network: VideoNetwork, clips: Tensor) -> Tensor:
     """``[B, T', h, w]`` in [0, 1]: the length of the feature at each position, over the longest of the clip."""
     with evaluating(network):
-        lengths = torch.linalg.vector_norm(network.feature_map(clips).float(), dim=2)
+        lengths: Tensor = torch.linalg.vector_norm(network.feature_map(clips).float(), dim=2)
     return lengths / lengths.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
@@ -57,10 +57,11 @@ def _pair(asked: AskedQuery, clips: Tensor, attention: AttentionMaps | None, len
         f" {'right' if right else 'wrong'}."
     )
     strips = []
-    for place, record in enumerate((asked.record, answer)):
-        if attention is not None:
-            strips.append(_strip(clips[row + place], attention.received[row + place], f"{person(record)}, attention", pictures))
-        strips.append(_strip(clips[row + place], lengths[row + place], f"{person(record)}, lengths of features", pictures))
+    for place, (whose, record) in enumerate((("query", asked.record), ("answer", answer))):
+        maps = {} if attention is None else {"attention": attention.received}
+        for name, map_ in {**maps, "features": lengths}.items():
+            strips.append(_strip(clips[row + place], map_[row + place], f"{person(record)}, {name}", pictures))
+            strips.append(tag("p", f"{whose}: {name}", class_="who"))
     return tag("li", tag("p", words), *strips)
 
 

@@ -43,10 +43,18 @@ def embed_clips(
         OSError: The checkpoint is gone.
         ValueError: It is of another module, or an embedding is not finite.
     """
-    kept, switches = _Kept(), dict.fromkeys(("logger", "enable_model_summary", "enable_checkpointing"), False)
+    kept = _Kept()
     accelerator = {"cuda": "gpu"}.get(device, device)
     module = VideoReID.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    trainer = pl.Trainer(accelerator=accelerator, devices=1, callbacks=[kept], enable_progress_bar=not quiet, **switches)
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        callbacks=[kept],
+        logger=False,
+        enable_progress_bar=not quiet,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
     trainer.test(module, data, verbose=False)
     query, gallery = kept.sides
     for side in (query, gallery):

@@ -12,7 +12,7 @@ from lightning_reid.evaluation.retrieval import EmbeddedTest, EvaluationScores, 
 from lightning_reid.metrics import CameraPairs, PairDistances, camera_pair_failures, pair_distances, rank_lists
 from lightning_reid.metrics.matching import Matching, ProtocolName
 from lightning_reid.metrics.projection import FEWEST_POINTS, MapMethod, embedding_map
-from lightning_reid.records import AnyRecord
+from lightning_reid.records import JUNK_PID, AnyRecord
 
 TOP = 10
 """Answers of a rank list."""
@@ -154,7 +154,8 @@ def _asked(
 
 def _distances(query: Tensor, gallery: Tensor, matching: Matching, rate: float) -> PairDistances | None:
     """``None`` where everybody in the gallery is the one who is asked for."""
-    if len(matching.query_pids.unique()) == 1 and bool((matching.gallery_pids == matching.query_pids[0]).all()):
+    people = torch.cat([matching.query_pids, matching.gallery_pids])
+    if len(people[people != JUNK_PID].unique()) == 1:
         return None
     return pair_distances(query, gallery, matching, false_match_rate=rate)
 
@@ -176,5 +177,5 @@ def _map(test: EmbeddedTest, most: int, method: MapMethod, seed: int) -> MappedP
     if len(chosen) < FEWEST_POINTS:
         return None
     placed = embedding_map(torch.stack([embedding for _, _, embedding in chosen]), method=method, seed=seed)
-    records, is_query = tuple(record for record, _, _ in chosen), tuple(query for _, query, _ in chosen)
-    return MappedPoints(records, is_query, placed, len({record.pid for record in records}), len(seen), len(pids), method)
+    records, queries = tuple(record for record, _, _ in chosen), tuple(query for _, query, _ in chosen)
+    return MappedPoints(records, queries, placed, len({record.pid for record in records}), len(seen), len(pids), method)

@@ -26,7 +26,7 @@ def looks_section(findings: Findings, network: EmbeddingNetwork | OnnxEmbedder, 
     """Activation maps of some queries and their nearest answers; why there are none where there are none."""
     if isinstance(network, OnnxEmbedder):
         return section("looks", TITLE, tag("p", "An exported network gives embeddings alone: it has no maps that could be shown."))
-    asked = [one for one in (*findings.worst, *findings.random) if one.answers][:PAIRS]
+    asked = looked_into(findings)
     records = [record for one in asked for record in (one.record, one.answers[0][0])]
     images = torch.stack([network_input(pictures.load(record.thumbnail), pictures.image_size) for record in records])
     maps = activation_maps(network.cpu(), images)
@@ -42,6 +42,12 @@ def looks_section(findings: Findings, network: EmbeddingNetwork | OnnxEmbedder, 
         " into the embedding: yellow is the longest of the picture, blue short. Long features count most; why they are long is not told."
     )
     return section("looks", TITLE, tag("p", told), tag("p", halves), tag("ul", *drawn, class_="looks"))
+
+
+def looked_into(findings: Findings) -> list[AskedQuery]:
+    """The queries that are looked into, each once: the worst, and then those that were drawn."""
+    answered = {one.number: one for one in (*findings.worst, *findings.random) if one.answers}
+    return list(answered.values())[:PAIRS]
 
 
 def _pair(asked: AskedQuery, maps: ActivationMaps, row: int, pictures: Pictures) -> Markup:

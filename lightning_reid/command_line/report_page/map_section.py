@@ -30,7 +30,8 @@ def map_section(findings: Findings, pictures: Pictures, seed: int, shown: Shown)
         drawn = f"All {found.of_records:,} pictures of {found.of_people:,} people, by {NAMES[found.method]}."
     keys = (
         "Point at a picture's mark, or tab to the map and go on with the arrow keys: it shows the crop, and the others of the person are"
-        " ringed. Page Up and Page Down go through one person, Home and End to the first and the last mark, Escape puts the crop away."
+        " ringed. Page Up and Page Down go through all pictures, one person after the other, Home and End to the first and the last,"
+        " Escape puts the crop away."
     )
     marks = [_mark(*one) for one in shown(list(_placed(found, pictures)), "crops of the map")]
     svg = tag(

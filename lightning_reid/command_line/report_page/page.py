@@ -21,6 +21,8 @@ from lightning_reid.recipes.workshop.report import ResultRow, unmatched_sentence
 GENERATOR = "lightning-reid report"
 MOST_BYTES = 10_000_000
 STATIC = Path(__file__).with_name("static")
+LOUD = "WARNING"
+"""How a note begins that must not be missed."""
 AGREES = 5e-4
 """Two mAP that are no further apart are the same but for rounding."""
 PARTS_OF_THE_PAGE = {
@@ -55,7 +57,7 @@ class Subject:
 def build_page(
     subject: Subject, findings: Findings, pictures: Pictures, looks: Markup, *, seed: int, versions: Mapping[str, str], shown: Shown
 ) -> str:
-    """The whole file.
+    """Build the page as one file.
 
     Args:
         subject: What it is about.
@@ -142,7 +144,7 @@ def _scores(subject: Subject, findings: Findings) -> Markup:
     if found.scores.num_unmatched_queries:
         told = f"{found.scores.num_unmatched_queries:,} of {found.scores.num_queries:,} queries have no match and are not scored."
         measured.append(tag("p", told))
-    measured += [tag("p", one, class_="note") for one in subject.notes]
+    measured += [tag("p", one, class_="note" if one.startswith(LOUD) else None) for one in subject.notes]
     run = subject.run
     if run is None:
         return section("scores", "Scores", *measured)

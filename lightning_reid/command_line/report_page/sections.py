@@ -133,7 +133,7 @@ def _share(count: int, of: int) -> Markup:
     if not of:
         return tag("span", "–", class_="none")
     shade = round(SHADES * count / of)
-    return tag("span", f"{count:,}", tag("small", f" of {of:,}"), class_=f"shade shade-{shade}")
+    return tag("span", f"{count:,}", tag("small", f" of {of:,}"), class_=f"shade shade-{shade}" if count else "none")
 
 
 def _grid(caption: str, pairs: CameraPairs, cells: list[list[Markup]]) -> Markup:

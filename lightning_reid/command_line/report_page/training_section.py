@@ -60,5 +60,5 @@ def _charts(shown: Mapping[str, tuple[str, str]], logged: Mapping[str, Mapping[s
     for name, (title, unit) in shown.items():
         lines = {method: curves[name] for method, curves in logged.items() if name in curves}
         if lines:
-            charts.append(line_chart(title, "epoch", unit, lines))
+            charts.append(line_chart(title, "epoch", unit, lines, list(logged)))
     return charts

@@ -48,16 +48,16 @@ def attention_maps(network: VideoNetwork, clips: Tensor) -> AttentionMaps | None
         >>> found.received.shape, found.looks
         (torch.Size([2, 2, 4, 1]), 'stripes at stripes')
     """
-    last = [module for stage in range(1, len(network.stages.stages) + 1) for module in network.attention_after(stage)][-1:]
-    if not last or not isinstance(last[0], NonLocalBlock | CoarseToFineAxialAttention):
-        return None
-    (module,) = last
+    modules = [module for stage in range(1, len(network.stages.stages) + 1) for module in network.attention_after(stage)]
+    last = modules[-1] if modules else None
     with evaluating(network):
-        if isinstance(module, NonLocalBlock):
-            shares, looks = module.received_attention(_input_of(module, network, clips)), "positions at positions"
-            looks = looks if module.stripes is None else "stripes at stripes"
+        if isinstance(last, NonLocalBlock):
+            shares = last.received_attention(_input_of(last, network, clips))
+            looks = "positions at positions" if last.stripes is None else "stripes at stripes"
+        elif isinstance(last, CoarseToFineAxialAttention):
+            shares, looks = _along_the_height(last, network, clips), "positions at their column"
         else:
-            shares, looks = _along_the_height(module, network, clips), "positions at their column"
+            return None
     largest = shares.amax((1, 2, 3), keepdim=True)
     return AttentionMaps((shares / largest.clamp_min(torch.finfo(shares.dtype).tiny)).float(), looks)
 

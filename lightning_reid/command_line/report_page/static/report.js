@@ -67,18 +67,13 @@ if (map) {
     return best;
   };
 
-  const ofSame = (from, step) => {
-    const same = marks.map((_, number) => number).filter((number) => marks[number].dataset.person === marks[from].dataset.person);
-    return same[(same.indexOf(from) + step + same.length) % same.length];
-  };
-
   const KEYS = {
     ArrowRight: (from) => nearest(from, [1, 0]),
     ArrowLeft: (from) => nearest(from, [-1, 0]),
     ArrowDown: (from) => nearest(from, [0, 1]),
     ArrowUp: (from) => nearest(from, [0, -1]),
-    PageDown: (from) => ofSame(from, 1),
-    PageUp: (from) => ofSame(from, -1),
+    PageDown: (from) => (from + 1) % marks.length, // one person after the other: no mark is out of reach
+    PageUp: (from) => (from - 1 + marks.length) % marks.length,
     Home: () => 0,
     End: () => marks.length - 1,
   };
