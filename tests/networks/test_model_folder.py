@@ -137,7 +137,12 @@ def test_a_network_that_was_saved_gives_the_same_embeddings_to_the_bit(kind, tmp
     assert not loaded.training
     assert torch.equal(embedded(loaded), expected)
     assert loaded.architecture == network.architecture
-    loaded.save_pretrained(tmp_path / "again")
+
+
+@pytest.mark.parametrize("kind", ["gem", "fast-reid's pooling", "pruned", "nvan"])
+def test_a_network_that_was_loaded_is_saved_as_the_same_files(kind, tmp_path):
+    trained(NETWORKS[kind]).save_pretrained(tmp_path / "model", image_size=SIZE)
+    from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "again")
     files = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("model", "again")]
     assert files[0] == files[1]
 
