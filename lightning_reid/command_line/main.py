@@ -36,7 +36,7 @@ VERBS = {
     "search": "find the pictures in an index that look most like a person in a picture",
     "calibrate": "find out what a network's similarities mean: the probability of the same person, and thresholds",
     "compare": "tell whether two pictures show the same person, and how probable that is",
-    "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives",
+    "export": "write a network as ONNX, torch.export or OpenVINO, which takes pixels and gives what PyTorch gives; or as a model folder",
 }
 """What each does: its module is imported once it is asked for, for some need torch, which takes seconds."""
 STOPPED = 130

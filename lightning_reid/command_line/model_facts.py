@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,4 +79,4 @@ def _first_weights(stage: Mapping[str, Any]) -> str | None:
 def _options(stage: Mapping[str, Any]) -> str:
     """All that ``stage.json`` tells, without what was given no value."""
     told = {name: value for name, value in stage.items() if value is not None}
-    return "\n".join(["# stage.json:", *(f"{name}: {json.dumps(value)}" for name, value in told.items())])
+    return "\n".join(["# stage.json:", *(f"{name}: {value!r}" for name, value in told.items())])

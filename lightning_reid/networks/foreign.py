@@ -15,6 +15,7 @@ from lightning_reid.networks.backbones import Backbone, build_backbone
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
 from lightning_reid.networks.embedding_network import EmbeddingNetwork, PoolingName
 from lightning_reid.networks.model_config import PARTS
+from lightning_reid.networks.network_name import require_named
 from lightning_reid.networks.pooling import GeneralizedMeanPooling
 from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
 from lightning_reid.networks.released_osnet import is_osnet, osnet_name, renamed_osnet
@@ -116,6 +117,7 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
             network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
         load_all(network, state, source=f"{path} ({kind})")
     _check_parts(network, content.get("model_parts", {}), path)
+    require_named(network, content.get("model_name"), path)
     network.image_size = _told_size(content, path)
     logger.info("%s: %s of %s, last stride %d, %s, %s", path, name, kind, options.get("last_stride", 1), network.pooling, network.neck)
     return network.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -71,8 +72,8 @@ def folder_from_hub(
         offline = silent is not None
 
     def fetched(file: str, commit: str | None) -> Path:
-        options = {"revision": commit, "cache_dir": cache_dir, "token": token, "local_files_only": offline}
-        return Path(hf_hub_download(name, file, **options, force_download=force_download and not offline))
+        options: dict[str, Any] = {"revision": commit, "cache_dir": cache_dir, "token": token, "local_files_only": offline}
+        return Path(str(hf_hub_download(name, file, **options, force_download=force_download and not offline)))
 
     try:
         folder = fetched(NEEDED[0], revision).parent

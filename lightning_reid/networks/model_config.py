@@ -29,8 +29,8 @@ PREPROCESSING: Mapping[str, Any] = {
 SIZES = ("image_size", "clip_length")
 FACTS = ("trained_on", "first_weights", "epochs")
 """Of a network's facts, those that are told here too, for programs; all of them stand in the card."""
-_WORDS, _COUNTS = ("trained_on", "first_weights", "lightning-reid"), ("epochs",)
-KNOWN = frozenset((*ARCHITECTURE, *PARTS, *PREPROCESSING, *SIZES, *_WORDS, *_COUNTS))
+_WORDS, _COUNTS = ("model", "trained_on", "first_weights", "lightning-reid"), ("epochs",)
+KNOWN = frozenset(("model", *ARCHITECTURE, *PARTS, *PREPROCESSING, *SIZES, *_WORDS, *_COUNTS))
 """All keys that there are."""
 MOST_BYTES = 4_000_000
 """Of a config, the masks of a pruned network included."""
@@ -41,11 +41,12 @@ _WAY_ON = "fetch it again"
 
 
 def model_config(
-    architecture: Mapping[str, Any], image_size: tuple[int, int], clip_length: int | None, facts: Mapping[str, Any]
+    model: str, architecture: Mapping[str, Any], image_size: tuple[int, int], clip_length: int | None, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of ``config.json``.
 
     Args:
+        model: Name of the network, see ``network_name``.
         architecture: Of a network, with ``channel_plan`` as ``told_plan`` tells it where it was pruned.
         image_size: (height, width) in pixels.
         clip_length: T of clips; ``None`` of images, or where nobody knows.
@@ -53,7 +54,7 @@ def model_config(
     """
     frames = {"clip_length": clip_length} if "network" in architecture else {}
     sizes = {"image_size": list(image_size), **frames}
-    return {**architecture, **sizes, **PREPROCESSING, **facts, "lightning-reid": version("lightning-reid")}
+    return {"model": model, **architecture, **sizes, **PREPROCESSING, **facts, "lightning-reid": version("lightning-reid")}
 
 
 def read_model_config(path: Path) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
 
     Returns:
         What a checkpoint of the same network would hold but for its weights: ``hyper_parameters``, ``image_size``, ``clip_length``,
-        ``channel_plan`` of a pruned one; and ``model_parts``, the values of ``PARTS`` that are told, and ``first_pooling``.
+        ``channel_plan`` of a pruned one; and ``model_parts``, the values of ``PARTS`` that are told, ``first_pooling``, and ``model_name``.
 
     Raises:
         OSError: It cannot be read.
@@ -86,6 +87,7 @@ def read_model_config(path: Path) -> dict[str, Any]:
         "clip_length": told.get("clip_length"),
         "model_parts": _parts(told, path),
         "first_pooling": told.get("first_pooling", "padded"),
+        "model_name": told.get("model"),
     }
     return content | ({"channel_plan": _plan(told["channel_plan"], path)} if "channel_plan" in told else {})
 

@@ -79,11 +79,9 @@ def write_model_folder(
     length = getattr(network, "clip_length", None) if clip_length is None else clip_length
     require_count("clip_length", length, high=MOST_FRAMES, optional=True)
     place, network = _place(folder), _in_float32(network)
-    architecture, weights = _architecture(network), save(_stored(network, half))
-    calibration, model = _own_calibration(network, size, facts)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    card = model_card(described(architecture, parameters, size, length), facts or ModelFacts(), _USE["network" in architecture])
-    config = model_config(architecture, size, length, {} if facts is None else _known(facts))
+    weights, model = save(_stored(network, half)), f"{network_name(network)} at {size[0]}x{size[1]}"
+    calibration = _own_calibration(model, facts)
+    config, card = _config_and_card(network, size, length, facts or ModelFacts())
     if facts is None and _is_there(place, weights, config):  # what was told of it then is still true
         card = (place / MODEL_CARD).read_text(encoding="utf-8")
         config |= {name: told for name, told in read_json(place / MODEL_CONFIG, way_on="remove it").items() if name in FACTS}
@@ -93,29 +91,30 @@ def write_model_folder(
         (draft / MODEL_CARD).write_text(card, encoding="utf-8")
         if calibration is not None:
             (draft / MODEL_CALIBRATION).write_text(_as_json(calibration_content(calibration)), encoding="utf-8")
-        _require_same(draft, network, size, length, half)
+        _require_same(draft, network, size, length)
         if calibration is None:
             _keep_calibration(place, draft, model)
 
 
-def _architecture(network: EmbeddingNetwork) -> dict[str, Any]:
-    told = network.architecture
-    check_told_module(told, "the network")
-    return told if network.channel_plan is None else {**told, "channel_plan": told_plan(network.channel_plan.as_tensors())}
-
-
-def _known(facts: ModelFacts) -> dict[str, Any]:
+def _config_and_card(network: EmbeddingNetwork, size: tuple[int, int], length: int | None, facts: ModelFacts) -> tuple[dict[str, Any], str]:
+    architecture = network.architecture
+    check_told_module(architecture, "the network")
+    if network.channel_plan is not None:
+        architecture["channel_plan"] = told_plan(network.channel_plan.as_tensors())
     told = {name: getattr(facts, name) for name in FACTS}
-    return {name: value for name, value in told.items() if value is not None}
+    known = {name: value for name, value in told.items() if value is not None}
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    card = model_card(described(architecture, parameters, size, length), facts, _USE["network" in architecture])
+    return model_config(network_name(network), architecture, size, length, known), card
 
 
-def _own_calibration(network: EmbeddingNetwork, size: tuple[int, int], facts: ModelFacts | None) -> tuple[Calibration | None, str]:
-    """The calibration that was told, and the name of what it must be of."""
-    calibration, model = facts and facts.calibration, f"{network_name(network)} at {size[0]}x{size[1]}"
+def _own_calibration(model: str, facts: ModelFacts | None) -> Calibration | None:
+    """The calibration that was told, which is of this model or of none."""
+    calibration = None if facts is None else facts.calibration
     if calibration is not None and calibration.model != model:
         told = shown(calibration.model)
         raise ValueError(f"the calibration is of another network, {told}, and this is {model}: make it anew by lightning-reid calibrate")
-    return calibration, model
+    return calibration
 
 
 def _is_there(place: Path, weights: bytes, config: Mapping[str, Any]) -> bool:
@@ -156,7 +155,10 @@ def _in_float32(network: EmbeddingNetwork) -> EmbeddingNetwork:
     """The network on the CPU, whose float32 holds what half precision holds; itself where it is so already."""
     if is_sharded(network):
         raise ValueError("the network is divided over processes: load_from_checkpoint gives one that can be saved")
-    tensors = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+    floats = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    tensors, infinite = floats.values(), [name for name, tensor in floats.items() if not bool(tensor.isfinite().all())]
+    if infinite:
+        raise ValueError(f"{infinite[0]} has numbers that are not finite, of a training that diverged: there is nothing to save")
     if any(tensor.dtype == torch.float64 for tensor in tensors):
         raise ValueError("the network is of float64, and a model folder of float32: save network.float(), and look at what it scores")
     if all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors):
@@ -167,6 +169,9 @@ def _in_float32(network: EmbeddingNetwork) -> EmbeddingNetwork:
 def _stored(network: EmbeddingNetwork, half: bool) -> dict[str, Tensor]:
     tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     halved = {name: tensor.half() if half and _is_halved(tensor) else tensor for name, tensor in tensors.items()}
+    changed = [name for name, tensor in halved.items() if not torch.equal(tensor.to(tensors[name].dtype), tensors[name])]
+    if changed:
+        raise ValueError(f"{changed[0]} has weights that half precision has not: call round_weights(network) before half=True")
     return {name: tensor.clone() for name, tensor in halved.items()}  # which share no memory: the format knows no views
 
 
@@ -174,7 +179,7 @@ def _is_halved(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim > 1
 
 
-def _require_same(folder: Path, network: EmbeddingNetwork, size: tuple[int, int], length: int | None, half: bool) -> None:
+def _require_same(folder: Path, network: EmbeddingNetwork, size: tuple[int, int], length: int | None) -> None:
     """Load what was written, and refuse it where the weights, or an embedding, are others to the last bit."""
     try:
         loaded = model_of_folder(folder)
@@ -183,8 +188,6 @@ def _require_same(folder: Path, network: EmbeddingNetwork, size: tuple[int, int]
         raise ValueError(f"the network cannot be saved, as it was changed since it was built: {told}") from error
     state = network.state_dict()
     others = [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, state[name])]
-    if others and half:
-        raise ValueError(f"{others[0]} has weights that half precision has not: call round_weights(network) before half=True")
     if others:
         raise ValueError(f"the network cannot be saved: {others[0]} does not come back from a file as it was")
     loaded.load_state_dict(state, assign=True)  # the same numbers, in the same order in memory: of others the bits may differ

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from lightning_reid.arguments import shown
 
 
 def network_name(network: nn.Module) -> str:
@@ -26,3 +29,18 @@ def network_name(network: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"weights {digest.hexdigest()[:16]}"
+
+
+def require_named(network: nn.Module, told: str | None, path: str | Path) -> None:
+    """Check that a network is the one that its file says: a flipped bit, or weights of another saving, make another.
+
+    Args:
+        network: Loaded.
+        told: Its name, as ``network_name`` gives it; ``None`` where the file tells none.
+        path: The file, for the message.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if told is not None and (found := network_name(network)) != told:
+        raise ValueError(f"{path} is told to be the network {shown(told)}, and its weights are those of {found}: fetch it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightning_reid.arguments import require_path
 from lightning_reid.files import replaced_folder
@@ -64,7 +65,7 @@ def from_pretrained(
             f"there is no network {str(source)!r}: give a model folder, the name of one on the Hugging Face hub (org/name), or one that"
             f" comes with the library: {', '.join(shipped_names())}{_previous(place)}"
         )
-    places = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    places: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
         return model_of_folder(folder_from_hub(str(source), **places, force_download=force_download, local_files_only=local_files_only))
     except (ValueError, RuntimeError) as error:

@@ -107,7 +107,7 @@ class SavedNetwork(ModelHubMixin):
         """
         from lightning_reid.networks.pretrained import from_pretrained  # which makes networks of this class
 
-        places = {"revision": revision, "token": token, "cache_dir": cache_dir}
+        places: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_dir}
         network = from_pretrained(pretrained_model_name_or_path, **places, force_download=force_download, local_files_only=local_files_only)
         if not isinstance(network, cls):
             raise ValueError(

@@ -137,7 +137,12 @@ def test_a_network_that_was_saved_gives_the_same_embeddings_to_the_bit(kind, tmp
     assert not loaded.training
     assert torch.equal(embedded(loaded), expected)
     assert loaded.architecture == network.architecture
-    loaded.save_pretrained(tmp_path / "again")
+
+
+@pytest.mark.parametrize("kind", ["gem", "fast-reid's pooling", "pruned", "nvan"])
+def test_a_network_that_was_loaded_is_saved_as_the_same_files(kind, tmp_path):
+    trained(NETWORKS[kind]).save_pretrained(tmp_path / "model", image_size=SIZE)
+    from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "again")
     files = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("model", "again")]
     assert files[0] == files[1]
 
@@ -183,6 +188,9 @@ def test_a_network_of_half_precision_is_saved_as_what_float32_makes_of_its_weigh
     assert torch.equal(embedded(from_pretrained(tmp_path / "model")), embedded(network.float()))
     with pytest.raises(ValueError, match="the network is of float64, and a model folder of float32"):
         network.double().save_pretrained(tmp_path / "other", image_size=SIZE)
+    torch.nn.init.constant_(network.float().neck.weight, float("nan"))
+    with pytest.raises(ValueError, match=r"neck\.weight has numbers that are not finite"):
+        network.save_pretrained(tmp_path / "other", image_size=SIZE)
 
 
 @pytest.mark.parametrize(
@@ -451,6 +459,18 @@ def test_weights_of_another_network_are_refused(copy):
     save_file({name: tensor for name, tensor in weights.items() if "layer4" not in name}, copy / "model.safetensors")
     with pytest.raises(ValueError, match="does not fit the network"):
         from_pretrained(copy)
+
+
+def test_weights_in_which_a_bit_has_flipped_or_of_another_saving_are_refused(copy, tmp_path):
+    file = copy / "model.safetensors"
+    whole = bytearray(file.read_bytes())
+    whole[-3] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"copy is told to be the network 'weights \w{16}', and its weights are those of weights \w{16}"):
+        from_pretrained(copy)
+    trained(NETWORKS["nvan"]).save_pretrained(tmp_path / "clips", image_size=SIZE)
+    with pytest.raises(ValueError, match="is told to be the network 'weights of another'"):
+        from_pretrained(changed(tmp_path / "clips", model="weights of another"))
 
 
 def test_a_folder_that_is_there_and_is_no_model_folder_is_not_looked_up_elsewhere(tmp_path, monkeypatch):

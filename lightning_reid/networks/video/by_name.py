@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_reid.arguments import require_choice, require_text, shown
 from lightning_reid.networks.channels.plan import ChannelPlan, materialize
+from lightning_reid.networks.network_name import require_named
 from lightning_reid.networks.told_architecture import check_told_options
 from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.video.cfaan import CFAAN
@@ -44,6 +45,7 @@ def load_clip_network(folder: str | Path) -> VideoNetwork:
         if "channel_plan" in content:
             network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
         load_all(network, state, source=str(folder))
+    require_named(network, content["model_name"], folder)
     size, length = content["image_size"], content["clip_length"] or network.clip_length
     if length is not None:
         _check_clips(network, (length, 3, *size), folder)
