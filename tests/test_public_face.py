@@ -121,6 +121,7 @@ LIGHT = {
     "what a worker is sent": ("pytorch_lightning", "lightning_fabric", "timm", "sklearn", "torchmetrics", "matplotlib", "wandb"),
     "lightning_reid.inference": ("pytorch_lightning", "sklearn", "matplotlib"),
     "lightning_reid.recipes.embed": ("pytorch_lightning", "torchmetrics", "matplotlib"),
+    "lightning_reid.command_line.compare": ("pytorch_lightning", "sklearn", "torchmetrics", "matplotlib"),
     "lightning_reid.evaluation": ("pytorch_lightning", "lightning_fabric"),
     "lightning_reid.command_line.export": ("pytorch_lightning", "torchmetrics", "matplotlib", "onnxruntime", "openvino"),
     "lightning_reid.metrics": ("trackers", "supervision"),

@@ -95,9 +95,8 @@ class DevicesHere(EdgeHub):
     ) -> Federation:
         clients = [self.devices[name].client(walk) for name in members]
         for client in clients:  # they begin with what the server sends; a federation in one process takes that from the first of them
-            client.module.load_state_dict(
-                client.module.state_dict() | {n: t for n, t in tensors.items() if n in client.module.state_dict()}
-            )
+            own = client.module.state_dict()
+            client.module.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
         accelerator = self.devices[members[0]].accelerator
         return Federation(strategy, clients, output, accelerator=accelerator, **options)
 

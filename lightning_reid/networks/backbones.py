@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_reid.arguments import require_path, require_switch, require_text, shown
-from lightning_reid.networks.dry_run import FeatureMap, dry_run
+from lightning_reid.networks.dry_run import DryRun, FeatureMap, dry_run
 from lightning_reid.networks.hub import create_pretrained
 from lightning_reid.networks.last_stride import remove_last_stride
 from lightning_reid.networks.osnet import OSNet
@@ -51,10 +51,10 @@ class Backbone(FeatureMap):
     options: dict[str, Any] | None = None
     first_pooling: FirstPooling = "padded"
 
-    def __init__(self, trunk: nn.Module, name: str, image_size: tuple[int, int]) -> None:
+    def __init__(self, trunk: nn.Module, name: str, image_size: tuple[int, int], told: DryRun | None = None) -> None:
         super().__init__(trunk)
         self.name = name
-        (_, self.num_features, height, _), unused = dry_run(self, image_size)
+        (_, self.num_features, height, _), unused = told or dry_run(self, image_size)
         self.stride = image_size[0] // height
         for parameter in unused:  # such as layers between pooling and classifier; DDP would wait for their gradients
             self.get_parameter(parameter).requires_grad_(False)
@@ -120,8 +120,8 @@ def build_backbone(
     trunk = _with_weights(name, pretrained, weights, timm_kwargs)
     image_size = _image_size(trunk, timm_kwargs)
     made_for_reid = isinstance(trunk, OSNet)
-    changed = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 and not made_for_reid else []
-    backbone = Backbone(trunk, name, image_size)
+    changed, told = remove_last_stride(FeatureMap(trunk), image_size) if last_stride == 1 and not made_for_reid else ([], None)
+    backbone = Backbone(trunk, name, image_size, told)
     backbone.options = options
     if changed:
         logger.info("%s: last stride 1 in %s", name, ", ".join(changed).replace("trunk.", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,19 +39,27 @@ class FeatureMap(nn.Module):
         return feature_map
 
 
-def dry_run(network: nn.Module, image_size: tuple[int, int]) -> tuple[tuple[int, ...], list[str]]:
-    """Run one image through ``network`` on torch's meta device, and leave the network as it was.
+class DryRun(NamedTuple):
+    """What a forward pass tells that computes nothing.
 
-    Returns:
-        Shape of the output, and the names of the parameters that do not influence it.
+    Attributes:
+        shape: Of the output.
+        unused: Names of the parameters that do not influence it.
     """
+
+    shape: tuple[int, ...]
+    unused: list[str]
+
+
+def dry_run(network: nn.Module, image_size: tuple[int, int]) -> DryRun:
+    """Run one image through ``network`` on torch's meta device, and leave the network as it was."""
     state = {name: tensor.detach().to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
     parameters = {name: state[name].requires_grad_() for name, _ in network.named_parameters()}
     # in training, batch normalization of a single image would refuse a 1 x 1 map; under no_grad all parameters would seem to be unused
     with evaluating(network), torch.enable_grad(), _AffineBatchNorm():
         output: Tensor = functional_call(network, state, (torch.empty(1, 3, *image_size, device="meta"),))
     used = _leaves(output)
-    return tuple(output.shape), [name for name, parameter in parameters.items() if id(parameter) not in used]
+    return DryRun(tuple(output.shape), [name for name, parameter in parameters.items() if id(parameter) not in used])
 
 
 class _AffineBatchNorm(TorchFunctionMode):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from lightning_reid.networks.dry_run import dry_run
+from lightning_reid.networks.dry_run import DryRun, dry_run
 
 
 class Halving(NamedTuple):
@@ -18,7 +18,7 @@ class Halving(NamedTuple):
     after: tuple[int, ...]
 
 
-def remove_last_stride(network: nn.Module, image_size: tuple[int, int]) -> list[str]:
+def remove_last_stride(network: nn.Module, image_size: tuple[int, int]) -> tuple[list[str], DryRun]:
     """Take the stride out of the layers that halve the feature map for the last time, in place.
 
     Source: Luo et al. 2019 (arXiv:1903.07071), section 3.4, for any convolutional network: in ResNets the first block of the last
@@ -31,28 +31,30 @@ def remove_last_stride(network: nn.Module, image_size: tuple[int, int]) -> list[
         image_size: Height and width of the images it takes.
 
     Returns:
-        Names of the changed layers; empty for a network without a layer that halves the map (vision transformers).
+        Names of the changed layers, empty for a network without a layer that halves the map (vision transformers); and what a dry run
+        of the network tells as it is now.
 
     Raises:
         ValueError: A strided layer is of a kind that cannot be changed, or the map did not double.
     """
-    last = _last_halvings(network, image_size)
+    last, told = _last_halvings(network, image_size)
     for layer in last:
         _unstride(network, layer.name)
     names = [layer.name for layer in last]
     if not last:
-        return names
+        return names, told
     try:
-        (_, _, *size), _ = dry_run(network, image_size)
+        told = dry_run(network, image_size)
     except RuntimeError as error:  # shapes that no longer fit each other
         raise ValueError(f"the network does not run with last stride 1 in {', '.join(names)}: use last_stride=2") from error
-    if tuple(size) != last[0].before:
-        raise ValueError(f"last stride 1 in {', '.join(names)} gives a map of {size}, not {list(last[0].before)}: use last_stride=2")
-    return names
+    size = told.shape[2:]
+    if size != last[0].before:
+        raise ValueError(f"last stride 1 in {', '.join(names)} gives a map of {[*size]}, not {[*last[0].before]}: use last_stride=2")
+    return names, told
 
 
-def _last_halvings(network: nn.Module, image_size: tuple[int, int]) -> list[Halving]:
-    """The halving layers, strided as such, from whose output size the network's output does not differ any more."""
+def _last_halvings(network: nn.Module, image_size: tuple[int, int]) -> tuple[list[Halving], DryRun]:
+    """The halving layers, strided as such, from whose output size the network's output does not differ any more, and the dry run."""
     found: list[Halving] = []
 
     def watch(name: str) -> Any:
@@ -65,11 +67,11 @@ def _last_halvings(network: nn.Module, image_size: tuple[int, int]) -> list[Halv
 
     handles = [layer.register_forward_hook(watch(name)) for name, layer in network.named_modules() if hasattr(layer, "kernel_size")]
     try:
-        (_, _, *final), _ = dry_run(network, image_size)
+        told = dry_run(network, image_size)
     finally:
         for handle in handles:
             handle.remove()
-    return [layer for layer in found if layer.after == tuple(final)]
+    return [layer for layer in found if layer.after == told.shape[2:]], told
 
 
 def _unstride(network: nn.Module, name: str) -> None:

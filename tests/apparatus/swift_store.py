@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -17,10 +17,6 @@ from filelock import FileLock
 REQUIREMENTS = Path(__file__).parents[1] / "swift-requirements.txt"
 ZONES = 4
 KEY, SECRET = "test:tester", "testing"
-_LAUNCH = (
-    "import sys; from swift.common import utils; utils.set_swift_dir(sys.argv.pop(1));"
-    " import importlib; importlib.import_module(sys.argv.pop(1)).main()"
-)
 _SERVERS = {"account": "swift.account.server", "container": "swift.container.server", "object": "swift.obj.server"}
 _SWIFT_CONF = """[swift-hash]
 swift_hash_path_suffix = a_test
@@ -122,11 +118,13 @@ class SwiftStore:
 
     def __init__(self, folder: Path) -> None:
         self.home, self.python = folder, environment_of_swift()
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, int] = {}
         self.ports = {(kind, zone): free_port() for kind in _SERVERS for zone in range(1, ZONES + 1)}
         self.port = free_port()
         folder.mkdir(parents=True)
         (folder / "swift.conf").write_text(_SWIFT_CONF)
+        command = [str(self.python), str(Path(__file__).with_name("warm_swift.py")), str(folder)]
+        self._commands = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._make_rings()
         told = {"home": folder, "user": _user()}
         for (kind, zone), port in self.ports.items():
@@ -164,7 +162,7 @@ class SwiftStore:
     def stop_zone(self, zone: int) -> None:
         """Kill the servers of a zone, as a machine that dies."""
         for kind in _SERVERS:
-            self._end(f"{kind}{zone}", signal.SIGKILL)
+            self._end(f"{kind}{zone}")
 
     def start_zone(self, zone: int) -> None:
         """Start the servers of a zone again."""
@@ -183,8 +181,10 @@ class SwiftStore:
 
     def replicate(self) -> None:
         """One pass of every zone's replicator."""
-        passes = [self._once("swift.obj.replicator", f"object{zone}") for zone in range(1, ZONES + 1)]
-        if any(one.wait(120) for one in passes):
+        confs = [str(self.home / f"object{zone}.conf") for zone in range(1, ZONES + 1)]
+        passes = [self._ask("start", os.devnull, "swift.obj.replicator", conf, "--once") for conf in confs]
+        ended = [self._ask("wait", one) for one in passes]
+        if any(ended):
             raise RuntimeError(f"a replicator failed:\n{self.log()}")
 
     def log(self) -> str:
@@ -193,35 +193,31 @@ class SwiftStore:
 
     def stop(self) -> None:
         """End all servers."""
-        for name in [*self.processes]:
-            self._end(name, signal.SIGKILL)
+        self._commands.stdin.close()
+        self._commands.wait()
 
     def _launch(self, name: str, module: str) -> None:
-        with (self.home / f"{name}.log").open("ab") as log:
-            command = [str(self.python), "-c", _LAUNCH, str(self.home), module, str(self.home / f"{name}.conf"), "-v"]
-            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self.processes[name] = self._ask("start", str(self.home / f"{name}.log"), module, str(self.home / f"{name}.conf"), "-v")
 
-    def _once(self, module: str, name: str) -> subprocess.Popen[bytes]:
-        command = [str(self.python), "-c", _LAUNCH, str(self.home), module, str(self.home / f"{name}.conf"), "--once"]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def _end(self, name: str, how: signal.Signals) -> None:
+    def _end(self, name: str) -> None:
         process = self.processes.pop(name, None)
         if process is not None:
-            os.killpg(process.pid, how)
-            process.wait()
+            self._ask("kill", process)
+
+    def _ask(self, *words: object) -> int:
+        """Of the process that starts and ends all others."""
+        self._commands.stdin.write(json.dumps(words) + "\n")
+        self._commands.stdin.flush()
+        return int(self._commands.stdout.readline())
 
     def _make_rings(self) -> None:
-        build = [str(self.python), "-m", "swift.cli.ringbuilder"]
         for kind in _SERVERS:
             builder = str(self.home / f"{kind}.builder")
-            subprocess.run([*build, builder, "create", "6", "3", "0"], check=True, capture_output=True)
-            for zone in range(1, ZONES + 1):
-                device = f"r1z{zone}-127.0.0.1:{self.ports[kind, zone]}/disk"
-                subprocess.run([*build, builder, "add", device, "100"], check=True, capture_output=True)
-            done = subprocess.run([*build, builder, "rebalance"], check=False, capture_output=True)
-            if done.returncode not in (0, 1):  # 1 is a warning
-                raise RuntimeError(f"the ring of {kind} was not made: {done.stdout.decode()}")
+            devices = (f"r1z{zone}-127.0.0.1:{self.ports[kind, zone]}/disk" for zone in range(1, ZONES + 1))
+            for words in (["create", "6", "3", "0"], *(["add", device, "100"] for device in devices), ["rebalance"]):
+                made = self._ask("start", str(self.home / "rings.log"), "swift.cli.ringbuilder", builder, *words)
+                if self._ask("wait", made) not in (0, 1):  # 1 is a warning
+                    raise RuntimeError(f"the ring of {kind} was not made:\n{self.log()}")
 
 
 def _user() -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,16 +255,6 @@ def test_the_calibration_of_a_shipped_network_is_its_own_and_of_people_it_was_no
     assert min(found.people) >= 100
     assert found.calibration_error <= 0.05
     assert f"lightning-reid calibrate {found.data} " in (FOLDERS / name / "README.md").read_text()
-
-
-@pytest.mark.slow
-def test_to_compare_two_pictures_nothing_is_imported_that_only_training_or_drawing_needs():
-    code = (
-        "import sys, lightning_reid.command_line.compare\n"
-        "print([one for one in ('pytorch_lightning', 'matplotlib', 'sklearn', 'torchmetrics') if one in sys.modules])"
-    )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert finished.stdout.splitlines()[-1] == "[]"
 
 
 def test_an_exported_file_has_the_calibration_of_the_checkpoint_beside_it(tmp_path):

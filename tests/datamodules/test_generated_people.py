@@ -285,10 +285,10 @@ def test_the_next_epoch_shows_others_of_the_same_people_and_a_resumed_run_the_sa
     assert drawn(data_of(**PLAIN), 1) == second
 
 
-@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_draw_what_the_main_process_draws(start):
+@pytest.mark.parametrize(("start", "number"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])  # which imports for seconds
+def test_workers_draw_what_the_main_process_draws(start, number):
     data = data_of()
-    loader = data.training_loader(data.planned, epoch=2, rank=0, world_size=1, num_workers=2, multiprocessing_context=start)
+    loader = data.training_loader(data.planned, epoch=2, rank=0, world_size=1, num_workers=number, multiprocessing_context=start)
     by_workers = [{(int(row), digest(image)) for row, image in zip(batch["indices"], batch["images"], strict=True)} for batch in loader]
     assert by_workers == drawn(data, 2)
 

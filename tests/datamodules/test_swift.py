@@ -63,8 +63,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize(
     ("gigabytes", "num_workers", "context"),
-    [(1.0, 0, None), (1.0, 2, "fork"), (0.0, 0, None), (0.0, 2, "spawn")],
-    ids=["cached", "cached, forked workers", "in ranges", "in ranges, spawned workers"],
+    [(1.0, 0, None), (1.0, 2, "fork"), (0.0, 0, None), (0.0, 1, "spawn")],
+    ids=["cached", "cached, forked workers", "in ranges", "in ranges, a spawned worker"],
 )
 def test_batches_are_those_of_the_files(stored, market_folder, tmp_path, gigabytes, num_workers, context):
     data = packed(stored, tmp_path, num_workers=num_workers, block_cache_gb=gigabytes)

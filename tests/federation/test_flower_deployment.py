@@ -86,7 +86,7 @@ def test_a_slow_client_misses_its_deadline_and_killed_ones_and_a_killed_server_e
     for name in folders:
         deployment.supernode(name, folders[name], "slow=1" if name == "client2" else "")
     # two of three are enough: a resumed server need not wait for the third
-    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "seed": 3, "quorum": 0.6, "deadline": 60.0, "grace": 1.0}
+    run = {"clients": ",".join(folders), "rounds": 2, "epochs": 1, "seed": 3, "quorum": 0.6, "deadline": 30.0, "grace": 1.0}
     run |= {"data": DATA, "model": MODEL, "clustering": CLUSTERING}
     deployment.run(**run)
     deployment.wait_for("the first round", server / "rounds.json")

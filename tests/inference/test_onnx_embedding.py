@@ -10,7 +10,7 @@ from onnx_graph import write_onnx
 from torchvision.io import write_png
 
 from lightning_reid.inference import EmbeddingPass, OnnxEmbedder, clip_embedder, crop_embedder, export_onnx, find_crops
-from lightning_reid.networks import STENVAN, EmbeddingNetwork, build_backbone
+from lightning_reid.networks import EmbeddingNetwork, VideoResNet50, build_backbone
 
 NARROW = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
 CROPS = list(torch.randint(0, 256, (4, 3, 70, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
@@ -47,7 +47,7 @@ def test_files_are_embedded_as_by_the_network_itself_with_their_mirror_images_to
 
 def test_a_clip_is_embedded_as_by_the_network_itself(tmp_path):
     torch.manual_seed(0)
-    network = STENVAN("resnet18", channels=[8, 8, 16, 16], layers=[1, 2, 2, 1], stripes=4).eval()
+    network = VideoResNet50("resnet18", **NARROW).eval()
     export_onnx(network, tmp_path / "clips.onnx", torch.randn(2, 4, 3, 64, 32))
     embedder = OnnxEmbedder(tmp_path / "clips.onnx", num_threads=1)
     assert (embedder.takes_clips, embedder.num_frames, embedder.image_size) == (True, 4, (64, 32))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from links import Running, Wire, link, matcher, now_ended, now_frame, now_looks, running, until
+from forked import FORKED, forked
+from links import DEADLINE, Running, Wire, link, matcher, now_ended, now_frame, now_looks, running, until
 from tracked import direction, key
 
 from lightning_reid.live import Journal, Outbox
@@ -22,29 +22,44 @@ from lightning_reid.live.node_link import NodeLink
 from lightning_reid.tracking import CameraGone, CameraTracks, IdentityEvent, StageHealth, TrackEnded
 
 ANNA, BERT, CARL = direction(1, 0, 0, 0), direction(0, 1, 0, 0), direction(0, 0, 1, 0)
-GATEWAY = """
-import sys, time
-from pathlib import Path
-from links import Running
-one = Running(Path(sys.argv[1]), journal=True, port=int(sys.argv[2]))
-print(one.server.port, one.journal.replayed, flush=True)
-sys.stdin.read()
-one.close()
-"""
 
 
-@contextmanager
-def process(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen, int, int]]:
-    """A gateway as a process of its own, its port and how many messages it has replayed."""
-    path = os.pathsep.join([str(Path(__file__).parents[1] / "apparatus"), *sys.path])
-    command = [sys.executable, "-c", GATEWAY, str(folder), str(port)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": path}, **pipes) as one:
+def serve(folder: Path, pipe: Connection) -> None:
+    """A gateway on the port that is asked for over a pipe, until it is asked to end."""
+    one = Running(folder, journal=True, port=pipe.recv())
+    pipe.send((one.server.port, one.journal.replayed))
+    pipe.recv()
+    one.close()
+
+
+class Gateways:
+    """Processes that become gateways when they are needed: all are forked at once, before a node's link begins a thread here."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.waiting = []
+        for _ in range(number):
+            ours, theirs = FORKED.Pipe()
+            self.waiting.append((forked(serve, folder, theirs), ours))
+            theirs.close()
+
+    @contextmanager
+    def next(self, port: int = 0) -> Iterator[tuple[BaseProcess, Connection, int, int]]:
+        """A process, the pipe that asks it to end, its port and how many messages it has replayed."""
+        process, pipe = self.waiting.pop(0)
         try:
-            told = [int(number) for number in one.stdout.readline().split()]
-            yield one, *told
+            pipe.send(port)
+            assert pipe.poll(DEADLINE)
+            yield process, pipe, *pipe.recv()
         finally:
-            one.stdin.close()
+            process.kill()
+            process.join()
+            pipe.close()
+
+
+def ended(process: BaseProcess) -> int | None:
+    """The exit code of a process that ends."""
+    process.join(30)
+    return process.exitcode
 
 
 def walk(camera: str, track: int, look: torch.Tensor, number: int) -> list[Any]:
@@ -68,26 +83,27 @@ def patient_link(address: str, camera: str, **changed: Any) -> NodeLink:
 
 @pytest.mark.slow
 def test_a_gateway_that_is_killed_goes_on_with_the_same_numbers_and_misses_nothing_that_nodes_kept(tmp_path):
-    with process(tmp_path) as (first, port, replayed):
+    gateways = Gateways(tmp_path, 2)
+    with gateways.next() as (first, _, port, replayed):
         assert replayed == 0
         door, hall = (patient_link(f"ws://localhost:{port}", camera) for camera in ("door", "hall"))
         fed = tell(door, walk("door", 0, ANNA, 0))
         fed += tell(hall, walk("hall", 0, ANNA, 0))
         fed += tell(door, walk("door", 1, BERT, 10))
-        first.send_signal(signal.SIGKILL)
-        assert first.wait(30) == -signal.SIGKILL
+        first.kill()
+        assert ended(first) == -signal.SIGKILL
     until(lambda: not hall.connected)
     kept = [now_looks("hall", 1, CARL), now_ended("hall", 1)]  # somebody who came and left meanwhile
     for message in kept:
         hall.put(message)
-    with process(tmp_path, port) as (second, _, replayed):
+    with gateways.next(port) as (second, pipe, _, replayed):
         assert replayed == len(fed) == 24
         until(lambda: door.connected and not len(hall.outbox))
         fed += kept
         fed += tell(hall, walk("hall", 2, BERT, 10))
         fed += tell(door, walk("door", 2, CARL, 20))
-        second.stdin.close()
-        assert second.wait(30) == 0
+        pipe.send("end")
+        assert ended(second) == 0
     for one in (door, hall):
         assert one.num_refused == 0
         one.close(flush_for=0)
@@ -101,22 +117,22 @@ def test_a_gateway_that_is_killed_goes_on_with_the_same_numbers_and_misses_nothi
 
 @pytest.mark.slow
 def test_a_gateway_that_is_killed_while_nodes_talk_misses_nobody_who_has_left(tmp_path):
-    wire, told = Wire(), list[Any]()
+    gateways, wire, told = Gateways(tmp_path, 4), Wire(), list[Any]()
     with patient_link(wire.address, "door") as door:
         for _ in range(3):
-            with process(tmp_path) as (gateway, wire.target, _):
+            with gateways.next() as (gateway, _, wire.target, _):
                 until(lambda: door.connected)
                 for _ in range(40):
                     told += walk("door", len(told) // 8, ANNA, len(told))
                     for message in told[-8:]:
                         door.put(message)
                 until(lambda: door.outbox.num_sent)
-                gateway.send_signal(signal.SIGKILL)  # with some on the way, some matched, some written
-                gateway.wait(30)
-        with process(tmp_path) as (gateway, wire.target, _):
+                gateway.kill()  # with some on the way, some matched, some written
+                assert ended(gateway) == -signal.SIGKILL
+        with gateways.next() as (gateway, pipe, wire.target, _):
             until(lambda: door.connected and not len(door.outbox))
-            gateway.stdin.close()
-            assert gateway.wait(30) == 0
+            pipe.send("end")
+            assert ended(gateway) == 0
     wire.close()
     with Journal(tmp_path / "journal", after := matcher()):
         assert [track for track in range(120) if key("door", track) not in after.memory] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -121,7 +122,7 @@ def other_points(run) -> set[int]:
     for point, name in enumerate(run.renamed):
         # nothing reads a picture or a table: the folder is as it was before
         if not name.endswith((".png", ".md")):
-            kinds["a tracklet" if name.startswith("redetected/") else name].append(point)
+            kinds["a tracklet" if name.startswith("redetected/") else re.sub(r"camera\d+", "a camera", name)].append(point)
     # of a file that is written again and again, or one of many alike, the first, the middle and the last
     points = {point for alike in kinds.values() for point in (alike[0], alike[len(alike) // 2], alike[-1])}
     # a checkpoint under its second name, of an epoch that is among the points under its first: once
