@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import adapted, filmed, supervised
 from typing_extensions import override
 
 from lightning_reid.command_line.main import main
+from lightning_reid.command_line.report import MOST_POINTS, MOST_QUERIES
+from lightning_reid.command_line.report_page.clip_looks_section import MOST_FRAMES
+from lightning_reid.command_line.report_page.findings import TOP
+from lightning_reid.command_line.report_page.looks_section import PAIRS
+from lightning_reid.command_line.report_page.page import MOST_BYTES
+from lightning_reid.command_line.report_page.pictures import LIST_BYTES, MAP_BYTES, address
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.readers import read_market_folder
 from lightning_reid.evaluation import embed_test, evaluate_embedded
@@ -166,6 +176,23 @@ def test_the_page_asks_nobody_forbids_itself_to_and_is_small(told):
     assert {name for name, _ in elements.found} & {"link", "iframe", "object", "form"} == set()
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "most"), [(64, 128, LIST_BYTES), (256, 128, LIST_BYTES), (192, 96, MAP_BYTES), (256, 128, 800)]
+)
+def test_no_picture_takes_more_bytes_than_its_share_of_the_page(width, height, most):
+    noise = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    content = base64.b64decode(address(Image.fromarray(noise), most).removeprefix("data:image/jpeg;base64,"))
+    assert most / 4 < len(content) <= most
+    with Image.open(BytesIO(content)) as picture:
+        assert picture.width * height == picture.height * width
+
+
+def test_as_many_pictures_as_may_be_asked_for_take_less_than_the_page_may():
+    lists = 2 * MOST_QUERIES * (1 + TOP + 1) * LIST_BYTES
+    looks = PAIRS * 2 * 2 * MOST_FRAMES * LIST_BYTES
+    assert (lists + looks + MOST_POINTS * MAP_BYTES) * 4 / 3 < 0.9 * MOST_BYTES, "the rest is for words"
+
+
 def test_every_picture_has_words_and_every_part_a_heading(told):
     elements = Elements(told[1])
     assert all(held.get("alt") for held in elements.of("img") if held.get("src"))
@@ -260,6 +287,17 @@ def test_a_run_that_does_not_tell_what_it_was_scored_on_asks_for_it(copied, mark
     assert "does not tell what 'HSR' was scored on: give --data, and --root for a named set" in refused(capsys, copied)
     file.write_text(json.dumps(scores | {"tested": {"dataset": 7}}))
     assert "tells 7 as 'dataset' of what was scored on, it was edited: give --data" in refused(capsys, copied)
+
+
+def test_a_run_that_scored_nothing_is_looked_into_on_given_data(copied, market_folder, capsys):
+    (copied / "direct-transfer" / "scores.json").unlink()
+    (copied / "DBSCAN-baseline" / "scores.json").unlink()
+    (copied / "results.json").write_text('{"rows": {}, "protocol": "nothing is scored: the data have no labels", "seconds": 1}')
+    (copied / "HSR" / "scores.json").unlink()
+    assert "does not tell what 'HSR' was scored on: give --data" in refused(capsys, copied)
+    found, page = reported(copied, "--data", market_folder)
+    assert "The run: nothing is scored: the data have no labels." in page
+    assert found["method"] == "HSR"
 
 
 @pytest.mark.parametrize(
