@@ -69,7 +69,7 @@ class FinishedRun:
         folder: Its ``--output``.
         title: Of its table.
         results: Of ``results.json``.
-        methods: Its stages by name, in the order of the table, those without a row last.
+        methods: Its stages by name, in the order of the table, those without a row last, as they were trained.
         options: All that shapes the result, with the version of the library; empty where the run does not tell.
     """
 
@@ -118,7 +118,7 @@ def read_finished_run(output: str) -> FinishedRun:
         raise ValueError(f"{folder} holds no run, neither {RUN_FILE} nor {RESULTS}: give the --output folder of a recipe")
     results, run = read_results(folder), read_run(folder) or {"options": {}}
     stages = [_method(file, results.rows) for file in sorted(folder.glob(f"*/{STAGE}"))]
-    ranked = sorted(stages, key=lambda one: len(results.rows) if one.row is None else results.rows.index(one.row))
+    ranked = sorted(stages, key=lambda one: (len(results.rows) if one.row is None else results.rows.index(one.row), _trained_at(one)))
     return FinishedRun(folder, _title(folder), results, {one.name: one for one in ranked}, run["options"])
 
 
@@ -131,6 +131,11 @@ def _method(file: Path, rows: Sequence[ResultRow]) -> Method:
     # some recipes call a row in their table otherwise than its stage: then it is known by its scores
     row = next((one for one in rows if one.name == name), None) or next((one for one in rows if replace(one, name=name) == mine), None)
     return Method(name, file.parent, told, row, TestedPart.of_json(scored[TESTED], scores) if TESTED in scored else None)
+
+
+def _trained_at(method: Method) -> float:
+    """When its network was saved last; stages that no row tells apart come in the order in which they were trained."""
+    return 0.0 if method.checkpoint is None else method.checkpoint.stat().st_mtime
 
 
 def _title(folder: Path) -> str:

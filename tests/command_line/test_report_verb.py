@@ -176,10 +176,9 @@ def test_the_page_asks_nobody_forbids_itself_to_and_is_small(told):
     assert {name for name, _ in elements.found} & {"link", "iframe", "object", "form"} == set()
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "most"), [(64, 128, LIST_BYTES), (256, 128, LIST_BYTES), (192, 96, MAP_BYTES), (256, 128, 800)]
-)
-def test_no_picture_takes_more_bytes_than_its_share_of_the_page(width, height, most):
+@pytest.mark.parametrize(("width", "most"), [(64, LIST_BYTES), (256, LIST_BYTES), (192, MAP_BYTES), (256, 800)])
+def test_no_picture_takes_more_bytes_than_its_share_of_the_page(width, most):
+    height = 128
     noise = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
     content = base64.b64decode(address(Image.fromarray(noise), most).removeprefix("data:image/jpeg;base64,"))
     assert most / 4 < len(content) <= most
