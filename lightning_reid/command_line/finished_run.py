@@ -15,6 +15,7 @@ from lightning_reid.recipes.workshop.run_folder import RUN_FILE, read_run
 from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 RESULTS, TABLE, STAGE, SCORES, CHECKPOINT = "results.json", "table.md", "stage.json", "scores.json", "last.ckpt"
+PRUNED = "small.ckpt"
 Curve = tuple[list[float], list[float]]
 """Epochs, counted from 1, and values."""
 
@@ -39,9 +40,8 @@ class Method:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The file of its network, where one was trained."""
-        file = self.folder / CHECKPOINT
-        return file if file.is_file() else None
+        """The file of its network, where one was trained: of a stage that prunes that of the smaller one, which was scored."""
+        return next((file for file in (self.folder / name for name in (PRUNED, CHECKPOINT)) if file.is_file()), None)
 
     def curves(self) -> dict[str, Curve]:
         """What was logged an epoch, by name; of a value that was logged more than once in an epoch the last.

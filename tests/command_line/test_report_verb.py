@@ -228,6 +228,19 @@ def test_a_method_is_chosen_by_its_name(ran, tmp_path):
     assert found["mAP"] == pytest.approx(rows["DBSCAN baseline"]["mAP"], abs=1e-4)
 
 
+def test_of_a_stage_that_prunes_the_smaller_network_is_shown_and_another_score_than_the_tables_is_told(copied):
+    rows = json.loads((copied / "results.json").read_text())["rows"]
+    shutil.copy(copied / "DBSCAN-baseline" / "last.ckpt", copied / "HSR" / "small.ckpt")
+    logged = copied / "HSR" / "version_0" / "metrics.csv"
+    commas = "," * logged.read_text().partition("\n")[0].count(",")
+    with logged.open("a") as file:
+        file.write(f"0.5{commas}\n")  # as pruning logs a step, which is in no epoch
+    found, page = reported(copied)
+    here, there = (100 * rows[name]["mAP"] for name in ("DBSCAN baseline", "HSR"))
+    assert found["mAP"] == pytest.approx(here / 100, abs=1e-4)
+    assert f"This page's mAP is {here:.1f} %, the table's {there:.1f} %" in page
+
+
 def test_a_network_alone_on_a_table_shows_names_as_text_whatever_they_hold_and_no_training(market_folder, tmp_path):
     data = read_market_folder(market_folder)
     nasty, lines = tmp_path / "<script>alert(1)<", ["path,pid,camid,split"]
