@@ -155,6 +155,7 @@ def test_clusters_are_charted_over_the_epochs_with_their_numbers_in_a_table(told
     assert [held for held in elements.of("div", role="group") if held["aria-label"] == "table, Clusters, clusters"]
 
 
+@pytest.mark.slow
 def test_a_supervised_run_says_that_nothing_was_clustered(market_folder, tmp_path):
     _, page = reported(supervised(market_folder, tmp_path / "run"))
     assert "Nothing was clustered: this run was supervised, or logged no clusters." in page
@@ -211,6 +212,7 @@ def test_the_map_holds_as_many_points_as_were_asked_for_and_says_of_how_many(tol
     assert all(held["data-crop"].startswith("data:image/jpeg;base64,") for held in points)
 
 
+@pytest.mark.slow
 def test_the_same_run_and_seed_give_the_same_page_to_the_byte_and_a_report_is_replaced(ran, told):
     found, page = told
     again, same = reported(ran, "--out", found["report"])
@@ -220,6 +222,7 @@ def test_the_same_run_and_seed_give_the_same_page_to_the_byte_and_a_report_is_re
     assert "drawn by seed 1" in other
 
 
+@pytest.mark.slow
 def test_a_method_is_chosen_by_its_name(ran, tmp_path):
     found, page = reported(ran, "--method", "DBSCAN baseline", "--out", tmp_path / "page.html")
     assert found["method"] == "DBSCAN baseline"
@@ -228,6 +231,7 @@ def test_a_method_is_chosen_by_its_name(ran, tmp_path):
     assert found["mAP"] == pytest.approx(rows["DBSCAN baseline"]["mAP"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_a_stage_that_prunes_the_smaller_network_is_shown_and_another_score_than_the_tables_is_told(copied):
     rows = json.loads((copied / "results.json").read_text())["rows"]
     shutil.copy(copied / "DBSCAN-baseline" / "last.ckpt", copied / "HSR" / "small.ckpt")
