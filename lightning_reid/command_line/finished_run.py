@@ -15,6 +15,7 @@ from lightning_reid.recipes.workshop.run_folder import RUN_FILE, read_run
 from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 RESULTS, TABLE, STAGE, SCORES, CHECKPOINT = "results.json", "table.md", "stage.json", "scores.json", "last.ckpt"
+PRUNED = "small.ckpt"
 Curve = tuple[list[float], list[float]]
 """Epochs, counted from 1, and values."""
 
@@ -39,9 +40,8 @@ class Method:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The file of its network, where one was trained."""
-        file = self.folder / CHECKPOINT
-        return file if file.is_file() else None
+        """The file of its network, where one was trained: of a stage that prunes that of the smaller one, which was scored."""
+        return next((file for file in (self.folder / name for name in (PRUNED, CHECKPOINT)) if file.is_file()), None)
 
     def curves(self) -> dict[str, Curve]:
         """What was logged an epoch, by name; of a value that was logged more than once in an epoch the last.
@@ -69,7 +69,7 @@ class FinishedRun:
         folder: Its ``--output``.
         title: Of its table.
         results: Of ``results.json``.
-        methods: Its stages by name, in the order of the table, those without a row last.
+        methods: Its stages by name, in the order of the table, those without a row last, as they were trained.
         options: All that shapes the result, with the version of the library; empty where the run does not tell.
     """
 
@@ -118,7 +118,7 @@ def read_finished_run(output: str) -> FinishedRun:
         raise ValueError(f"{folder} holds no run, neither {RUN_FILE} nor {RESULTS}: give the --output folder of a recipe")
     results, run = read_results(folder), read_run(folder) or {"options": {}}
     stages = [_method(file, results.rows) for file in sorted(folder.glob(f"*/{STAGE}"))]
-    ranked = sorted(stages, key=lambda one: len(results.rows) if one.row is None else results.rows.index(one.row))
+    ranked = sorted(stages, key=lambda one: (len(results.rows) if one.row is None else results.rows.index(one.row), _trained_at(one)))
     return FinishedRun(folder, _title(folder), results, {one.name: one for one in ranked}, run["options"])
 
 
@@ -131,6 +131,11 @@ def _method(file: Path, rows: Sequence[ResultRow]) -> Method:
     # some recipes call a row in their table otherwise than its stage: then it is known by its scores
     row = next((one for one in rows if one.name == name), None) or next((one for one in rows if replace(one, name=name) == mine), None)
     return Method(name, file.parent, told, row, TestedPart.of_json(scored[TESTED], scores) if TESTED in scored else None)
+
+
+def _trained_at(method: Method) -> float:
+    """When its network was saved last; stages that no row tells apart come in the order in which they were trained."""
+    return 0.0 if method.checkpoint is None else method.checkpoint.stat().st_mtime
 
 
 def _title(folder: Path) -> str:

@@ -18,12 +18,13 @@ from lightning_reid.metrics import ProtocolStamp
 def read_curve(metrics_files: Sequence[Path], name: str) -> tuple[list[float], list[float]]:
     """Epochs (counted from 1) and values of one metric in a CSV logger's files; empty lists where it was never logged.
 
-    An epoch that a resumed run trained again counts once, as in the later file.
+    An epoch that a resumed run trained again counts once, as in the later file. What was logged of a step in no epoch, as pruning does,
+    is left out.
     """
     points: dict[float, float] = {}
     for metrics_file in metrics_files:
         with metrics_file.open(newline="", encoding="utf-8") as file:
-            points |= {float(line["epoch"]) + 1: float(line[name]) for line in csv.DictReader(file) if line.get(name)}
+            points |= {float(line["epoch"]) + 1: float(line[name]) for line in csv.DictReader(file) if line.get(name) and line["epoch"]}
     epochs = sorted(points)
     return epochs, [points[epoch] for epoch in epochs]
 

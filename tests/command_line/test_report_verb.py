@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import adapted, filmed, supervised
 from typing_extensions import override
 
 from lightning_reid.command_line.main import main
+from lightning_reid.command_line.report import MOST_POINTS, MOST_QUERIES
+from lightning_reid.command_line.report_page.clip_looks_section import MOST_FRAMES
+from lightning_reid.command_line.report_page.findings import TOP
+from lightning_reid.command_line.report_page.looks_section import PAIRS
+from lightning_reid.command_line.report_page.page import MOST_BYTES
+from lightning_reid.command_line.report_page.pictures import LIST_BYTES, MAP_BYTES, address
 from lightning_reid.datamodules.generated import GeneratedTracklets
 from lightning_reid.datamodules.readers import read_market_folder
 from lightning_reid.evaluation import embed_test, evaluate_embedded
@@ -145,6 +155,7 @@ def test_clusters_are_charted_over_the_epochs_with_their_numbers_in_a_table(told
     assert [held for held in elements.of("div", role="group") if held["aria-label"] == "table, Clusters, clusters"]
 
 
+@pytest.mark.slow
 def test_a_supervised_run_says_that_nothing_was_clustered(market_folder, tmp_path):
     _, page = reported(supervised(market_folder, tmp_path / "run"))
     assert "Nothing was clustered: this run was supervised, or logged no clusters." in page
@@ -166,6 +177,22 @@ def test_the_page_asks_nobody_forbids_itself_to_and_is_small(told):
     assert {name for name, _ in elements.found} & {"link", "iframe", "object", "form"} == set()
 
 
+@pytest.mark.parametrize(("width", "most"), [(64, LIST_BYTES), (256, LIST_BYTES), (192, MAP_BYTES), (256, 800)])
+def test_no_picture_takes_more_bytes_than_its_share_of_the_page(width, most):
+    height = 128
+    noise = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    content = base64.b64decode(address(Image.fromarray(noise), most).removeprefix("data:image/jpeg;base64,"))
+    assert most / 4 < len(content) <= most
+    with Image.open(BytesIO(content)) as picture:
+        assert picture.width * height == picture.height * width
+
+
+def test_as_many_pictures_as_may_be_asked_for_take_less_than_the_page_may():
+    lists = 2 * MOST_QUERIES * (1 + TOP + 1) * LIST_BYTES
+    looks = PAIRS * 2 * 2 * MOST_FRAMES * LIST_BYTES
+    assert (lists + looks + MOST_POINTS * MAP_BYTES) * 4 / 3 < 0.9 * MOST_BYTES, "the rest is for words"
+
+
 def test_every_picture_has_words_and_every_part_a_heading(told):
     elements = Elements(told[1])
     assert all(held.get("alt") for held in elements.of("img") if held.get("src"))
@@ -185,6 +212,7 @@ def test_the_map_holds_as_many_points_as_were_asked_for_and_says_of_how_many(tol
     assert all(held["data-crop"].startswith("data:image/jpeg;base64,") for held in points)
 
 
+@pytest.mark.slow
 def test_the_same_run_and_seed_give_the_same_page_to_the_byte_and_a_report_is_replaced(ran, told):
     found, page = told
     again, same = reported(ran, "--out", found["report"])
@@ -194,12 +222,27 @@ def test_the_same_run_and_seed_give_the_same_page_to_the_byte_and_a_report_is_re
     assert "drawn by seed 1" in other
 
 
+@pytest.mark.slow
 def test_a_method_is_chosen_by_its_name(ran, tmp_path):
     found, page = reported(ran, "--method", "DBSCAN baseline", "--out", tmp_path / "page.html")
     assert found["method"] == "DBSCAN baseline"
     assert "This method was not trained on them" in page
     rows = json.loads((ran / "results.json").read_text())["rows"]
     assert found["mAP"] == pytest.approx(rows["DBSCAN baseline"]["mAP"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_of_a_stage_that_prunes_the_smaller_network_is_shown_and_another_score_than_the_tables_is_told(copied):
+    rows = json.loads((copied / "results.json").read_text())["rows"]
+    shutil.copy(copied / "DBSCAN-baseline" / "last.ckpt", copied / "HSR" / "small.ckpt")
+    logged = copied / "HSR" / "version_0" / "metrics.csv"
+    commas = "," * logged.read_text().partition("\n")[0].count(",")
+    with logged.open("a") as file:
+        file.write(f"0.5{commas}\n")  # as pruning logs a step, which is in no epoch
+    found, page = reported(copied)
+    here, there = (100 * rows[name]["mAP"] for name in ("DBSCAN baseline", "HSR"))
+    assert found["mAP"] == pytest.approx(here / 100, abs=1e-4)
+    assert f"This page's mAP is {here:.1f} %, the table's {there:.1f} %" in page
 
 
 def test_a_network_alone_on_a_table_shows_names_as_text_whatever_they_hold_and_no_training(market_folder, tmp_path):
@@ -260,6 +303,17 @@ def test_a_run_that_does_not_tell_what_it_was_scored_on_asks_for_it(copied, mark
     assert "does not tell what 'HSR' was scored on: give --data, and --root for a named set" in refused(capsys, copied)
     file.write_text(json.dumps(scores | {"tested": {"dataset": 7}}))
     assert "tells 7 as 'dataset' of what was scored on, it was edited: give --data" in refused(capsys, copied)
+
+
+def test_a_run_that_scored_nothing_is_looked_into_on_given_data(copied, market_folder, capsys):
+    (copied / "direct-transfer" / "scores.json").unlink()
+    (copied / "DBSCAN-baseline" / "scores.json").unlink()
+    (copied / "results.json").write_text('{"rows": {}, "protocol": "nothing is scored: the data have no labels", "seconds": 1}')
+    (copied / "HSR" / "scores.json").unlink()
+    assert "does not tell what 'HSR' was scored on: give --data" in refused(capsys, copied)
+    found, page = reported(copied, "--data", market_folder)
+    assert "The run: nothing is scored: the data have no labels." in page
+    assert found["method"] == "HSR"
 
 
 @pytest.mark.parametrize(

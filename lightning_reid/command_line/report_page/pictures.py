@@ -17,8 +17,8 @@ from lightning_reid.records import PictureSource
 
 QUALITIES = (80, 60, 40, 20, 8)
 """Of JPEG, the first by which a picture takes no more bytes than it may."""
-LIST_HEIGHT, LIST_BYTES = 128, 6000
-MAP_HEIGHT, MAP_BYTES = 96, 2500
+LIST_HEIGHT, LIST_BYTES = 128, 4000
+MAP_HEIGHT, MAP_BYTES = 96, 1800
 """In pixels, and the bytes of a JPEG; the page takes 4/3 of them."""
 WIDEST = 2.0
 """Width to height of a picture on the page; vehicles are wide."""
@@ -62,15 +62,17 @@ def overlaid(picture: Image.Image, strength: Tensor) -> Image.Image:
 
 
 def address(picture: Image.Image, most_bytes: int) -> Markup:
-    """A picture as a ``data:`` address of a JPEG of no more than so many bytes, or of the lowest quality."""
-    content = b""
-    for quality in QUALITIES:
-        file = BytesIO()
-        picture.save(file, format="JPEG", quality=quality, optimize=True)
-        content = file.getvalue()
-        if len(content) <= most_bytes:
-            break
+    """A picture as a ``data:`` address of a JPEG of no more than so many bytes, at least 800: of lower quality, or in the end coarser."""
+    content = next((found for quality in QUALITIES if len(found := _jpeg(picture, quality)) <= most_bytes), None)
+    if content is None:
+        return address(picture.resize((max(1, picture.width // 2), max(1, picture.height // 2))), most_bytes)
     return Markup(f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}")
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    file = BytesIO()
+    picture.save(file, format="JPEG", quality=quality, optimize=True)
+    return file.getvalue()
 
 
 def network_input(picture: Tensor, image_size: tuple[int, int]) -> Tensor:

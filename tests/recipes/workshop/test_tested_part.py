@@ -77,6 +77,7 @@ def test_what_is_no_tested_part_is_refused_by_its_file(content):
         TestedPart.of_json(content, Path("scores.json"))
 
 
+@pytest.mark.slow
 def test_clips_are_read_again_as_they_were_and_those_of_a_runs_own_tracklets_are_not_told(walks, tmp_path):
     options = {"image_size": (32, 16), "clip_length": 2, "test_clips": "even"}
     data = VideoReIDDataModule(str(walks), p=2, k=2, num_workers=0, val_identities=0, **options)
