@@ -99,6 +99,10 @@ def run(cfg: Namespace) -> int:
     """
     if is_folder(cfg.out):
         return _run_folder(cfg)
+    if not Path(cfg.out).suffix:
+        raise ValueError(
+            f"{cfg.out} has no suffix: give {cfg.out}/ for a model folder, or a file with one of {', '.join(SUFFIXES.values())}"
+        )
     place = place_of(cfg.out, cfg.format)
     loaded = load(cfg.model, cfg.frames)
     size = cfg.image_size or loaded.network.image_size or PERSON_SIZE

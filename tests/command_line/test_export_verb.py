@@ -229,4 +229,5 @@ def test_what_lies_beside_a_checkpoint_and_is_damaged_is_named(damage, message, 
 
 def test_what_belongs_to_other_formats_is_refused_for_a_folder(checkpoint, tmp_path, capsys):
     assert "--crops is of exported files, and" in refused(capsys, checkpoint, f"{tmp_path}/model/", "--crops", tmp_path)
+    assert "people has no suffix: give people/ for a model folder, or a file with one of .onnx" in refused(capsys, checkpoint, "people")
     assert "is a model folder already: copy it, card and all" in refused(capsys, "generated-people-small", f"{tmp_path}/model/")
