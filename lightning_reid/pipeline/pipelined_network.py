@@ -31,7 +31,7 @@ class PipelinedNetwork(nn.Module):
         for name, child in network.named_children():
             self.add_module(name, child)
         self._whole, self.pipeline = (network,), pipeline
-        self._given: tuple[Tensor, Tensor] | None = None
+        self._given: tuple[Tensor, Tensor, Tensor | None] | None = None
         self._asked = 0
 
     @property
@@ -47,13 +47,19 @@ class PipelinedNetwork(nn.Module):
             return getattr(super().__getattribute__("_whole")[0], name)
 
     @contextmanager
-    def giving(self, embeddings: Tensor, inputs: Tensor) -> Iterator[None]:
+    def giving(self, embeddings: Tensor, inputs: Tensor, order: Tensor | None = None) -> Iterator[None]:
         """Give ``embeddings [B, D]`` of ``inputs`` to the training step that runs inside.
+
+        Args:
+            embeddings: In the order of ``inputs``.
+            inputs: Of the step.
+            order: ``[B]`` int64, the rows as they were dealt to micro-batches, over which the neck normalizes too; ``None`` where they were
+                cut as they came.
 
         Raises:
             ValueError: It asks for the embeddings of something else, or twice, or not at all.
         """
-        self._given, self._asked = (embeddings, inputs), 0
+        self._given, self._asked = (embeddings, inputs, order), 0
         try:
             yield
             if self._asked != 1:
@@ -64,20 +70,21 @@ class PipelinedNetwork(nn.Module):
     @override
     def forward(self, inputs: Tensor, masks: Tensor | None = None, *, with_parts: bool = False) -> EmbeddingOutput:
         if self.training:
-            pooled, parts = self._of_this_step(inputs, with_parts), None
-        else:
-            require_same_inputs(inputs, self.pipeline.group)
-            pooled, parts = self._embed(inputs, masks, with_parts)
+            pooled, order = self._of_this_step(inputs, with_parts)
+            necked = self.neck(pooled) if order is None else self.neck(pooled[order])[order.argsort()]
+            return EmbeddingOutput(pooled, necked, None)
+        require_same_inputs(inputs, self.pipeline.group)
+        pooled, parts = self._embed(inputs, masks, with_parts)
         return EmbeddingOutput(pooled, self.neck(pooled), parts)
 
-    def _of_this_step(self, inputs: Tensor, with_parts: bool) -> Tensor:
+    def _of_this_step(self, inputs: Tensor, with_parts: bool) -> tuple[Tensor, Tensor | None]:
         self._asked += 1
         if self._given is None or inputs is not self._given[1] or with_parts or self._asked > 1:
             raise ValueError(
                 "a training step in a pipeline embeds the images or clips of its batch, as they are and once: what this module's step"
                 " embeds beside them, or instead, no stage has computed. Train it with strategy='ddp'"
             )
-        return self._given[0]
+        return self._given[0], self._given[2]
 
     def _embed(self, inputs: Tensor, masks: Tensor | None, with_parts: bool) -> tuple[Tensor, Tensor | None]:
         self.pipeline.spans.clear()

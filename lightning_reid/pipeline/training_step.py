@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -18,6 +17,7 @@ from lightning_reid.losses.deferred import DeferredLoss
 from lightning_reid.networks.recorded_batch_norm import BatchNormRecords
 from lightning_reid.pipeline.agreement import require_same_batch
 from lightning_reid.pipeline.averaged_logs import averaged_logs
+from lightning_reid.pipeline.dealing import dealt_rows
 from lightning_reid.pipeline.pipelined_network import PipelinedNetwork
 from lightning_reid.pipeline.shared_answers import SharedAnswers
 
@@ -32,6 +32,9 @@ class PipelinedStep:
     Every process runs the module's ``training_step`` on the embeddings of the whole batch, which the last stage has found: neck,
     classifier, losses and logs are everywhere the same. The process of the last stage does it in the midst of the schedule, between the
     last forward and the first backward pass, and sends the gradient by the embeddings back through the stages.
+
+    Rows are dealt to micro-batches in turn (see ``dealt_rows``), and come back in the order of the batch before a loss sees them. Only
+    where losses see single micro-batches, which need people with several rows each, a batch is cut as it comes.
 
     Args:
         module: Its network is a ``PipelinedNetwork``.
@@ -88,28 +91,40 @@ class PipelinedStep:
         self.records.commit(self._data_group)
 
     def _deferred(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor) -> Tensor:
-        deferred = DeferredLoss(self.microbatches, partial(self._loss, batch, batch_idx, inputs))
-        found = self.pipeline.learn(inputs, batch.get("masks"), deferred)
+        order, place = self._dealt(inputs)
+        masks = batch.get("masks")
+
+        def loss_of(dealt: Tensor) -> Tensor:
+            return self._loss(batch, batch_idx, inputs, dealt[place], order)
+
+        deferred = DeferredLoss(self.microbatches, loss_of)
+        found = self.pipeline.learn(inputs[order], None if masks is None else masks[order], deferred)
         embeddings = self._shared(found, len(inputs))
         self.answers.share()
-        return deferred.loss if self.pipeline.is_last else self._loss(batch, batch_idx, inputs, embeddings)
+        return deferred.loss if self.pipeline.is_last else loss_of(embeddings)
+
+    def _dealt(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows in the order of the micro-batches, and where each row of the batch lies among them."""
+        order = dealt_rows(len(inputs), self.microbatches).to(inputs.device)
+        return order, order.argsort()
 
     def _in_two_passes(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor) -> Tensor:
         """Embeddings first, without what a backward pass needs; the gradient by them, then, is what the schedule's backward passes get.
 
         Source: gradient caching, Gao et al. 2021 (arXiv:2101.06983).
         """
-        masks = batch.get("masks")
+        (order, place), masks = self._dealt(inputs), batch.get("masks")
+        dealt, dealt_masks = inputs[order], None if masks is None else masks[order]
         with torch.random.fork_rng():  # both passes draw the same, should a network drop some of its units
-            embeddings = self.pipeline.embed(inputs, masks).requires_grad_()
+            embeddings = self.pipeline.embed(dealt, dealt_masks)[place].requires_grad_()
         if self.pipeline.is_last:
-            loss = self._loss(batch, batch_idx, inputs, embeddings)
+            loss = self._loss(batch, batch_idx, inputs, embeddings, order)
         self.answers.share()
         if not self.pipeline.is_last:
-            loss = self._loss(batch, batch_idx, inputs, embeddings)
-        rows = torch.autograd.grad(loss, embeddings, retain_graph=True)[0].split(len(inputs) // self.microbatches)
+            loss = self._loss(batch, batch_idx, inputs, embeddings, order)
+        rows = torch.autograd.grad(loss, embeddings, retain_graph=True)[0][order].split(len(inputs) // self.microbatches)
         with self.records.paused():
-            self.pipeline.learn(inputs, masks, lambda output, number: (output * rows[int(number)]).sum())
+            self.pipeline.learn(dealt, dealt_masks, lambda output, number: (output * rows[int(number)]).sum())
         return loss
 
     def _by_microbatches(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor) -> Tensor:
@@ -135,8 +150,8 @@ class PipelinedStep:
                     loss_of(some)
         return torch.stack(losses).sum()
 
-    def _loss(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor, embeddings: Tensor) -> Tensor:
-        with self.network.giving(embeddings, inputs):
+    def _loss(self, batch: Mapping[str, Any], batch_idx: int, inputs: Tensor, embeddings: Tensor, order: Tensor | None = None) -> Tensor:
+        with self.network.giving(embeddings, inputs, order):
             loss = self.module.training_step(batch, batch_idx)
         if not isinstance(loss, Tensor):
             raise ValueError(f"a training step in a pipeline returns its loss, a tensor; this one returned {type(loss).__name__}")

@@ -24,10 +24,12 @@ EPOCHS: dict[str, Any] = {"steps": 2, "max_epochs": 2}
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Batches of four people with four images or clips each, the same each time."""
+    """Batches of four people with four images or clips each, the same each time; dealt to so many groups, those of a group in a row."""
 
-    def __init__(self, count: int, length: int | None, dtype: torch.dtype = torch.float64, *, masked: bool = False, first: int = 0) -> None:
-        self.count, self.length, self.dtype, self.masked, self.first = count, length, dtype, masked, first
+    def __init__(
+        self, count: int, length: int | None, dtype: torch.dtype = torch.float64, *, masked: bool = False, first: int = 0, dealt: int = 1
+    ) -> None:
+        self.count, self.length, self.dtype, self.masked, self.first, self.dealt = count, length, dtype, masked, first, dealt
 
     def __len__(self) -> int:
         return self.count
@@ -39,7 +41,29 @@ class Batches(Dataset[dict[str, Tensor]]):
         pids = torch.arange(PEOPLE).repeat_interleave(ROWS // PEOPLE)[torch.randperm(ROWS, generator=generator)]
         rows = {"pids": pids, "camids": torch.zeros_like(pids), "indices": torch.arange(ROWS) + ROWS * number}
         masks = {"masks": torch.rand(ROWS, *clip, *size, generator=generator) < 0.9} if self.masked else {}
-        return {"images" if self.length is None else "clips": pictures, **rows, **masks}
+        batch = {"images" if self.length is None else "clips": pictures, **rows, **masks}
+        return {name: torch.cat([value[group :: self.dealt] for group in range(self.dealt)]) for name, value in batch.items()}
+
+
+class Deals(pl.Callback):
+    """Deals the rows of a batch to so many groups while a step sees it, as a pipeline does with its micro-batches."""
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+
+    @override
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        rows = len(batch["pids"])
+        self._order = torch.cat([torch.arange(group, rows, self.groups) for group in range(self.groups)])
+        self._turn(batch, self._order)
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._turn(batch, self._order.argsort())
+
+    def _turn(self, batch: dict[str, Tensor], order: Tensor) -> None:
+        for name, value in batch.items():
+            batch[name] = value[order]
 
 
 class Told(pl.Callback):
@@ -88,9 +112,10 @@ def fitted(
     masked: bool = False,
     ckpt_path: Any = None,
     first: int = 0,
+    dealt: int = 1,
     **options: Any,
 ) -> tuple[Told, pl.Trainer]:
-    """Fit for some steps, one epoch, on batches that every process gets."""
+    """Fit for some steps, one epoch, on batches that every process gets; their rows dealt to so many groups, as a pipeline deals them."""
     told = Told()
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     callbacks = [told, *options.pop("callbacks", [])]
@@ -101,7 +126,7 @@ def fitted(
         callbacks=callbacks,
     )
     length = None if isinstance(module, SupervisedReID) else 4
-    batches = Batches(steps, length, torch.float64 if precision == "64-true" else torch.float32, masked=masked, first=first)
+    batches = Batches(steps, length, torch.float64 if precision == "64-true" else torch.float32, masked=masked, first=first, dealt=dealt)
     trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=ckpt_path, weights_only=True)
     return told, trainer
 
@@ -125,7 +150,7 @@ def unsplit(kind: str, module: Mapping[str, Any], groups: int, trainer: Mapping[
     """What one process leaves whose BatchNorm normalizes over so many groups."""
     made = built(kind, **module)
     group_batch_norm(made.network, num_groups=groups)
-    told, _ = fitted(made, "auto", 1, **trainer)
+    told, _ = fitted(made, "auto", 1, dealt=groups, **trainer)
     return told_of(told, made)
 
 

@@ -59,6 +59,6 @@ def test_a_run_goes_on_in_one_process_and_unsplit(run, two_processes):
     assert largest_difference(two_pipelines_of_one[0]["state"], whole["state"]) < 1e-12
     module = built("stenvan", **ADAM).double()
     group_batch_norm(module.network, num_groups=4)
-    told, _ = fitted(module, "auto", 1, ckpt_path=folder / "first.ckpt", **EPOCHS)
+    told, _ = fitted(module, "auto", 1, ckpt_path=folder / "first.ckpt", dealt=4, **EPOCHS)
     assert told.losses == pytest.approx(whole["losses"][2:], abs=1e-10)
     assert largest_difference(module.state_dict(), whole["state"]) < 1e-8  # Adam's step of a gradient that is zero but for rounding

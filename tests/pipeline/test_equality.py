@@ -197,8 +197,8 @@ def test_layers_that_are_thawed_in_a_fit_learn_and_an_optimizer_of_one_stage_is_
     frozen.network.backbone.trunk.layer1.requires_grad_(False)
     for module in (frozen, block):
         group_batch_norm(module.network, num_groups=4)
-    fitted(frozen, "auto", 1, max_epochs=2, steps=2, callbacks=[Thaws()])
-    fitted(block, "auto", 1, gradient_clip_val=0.05)
+    fitted(frozen, "auto", 1, max_epochs=2, steps=2, dealt=4, callbacks=[Thaws()])
+    fitted(block, "auto", 1, dealt=4, gradient_clip_val=0.05)
     for found in two_processes(thawed_and_of_one_block):
         for mine, whole in zip(found, (frozen, block), strict=True):
             assert largest_difference(mine, whole.state_dict()) < 1e-10

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+from pipelined import Deals
 from torch import nn
 from typing_extensions import override
 
@@ -43,6 +44,7 @@ def run(
         settings = settings | {"strategy": PipelineStrategy(MICROBATCHES, stage_costs="equal")}
     else:
         group_batch_norm(module.network, num_groups=MICROBATCHES)
+        callbacks = [Deals(MICROBATCHES), *callbacks]
     drawn = Drawn()
     trainer = pl.Trainer(**settings, callbacks=[*callbacks, drawn], **options)
     untrained = trainer.validate(module, data, verbose=False)[0] if not isinstance(module, HSR) else {}

@@ -52,7 +52,7 @@ def two_unsplit(kind: str) -> dict[str, Any]:
     """Two processes with the whole network each, under DDP, on the same batches."""
     module = built(kind)
     group_batch_norm(module.network, num_groups=4)
-    told, _ = fitted(module, "ddp", 2, first=1000 * int(os.environ["LOCAL_RANK"]))
+    told, _ = fitted(module, "ddp", 2, dealt=4, first=1000 * int(os.environ["LOCAL_RANK"]))
     return told_of(told, module)
 
 

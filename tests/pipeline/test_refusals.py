@@ -251,7 +251,7 @@ def test_mixed_bfloat16_learns_what_one_process_learns_with_it(two_processes):
 
     module = built("nvan")
     group_batch_norm(module.network, num_groups=4)
-    alone, _ = fitted(module, "auto", 1, precision="bf16-mixed")
+    alone, _ = fitted(module, "auto", 1, dealt=4, precision="bf16-mixed")
     first, second = two_processes(half_precision)
     assert first == second
     assert first[0] == pytest.approx(alone.losses[0], rel=2**-8)  # the 8 bits of bfloat16; later steps go on from other roundings
