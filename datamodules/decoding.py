@@ -10,7 +10,7 @@ from lightning_reid.claimed_size import MOST_PIXELS, claimed_size, is_jpeg, jpeg
 from lightning_reid.records import DRAWN
 from lightning_reid.regular_files import read_regular
 
-_WAY_ON = "Restore the file, or leave it out with unreadable='skip'"
+_WAY_ON = "Restore the file, or leave it out with unreadable='skip' (of a command: --unreadable skip, or --data.unreadable skip)"
 
 
 class CorruptImageError(RuntimeError):

@@ -80,7 +80,7 @@ def require_readable(records: Sequence[ImageRecord]) -> None:
     if bad:
         raise CorruptImageError(
             f"{bad[0].path} is no readable image: {bad[0].reason} ({len(bad)} of {len(records)} images are so). "
-            "Restore them, or leave them out with unreadable='skip'"
+            "Restore them, or leave them out with unreadable='skip' (of a command: --unreadable skip, or --data.unreadable skip)"
         )
 
 

@@ -24,7 +24,7 @@ def require_readable_frames(dataset: TrackletDataset, *, progress: bool = False)
     if bad:
         raise CorruptImageError(
             f"{bad[0].path} is no readable image: {bad[0].reason} ({len(bad)} of {len(paths)} frames are so). "
-            "Restore them, or leave them out with unreadable='skip'"
+            "Restore them, or leave them out with unreadable='skip' (of a command: --unreadable skip, or --data.unreadable skip)"
         )
 
 
