@@ -36,9 +36,10 @@ class PipelineStrategy(DDPStrategy):
     """Trains one network over several processes, each with some of its layers, a batch in micro-batches one behind the other.
 
     Source: the distributed text, section III.B, algorithms 1 and 2. What is learned is exactly what the unsplit module learns whose
-    BatchNorm layers normalize over M groups (``group_batch_norm(module, num_groups=M)``), to which the rows of a batch are dealt in turn
-    (``dealing.dealt_rows``): the losses see the whole batch, triplets are mined over all of it. ``Trainer(strategy=PipelineStrategy(microbatches=4), devices=2)``; modules stay as they are: ``SupervisedReID``,
-    ``VideoReID``, ``DistilledReID`` with its teacher on the last stage, and ``HSR`` without ``InterCameraMining``.
+    BatchNorm layers normalize over M groups (``group_batch_norm(module, num_groups=M)``), to which the rows of a batch are dealt in
+    turn (``dealing.dealt_rows``): the losses see the whole batch, triplets are mined over all of it.
+    ``Trainer(strategy=PipelineStrategy(microbatches=4), devices=2)``; modules stay as they are: ``SupervisedReID``, ``VideoReID``,
+    ``DistilledReID`` with its teacher on the last stage, and ``HSR`` without ``InterCameraMining``.
 
     Each process loads the same batches. Checkpoints are those of the unsplit module, and resume on any number of stages, or unsplit.
 
