@@ -26,11 +26,15 @@ settings.register_profile("without deadlines", deadline=None)  # a busy machine 
 settings.load_profile("without deadlines")
 
 
+LONGEST = ("test_flower_deployment.py", "test_flower_edge_deployment.py", "test_stopped_runs.py")
+"""Files with tests of a minute, some of which wait most of it."""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests go first, whole, for what their tests share, so that no worker begins one when the others end."""
+    """Files with slow tests go first, the slowest before all, whole, so that no worker begins one when the others end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path not in slow))
 
 
 def pytest_collection_finish() -> None:
