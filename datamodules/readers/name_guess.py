@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from lightning_reid.datamodules.readers.name_pattern import ANYTHING, Named, NamePattern, in_words
@@ -13,6 +14,8 @@ MOST_CAMERAS = 20
 """More folders of numbers than so many are hardly cameras."""
 _JUNK, _OF_MARKET = re.compile("-1_c[0-9]"), re.compile("[0-9]+_c[0-9]")
 """Whom Market-1501 names -1, and all others in it."""
+_WORDS_AND_NUMBER = re.compile(r"(.*[^\W\d_])[\W_]*[0-9]+")
+"""Of the end of a path: words, and the number behind them."""
 SHOWN = 3
 """Names and patterns of a message."""
 
@@ -101,8 +104,12 @@ def guess_names(names: Sequence[str]) -> Guess:
     parts = _people(levels, stem)
     patterns = [one for one in (_pattern(levels, stem, part.place, names) for part in parts[:SHOWN]) if one is not None]
     if len(parts) == 1 and _is_sure(parts[0], levels, stem) and patterns:
+        if parts[0].place[0] == "folder" and levels[parts[0].place[1]].kind == "unmarked" and _words_recur(parts[0].values, stem.texts):
+            return _folders_or_words(patterns, len(levels), names)
         return Guess(patterns[0], (), "")
     clock = ", and dates and times are nobody" if stem.has_clock or any(level.kind == "clock" for level in levels) else ""
+    if not patterns and levels and levels[-1].kind == "unmarked" and _words_recur(levels[-1].names, stem.texts):
+        return _folders_or_words((), len(levels), names)
     if not patterns:
         return Guess(None, (), f"no part of them is marked as a person{clock}")
     instead = "camera" if parts[0].place[0] == "folder" else "frame"
@@ -110,6 +117,24 @@ def guess_names(names: Sequence[str]) -> Guess:
     if stem.tracks:
         doubt = "a track is a person within one camera alone"
     return Guess(None, tuple(patterns), doubt + clock)
+
+
+def _words_recur(folders: Sequence[str], stems: Sequence[str]) -> bool:
+    """Whether several words before a number come again in several folders: people in folders of cameras, or views in folders of people."""
+    places: dict[str, set[str]] = {}
+    for folder, text in zip(folders, stems, strict=True):
+        if (found := _WORDS_AND_NUMBER.fullmatch(text)) is not None:
+            places.setdefault(found[1], set()).add(folder)
+    return sum(len(where) > 1 for where in places.values()) > 1
+
+
+def _folders_or_words(patterns: Sequence[NamePattern], depth: int, names: Sequence[str]) -> Guess:
+    """Both readings of folders whose files begin with the same words."""
+    ending = PurePosixPath(names[0]).suffix if len({PurePosixPath(name).suffix for name in names}) == 1 else ""
+    by_words = NamePattern("/".join([*([ANYTHING] * (depth - 1)), "{camera}", "{person}_{frame}" + ending]))
+    fits = [by_words] if all(by_words.read(name) is not None for name in names) else []
+    doubt = "the same words come in several folders: people before cameras, or views of people, and which cannot be told for sure"
+    return Guess(None, (*fits, *patterns), doubt)
 
 
 def _people(levels: Sequence[Level], stem: Stem) -> list[_Part]:

@@ -195,3 +195,20 @@ def test_a_pattern_of_many_parts_in_many_folders_is_done_at_once():
     assert time.perf_counter() - began < 5
     assert NamePattern("*/{camera}/{person}").read("a/b/c/d.png") is None
     assert NamePattern("*/{camera}/{person}").read("a/b/c.png")[:2] == ("c", "b")
+
+
+@pytest.mark.parametrize(("people", "more"), [(("bo_b", "jürgen kaß", "ola", "anna"), ["{person}/*"]), (("bo_b", "jürgen kaß", "ola"), [])])
+def test_people_before_cameras_whose_names_hold_a_space_or_the_separator_are_not_guessed_to_be_the_cameras(people, more):
+    cameras = ("door", "yard", "hall", "sign")[: len(people)]
+    names = [f"{camera}/{person}_{frame:03}.jpg" for camera in cameras for person in people for frame in range(len(people) - 1)]
+    guess = guess_names(names)
+    assert guess.pattern is None
+    assert "the same words come in several folders" in guess.why
+    assert guess.candidates[0].text == "{camera}/{person}_{frame}.jpg"
+    assert {one.text for one in guess.candidates[1:]} >= set(more)
+    assert guess.candidates[0].read("door/bo_b_001.jpg").person == "bo_b"
+
+
+def test_folders_of_people_with_one_word_before_their_numbers_stay_people():
+    names = [f"{person}/crop of them {frame}.jpg" for person in ("anna", "ben", "carl") for frame in range(3)]
+    assert guess_names(names).pattern.text.startswith("{person}/")
