@@ -108,7 +108,7 @@ def guess_names(names: Sequence[str]) -> Guess:
             return _folders_or_words(patterns, len(levels), names)
         return Guess(patterns[0], (), "")
     clock = ", and dates and times are nobody" if stem.has_clock or any(level.kind == "clock" for level in levels) else ""
-    if not patterns and levels and levels[-1].kind == "unmarked" and _words_recur(levels[-1].names, stem.texts):
+    if not patterns and levels and levels[-1].kind in ("unmarked", "camera") and _words_recur(levels[-1].names, stem.texts):
         return _folders_or_words((), len(levels), names)
     if not patterns:
         return Guess(None, (), f"no part of them is marked as a person{clock}")
