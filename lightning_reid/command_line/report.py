@@ -112,11 +112,17 @@ def _require_options(cfg: Namespace) -> None:
 def _require_replaceable(out: Path) -> None:
     """Refuse to write over what is no report, before anything is embedded."""
     from lightning_reid.command_line.report_page.page import GENERATOR
+    from lightning_reid.regular_files import open_regular
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out: {out} must end with .html")
-    if out.is_dir() or (out.exists() and GENERATOR.encode() not in out.read_bytes()[:2000]):
-        raise ValueError(f"{out} exists and is no report: give another --out")
+    if not out.exists():
+        return
+    if out.is_file():  # a pipe would be waited for
+        with open_regular(out) as there:
+            if GENERATOR.encode() in there.read(2000):
+                return
+    raise ValueError(f"{out} exists and is no report: give another --out")
 
 
 def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, out: Path) -> dict[str, Any]:
@@ -131,7 +137,8 @@ def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, o
         return late_progress(things, what, total=len(things), disable=quiet)
 
     with listening(logging.WARNING) as warned:
-        clips = cfg.data is None and method is not None and method.tested is not None and method.tested.clips is not None
+        as_told = method is not None and method.tested is not None and cfg.data in (None, method.tested.dataset)
+        clips = as_told and method is not None and method.tested is not None and method.tested.clips is not None
         there = reported_clips(cfg, method, quiet=quiet) if clips and method is not None else reported_images(cfg, method, quiet=quiet)
         protocol, rerank = _protocol(cfg, finished, there.test)
         options = {"queries": cfg.queries, "points": cfg.points, "method": cfg.map, "false_match_rate": cfg.false_match_rate}
