@@ -1,4 +1,4 @@
-"""Files of a run's folder, which somebody else may have filled: read where they are files, lie in that folder, and are no larger than such are."""
+"""Files of a run, whose folder somebody else may have filled: read where they are files, lie in that folder, and are not too large."""
 
 from __future__ import annotations
 
