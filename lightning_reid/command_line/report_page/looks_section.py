@@ -15,7 +15,7 @@ from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.activation_maps import ActivationMaps, activation_maps
 from lightning_reid.records import AnyRecord
 
-TITLE = "Part and attention maps"
+TITLE = "Parts and attention"
 PAIRS = 6
 """Queries that are looked into."""
 PARTS = "part-based homogeneity"

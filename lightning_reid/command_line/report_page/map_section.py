@@ -11,7 +11,9 @@ from lightning_reid.records import AnyRecord
 HUES = 10
 WIDTH, HEIGHT, MARGIN = 960, 600, 16
 _SHAPES = ("M-5,0a5,5 0 1 0 10,0a5,5 0 1 0 -10,0", "M-4.5,-4.5h9v9h-9z", "M0,-6l6,10.5h-12z", "M0,-6.5l6.5,6.5l-6.5,6.5l-6.5,-6.5z")
-"""Of each ten people the next shape: colors alone tell few apart, and some readers none."""
+"""Colors alone tell few people apart, and some readers none: neighbors in the order of people differ in shape too."""
+ROUND = 20
+"""People until a color has its first shape again: the next have the next shape, so that forty look differently."""
 NAMES = {"tsne": "t-SNE", "pca": "PCA, the two directions of largest variance"}
 _READ = {
     "tsne": "Neighbors stay together; how far groups lie apart means nothing.",
@@ -61,13 +63,19 @@ def _placed(found: MappedPoints, pictures: Pictures) -> list[tuple[AnyRecord, bo
     ]
 
 
+def mark_of(place: int) -> tuple[str, int]:
+    """The shape, as the path of an SVG, and the number of the color of a person by their place among those of the map, from 0."""
+    return _SHAPES[(place + place // ROUND) % len(_SHAPES)], place % HUES
+
+
 def _mark(record: AnyRecord, query: bool, place: int, x: float, y: float, pictures: Pictures) -> Markup:
+    shape, hue = mark_of(place)
     said = f"{person(record)}, {'query' if query else 'gallery'}"
     return tag(
         "path",
-        d=_SHAPES[place // HUES % len(_SHAPES)],
+        d=shape,
         transform=f"translate({x:.1f},{y:.1f})",
-        class_=f"point hue-{place % HUES}{' asked' if query else ''}",
+        class_=f"point hue-{hue}{' asked' if query else ''}",
         role="img",
         aria_label=f"{said}, {file_of(record)}",
         data_person=place,

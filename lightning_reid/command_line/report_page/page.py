@@ -140,7 +140,8 @@ def _scores(subject: Subject, findings: Findings) -> Markup:
         f"{100 * found.scores.mINP:.1f}",
     ]
     headings = ["method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %"]
-    measured = [table(f"Measured for this page: {subject.network_name}", headings, [here]), tag("p", str(found.stamp), class_="stamp")]
+    stamp = f"{subject.network_name} | {found.stamp}"  # below the table: a caption is as wide as its table, and is cut off on a telephone
+    measured = [table("Measured for this page", headings, [here]), tag("p", stamp, class_="stamp")]
     if found.scores.num_unmatched_queries:
         told = f"{found.scores.num_unmatched_queries:,} of {found.scores.num_queries:,} queries have no match and are not scored."
         measured.append(tag("p", told))
