@@ -73,7 +73,7 @@ def reported_images(cfg: Namespace, method: Method | None, *, quiet: bool) -> Re
 
     test: EmbeddedTest = embed_test(network, dataset, embedding, progress=shown)
     size = embedding.size_for(network)
-    pictures, same = Pictures(dataset.pictures, size), cfg.data is None or _is_what_was_scored(method, dataset)
+    pictures, same = Pictures(dataset.pictures, size, dataset.names), cfg.data is None or _is_what_was_scored(method, dataset)
     notes = [*dataset.notes, *_known(model, dataset)]
     if test.num_unreadable:
         notes.append(f"{test.num_unreadable} of the queries and the gallery cannot be read and are left out.")
@@ -94,7 +94,7 @@ def reported_clips(cfg: Namespace, method: Method, *, quiet: bool) -> Reported:
     with _told_as_gone(method):
         data = tested.read_clips()
     network, test = embed_clips(checkpoint, data, device=cfg.device, quiet=quiet)
-    pictures = Pictures(data.dataset.pictures, data.image_size)
+    pictures = Pictures(data.dataset.pictures, data.image_size, data.dataset.names)
 
     def looks(found: Findings) -> Markup:
         return clip_looks_section(found, network, lambda records: first_clips(data, records), pictures)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lightning_reid.command_line.report_page.findings import Findings, MappedPoints
 from lightning_reid.command_line.report_page.markup import Markup, details, table, tag
+from lightning_reid.command_line.report_page.names import Names
 from lightning_reid.command_line.report_page.pictures import MAP_BYTES, MAP_HEIGHT, Pictures
-from lightning_reid.command_line.report_page.sections import Shown, file_of, person, section
+from lightning_reid.command_line.report_page.sections import Shown, file_of, section
 from lightning_reid.records import AnyRecord
 
 HUES = 10
@@ -46,7 +47,10 @@ def map_section(findings: Findings, pictures: Pictures, seed: int, shown: Shown)
         aria_describedby="map-keys",
     )
     tip = tag("div", tag("img", alt=""), tag("p"), class_="tip", hidden=True, id="tip", aria_hidden="true")
-    rows = [[f"{number + 1:,}", *_cells(record, query)] for number, (record, query) in enumerate(zip(found.records, found.is_query))]
+    rows = [
+        [f"{number + 1:,}", *_cells(record, query, pictures.names)]
+        for number, (record, query) in enumerate(zip(found.records, found.is_query))
+    ]
     listed = details("The pictures", table("Pictures on the map", ["", "who", "role", "file"], rows, names=4))
     looks = "Color and shape are the person's; queries have a rim."
     told = tag("p", f"{drawn} {_READ[found.method]} {looks}")
@@ -70,7 +74,7 @@ def mark_of(place: int) -> tuple[str, int]:
 
 def _mark(record: AnyRecord, query: bool, place: int, x: float, y: float, pictures: Pictures) -> Markup:
     shape, hue = mark_of(place)
-    said = f"{person(record)}, {'query' if query else 'gallery'}"
+    said = f"{pictures.names.person(record)}, {'query' if query else 'gallery'}"
     return tag(
         "path",
         d=shape,
@@ -85,5 +89,5 @@ def _mark(record: AnyRecord, query: bool, place: int, x: float, y: float, pictur
     )
 
 
-def _cells(record: AnyRecord, query: bool) -> list[str]:
-    return [person(record), "query" if query else "gallery", file_of(record)]
+def _cells(record: AnyRecord, query: bool, names: Names) -> list[str]:
+    return [names.person(record), "query" if query else "gallery", file_of(record)]

@@ -13,6 +13,7 @@ from lightning_reid.command_line.finished_run import FinishedRun, Method
 from lightning_reid.command_line.report_page.findings import Findings
 from lightning_reid.command_line.report_page.map_section import map_section
 from lightning_reid.command_line.report_page.markup import Markup, details, joined, table, tag
+from lightning_reid.command_line.report_page.names import option_without_places
 from lightning_reid.command_line.report_page.pictures import Pictures
 from lightning_reid.command_line.report_page.sections import Shown, cameras_section, distances_section, rank_lists_section, section
 from lightning_reid.command_line.report_page.training_section import training_sections
@@ -74,7 +75,7 @@ def build_page(
     parts = [
         _scores(subject, findings),
         rank_lists_section(findings, pictures, seed, shown),
-        cameras_section(findings),
+        cameras_section(findings, pictures.names),
         distances_section(findings),
         map_section(findings, pictures, seed, shown),
         looks,
@@ -182,7 +183,11 @@ def _agreement(subject: Subject, here: float) -> Markup | None:
 def _about(subject: Subject, findings: Findings, versions: Mapping[str, str]) -> Markup:
     """Stamps of everything, versions, and the options of the run."""
     run = subject.run
-    facts = {"network": subject.model, "weights": subject.network_name, "data": subject.data}
+    facts = {
+        "network": "/".join(Path(subject.model).parts[-1 if run is None else -2 :]),
+        "weights": subject.network_name,
+        "data": subject.data,
+    }
     facts |= {"page made by": ", ".join(f"{name} {version}" for name, version in versions.items())}
     if run is not None:
         facts |= {
@@ -197,7 +202,7 @@ def _about(subject: Subject, findings: Findings, versions: Mapping[str, str]) ->
     listed = table("Stamps", ["", *stamps], [[name, *(_told(one.get(name)) for one in stamps.values())] for name in names], names=3)
     options = None
     if run is not None and run.options:
-        rows = [[name, json.dumps(value)] for name, value in run.options.items()]
+        rows = [[name, json.dumps(option_without_places(value))] for name, value in run.options.items()]
         options = details("Options of the run", table("Options of the run", ["option", "value"], rows, names=2))
     described = joined(*(joined(tag("dt", name), tag("dd", value)) for name, value in facts.items()))
     return section("about", "About this page", tag("dl", described), listed, options)
