@@ -28,7 +28,7 @@ class Names:
         return f"{_nobody(record, 'distractor') or self.names.people.get(record.pid, f'person {record.pid}')}, {self.camera(record.camid)}"
 
     def short(self, record: AnyRecord) -> str:
-        """The same below a crop."""
+        """Whom a record shows where, in the few letters that stand below a crop."""
         who = _nobody(record, "nobody") or self.names.people.get(record.pid, f"p{record.pid}")
         return f"{who} · {self.names.cameras.get(record.camid, f'c{record.camid}')}"
 
@@ -55,12 +55,14 @@ def without_places(told: str, folders: Iterable[Path | None]) -> str:
     return _PATH.sub(lambda found: found[1], told)
 
 
-def option_without_places(value: Any) -> Any:
-    """The value of an option; paths that are absolute by their last name."""
+def option_without_places(value: Any, depth: int = 10) -> Any:
+    """The value of an option; paths that are absolute by their last name, and what lies deeper than so many lists left out."""
+    if depth == 0:
+        return "…"
     if isinstance(value, str) and Path(value).is_absolute():
         return Path(value).name or value
     if isinstance(value, dict):
-        return {name: option_without_places(one) for name, one in value.items()}
+        return {name: option_without_places(one, depth - 1) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [option_without_places(one) for one in value]
+        return [option_without_places(one, depth - 1) for one in value]
     return without_places(value, ()) if isinstance(value, str) else value
