@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_runs import adapted
 from verbs import refused
 
+from lightning_reid.command_line.told_data import require_readable_as_told
 from lightning_reid.recipes.workshop.report import MOST_ROWS
+from lightning_reid.recipes.workshop.tested_part import TestedPart
 
 QUICK = ["report", "--points=30", "--queries=3", "--map=pca", "--device=cpu", "--quiet"]
 SECRET = "a-line-of-somebody-else"
@@ -46,6 +49,17 @@ def test_an_address_that_a_run_tells_is_named_and_not_asked_until_the_user_names
         assert f"give --data {address}" in told
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_an_address_that_the_user_has_named_is_taken_for_clips_too(run):
+    file = run / "HSR" / "scores.json"
+    clips = {"image_size": [64, 32], "clip_length": 4, "test_clips": "rrs", "corrections": None}
+    tested = TestedPart("s3://bucket/walks", str(run), 0, False, False, {}, clips)
+    require_readable_as_told(tested, file, named="s3://bucket/walks")
+    with pytest.raises(ValueError, match="tells the address s3://bucket/walks"):
+        require_readable_as_told(tested, file, named=None)
+    with pytest.raises(ValueError, match="is no file of corrections, as "):
+        require_readable_as_told(replace(tested, dataset="mars", clips=clips | {"corrections": str(file)}), file, named=None)
 
 
 def test_a_file_that_a_run_tells_and_that_is_no_table_is_not_quoted(run, tmp_path, capsys):
