@@ -162,7 +162,9 @@ class ImageReIDDataModule(LabeledDataModule[ImageRecord]):
         kept = {split: without_unreadable(records) for split, records in dataset.splits()}
         num_skipped = sum(len(records) - len(kept[split]) for split, records in dataset.splits())
         notes = (*dataset.notes, f"{num_skipped} unreadable images left out")
-        return ReIDDataset(dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()), dataset.pictures)
+        return ReIDDataset(
+            dataset.name, kept["train"], kept["query"], kept["gallery"], notes, kept.get("val", ()), dataset.pictures, dataset.names
+        )
 
     @override
     def serve(self, dataset: Splits[ImageRecord]) -> None:

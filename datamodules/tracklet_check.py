@@ -40,7 +40,7 @@ def without_unreadable_frames(dataset: TrackletDataset, *, progress: bool = Fals
         logger.warning("%s (first: %s, %s)", note, path, reason)
     notes = (*dataset.notes, note)
     parts = (kept["train"], kept["query"], kept["gallery"])
-    return TrackletDataset(dataset.name, *parts, notes, kept.get("val", ()), dataset.pictures)
+    return TrackletDataset(dataset.name, *parts, notes, kept.get("val", ()), dataset.pictures, dataset.names)
 
 
 def _paths(dataset: TrackletDataset) -> list[str]:

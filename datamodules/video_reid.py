@@ -219,7 +219,7 @@ class VideoReIDDataModule(LabeledDataModule[TrackletRecord]):
         chosen = one_tracklet_per_person(dataset.train, np.random.default_rng(self.seed))
         note = f"trained on {len(chosen)} of {len(dataset.train)} tracklets, one a person and camera, drawn by seed {self.seed}"
         notes = (*dataset.notes, note)
-        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, notes, dataset.val, dataset.pictures)
+        return TrackletDataset(dataset.name, chosen, dataset.query, dataset.gallery, notes, dataset.val, dataset.pictures, dataset.names)
 
     def tracklet_records(self) -> tuple[TrackletRecord, ...]:
         """Training, validation, query and gallery tracklets; one that is in several of them comes once."""

@@ -93,6 +93,19 @@ class PictureSource(Protocol):
 
 
 @dataclass(frozen=True)
+class IdNames:
+    """What a table calls people and cameras whom its reader had to number.
+
+    Attributes:
+        people: Name of each ``pid``; empty where the table has numbers.
+        cameras: Name of each ``camid``; empty where the table has numbers.
+    """
+
+    people: Mapping[int, str] = field(default_factory=dict)
+    cameras: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Splits(Generic[Record]):
     """A data set as its reader found it: who to train on, and the queries and gallery of its test protocol.
 
@@ -104,6 +117,7 @@ class Splits(Generic[Record]):
         val: Of people whom its owner holds out to validate on, who are in no other part; empty where nobody is told.
         notes: What a user should know of how it was read (skipped files, split number, queries in the gallery), shown with every score.
         pictures: Loads its pictures; ``None`` where paths are files, or addresses of generated people.
+        names: Of people and cameras, where its table has names.
     """
 
     name: str
@@ -113,6 +127,7 @@ class Splits(Generic[Record]):
     notes: tuple[str, ...] = ()
     val: tuple[Record, ...] = ()
     pictures: PictureSource | None = field(default=None, compare=False, repr=False)
+    names: IdNames = field(default_factory=IdNames, compare=False, repr=False)
 
     @property
     def has_labels(self) -> bool:

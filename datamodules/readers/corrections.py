@@ -94,7 +94,7 @@ def corrected(dataset: TrackletDataset, corrections: Mapping[str, Correction], s
     relabeled = sum(correction.pid is not None for correction in corrections.values())
     note = f"{source} corrects the identity of {relabeled} test tracklets and gives {seconds} a second one"
     notes = (*dataset.notes, note)
-    return TrackletDataset(dataset.name, dataset.train, query, gallery, notes, dataset.val, dataset.pictures)
+    return TrackletDataset(dataset.name, dataset.train, query, gallery, notes, dataset.val, dataset.pictures, dataset.names)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]+")
@@ -27,10 +27,12 @@ class Numbered(NamedTuple):
     Attributes:
         ids: A number a cell.
         note: How text, or numbers that are too large, were numbered; ``None`` where numbers stay as they are.
+        names: What each number stands for; empty where numbers stay as they are.
     """
 
     ids: list[int]
     note: str | None
+    names: Mapping[int, str]
 
 
 def number_ids(column: str, cells: Sequence[Cell], *, reserved: Iterable[int] = ()) -> Numbered:
@@ -68,17 +70,18 @@ def number_ids(column: str, cells: Sequence[Cell], *, reserved: Iterable[int] = 
             if number < least:
                 raise ValueError(f"{where}: the column {column!r} must be at least {least}, got {number}")
         if max(numbers, default=0) <= LARGEST:
-            return Numbered(numbers, None)
+            return Numbered(numbers, None, {})
         order: list[Any] = sorted({number for number in numbers if number > max(kept.values(), default=-1)})
         places = dict(zip(order, range(1, len(order) + 1))) | {number: number for number in kept.values()}
-        return Numbered([places[number] for number in numbers], _note(column, "has numbers of more than 63 bits", order))
+        note = _note(column, "has numbers of more than 63 bits", order)
+        return Numbered([places[number] for number in numbers], note, _names(order))
     nobody = 1 if kept else 0
     for (where, _), text in zip(cells, texts, strict=True):
         if text not in kept and WHOLE_NUMBER.fullmatch(text) and int(text) < nobody:
             raise ValueError(f"{where}: the column {column!r} is text, but for {text!r}, which looks like nobody: write -1 or 0, or a name")
     order = sorted(set(texts) - kept.keys())
     named = dict(zip(order, range(1, len(order) + 1))) | kept
-    return Numbered([named[text] for text in texts], _note(column, "is text", order))
+    return Numbered([named[text] for text in texts], _note(column, "is text", order), _names(order))
 
 
 def whole_number(column: str, where: str, value: Any) -> int:
@@ -111,6 +114,10 @@ def id_text(column: str, where: str, value: Any) -> str:
     if not text:
         raise ValueError(f"{where}: the column {column!r} is empty")
     return text
+
+
+def _names(order: Sequence[Any]) -> dict[int, str]:
+    return {place: str(one) for place, one in enumerate(order, start=1)}
 
 
 def _note(column: str, what: str, order: Sequence[Any]) -> str:

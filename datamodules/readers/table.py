@@ -11,7 +11,7 @@ from lightning_reid.datamodules.readers.folders import StrPath, path_below, requ
 from lightning_reid.datamodules.readers.ids import id_text, number_ids, whole_number
 from lightning_reid.datamodules.readers.text import heading_of, read_cells
 from lightning_reid.datamodules.readers.unlabeled import NO_CAMERA, WAY_ON, with_labels_unknown
-from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, ImageRecord, Record, ReIDDataset
+from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, IdNames, ImageRecord, Record, ReIDDataset
 from lightning_reid.regular_files import require_regular
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def read_table(
     splits: dict[str, dict[str, ImageRecord]] = {split: {} for split in SPLITS}
     rows = list(table_rows(table, required=REQUIRED_COLUMNS[:1] if unlabeled else REQUIRED_COLUMNS))
     no_camera = (NO_CAMERA,) if unlabeled and rows and "camid" not in rows[0][1] else ()
-    images, notes = image_records(table, with_labels_unknown(rows) if unlabeled else rows, domain, outside=allow_paths_outside)
+    images, notes, names = image_records(table, with_labels_unknown(rows) if unlabeled else rows, domain, outside=allow_paths_outside)
     for where, split, record in images:
         if record.path in splits[split]:
             raise ValueError(f"{where}: {record.path} is listed a second time for split {split!r}: take one of the rows out")
@@ -94,7 +94,7 @@ def read_table(
     train, query, gallery, val = (tuple(splits[split].values()) for split in SPLITS)
     require_identified(query)
     require_apart(table, val, train=train, query=query, gallery=gallery)
-    return ReIDDataset(domain, train, query, gallery, (*notes, *no_camera, *unlabeled_notes(train)), val)
+    return ReIDDataset(domain, train, query, gallery, (*notes, *no_camera, *unlabeled_notes(train)), val, names=names)
 
 
 def require_splits(table: Path, splits: Mapping[str, Collection[Any]], *, needs_train: bool, needs_test: bool, way_on: str = "") -> None:
@@ -150,8 +150,8 @@ def require_table(table: Path, *more_columns: str) -> None:
 
 def image_records(
     table: Path, rows: Sequence[Row], domain: str, *, outside: bool = False
-) -> tuple[list[tuple[str, str, ImageRecord]], tuple[str, ...]]:
-    """Where each row stands, its split and its record; and how ids were numbered, where they are no numbers.
+) -> tuple[list[tuple[str, str, ImageRecord]], tuple[str, ...], IdNames]:
+    """Where each row stands, its split and its record; and how ids were numbered and what they are called, where they are no numbers.
 
     Args:
         table: Relative paths start at its folder.
@@ -180,7 +180,7 @@ def image_records(
         place = path_below(table.parent, image, where, outside=outside, remedy=_IF_MEANT)
         told = domain if row.get("domain") in (None, "") else id_text("domain", where, row["domain"])
         records.append((where, split, ImageRecord(place, pid, camid, told, frame)))
-    return records, notes
+    return records, notes, IdNames(pids.names, camids.names)
 
 
 def table_rows(table: Path, *more_columns: str, required: Sequence[str] = REQUIRED_COLUMNS) -> Iterator[Row]:

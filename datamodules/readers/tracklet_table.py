@@ -8,7 +8,7 @@ from lightning_reid.datamodules.readers.folders import StrPath, require_files, r
 from lightning_reid.datamodules.readers.ids import id_text
 from lightning_reid.datamodules.readers.table import SPLITS, image_records, require_apart, require_splits, require_table, table_rows
 from lightning_reid.datamodules.readers.tracklet_gallery import gallery_note
-from lightning_reid.records import ImageRecord, TrackletDataset, TrackletRecord
+from lightning_reid.records import IdNames, ImageRecord, TrackletDataset, TrackletRecord
 
 Tracklets = dict[str, list[ImageRecord]]
 """Frames by the name of their tracklet, of one split."""
@@ -54,7 +54,7 @@ def read_tracklet_table(
     table = Path(path).expanduser()
     require_table(table, "tracklet")
     domain = name or table.stem
-    splits, notes = _tracklets_of_splits(table, domain, outside=allow_paths_outside)
+    splits, notes, names = _tracklets_of_splits(table, domain, outside=allow_paths_outside)
     train, query, gallery, val = (
         tuple(_tracklet(f"{table}: tracklet {tracklet!r} of split {split!r}", images) for tracklet, images in splits[split].items())
         for split in SPLITS
@@ -64,14 +64,14 @@ def read_tracklet_table(
     require_identified(query)
     require_apart(table, val, train=train, query=query, gallery=gallery)
     notes += ((gallery_note(query, gallery),) if query else ()) + unlabeled_notes(train)
-    return TrackletDataset(domain, train, query, gallery, notes, val)
+    return TrackletDataset(domain, train, query, gallery, notes, val, names=names)
 
 
-def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[dict[str, Tracklets], tuple[str, ...]]:
+def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[dict[str, Tracklets], tuple[str, ...], IdNames]:
     splits: dict[str, Tracklets] = {split: {} for split in SPLITS}
     listed: set[tuple[str, str]] = set()
     rows = list(table_rows(table, "tracklet"))
-    records, notes = image_records(table, rows, domain, outside=outside)
+    records, notes, names = image_records(table, rows, domain, outside=outside)
     for (_, row), (where, split, image) in zip(rows, records, strict=True):
         if (split, image.path) in listed:
             raise ValueError(f"{where}: {image.path} is listed a second time for split {split!r}: take one of the rows out")
@@ -86,7 +86,7 @@ def _tracklets_of_splits(table: Path, domain: str, *, outside: bool) -> tuple[di
                 f"{where}: tracklet {row['tracklet']!r} of split {split!r} began with pid {first.pid}, camid {first.camid}, domain "
                 f"{first.domain!r}, this row has {image.pid}, {image.camid}, {image.domain!r}; give each tracklet of a split its own name"
             )
-    return splits, notes
+    return splits, notes, names
 
 
 def _tracklet(where: str, images: list[ImageRecord]) -> TrackletRecord:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from lightning_reid.command_line.run_files import require_own
 from lightning_reid.files import read_json
 from lightning_reid.recipes.workshop.curves import read_curve
-from lightning_reid.recipes.workshop.report import TESTED, ResultRow, Results, read_results, read_row
+from lightning_reid.recipes.workshop.report import MOST_ROWS, TESTED, ResultRow, Results, read_results, read_row
 from lightning_reid.recipes.workshop.run_folder import RUN_FILE, read_run
 from lightning_reid.recipes.workshop.tested_part import TestedPart
 
@@ -43,13 +44,18 @@ class Method:
         """The file of its network, where one was trained: of a stage that prunes that of the smaller one, which was scored."""
         return next((file for file in (self.folder / name for name in (PRUNED, CHECKPOINT)) if file.is_file()), None)
 
+    @property
+    def metrics_files(self) -> list[Path]:
+        """What was logged, of each sitting a file, the first sitting first."""
+        return sorted(self.folder.glob("version_*/metrics.csv"), key=_sitting)
+
     def curves(self) -> dict[str, Curve]:
         """What was logged an epoch, by name; of a value that was logged more than once in an epoch the last.
 
         Raises:
             ValueError: A file of it is damaged; it is named.
         """
-        files = sorted(self.folder.glob("version_*/metrics.csv"), key=_sitting)
+        files = self.metrics_files
         found = dict[str, Curve]()
         for file in files:
             try:
@@ -103,7 +109,9 @@ def read_finished_run(output: str) -> FinishedRun:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: It is no run, the run is not finished, or a file of it is damaged; the message says which and the way on.
+        OSError: Under the name of a file is a pipe, socket or device.
+        ValueError: It is no run, the run is not finished, or a file of it is damaged, a link out of the folder, or larger than such files
+            are; the message says which and the way on.
     """
     if "://" in output:
         raise ValueError(f"{output} is an address: resume the run here (--resume), and give the folder that it then works in")
@@ -116,17 +124,29 @@ def read_finished_run(output: str) -> FinishedRun:
         if (folder / RUN_FILE).is_file():
             raise ValueError(f"{folder} lacks {RESULTS}: its run is not finished. Go on with the recipe, --resume")
         raise ValueError(f"{folder} holds no run, neither {RUN_FILE} nor {RESULTS}: give the --output folder of a recipe")
+    for name in (RESULTS, RUN_FILE, TABLE):
+        if (folder / name).is_file():
+            require_own(folder, folder / name)
     results, run = read_results(folder), read_run(folder) or {"options": {}}
-    stages = [_method(file, results.rows) for file in sorted(folder.glob(f"*/{STAGE}"))]
+    told = sorted(folder.glob(f"*/{STAGE}"))
+    if len(told) > MOST_ROWS:
+        raise ValueError(f"{folder} holds {len(told):,} folders with {STAGE}, more than the {MOST_ROWS:,} that are read: it is no run")
+    stages = [_method(folder, file, results.rows) for file in told]
     ranked = sorted(stages, key=lambda one: (len(results.rows) if one.row is None else results.rows.index(one.row), _trained_at(one)))
     return FinishedRun(folder, _title(folder), results, {one.name: one for one in ranked}, run["options"])
 
 
-def _method(file: Path, rows: Sequence[ResultRow]) -> Method:
-    told = read_json(file, {"stage": str}, way_on=f"remove {file.parent}, and resume the run")
+def _method(run: Path, file: Path, rows: Sequence[ResultRow]) -> Method:
+    told = read_json(require_own(run, file), {"stage": str}, way_on=f"remove {file.parent}, and resume the run")
     name, scores = told["stage"], file.with_name(SCORES)
+    bare = Method(name, file.parent, told, None, None)
+    for logged in bare.metrics_files:
+        require_own(run, logged)
+    if bare.checkpoint is not None:
+        require_own(run, bare.checkpoint, most_bytes=None)
     if not scores.is_file():
-        return Method(name, file.parent, told, None, None)
+        return bare
+    require_own(run, scores)
     scored, mine = read_json(scores, way_on="remove it, and resume the run"), read_row(name, scores)
     # some recipes call a row in their table otherwise than its stage: then it is known by its scores
     row = next((one for one in rows if one.name == name), None) or next((one for one in rows if replace(one, name=name) == mine), None)

@@ -112,11 +112,17 @@ def _require_options(cfg: Namespace) -> None:
 def _require_replaceable(out: Path) -> None:
     """Refuse to write over what is no report, before anything is embedded."""
     from lightning_reid.command_line.report_page.page import GENERATOR
+    from lightning_reid.regular_files import open_regular
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out: {out} must end with .html")
-    if out.is_dir() or (out.exists() and GENERATOR.encode() not in out.read_bytes()[:2000]):
-        raise ValueError(f"{out} exists and is no report: give another --out")
+    if not out.exists():
+        return
+    if out.is_file():  # a pipe would be waited for
+        with open_regular(out) as there:
+            if GENERATOR.encode() in there.read(2000):
+                return
+    raise ValueError(f"{out} exists and is no report: give another --out")
 
 
 def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, out: Path) -> dict[str, Any]:
@@ -131,18 +137,34 @@ def _make(cfg: Namespace, finished: FinishedRun | None, method: Method | None, o
         return late_progress(things, what, total=len(things), disable=quiet)
 
     with listening(logging.WARNING) as warned:
-        clips = cfg.data is None and method is not None and method.tested is not None and method.tested.clips is not None
+        as_told = method is not None and method.tested is not None and cfg.data in (None, method.tested.dataset)
+        clips = as_told and method is not None and method.tested is not None and method.tested.clips is not None
         there = reported_clips(cfg, method, quiet=quiet) if clips and method is not None else reported_images(cfg, method, quiet=quiet)
         protocol, rerank = _protocol(cfg, finished, there.test)
         options = {"queries": cfg.queries, "points": cfg.points, "method": cfg.map, "false_match_rate": cfg.false_match_rate}
         with late_status("ranking, counting failures and distances, placing the map", disable=quiet):
             found = find(there.test, protocol, rerank=rerank, seed=cfg.seed, **options)
-        subject = Subject(finished, method, there.model, there.network_name, there.test.name, there.same_data, (*there.notes, *warned))
+        notes = _notes(cfg, finished, method, there.notes, warned)
+        subject = Subject(finished, method, there.model, there.network_name, there.test.name, there.same_data, notes)
         page = build_page(subject, found, there.pictures, there.looks(found), seed=cfg.seed, versions=_versions(), shown=shown)
     content = page.encode("utf-8", "backslashreplace")
     write_atomically(out, lambda draft: draft.write_bytes(content))
     named = {"report": str(out), "bytes": len(content), "model": subject.model, "data": subject.data, "notes": list(subject.notes)}
     return named | {"method": None if method is None else method.name, "mAP": found.found.scores.mAP, "stamp": str(found.found.stamp)}
+
+
+def _notes(
+    cfg: Namespace, finished: FinishedRun | None, method: Method | None, told: Sequence[str], warned: Sequence[str]
+) -> tuple[str, ...]:
+    """What readers and networks have told, each once, and without where things lie on this machine: the page is handed on."""
+    from lightning_reid.command_line.report_page.names import without_places
+
+    tested = None if method is None else method.tested
+    data, root = (cfg.data, cfg.root) if cfg.data is not None or tested is None else (tested.dataset, tested.root)
+    folder = None if data is None or "://" in data else Path(data).parent if Path(data).is_file() else Path(data)
+    folders = (folder, None if root is None else Path(root), None if finished is None else finished.folder)
+    repeated = (one for one in warned if not any(one.endswith(note) for note in told))  # readers warn of their notes as well
+    return tuple(dict.fromkeys(without_places(one, folders) for one in (*told, *repeated)))
 
 
 def _protocol(cfg: Namespace, finished: FinishedRun | None, test: EmbeddedTest) -> tuple[ProtocolName, bool]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from jsonargparse import Namespace
 
-from lightning_reid.command_line.finished_run import Method
+from lightning_reid.command_line.finished_run import SCORES, Method
 from lightning_reid.command_line.labeled_people import same_data, trained_people
 from lightning_reid.command_line.report_page.clip_looks_section import clip_looks_section
 from lightning_reid.command_line.report_page.embedded_clips import embed_clips, first_clips
@@ -17,6 +17,7 @@ from lightning_reid.command_line.report_page.looks_section import PARTS, looks_s
 from lightning_reid.command_line.report_page.markup import Markup
 from lightning_reid.command_line.report_page.page import LOUD
 from lightning_reid.command_line.report_page.pictures import Pictures
+from lightning_reid.command_line.told_data import require_readable_as_told
 from lightning_reid.datamodules.late_progress import late_progress
 from lightning_reid.datamodules.tested import read_test_part
 from lightning_reid.evaluation import EmbeddedTest, embed_test
@@ -72,7 +73,7 @@ def reported_images(cfg: Namespace, method: Method | None, *, quiet: bool) -> Re
 
     test: EmbeddedTest = embed_test(network, dataset, embedding, progress=shown)
     size = embedding.size_for(network)
-    pictures, same = Pictures(dataset.pictures, size), cfg.data is None or _is_what_was_scored(method, dataset)
+    pictures, same = Pictures(dataset.pictures, size, dataset.names), cfg.data is None or _is_what_was_scored(method, dataset)
     notes = [*dataset.notes, *_known(model, dataset)]
     if test.num_unreadable:
         notes.append(f"{test.num_unreadable} of the queries and the gallery cannot be read and are left out.")
@@ -88,12 +89,12 @@ def reported_images(cfg: Namespace, method: Method | None, *, quiet: bool) -> Re
 
 def reported_clips(cfg: Namespace, method: Method, *, quiet: bool) -> Reported:
     """Embed tracklets with a network of clips, as the run scored them; arguments and errors as ``reported_images``."""
-    tested, checkpoint = _tested(method), method.checkpoint
+    tested, checkpoint = _tested(cfg, method), method.checkpoint
     assert checkpoint is not None  # who has none is not chosen
     with _told_as_gone(method):
         data = tested.read_clips()
     network, test = embed_clips(checkpoint, data, device=cfg.device, quiet=quiet)
-    pictures = Pictures(data.dataset.pictures, data.image_size)
+    pictures = Pictures(data.dataset.pictures, data.image_size, data.dataset.names)
 
     def looks(found: Findings) -> Markup:
         return clip_looks_section(found, network, lambda records: first_clips(data, records), pictures)
@@ -107,14 +108,15 @@ def _read(cfg: Namespace, method: Method | None) -> ReIDDataset | TrackletDatase
     if cfg.data is not None:
         return read_test_part(cfg.data, cfg.root, split=cfg.split, allow_paths_outside=cfg.allow_paths_outside)
     assert method is not None  # without a run there are --data
-    tested = _tested(method)
+    tested = _tested(cfg, method)
     with _told_as_gone(method):
         return tested.read()
 
 
-def _tested(method: Method) -> TestedPart:
+def _tested(cfg: Namespace, method: Method) -> TestedPart:
     if method.tested is None:
         raise ValueError(f"{method.folder} does not tell what {method.name!r} was scored on: give --data, and --root for a named set")
+    require_readable_as_told(method.tested, method.folder / SCORES, named=cfg.data)
     return method.tested
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_reid.arguments import shown
 from lightning_reid.files import read_json, write_atomically, write_json
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.metrics.matching import CAMERA_PROTOCOLS
@@ -78,6 +80,10 @@ _COLUMNS = ("mAP", "R1", "R5", "R10", "mINP")
 _HEADER = ("method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %")
 TESTED = "tested"
 """What a row was scored on, in the file of its scores."""
+MOST_ROWS = 1000
+"""Of a table that is read back."""
+_ROUNDING = 1e-6
+"""By which a mean of ones may exceed 1."""
 _NOT_SCORES = ("mAP_interval", "costs", "queries", TESTED)
 
 
@@ -167,10 +173,15 @@ def read_results(output: Path) -> Results:
 
     Raises:
         OSError: There is no ``results.json``: the run is not finished; or it cannot be read.
-        ValueError: It is damaged, of an older version, or of a recipe whose rows are no scores of retrieval; the message names it.
+        ValueError: It is damaged, of an older version, of a recipe whose rows are no scores of retrieval, or has more than ``MOST_ROWS``
+            rows; the message names it.
     """
     file, again = output / "results.json", "run the recipe again with --resume, which writes it anew"
     content = read_json(file, {"rows": dict, "protocol": str, "seconds": (int, float)}, way_on=again)
+    if len(content["rows"]) > MOST_ROWS:
+        raise ValueError(f"{file} has {len(content['rows']):,} rows, more than the {MOST_ROWS:,} that are read: {again}")
+    if not 0 <= content["seconds"] < math.inf:
+        raise ValueError(f"{file} holds {shown(content['seconds'])} as 'seconds', it was edited: {again}")
     rows = tuple(row_of_json(name, row, file, again) for name, row in content["rows"].items())
     stamp = content.get("stamp")
     try:
@@ -203,6 +214,16 @@ def row_of_json(name: str, content: Any, file: Path, again: str) -> ResultRow:
         queries = Queries(**{counted: int(number) for counted, number in content["queries"].items()})
         costs = {heading: float(cost) for heading, cost in content.get("costs", {}).items()}
         scores = {key: float(value) for key, value in content.items() if key not in _NOT_SCORES}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{told} was edited or is not of this library ({error!r}): {again}") from error
+    _require_fractions(told, scores | dict(zip(("the low end of mAP_interval", "the high end of mAP_interval"), ends or ())), again)
+    for name_of, value in {**costs, **asdict(queries)}.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{told} tells {shown(value)} as {name_of!r}, expected a finite number of at least 0, it was edited: {again}")
     return ResultRow(name, scores, ends, queries, costs)
+
+
+def _require_fractions(told: str, scores: Mapping[str, float], again: str) -> None:
+    for name, score in scores.items():
+        if not 0 <= score <= 1 + _ROUNDING:  # NaN neither
+            raise ValueError(f"{told} tells {shown(score)} as {name!r}, expected a fraction in [0, 1], it was edited: {again}")

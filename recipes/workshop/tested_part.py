@@ -98,7 +98,7 @@ class TestedPart:
         assert isinstance(found, ReIDDataset)
         if self.skips_unreadable:
             query, gallery = without_unreadable(found.query), without_unreadable(found.gallery)
-            found = ReIDDataset(found.name, found.train, query, gallery, found.notes, found.val, found.pictures)
+            found = ReIDDataset(found.name, found.train, query, gallery, found.notes, found.val, found.pictures, found.names)
         self._require_same(found)
         return found
 

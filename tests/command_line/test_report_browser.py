@@ -118,6 +118,25 @@ def test_the_map_is_one_stop_of_the_tab_key_and_arrows_show_one_crop_after_anoth
         assert opened.faults == []
 
 
+def test_the_map_takes_keys_from_the_first_tab_on_and_the_page_stays_where_it_is(chromium, report):
+    with Opened(chromium, report) as opened:
+        page = opened.page
+        page.locator(".map-box").evaluate("one => one.insertAdjacentHTML('beforebegin', '<button id=before>before</button>')")
+        page.locator("#before").focus()
+        page.keyboard.press("Tab")
+        assert page.locator(".point:focus").count() == 1
+        place, seen = page.evaluate("scrollY"), {opened.focused()}
+        for key in ("PageDown", "End", "ArrowLeft", "PageUp"):
+            page.keyboard.press(key)
+            seen.add(opened.focused())
+            assert page.locator(".point:focus").count() == 1
+        assert len(seen) > 3
+        assert abs(page.evaluate("scrollY") - place) < WIDE["height"] / 2
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Shift+Tab")
+        assert not page.locator(".map-box :focus").count(), "one stop backwards too"
+
+
 def test_keys_reach_every_mark_and_each_crop_lies_within_the_map(chromium, report):
     with Opened(chromium, report) as opened:
         page, reached = opened.page, set()
@@ -148,6 +167,16 @@ def test_by_day_and_by_night_every_text_stands_out_from_its_ground(chromium, rep
         assert opened.page.evaluate(RATIO) == []
         ground = opened.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert (sum(map(int, ground[4:-1].split(","))) < 200) == (scheme == "dark")
+
+
+def test_no_caption_is_cut_off_on_a_narrow_screen(chromium, report):
+    with Opened(chromium, report, viewport=NARROW) as opened:
+        cut = """() => [...document.querySelectorAll("caption")].filter((one) => one.checkVisibility()).filter((one) => {
+          const words = document.createRange();
+          words.selectNodeContents(one);
+          return words.getBoundingClientRect().right > one.closest(".wide").getBoundingClientRect().right + 1;
+        }).map((one) => one.textContent)"""
+        assert opened.page.evaluate(cut) == []
 
 
 def test_a_narrow_screen_scrolls_down_alone(chromium, report):

@@ -177,6 +177,14 @@ def test_the_page_asks_nobody_forbids_itself_to_and_is_small(told):
     assert {name for name, _ in elements.found} & {"link", "iframe", "object", "form"} == set()
 
 
+def test_the_page_of_a_run_does_not_tell_where_it_lies_on_this_machine(told, ran, market_folder, duke_folder):
+    page = told[1]
+    for folder in (ran, market_folder, duke_folder):
+        assert str(folder.parent) not in page
+    assert "<dd>HSR/last.ckpt</dd>" in page
+    assert f"<td>{duke_folder.name}" in page or f"&quot;{duke_folder.name}" in page or f'"{duke_folder.name}"' in page, "among the options"
+
+
 @pytest.mark.parametrize(("width", "most"), [(64, LIST_BYTES), (256, LIST_BYTES), (192, MAP_BYTES), (256, 800)])
 def test_no_picture_takes_more_bytes_than_its_share_of_the_page(width, most):
     height = 128

@@ -27,7 +27,7 @@ _DASHES = (None, "7 3", "2 3", "9 3 2 3", "12 4", "4 2")
 def line_chart(
     title: str, x_name: str, y_name: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], known: Sequence[str]
 ) -> Markup:
-    """Values over epochs, a line each, told apart by color, dashes and marks.
+    """Values over epochs, a line each, told apart by color, dashes and marks; epochs are whole numbers.
 
     Args:
         title: Above it.
@@ -37,7 +37,7 @@ def line_chart(
         known: All names that other charts have too: each looks the same in all.
     """
     xs, ys = ([value for line in lines.values() for value in line[axis]] for axis in (0, 1))
-    across, up = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT), _Axis(min([0.0, *ys]), HEADROOM * max(ys), HEIGHT - BOTTOM, TOP)
+    across, up = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, whole=True), _Axis(min([0.0, *ys]), HEADROOM * max(ys), HEIGHT - BOTTOM, TOP)
     looks = [known.index(name) for name in lines]
     drawn = [_line(look, across, up, line) for look, line in zip(looks, lines.values())]
     ends = "; ".join(f"{name} from {_number(line[1][0])} to {_number(line[1][-1])}" for name, line in lines.items())
@@ -75,12 +75,12 @@ def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[
 
 
 class _Axis:
-    """From values to pixels, with round numbers for ticks."""
+    """From values to pixels, with round numbers for ticks, whole ones where there are no others."""
 
-    def __init__(self, low: float, high: float, first: float, last: float) -> None:
+    def __init__(self, low: float, high: float, first: float, last: float, *, whole: bool = False) -> None:
         if high <= low:
             low, high = low - (0.5 if low else 0), high + 0.5
-        self.low, self.high, self.first, self.last = low, high, first, last
+        self.low, self.high, self.first, self.last, self.whole = low, high, first, last, whole
 
     def at(self, value: float) -> float:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
@@ -89,6 +89,7 @@ class _Axis:
         rough = (self.high - self.low) / count
         step = 10 ** math.floor(math.log10(rough))
         step *= next(factor for factor in (1, 2, 5, 10) if factor * step >= rough * 0.999)
+        step = max(1, step) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(place * step, 10) for place in range(first, last + 1)]

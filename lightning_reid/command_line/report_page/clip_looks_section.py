@@ -12,7 +12,7 @@ from lightning_reid.command_line.report_page.findings import AskedQuery, Finding
 from lightning_reid.command_line.report_page.looks_section import TITLE, looked_into
 from lightning_reid.command_line.report_page.markup import Markup, tag
 from lightning_reid.command_line.report_page.pictures import LIST_BYTES, LIST_HEIGHT, Pictures, address, overlaid
-from lightning_reid.command_line.report_page.sections import person, section
+from lightning_reid.command_line.report_page.sections import section
 from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.video.attention_maps import AttentionMaps, attention_maps
 from lightning_reid.networks.video.network import VideoNetwork
@@ -52,15 +52,13 @@ def _lengths(network: VideoNetwork, clips: Tensor) -> Tensor:
 
 def _pair(asked: AskedQuery, clips: Tensor, attention: AttentionMaps | None, lengths: Tensor, row: int, pictures: Pictures) -> Markup:
     answer, right = asked.answers[0]
-    words = (
-        f"Query {asked.number + 1:,}, {person(asked.record)}, and its nearest answer, {person(answer)}, which is"
-        f" {'right' if right else 'wrong'}."
-    )
+    query, nearest = (pictures.names.person(one) for one in (asked.record, answer))
+    words = f"Query {asked.number + 1:,}, {query}, and its nearest answer, {nearest}, which is {'right' if right else 'wrong'}."
     strips = []
     for place, (whose, record) in enumerate((("query", asked.record), ("answer", answer))):
         maps = {} if attention is None else {"attention": attention.received}
         for name, map_ in {**maps, "features": lengths}.items():
-            strips.append(_strip(clips[row + place], map_[row + place], f"{person(record)}, {name}", pictures))
+            strips.append(_strip(clips[row + place], map_[row + place], f"{pictures.names.person(record)}, {name}", pictures))
             strips.append(tag("p", f"{whose}: {name}", class_="who"))
     return tag("li", tag("p", words), *strips)
 

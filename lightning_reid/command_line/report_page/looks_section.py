@@ -9,13 +9,13 @@ import torch
 from lightning_reid.command_line.report_page.findings import AskedQuery, Findings
 from lightning_reid.command_line.report_page.markup import Markup, tag
 from lightning_reid.command_line.report_page.pictures import LIST_BYTES, LIST_HEIGHT, Pictures, address, network_input, overlaid
-from lightning_reid.command_line.report_page.sections import person, section
+from lightning_reid.command_line.report_page.sections import section
 from lightning_reid.inference import OnnxEmbedder
 from lightning_reid.networks import EmbeddingNetwork
 from lightning_reid.networks.activation_maps import ActivationMaps, activation_maps
 from lightning_reid.records import AnyRecord
 
-TITLE = "Part and attention maps"
+TITLE = "Parts and attention"
 PAIRS = 6
 """Queries that are looked into."""
 PARTS = "part-based homogeneity"
@@ -53,8 +53,9 @@ def looked_into(findings: Findings) -> list[AskedQuery]:
 def _pair(asked: AskedQuery, maps: ActivationMaps, row: int, pictures: Pictures) -> Markup:
     answer, right = asked.answers[0]
     upper, lower = (maps.halves[row] * maps.halves[row + 1]).sum(1).tolist()
+    query, nearest = (pictures.names.person(one) for one in (asked.record, answer))
     words = (
-        f"Query {asked.number + 1:,}, {person(asked.record)}, and its nearest answer, {person(answer)}, which is"
+        f"Query {asked.number + 1:,}, {query}, and its nearest answer, {nearest}, which is"
         f" {'right' if right else 'wrong'}. Cosine of the upper halves {upper:.2f}, of the lower halves {lower:.2f}."
     )
     shown = [_shown(record, maps, row + place, pictures) for place, record in enumerate((asked.record, answer))]
@@ -67,6 +68,6 @@ def _shown(record: AnyRecord, maps: ActivationMaps, row: int, pictures: Pictures
     width, height = plain.size
     under = overlaid(plain, maps.strength[row])
     sized = {"width": width, "height": height}
-    crop = tag("img", src=address(plain, LIST_BYTES), alt=person(record), **sized)
-    heat = tag("img", src=address(under, LIST_BYTES), alt=f"{person(record)}, under the map", **sized)
+    crop = tag("img", src=address(plain, LIST_BYTES), alt=pictures.names.person(record), **sized)
+    heat = tag("img", src=address(under, LIST_BYTES), alt=f"{pictures.names.person(record)}, under the map", **sized)
     return crop, tag("span", heat, class_="halved")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from lightning_reid.command_line.report_page.findings import Findings, MappedPoints
 from lightning_reid.command_line.report_page.markup import Markup, details, table, tag
+from lightning_reid.command_line.report_page.names import Names
 from lightning_reid.command_line.report_page.pictures import MAP_BYTES, MAP_HEIGHT, Pictures
-from lightning_reid.command_line.report_page.sections import Shown, file_of, person, section
+from lightning_reid.command_line.report_page.sections import Shown, file_of, section
 from lightning_reid.records import AnyRecord
 
 HUES = 10
 WIDTH, HEIGHT, MARGIN = 960, 600, 16
 _SHAPES = ("M-5,0a5,5 0 1 0 10,0a5,5 0 1 0 -10,0", "M-4.5,-4.5h9v9h-9z", "M0,-6l6,10.5h-12z", "M0,-6.5l6.5,6.5l-6.5,6.5l-6.5,-6.5z")
-"""Of each ten people the next shape: colors alone tell few apart, and some readers none."""
+"""Colors alone tell few people apart, and some readers none: neighbors in the order of people differ in shape too."""
+ROUND = 20
+"""People until a color has its first shape again: the next have the next shape, so that forty look differently."""
 NAMES = {"tsne": "t-SNE", "pca": "PCA, the two directions of largest variance"}
 _READ = {
     "tsne": "Neighbors stay together; how far groups lie apart means nothing.",
@@ -44,7 +47,10 @@ def map_section(findings: Findings, pictures: Pictures, seed: int, shown: Shown)
         aria_describedby="map-keys",
     )
     tip = tag("div", tag("img", alt=""), tag("p"), class_="tip", hidden=True, id="tip", aria_hidden="true")
-    rows = [[f"{number + 1:,}", *_cells(record, query)] for number, (record, query) in enumerate(zip(found.records, found.is_query))]
+    rows = [
+        [f"{number + 1:,}", *_cells(record, query, pictures.names)]
+        for number, (record, query) in enumerate(zip(found.records, found.is_query))
+    ]
     listed = details("The pictures", table("Pictures on the map", ["", "who", "role", "file"], rows, names=4))
     looks = "Color and shape are the person's; queries have a rim."
     told = tag("p", f"{drawn} {_READ[found.method]} {looks}")
@@ -61,13 +67,19 @@ def _placed(found: MappedPoints, pictures: Pictures) -> list[tuple[AnyRecord, bo
     ]
 
 
+def mark_of(place: int) -> tuple[str, int]:
+    """The shape, as the path of an SVG, and the number of the color of a person by their place among those of the map, from 0."""
+    return _SHAPES[(place + place // ROUND) % len(_SHAPES)], place % HUES
+
+
 def _mark(record: AnyRecord, query: bool, place: int, x: float, y: float, pictures: Pictures) -> Markup:
-    said = f"{person(record)}, {'query' if query else 'gallery'}"
+    shape, hue = mark_of(place)
+    said = f"{pictures.names.person(record)}, {'query' if query else 'gallery'}"
     return tag(
         "path",
-        d=_SHAPES[place // HUES % len(_SHAPES)],
+        d=shape,
         transform=f"translate({x:.1f},{y:.1f})",
-        class_=f"point hue-{place % HUES}{' asked' if query else ''}",
+        class_=f"point hue-{hue}{' asked' if query else ''}",
         role="img",
         aria_label=f"{said}, {file_of(record)}",
         data_person=place,
@@ -77,5 +89,5 @@ def _mark(record: AnyRecord, query: bool, place: int, x: float, y: float, pictur
     )
 
 
-def _cells(record: AnyRecord, query: bool) -> list[str]:
-    return [person(record), "query" if query else "gallery", file_of(record)]
+def _cells(record: AnyRecord, query: bool, names: Names) -> list[str]:
+    return [names.person(record), "query" if query else "gallery", file_of(record)]

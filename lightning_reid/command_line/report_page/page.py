@@ -13,6 +13,7 @@ from lightning_reid.command_line.finished_run import FinishedRun, Method
 from lightning_reid.command_line.report_page.findings import Findings
 from lightning_reid.command_line.report_page.map_section import map_section
 from lightning_reid.command_line.report_page.markup import Markup, details, joined, table, tag
+from lightning_reid.command_line.report_page.names import option_without_places
 from lightning_reid.command_line.report_page.pictures import Pictures
 from lightning_reid.command_line.report_page.sections import Shown, cameras_section, distances_section, rank_lists_section, section
 from lightning_reid.command_line.report_page.training_section import training_sections
@@ -74,7 +75,7 @@ def build_page(
     parts = [
         _scores(subject, findings),
         rank_lists_section(findings, pictures, seed, shown),
-        cameras_section(findings),
+        cameras_section(findings, pictures.names),
         distances_section(findings),
         map_section(findings, pictures, seed, shown),
         looks,
@@ -140,7 +141,8 @@ def _scores(subject: Subject, findings: Findings) -> Markup:
         f"{100 * found.scores.mINP:.1f}",
     ]
     headings = ["method", "mAP %", "95 % interval", "R1 %", "R5 %", "R10 %", "mINP %"]
-    measured = [table(f"Measured for this page: {subject.network_name}", headings, [here]), tag("p", str(found.stamp), class_="stamp")]
+    stamp = f"{subject.network_name} | {found.stamp}"  # below the table: a caption is as wide as its table, and is cut off on a telephone
+    measured = [table("Measured for this page", headings, [here]), tag("p", stamp, class_="stamp")]
     if found.scores.num_unmatched_queries:
         told = f"{found.scores.num_unmatched_queries:,} of {found.scores.num_queries:,} queries have no match and are not scored."
         measured.append(tag("p", told))
@@ -181,7 +183,11 @@ def _agreement(subject: Subject, here: float) -> Markup | None:
 def _about(subject: Subject, findings: Findings, versions: Mapping[str, str]) -> Markup:
     """Stamps of everything, versions, and the options of the run."""
     run = subject.run
-    facts = {"network": subject.model, "weights": subject.network_name, "data": subject.data}
+    facts = {
+        "network": "/".join(Path(subject.model).parts[-1 if run is None else -2 :]),
+        "weights": subject.network_name,
+        "data": subject.data,
+    }
     facts |= {"page made by": ", ".join(f"{name} {version}" for name, version in versions.items())}
     if run is not None:
         facts |= {
@@ -196,7 +202,7 @@ def _about(subject: Subject, findings: Findings, versions: Mapping[str, str]) ->
     listed = table("Stamps", ["", *stamps], [[name, *(_told(one.get(name)) for one in stamps.values())] for name in names], names=3)
     options = None
     if run is not None and run.options:
-        rows = [[name, json.dumps(value)] for name, value in run.options.items()]
+        rows = [[name, json.dumps(option_without_places(value))] for name, value in run.options.items()]
         options = details("Options of the run", table("Options of the run", ["option", "value"], rows, names=2))
     described = joined(*(joined(tag("dt", name), tag("dd", value)) for name, value in facts.items()))
     return section("about", "About this page", tag("dl", described), listed, options)

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_reid.command_line.report_page.markup import Markup
+from lightning_reid.command_line.report_page.names import Names
 from lightning_reid.datamodules.loading import load_image
-from lightning_reid.records import PictureSource
+from lightning_reid.records import IdNames, PictureSource
 
 QUALITIES = (80, 60, 40, 20, 8)
 """Of JPEG, the first by which a picture takes no more bytes than it may."""
@@ -30,11 +31,13 @@ class Pictures:
     Args:
         pictures: Loads those that are no files, see ``Splits.pictures``.
         image_size: (height, width) in pixels that the network takes.
+        names: Of the people and cameras in them.
     """
 
-    def __init__(self, pictures: PictureSource | None, image_size: tuple[int, int]) -> None:
+    def __init__(self, pictures: PictureSource | None, image_size: tuple[int, int], names: IdNames) -> None:
         self.load = pictures or load_image
         self.image_size = image_size
+        self.names = Names(names)
         self.wide = min(WIDEST, image_size[1] / image_size[0])
 
     def size(self, height: int) -> tuple[int, int]:

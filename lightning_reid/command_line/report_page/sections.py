@@ -10,9 +10,10 @@ import torch
 from lightning_reid.command_line.report_page.charts import histogram
 from lightning_reid.command_line.report_page.findings import TOP, AskedQuery, Findings
 from lightning_reid.command_line.report_page.markup import Markup, joined, table, tag
+from lightning_reid.command_line.report_page.names import Names
 from lightning_reid.command_line.report_page.pictures import LIST_BYTES, LIST_HEIGHT, Pictures
 from lightning_reid.metrics import CameraPairs, PairDistances
-from lightning_reid.records import DISTRACTOR_PID, JUNK_PID, AnyRecord
+from lightning_reid.records import AnyRecord
 
 Shown = Callable[[Sequence[Any], str], Iterable[Any]]
 """Passes things on, and shows how far they are."""
@@ -24,12 +25,6 @@ SHADES = 9
 def section(name: str, title: str, *children: str | None) -> Markup:
     """A part of the page that can be jumped to."""
     return tag("section", tag("h2", title, id=name), *children, aria_labelledby=name)
-
-
-def person(record: AnyRecord) -> str:
-    """Whom a record shows where."""
-    who = {DISTRACTOR_PID: "distractor", JUNK_PID: "junk"}.get(record.pid, f"person {record.pid}")
-    return f"{who}, camera {record.camid}"
 
 
 def file_of(record: AnyRecord) -> str:
@@ -61,7 +56,7 @@ def rank_lists_section(findings: Findings, pictures: Pictures, seed: int, shown:
 def _asked(asked: AskedQuery, pictures: Pictures) -> Markup:
     heading = tag(
         "p",
-        tag("b", f"Query {asked.number + 1:,}: {person(asked.record)}"),
+        tag("b", f"Query {asked.number + 1:,}: {pictures.names.person(asked.record)}"),
         f" · average precision {100 * asked.average_precision:.1f} % · first right answer at rank {asked.first_right_rank:,}",
     )
     crops = [_crop(asked.record, pictures, "query", None)]
@@ -78,22 +73,17 @@ def _crop(record: AnyRecord, pictures: Pictures, place: str, right: bool | None,
     picture = tag(
         "img",
         src=pictures.crop(record.thumbnail, LIST_HEIGHT, LIST_BYTES),
-        alt=f"{said}: {person(record)}",
-        title=f"{person(record)}, {file_of(record)}",
+        alt=f"{said}: {pictures.names.person(record)}",
+        title=f"{pictures.names.person(record)}, {file_of(record)}",
         width=width,
         height=height,
     )
     mark = {None: "query", True: f"{place} ✓", False: f"{place} ✗"}[right]
-    words = tag("span", f"{_short(record)}", class_="who")
+    words = tag("span", pictures.names.short(record), class_="who")
     return tag("li", picture, tag("span", mark, class_="mark"), words, class_=f"{kind} {class_}".strip())
 
 
-def _short(record: AnyRecord) -> str:
-    who = {DISTRACTOR_PID: "nobody", JUNK_PID: "junk"}.get(record.pid, f"p{record.pid}")
-    return f"{who} · c{record.camid}"
-
-
-def cameras_section(findings: Findings) -> Markup:
+def cameras_section(findings: Findings, names: Names) -> Markup:
     """Where people are lost between cameras."""
     protocol, pairs = findings.found.stamp.protocol, findings.cameras
     if pairs is None:
@@ -107,7 +97,9 @@ def cameras_section(findings: Findings) -> Markup:
     asked, scored = _rows(pairs.asked), pairs.scored.tolist()
     missed = [[_share(count, of) for count, of in zip(*row)] for row in zip(_rows(pairs.missed), asked)]
     misled = [[_share(count, of) for count in row] for row, of in zip(_rows(pairs.misled), scored)]
-    grids = tag("div", _grid("Not found in the camera", pairs, missed), _grid("Led to the camera", pairs, misled), class_="pair")
+    grids = tag(
+        "div", _grid("Not found in the camera", pairs, names, missed), _grid("Led to the camera", pairs, names, misled), class_="pair"
+    )
     return section("cameras", "Failures by camera pair", tag("p", told), note, grids)
 
 
@@ -136,9 +128,9 @@ def _share(count: int, of: int) -> Markup:
     return tag("span", f"{count:,}", tag("small", f" of {of:,}"), class_=f"shade shade-{shade}" if count else "none")
 
 
-def _grid(caption: str, pairs: CameraPairs, cells: list[list[Markup]]) -> Markup:
-    headings = ["query \\ gallery", *(f"camera {camera}" for camera in pairs.gallery_cameras.tolist())]
-    rows: list[list[str]] = [[f"camera {camera}", *row] for camera, row in zip(pairs.query_cameras.tolist(), cells)]
+def _grid(caption: str, pairs: CameraPairs, names: Names, cells: list[list[Markup]]) -> Markup:
+    headings = ["query \\ gallery", *(names.camera(camera) for camera in pairs.gallery_cameras.tolist())]
+    rows: list[list[str]] = [[names.camera(camera), *row] for camera, row in zip(pairs.query_cameras.tolist(), cells)]
     return table(caption, headings, rows)
 
 

@@ -22,6 +22,8 @@ CLUSTERS = {
 }
 """Logged values that tell of clusters, with title and unit; those that judge by true people are logged where these are known."""
 NMI = "nmi"
+LARGEST = 1e100
+"""From here on a value counts as infinite, and has no place on an axis."""
 LEARNED = {
     "train/loss": ("Training loss", "loss"),
     "val/mAP": ("mAP in validation", "mAP, 0 to 1"),
@@ -44,8 +46,10 @@ def training_sections(run: FinishedRun | None) -> list[Markup]:
         " are judged by the true people, where the data tell them; nothing was trained on these."
     )
     return [
-        _section("clusters", clusters, _charts(shown, logged), told, grouped),
-        _section("learning", learning, _charts(LEARNED, logged), "One line a method, the last value of each epoch.", "Nothing was logged."),
+        _section("clusters", clusters, charts_of(shown, logged), told, grouped),
+        _section(
+            "learning", learning, charts_of(LEARNED, logged), "One line a method, the last value of each epoch.", "Nothing was logged."
+        ),
     ]
 
 
@@ -55,10 +59,27 @@ def _section(name: str, title: str, charts: list[Markup], told: str, nothing: st
     return section(name, title, tag("p", told), tag("div", *charts, class_="charts"))
 
 
-def _charts(shown: Mapping[str, tuple[str, str]], logged: Mapping[str, Mapping[str, Curve]]) -> list[Markup]:
+def charts_of(shown: Mapping[str, tuple[str, str]], logged: Mapping[str, Mapping[str, Curve]]) -> list[Markup]:
+    """A chart of each value that any method has logged.
+
+    Args:
+        shown: Name of the value to title and unit.
+        logged: Method to its curves by name.
+    """
     charts = []
     for name, (title, unit) in shown.items():
-        lines = {method: curves[name] for method, curves in logged.items() if name in curves}
+        told = {method: curves[name] for method, curves in logged.items() if name in curves}
+        lines = {method: drawable for method, curve in told.items() if (drawable := _drawable(curve))[0]}
+        left_out = sum(len(curve[0]) for curve in told.values()) - sum(len(curve[0]) for curve in lines.values())
+        noted = f"{title} ({left_out:,} values that are not finite are left out)" if left_out else title
         if lines:
-            charts.append(line_chart(title, "epoch", unit, lines, list(logged)))
+            charts.append(line_chart(noted, "epoch", unit, lines, list(logged)))
+        elif told:
+            charts.append(tag("p", f"{title}: none of the {left_out:,} values is finite."))
     return charts
+
+
+def _drawable(curve: Curve) -> Curve:
+    """The points of a curve that have a place: a training that diverges logs NaN."""
+    points = [(x, y) for x, y in zip(*curve) if abs(x) < LARGEST and abs(y) < LARGEST]  # NaN is smaller than nothing
+    return [x for x, _ in points], [y for _, y in points]

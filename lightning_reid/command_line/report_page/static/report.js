@@ -78,12 +78,13 @@ if (map) {
     End: () => marks.length - 1,
   };
 
-  map.addEventListener("pointerover", (event) => event.target.matches(".point") && show(event.target));
+  // At the box, not the map: Chromium makes an svg that listens for focus a stop of the tab key, at which arrows do nothing.
+  box.addEventListener("pointerover", (event) => event.target.matches(".point") && show(event.target));
   map.addEventListener("pointerleave", () => (marks.includes(document.activeElement) ? show(document.activeElement) : clear()));
-  map.addEventListener("click", (event) => event.target.matches(".point") && enter(marks.indexOf(event.target)));
-  map.addEventListener("focusin", (event) => event.target.matches(".point") && show(event.target));
-  map.addEventListener("focusout", clear);
-  map.addEventListener("keydown", (event) => {
+  box.addEventListener("click", (event) => event.target.matches(".point") && enter(marks.indexOf(event.target)));
+  box.addEventListener("focusin", (event) => event.target.matches(".point") && show(event.target));
+  box.addEventListener("focusout", clear);
+  box.addEventListener("keydown", (event) => {
     if (event.key === "Escape") clear();
     const from = marks.indexOf(event.target);
     if (from < 0 || !(event.key in KEYS) || event.ctrlKey || event.altKey || event.metaKey) return;
