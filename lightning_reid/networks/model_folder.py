@@ -21,19 +21,16 @@ from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.model_card import described, model_card
 from lightning_reid.networks.model_config import FACTS, MOST_FRAMES, model_config, told_plan
 from lightning_reid.networks.model_facts import ModelFacts
+from lightning_reid.networks.model_folder_place import MODEL_CALIBRATION, MODEL_CARD, place_of_folder
 from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.pretrained import model_of_folder
 from lightning_reid.networks.sharding import is_sharded
-from lightning_reid.networks.shipped import FOLDERS
 from lightning_reid.networks.told_architecture import check_told_module
 from lightning_reid.networks.weights import MODEL_CONFIG, MODEL_WEIGHTS
 
 if TYPE_CHECKING:
     from lightning_reid.networks.embedding_network import EmbeddingNetwork
 
-MODEL_CARD, MODEL_CALIBRATION = "README.md", "calibration.json"
-MODEL_FILES = (MODEL_WEIGHTS, MODEL_CONFIG, MODEL_CARD, MODEL_CALIBRATION)
-"""All that a model folder may hold."""
 _TRIED_FRAMES = 8
 """Of the clip that a network is tried with which does not say of how many: what can be halved three times."""
 _USE = {
@@ -78,7 +75,7 @@ def write_model_folder(
     size = checked_image_size("image_size", _known_size(network, image_size))
     length = getattr(network, "clip_length", None) if clip_length is None else clip_length
     require_count("clip_length", length, high=MOST_FRAMES, optional=True)
-    place, network = _place(folder), _in_float32(network)
+    place, network = place_of_folder(folder), _in_float32(network)
     weights, model = save(_stored(network, half)), f"{network_name(network)} at {size[0]}x{size[1]}"
     calibration = _own_calibration(model, facts)
     config, card = _config_and_card(network, size, length, facts or ModelFacts())
@@ -132,23 +129,6 @@ def _known_size(network: EmbeddingNetwork, told: Sequence[int] | None) -> Sequen
     if size is None:
         raise ValueError("image_size must be told, (height, width) in pixels that the network was trained on: it does not know")
     return size
-
-
-def _place(folder: Path) -> Path:
-    """Where the folder really is, nothing in it but what belongs there."""
-    if not str(folder) or "\0" in str(folder):
-        raise ValueError(f"save_directory must be a folder, got {shown(str(folder))}")
-    place = folder.resolve()
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{folder} is a file: give another folder")
-    if Path.cwd().is_relative_to(place):
-        raise ValueError(f"{folder} is, or holds, the folder that this process works in, which cannot be replaced: give another folder")
-    if place.is_relative_to(FOLDERS):
-        raise ValueError(f"{folder} is a network that comes with the library: give another folder")
-    others = sorted(one.name for one in place.iterdir() if one.name not in MODEL_FILES) if place.is_dir() else []
-    if others:
-        raise ValueError(f"{folder} holds {others[0]!r}, which is no file of a model folder and would be lost: give another folder")
-    return place
 
 
 def _in_float32(network: EmbeddingNetwork) -> EmbeddingNetwork:

@@ -336,6 +336,52 @@ def test_a_disk_that_fails_at_a_renaming_leaves_the_old_folder_or_the_new_one(st
     assert [file.name for file in copy.parent.iterdir()] == ["copy"]
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"README.md": "mine"}, r"is no model folder, it lacks config\.json: its 'README\.md' would be lost: give another folder"),
+        ({"config.json": '{"architectures": ["Bert"]}'}, r"lacks model\.safetensors: its 'config\.json' would be lost"),
+        ({"config.json": "{}", "model.safetensors": "mine"}, "is no model folder of this library, and would be lost: give another folder"),
+        ({"config.json": "{", "model.safetensors": "mine"}, "is no model folder of this library, and would be lost: give another folder"),
+        ({"model.safetensors": "mine"}, r"lacks config\.json: its 'model\.safetensors' would be lost"),
+        ({"README.md/mine.txt": "mine"}, r"holds 'README\.md', which is no file, as it is in a model folder, and would be lost"),
+        ({"mine.txt": "mine"}, r"holds 'mine\.txt', which is no file of a model folder and would be lost"),
+    ],
+    ids=["a card", "a config", "a foreign config", "a cut config", "weights", "a folder", "another file"],
+)
+@pytest.mark.parametrize("name", ["m", ".m.replaced"])
+def test_what_somebody_else_put_into_a_folder_or_its_neighbor_is_refused_and_stays(name, files, message, tmp_path):
+    for file, text in files.items():
+        (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / file).write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        trained(narrow).save_pretrained(tmp_path / "m", image_size=SIZE)
+    assert name in str(caught.value)
+    assert {file: (tmp_path / name / file).read_text() for file in files} == files
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_and_a_link_in_the_place_of_what_is_replaced_are_refused_and_stay(copy):
+    before = replaced_folder(copy)
+    before.write_text("mine")
+    with pytest.raises(ValueError, match=r"\.copy\.replaced is in the way, which is no folder, and would be lost: rename it"):
+        trained(narrow).save_pretrained(copy, image_size=SIZE)
+    assert before.read_text() == "mine"
+    before.unlink()
+    before.symlink_to(copy.parent)
+    with pytest.raises(ValueError, match="is in the way"):
+        trained(narrow).save_pretrained(copy, image_size=SIZE)
+
+
+def test_an_empty_folder_and_a_model_folder_are_filled_anew(copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(copy, replaced_folder(copy))  # which a process left that was killed after the second renaming
+    for place in (tmp_path / "empty", copy):
+        trained(lambda: narrow(pooling="gem")).save_pretrained(place, image_size=SIZE)
+        assert from_pretrained(place).pooling_name == "gem"
+    assert {one.name for one in tmp_path.iterdir()} == {"empty", "copy"}
+
+
 def test_files_that_are_no_part_of_a_model_folder_are_not_lost(copy, tmp_path, monkeypatch):
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds 'notes.txt', which is no file of a model folder and would be lost: give another folder"):
