@@ -118,6 +118,8 @@ def _is_there(place: Path, weights: bytes, config: Mapping[str, Any]) -> bool:
     """Whether the folder is of the same network already, card and all."""
     if not all((place / name).is_file() for name in (MODEL_WEIGHTS, MODEL_CONFIG, MODEL_CARD)):
         return False
+    if (place / MODEL_WEIGHTS).stat().st_size != len(weights):
+        return False
     before = read_json(place / MODEL_CONFIG, way_on="remove it")
     return (place / MODEL_WEIGHTS).read_bytes() == weights and all(
         before.get(name) == told for name, told in config.items() if name != LIBRARY

@@ -58,7 +58,8 @@ def built_from(path: str | Path, content: Mapping[str, Any], *, told_alone: bool
     """
     tensors = content.get("state_dict", content.get("model", content))
     held = [tensor for tensor in tensors.values() if isinstance(tensor, Tensor)] if isinstance(tensors, Mapping) else []
-    numbers = MOST_NUMBERS if "channel_plan" in content or not told_alone else 2 * stored_numbers(*held) + SPARE_NUMBERS
+    announced = sum(tensor.numel() for tensor in held if tensor.is_meta)  # by a header alone, of which nothing was read
+    numbers = MOST_NUMBERS if "channel_plan" in content or not told_alone else 2 * (stored_numbers(*held) + announced) + SPARE_NUMBERS
     most_tensors = 3 * len(held) + SPARE_TENSORS if told_alone else MOST_NUMBERS
     try:
         with _Room(numbers, most_tensors):

@@ -28,10 +28,12 @@ from lightning_reid.networks import (
     ModelFacts,
     VideoResNet50,
     build_backbone,
+    foreign,
     group_batch_norm,
     load_embedding_network,
     materialize,
     model_folder,
+    weights,
 )
 from lightning_reid.networks.model_folder import round_weights
 from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
@@ -501,9 +503,72 @@ def test_pickled_weights_are_never_read(copy, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(copy):
-    weights = load_file(copy / "model.safetensors")
-    save_file({name: tensor for name, tensor in weights.items() if "layer4" not in name}, copy / "model.safetensors")
+    tensors = load_file(copy / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layer4" not in name}, copy / "model.safetensors")
     with pytest.raises(ValueError, match="does not fit the network"):
+        from_pretrained(copy)
+
+
+def announcing(folder: Path, **tensors: object) -> None:
+    """Weights of which only the header is written; what it announces is a hole in the file, which takes no room on the disk."""
+    file = folder / "model.safetensors"
+    with file.open("rb") as opened:
+        told = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    end = max(one["data_offsets"][1] for name, one in told.items() if name != "__metadata__")
+    for name, (kind, shape, size) in tensors.items():
+        told[name], end = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}, end + size
+    header = json.dumps(told).encode()
+    with file.open("wb") as opened:
+        opened.write(len(header).to_bytes(8, "little") + header)
+        opened.truncate(8 + len(header) + end)
+
+
+@pytest.mark.parametrize("kind", ["gem", "pruned", "nvan"])
+def test_weights_that_the_network_of_the_config_has_not_are_refused_before_one_is_read(kind, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    trained(NETWORKS[kind]).save_pretrained(folder, image_size=SIZE, clip_length=4 if kind == "nvan" else None)
+    monkeypatch.setattr(weights, "load_file", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        from_pretrained(folder)
+    announcing(folder, huge=("F32", [750_000_000], 3_000_000_000))
+    assert (folder / "model.safetensors").stat().st_size > 3e9
+    with pytest.raises(ValueError, match=r"model does not fit the network: of \d+ entries 1 unexpected \(huge\)"):
+        from_pretrained(folder)
+
+
+def test_so_are_weights_of_another_shape_or_kind_and_a_file_longer_than_its_weights(copy, monkeypatch):
+    monkeypatch.setattr(weights, "load_file", lambda path: pytest.fail(f"{path} was read"))
+    whole = (copy / "model.safetensors").read_bytes()
+    tensors = load_file(copy / "model.safetensors")
+    for changed_one, message in (
+        (torch.empty(17), r"1 of another shape \(neck\.weight \[17\] instead of \[16\]\)"),
+        (torch.ones(16, dtype=torch.int64), "neck.weight holds torch.int64 there"),
+        (torch.ones(16, dtype=torch.int8), "'neck.weight' in numbers of the kind I8"),
+    ):
+        save_file({**tensors, "neck.weight": changed_one}, copy / "model.safetensors")
+        with pytest.raises(ValueError, match=message):
+            from_pretrained(copy)
+    for content, message in (
+        (whole + bytes(1000), "cannot be read as weights, is it complete"),
+        ((10**7).to_bytes(8, "little") + whole[8:], "its header is told to have 10,000,000 bytes, expected 4,000,000"),
+    ):
+        (copy / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            from_pretrained(copy)
+        assert "copy" in str(caught.value)
+
+
+def test_a_network_that_looks_at_its_numbers_while_it_is_built_is_compared_too(copy, monkeypatch):
+    whole = build_backbone
+
+    def looking(*given: object, **options: object) -> torch.nn.Module:
+        torch.ones(1).item()
+        return whole(*given, **options)
+
+    monkeypatch.setattr(foreign, "build_backbone", looking)
+    assert from_pretrained(copy).image_size == SIZE
+    announcing(copy, huge=("F32", [750_000_000], 3_000_000_000))
+    with pytest.raises(ValueError, match=r"1 unexpected \(huge\)"):
         from_pretrained(copy)
 
 
