@@ -35,9 +35,10 @@ _TRIED_FRAMES = 8
 """Of the clip that a network is tried with which does not say of how many: what can be halved three times."""
 _USE = {
     False: """from lightning_reid import EmbeddingPass, from_pretrained
+from lightning_reid.inference import find_crops
 
 network = from_pretrained("FOLDER")  # or "org/name" on the hub
-images = EmbeddingPass().run(network, ["my_crops/"])  # images.embeddings [N, D], of length 1""",
+images = EmbeddingPass().run(network, find_crops(["my_crops/"]))  # images.embeddings [N, D], of length 1""",
     True: """from lightning_reid import from_pretrained
 
 network = from_pretrained("FOLDER")  # or "org/name" on the hub
