@@ -100,6 +100,8 @@ def _config_and_card(network: EmbeddingNetwork, size: tuple[int, int], length: i
     if network.channel_plan is not None:
         architecture["channel_plan"] = told_plan(network.channel_plan.as_tensors())
     told = {name: getattr(facts, name) for name in FACTS}
+    if facts.first_weights is not None:
+        told["first_weights"] = facts.first_weights.replace("`", "")  # which are of the card
     known = {name: value for name, value in told.items() if value is not None}
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(described(architecture, parameters, size, length), facts, _USE["network" in architecture])
