@@ -24,6 +24,8 @@ def place_of_folder(folder: Path) -> Path:
     """
     if not str(folder) or "\0" in str(folder):
         raise ValueError(f"save_directory must be a folder, got {shown(str(folder))}")
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise ValueError(f"{folder} begins with {folder.parts[0]}, which a shell expands and Python does not: give Path(...).expanduser()")
     place = folder.resolve()
     if place.exists() and not place.is_dir():
         raise ValueError(f"{folder} is a file: give another folder")

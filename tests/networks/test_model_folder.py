@@ -294,7 +294,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk):
     small = trained(narrow)
     small.save_pretrained(folder, image_size=SIZE)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    with pytest.raises(OSError, match=r"cannot write .*model: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*model: No space left on device\. Give another folder, or free the disk$"):
         from_pretrained().save_pretrained(folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert [file.name for file in small_disk.iterdir()] == ["model"]
@@ -399,6 +399,20 @@ def test_files_that_are_no_part_of_a_model_folder_are_not_lost(copy, tmp_path, m
         from_pretrained().save_pretrained(FOLDERS / DEFAULT)
 
 
+def test_a_folder_called_tilde_is_made_by_nobody_who_meant_their_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("~/model", "~", Path("~/model")):
+        with pytest.raises(ValueError, match=r"begins with ~, which a shell expands and Python does not: give Path\(\.\.\.\)\.expanduser"):
+            trained(narrow).save_pretrained(folder, image_size=SIZE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_without_an_option_that_there_is_not(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write .*: (File exists|Not a directory)\. Give another folder, or free the disk$"):
+        trained(narrow).save_pretrained(tmp_path / "file" / "model", image_size=SIZE)
+
+
 # --- what no file may ask for
 
 
@@ -482,6 +496,14 @@ def test_clips_of_a_length_that_the_network_does_not_take_are_refused(tmp_path):
         from_pretrained(changed(folder, clip_length=3))
     with pytest.raises(ValueError, match="is a network with embedding 5, and it gives 32 numbers"):
         from_pretrained(changed(folder, clip_length=2, embedding=5))
+
+
+@pytest.mark.parametrize("key", ['"image_size": [1, 1]', '"backbone_options": {"layers": [1], "layers": [2]}'])
+def test_a_config_that_tells_a_key_twice_is_refused(key, copy):
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text("{" + key + "," + text.lstrip()[1:])
+    with pytest.raises(ValueError, match=r'config\.json holds "(image_size|layers)" twice, it was edited or is not of this library'):
+        from_pretrained(copy)
 
 
 def test_a_config_larger_than_any_is_not_read(copy):
