@@ -38,6 +38,7 @@ from lightning_reid.networks import (
 from lightning_reid.networks.model_folder import round_weights
 from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
 from lightning_reid.networks.shipped import DEFAULT, FOLDERS
+from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.video.by_name import VIDEO_NETWORKS
 from lightning_reid.networks.video.network import VideoNetwork
 
@@ -592,6 +593,14 @@ def test_a_network_that_looks_at_its_numbers_while_it_is_built_is_compared_too(c
     announcing(copy, huge=("F32", [750_000_000], 3_000_000_000))
     with pytest.raises(ValueError, match=r"1 unexpected \(huge\)"):
         from_pretrained(copy)
+
+
+def test_a_folder_that_is_read_while_another_file_is_built_counts_by_itself():
+    message = r"other\.ckpt does not make a network: .* more than the 10,000,000 numbers"
+    with pytest.raises(ValueError, match=message), built_from("other.ckpt", {}):  # noqa: PT012
+        for _ in range(3):
+            assert from_pretrained().image_size == (128, 64)
+        torch.zeros(20, 1_000_000)
 
 
 def test_weights_in_which_a_bit_has_flipped_or_of_another_saving_are_refused(copy, tmp_path):
