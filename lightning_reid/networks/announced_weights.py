@@ -78,7 +78,7 @@ def _without_numbers(content: Mapping[str, Any], names: Mapping[str, Tensor], fo
     try:
         with torch.device("meta"):
             return built()
-    except (NotImplementedError, RuntimeError) as error:
+    except (NotImplementedError, RuntimeError, ValueError) as error:  # the last is what build_backbone makes of timm's
         if "meta" not in str(error):
             raise
         return built()  # some of timm's networks look at numbers while they are built; the room that is given bounds its size
