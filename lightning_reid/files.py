@@ -48,8 +48,12 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, previous: P
 
 
 @contextmanager
-def told_as_not_written(path: Path) -> Iterator[None]:
+def told_as_not_written(path: Path, choice: str = "Choose another folder (--output)") -> Iterator[None]:
     """Have an ``OSError`` of the block name the file or folder that it was to write, and the way on.
+
+    Args:
+        path: Of the file or folder.
+        choice: What can be done beside freeing the disk.
 
     Raises:
         OSError: Of the same number, caused by the block's.
@@ -57,13 +61,26 @@ def told_as_not_written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"cannot write {path}: {error.strerror or error}. Choose another folder (--output), or free the disk"
+        told = f"cannot write {path}: {error.strerror or error}. {choice}, or free the disk"
         raise OSError(error.errno, told) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON, atomically."""
     write_atomically(path, lambda file: file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+
+
+class _NameTwiceError(ValueError):
+    """A JSON object has a name twice, of which readers take the one or the other."""
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise _NameTwiceError(name)
+        content[name] = value
+    return content
 
 
 def read_json(path: Path, needs: Mapping[str, Any] | None = None, *, way_on: str) -> dict[str, Any]:
@@ -76,10 +93,12 @@ def read_json(path: Path, needs: Mapping[str, Any] | None = None, *, way_on: str
 
     Raises:
         OSError: The file cannot be read, or is a pipe, which would be waited for; ``FileNotFoundError`` where there is none.
-        ValueError: It holds no such object; the message names the file, what is wrong and the way on.
+        ValueError: It holds no such object, or a name twice; the message names the file, what is wrong and the way on.
     """
     try:
-        content = json.loads(read_regular(path).decode("utf-8"))
+        content = json.loads(read_regular(path).decode("utf-8"), object_pairs_hook=_each_name_once)
+    except _NameTwiceError as error:
+        raise ValueError(f"{path} holds {json.dumps(str(error))[:40]} twice, it was edited or is not of this library: {way_on}") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is cut short or was overwritten, it is no JSON ({error}): {way_on}") from error
     if not isinstance(content, dict):
@@ -123,7 +142,7 @@ def folder_replaced_whole(folder: Path) -> Iterator[Path]:
         OSError: The disk is full, or does not take it for another reason; the message names ``folder``.
     """
     previous = replaced_folder(folder)
-    with told_as_not_written(folder):
+    with told_as_not_written(folder, "Give another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         if previous.is_dir() and not folder.exists():
             publish(previous, folder)

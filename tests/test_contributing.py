@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
 import sys
 from doctest import DocTestFinder, DocTestRunner
 from pathlib import Path
@@ -117,6 +118,19 @@ def test_the_files_of_the_page_keep_the_rules_of_the_house(scratch, monkeypatch)
     file.write_text(file.read_text(encoding="utf-8") + "\nfrom lightning_reid.modules import HSR\n", encoding="utf-8")
     with pytest.raises(AssertionError):
         house.test_imports_run_downhill()
+
+
+def test_the_files_of_the_page_pass_the_linter(scratch):
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        told = subprocess.run(
+            [*ruff, *command, "--config", str(ROOT / "pyproject.toml"), *FILES], cwd=scratch, capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+    file = scratch / "lightning_reid/losses/center.py"
+    file.write_text(file.read_text(encoding="utf-8") + f"# {'x' * 140}\n", encoding="utf-8")
+    command = [*ruff, "check", "--no-cache", "--config", str(ROOT / "pyproject.toml"), *FILES]
+    assert "E501" in subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False).stdout
 
 
 def test_the_commands_of_the_page_are_those_of_the_readme_and_of_ci():

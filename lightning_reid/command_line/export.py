@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from lightning_reid.arguments import height_and_width
-from lightning_reid.command_line.model_facts import facts_of_checkpoint
+from lightning_reid.command_line.model_facts import facts_of_checkpoint, unknown_facts
 from lightning_reid.command_line.printable import printable
 from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.datamodules.loading import load_image
@@ -138,7 +138,7 @@ def _run_folder(cfg: Namespace) -> int:
         "out": sorted(str(file) for file in Path(cfg.out).iterdir()),
         "model": name_with_size(network, size),
         "scores": {one.stamp.dataset: dict(one.scores) for one in facts.scores},
-        "unknown": [field.name for field in fields(facts) if getattr(facts, field.name) in (None, ())],
+        "unknown": unknown_facts(facts),
         "notes": [] if network.image_size else [f"the model does not say on which images it was trained: {size[0]}x{size[1]} is told"],
     }
     if cfg.json:
@@ -153,7 +153,9 @@ def _print_folder(out: str, told: Mapping[str, Any]) -> None:
     console.print(printable(f"{out}: model folder of the model {told['model']}, which gives its embeddings to the bit"))
     for data, scores in told["scores"].items():
         console.print(printable(f"  on {data}: " + ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items())))
-    console.print(printable(f"  its card says that it is not known: {', '.join(told['unknown'])}"))
+    for way_on in dict.fromkeys(told["unknown"].values()):
+        unknown = ", ".join(words for words, way in told["unknown"].items() if way == way_on)
+        console.print(printable(f"  its card does not know {unknown}: {way_on}"))
     for note in told["notes"]:
         console.print(printable(f"notes: {note}"))
 

@@ -16,6 +16,21 @@ from lightning_reid.records import TrainedPeople
 
 STAGE, RESULTS = "stage.json", "results.json"
 """Of a recipe: beside the checkpoint, and above it."""
+_OF_RUNS = "a recipe's run leaves it beside its checkpoint; in Python, save_pretrained(facts=ModelFacts(...)) takes it"
+_UNKNOWN = {
+    "license": ("the license of its weights", "give --license"),
+    "intended_use": ("what it is meant for", "give --intended_use"),
+    "calibration": (
+        "what its cosines mean",
+        "lightning-reid calibrate DATA --model CHECKPOINT finds it; then export again",
+    ),
+    "scores": ("what it scores", _OF_RUNS),
+    "trained_on": ("what it was trained on", _OF_RUNS),
+    "first_weights": ("where its first weights came from", _OF_RUNS),
+    "epochs": ("how often it saw its data", _OF_RUNS),
+    "made_by": ("how it was made", _OF_RUNS),
+}
+"""Of facts that a card tells to be not known: what they are in words, and what gives them."""
 _WAY_ON = "mend it, or move the checkpoint away from it"
 
 
@@ -39,10 +54,16 @@ def facts_of_checkpoint(checkpoint: str, network: EmbeddingNetwork, size: tuple[
         trained_on=trained_on,
         about_data=about_data,
         first_weights=_first_weights(stage),
+        epochs=_epochs(stage),
         scores=scores,
         calibration=find_calibration(checkpoint, name_with_size(network, size)),
         made_by=_options(stage) if stage else None,
     )
+
+
+def unknown_facts(facts: ModelFacts) -> dict[str, str]:
+    """What a card tells to be not known, in words, each with what gives it."""
+    return {words: way_on for name, (words, way_on) in _UNKNOWN.items() if getattr(facts, name) in (None, ())}
 
 
 def _scores(file: Path, row: str) -> tuple[MeasuredScores, ...]:
@@ -74,6 +95,11 @@ def _first_weights(stage: Mapping[str, Any]) -> str | None:
     if stage.get("model.pretrained"):
         return "timm's of this backbone"
     return "random" if stage.get("model.pretrained") is False else None
+
+
+def _epochs(stage: Mapping[str, Any]) -> int | None:
+    told = stage.get("epochs")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
 
 
 def _options(stage: Mapping[str, Any]) -> str:

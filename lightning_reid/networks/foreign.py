@@ -109,12 +109,9 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     else:
         name, options = _network_name(state, path), {"last_stride": 2 if kind == "torchreid" else 1}
     options |= {} if last_stride is None else {"last_stride": last_stride}
+    unpadded = (kind == "fast-reid" and _is_unpadded(content, path)) or content.get("first_pooling") == "unpadded"
     with built_from(path, content):
-        network = _around(build_backbone(name, **options), state)
-        if (kind == "fast-reid" and _is_unpadded(content, path)) or content.get("first_pooling") == "unpadded":
-            _pool_unpadded(network.backbone, path)
-        if "channel_plan" in content:
-            network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
+        network = _built(name, options, state, path, unpadded=unpadded, plan=content.get("channel_plan"))
         load_all(network, state, source=f"{path} ({kind})")
     _check_parts(network, content.get("model_parts", {}), path)
     require_named(network, content.get("model_name"), path)
@@ -123,7 +120,29 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     return network.eval()
 
 
-def _around(backbone: Backbone, state: Mapping[str, Tensor]) -> EmbeddingNetwork:
+def network_of_config(content: Mapping[str, Any], names: Mapping[str, Any], folder: Path) -> EmbeddingNetwork:
+    """The network of images that the config of a model folder tells, with new weights.
+
+    Args:
+        content: Of ``read_model_config``.
+        names: Of the tensors that the folder has; pooling and neck follow from them.
+        folder: For messages.
+    """
+    name, options = _own_architecture(content, folder)
+    unpadded = content["first_pooling"] == "unpadded"
+    return _built(name, options, names, folder, unpadded=unpadded, plan=content.get("channel_plan"))
+
+
+def _built(
+    name: str, options: Mapping[str, Any], names: Mapping[str, Any], path: str | Path, *, unpadded: bool, plan: Mapping[str, Any] | None
+) -> EmbeddingNetwork:
+    network = _around(build_backbone(name, **options), names)
+    if unpadded:
+        _pool_unpadded(network.backbone, path)
+    return network if plan is None else materialize(network, ChannelPlan.from_tensors(plan))
+
+
+def _around(backbone: Backbone, state: Mapping[str, Any]) -> EmbeddingNetwork:
     """What the names of a state dict tell of pooling and neck, around a backbone."""
     if any(name.startswith("pooling.fc.") for name in state):
         return ReducedEmbeddingNetwork(backbone)

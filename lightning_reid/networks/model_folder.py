@@ -21,26 +21,24 @@ from lightning_reid.networks.evaluating import evaluating
 from lightning_reid.networks.model_card import described, model_card
 from lightning_reid.networks.model_config import FACTS, MOST_FRAMES, model_config, told_plan
 from lightning_reid.networks.model_facts import ModelFacts
+from lightning_reid.networks.model_folder_place import MODEL_CALIBRATION, MODEL_CARD, place_of_folder
 from lightning_reid.networks.network_name import network_name
 from lightning_reid.networks.pretrained import model_of_folder
 from lightning_reid.networks.sharding import is_sharded
-from lightning_reid.networks.shipped import FOLDERS
 from lightning_reid.networks.told_architecture import check_told_module
 from lightning_reid.networks.weights import MODEL_CONFIG, MODEL_WEIGHTS
 
 if TYPE_CHECKING:
     from lightning_reid.networks.embedding_network import EmbeddingNetwork
 
-MODEL_CARD, MODEL_CALIBRATION = "README.md", "calibration.json"
-MODEL_FILES = (MODEL_WEIGHTS, MODEL_CONFIG, MODEL_CARD, MODEL_CALIBRATION)
-"""All that a model folder may hold."""
 _TRIED_FRAMES = 8
 """Of the clip that a network is tried with which does not say of how many: what can be halved three times."""
 _USE = {
     False: """from lightning_reid import EmbeddingPass, from_pretrained
+from lightning_reid.inference import find_crops
 
 network = from_pretrained("FOLDER")  # or "org/name" on the hub
-images = EmbeddingPass().run(network, ["my_crops/"])  # images.embeddings [N, D], of length 1""",
+images = EmbeddingPass().run(network, find_crops(["my_crops/"]))  # images.embeddings [N, D], of length 1""",
     True: """from lightning_reid import from_pretrained
 
 network = from_pretrained("FOLDER")  # or "org/name" on the hub
@@ -78,7 +76,7 @@ def write_model_folder(
     size = checked_image_size("image_size", _known_size(network, image_size))
     length = getattr(network, "clip_length", None) if clip_length is None else clip_length
     require_count("clip_length", length, high=MOST_FRAMES, optional=True)
-    place, network = _place(folder), _in_float32(network)
+    place, network = place_of_folder(folder), _in_float32(network)
     weights, model = save(_stored(network, half)), f"{network_name(network)} at {size[0]}x{size[1]}"
     calibration = _own_calibration(model, facts)
     config, card = _config_and_card(network, size, length, facts or ModelFacts())
@@ -102,6 +100,8 @@ def _config_and_card(network: EmbeddingNetwork, size: tuple[int, int], length: i
     if network.channel_plan is not None:
         architecture["channel_plan"] = told_plan(network.channel_plan.as_tensors())
     told = {name: getattr(facts, name) for name in FACTS}
+    if facts.first_weights is not None:
+        told["first_weights"] = facts.first_weights.replace("`", "")  # which are of the card
     known = {name: value for name, value in told.items() if value is not None}
     parameters = sum(parameter.numel() for parameter in network.parameters())
     card = model_card(described(architecture, parameters, size, length), facts, _USE["network" in architecture])
@@ -121,6 +121,8 @@ def _is_there(place: Path, weights: bytes, config: Mapping[str, Any]) -> bool:
     """Whether the folder is of the same network already, card and all."""
     if not all((place / name).is_file() for name in (MODEL_WEIGHTS, MODEL_CONFIG, MODEL_CARD)):
         return False
+    if (place / MODEL_WEIGHTS).stat().st_size != len(weights):
+        return False
     before = read_json(place / MODEL_CONFIG, way_on="remove it")
     return (place / MODEL_WEIGHTS).read_bytes() == weights and all(
         before.get(name) == told for name, told in config.items() if name != LIBRARY
@@ -132,23 +134,6 @@ def _known_size(network: EmbeddingNetwork, told: Sequence[int] | None) -> Sequen
     if size is None:
         raise ValueError("image_size must be told, (height, width) in pixels that the network was trained on: it does not know")
     return size
-
-
-def _place(folder: Path) -> Path:
-    """Where the folder really is, nothing in it but what belongs there."""
-    if not str(folder) or "\0" in str(folder):
-        raise ValueError(f"save_directory must be a folder, got {shown(str(folder))}")
-    place = folder.resolve()
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{folder} is a file: give another folder")
-    if Path.cwd().is_relative_to(place):
-        raise ValueError(f"{folder} is, or holds, the folder that this process works in, which cannot be replaced: give another folder")
-    if place.is_relative_to(FOLDERS):
-        raise ValueError(f"{folder} is a network that comes with the library: give another folder")
-    others = sorted(one.name for one in place.iterdir() if one.name not in MODEL_FILES) if place.is_dir() else []
-    if others:
-        raise ValueError(f"{folder} holds {others[0]!r}, which is no file of a model folder and would be lost: give another folder")
-    return place
 
 
 def _in_float32(network: EmbeddingNetwork) -> EmbeddingNetwork:

@@ -43,7 +43,7 @@ class SavedNetwork(ModelHubMixin):
         and without ``facts`` its card.
 
         Args:
-            save_directory: The folder. One that holds other files than those of a model folder is refused.
+            save_directory: The folder: a new one, an empty one, or a model folder of this library; any other is refused, and so is ``~``.
             facts: What is known of the network, for its card; the card tells of everything else that it is not known.
             image_size: (height, width) in pixels that it was trained on; ``None`` for the network's ``image_size``.
             clip_length: T of the clips that it was trained on; ``None`` for the network's ``clip_length``.

@@ -142,6 +142,8 @@ def load_teacher(source: str | Path, **backbone_options: Any) -> Teacher:
         if not named_as_file and not path.exists():
             raise ValueError(f"the teacher {str(source)!r} is neither a file nor a network that timm knows")
         network = load_embedding_network(path)
+        if path.is_dir():  # a model folder, which tells of no classifier
+            return Teacher(network, None, network.image_size, None)
         with built_from(path, {}):
             return Teacher(network, _classifier_of(path, network.num_features), trained_image_size(path), _people_of(path))
     options = {"pretrained": "weights" not in backbone_options, **backbone_options}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ MOST_NUMBERS = 1_000_000_000
 
 
 class _Room(TorchDispatchMode):
-    """So many tensors, of so many numbers in all, may be made; the next one is refused before it takes memory."""
+    """So many tensors, of so many numbers in all, may be made; the next one is refused before it takes memory.
+
+    Within the room of another file, which is read meanwhile, that one counts alone.
+    """
 
     def __init__(self, numbers: int, tensors: int) -> None:
         super().__init__()
@@ -33,7 +37,7 @@ class _Room(TorchDispatchMode):
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         size = args[0] if args and isinstance(args[0], (list, tuple)) else ()
-        if size and all(isinstance(side, int) for side in size):
+        if size and _innermost.get() is self and all(isinstance(side, int) for side in size):
             self.left -= math.prod(size)
             self.tensors_left -= 1
             if self.left < 0:
@@ -41,6 +45,9 @@ class _Room(TorchDispatchMode):
             if self.tensors_left < 0:
                 raise ValueError(f"the network that it asks for has more than {self.tensors:,} tensors, and the file weights for far fewer")
         return func(*args, **(kwargs or {}))
+
+
+_innermost: ContextVar[_Room | None] = ContextVar("_innermost", default=None)
 
 
 @contextmanager
@@ -58,10 +65,13 @@ def built_from(path: str | Path, content: Mapping[str, Any], *, told_alone: bool
     """
     tensors = content.get("state_dict", content.get("model", content))
     held = [tensor for tensor in tensors.values() if isinstance(tensor, Tensor)] if isinstance(tensors, Mapping) else []
-    numbers = MOST_NUMBERS if "channel_plan" in content or not told_alone else 2 * stored_numbers(*held) + SPARE_NUMBERS
+    announced = sum(tensor.numel() for tensor in held if tensor.is_meta)  # by a header alone, of which nothing was read
+    numbers = MOST_NUMBERS if "channel_plan" in content or not told_alone else 2 * (stored_numbers(*held) + announced) + SPARE_NUMBERS
     most_tensors = 3 * len(held) + SPARE_TENSORS if told_alone else MOST_NUMBERS
+    room = _Room(numbers, most_tensors)
+    entered = _innermost.set(room)
     try:
-        with _Room(numbers, most_tensors):
+        with room:
             yield
     except Exception as error:  # timm and torch raise what they like where an option makes no sense
         if str(path) in str(error) or isinstance(error, OSError):
@@ -71,3 +81,5 @@ def built_from(path: str | Path, content: Mapping[str, Any], *, told_alone: bool
             f"{path} does not make a network: {told}. Give the file that this library saved, or build the network yourself, and load the"
             " weights into it"
         ) from error
+    finally:
+        _innermost.reset(entered)

@@ -66,6 +66,10 @@ def _read_model_folder(folder: Path) -> dict[str, Any]:
         others = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
         instead = f", and {others[0]} in its place could run code, which is not read" if others else ""
         raise FileNotFoundError(f"{folder} lacks {MODEL_WEIGHTS}{instead}: fetch it again")
+    require_file(folder / MODEL_WEIGHTS)
+    from lightning_reid.networks.announced_weights import require_announced  # which builds networks, as what imports this module
+
+    require_announced(folder / MODEL_WEIGHTS, content)
     return {"state_dict": read_checkpoint(folder / MODEL_WEIGHTS), **content}
 
 
@@ -122,6 +126,30 @@ def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ig
             architecture the weights belong to.
     """
     own = network.state_dict()
+    dropped = require_fitting(own, state, source=source, ignored=ignored)
+    negative = [name for name in own if name.endswith("running_var") and name in state and bool((state[name] < 0).any())]
+    if negative:
+        raise ValueError(f"{source} holds a negative variance in {negative[0]}: it was changed, or its training diverged")
+    network.load_state_dict({name: state.get(name, tensor) for name, tensor in own.items()})
+    left_out = f", left out {_first(dropped)}" if dropped else ""
+    logger.info("loaded %d tensors from %s%s", len(own), source, left_out)
+
+
+def require_fitting(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, source: str, ignored: tuple[str, ...] = ()) -> list[str]:
+    """Check names, kinds and shapes of tensors that are to be loaded into a network; no number of them is read.
+
+    Args:
+        own: Of the network.
+        state: That are to be loaded; both may be of the device meta.
+        source: See ``load_all``.
+        ignored: See ``load_all``.
+
+    Returns:
+        Names of ``state`` that are left over, and may be.
+
+    Raises:
+        ValueError: See ``load_all``.
+    """
     dropped = [name for name in state if name not in own and name.startswith(ignored)] if ignored else []
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own and name not in dropped]
@@ -130,18 +158,12 @@ def load_all(network: nn.Module, state: Mapping[str, Tensor], *, source: str, ig
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
-    if not (missing or unexpected or reshaped):
-        check_fitting(own, state)
-        negative = [name for name in own if name.endswith("running_var") and bool((state[name] < 0).any())]
-        if negative:
-            raise ValueError(f"{source} holds a negative variance in {negative[0]}: it was changed, or its training diverged")
     if missing or unexpected or reshaped:
         faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
         told = "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in faults if names)
         raise ValueError(f"{source} does not fit the network: of {len(own)} entries {told}. {guess_architecture(state)}")
-    network.load_state_dict({name: state.get(name, tensor) for name, tensor in own.items()})
-    left_out = f", left out {_first(dropped)}" if dropped else ""
-    logger.info("loaded %d tensors from %s%s", len(own), source, left_out)
+    check_fitting(own, state)
+    return dropped
 
 
 def guess_architecture(state: Mapping[str, Tensor]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lightning_reid.inference.exported_files import opened
 from lightning_reid.metrics import ProtocolStamp
 from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.modules.video import load_video_network
-from lightning_reid.networks import ChannelPlan
+from lightning_reid.networks import ChannelPlan, ModelFacts
 from lightning_reid.networks.network_name import network_name
 from lightning_reid.recipes.workshop.report import Queries, ResultRow, write_report
 
@@ -177,13 +178,13 @@ def test_a_checkpoint_becomes_a_model_folder_whose_card_tells_what_its_run_left(
     assert folder.image_size == (64, 32)
     assert [Path(file).name for file in found["out"]] == ["README.md", "config.json", "model.safetensors"]
     assert found["scores"] == {"market-like": {"mAP": 0.5, "R1": 0.75, "R5": 0.8, "R10": 0.9, "mINP": 0.3}}
-    assert {"calibration", "limits", "epochs"} <= set(found["unknown"])
-    assert not {"trained_on", "first_weights", "scores", "license", "intended_use", "title"} & set(found["unknown"])
+    assert list(found["unknown"]) == ["what its cosines mean"]
+    assert "lightning-reid calibrate" in found["unknown"]["what its cosines mean"]
     card = (tmp_path / "model" / "README.md").read_text()
     for words in (
         "# model\n",
         "license: apache-2.0",
-        "`market-like`.",
+        "`market-like`. 10 passes over it.",
         "Its first weights: random.",
         "| market-like | 50.0 | 75.0 | 80.0 | 90.0 | 30.0 | 40.0 to 60.0 |",
         "- market-like: 20 queries of 6 ids, 80 gallery images; protocol market",
@@ -194,11 +195,29 @@ def test_a_checkpoint_becomes_a_model_folder_whose_card_tells_what_its_run_left(
         assert words in card, words
 
 
+def test_first_weights_of_a_file_are_told_to_people_as_code_and_to_programs_plainly(finished, tmp_path):
+    stage = finished.parent / "stage.json"
+    stage.write_text(json.dumps(json.loads(stage.read_text()) | {"start_from": "first/last.ckpt", "epochs": True}))
+    assert main(["export", str(finished), f"{tmp_path}/model/"]) == 0
+    assert "Its first weights: those of `first/last.ckpt`." in (tmp_path / "model" / "README.md").read_text()
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["first_weights"] == "those of first/last.ckpt"
+    assert "epochs" not in config
+
+
 def test_a_checkpoint_alone_becomes_a_folder_too_whose_card_knows_little(checkpoint, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(checkpoint), "model/"]) == 0
     out = capsys.readouterr().out
-    assert "its card says that it is not known: trained_on, about_data, first_weights" in out
+    for words in (
+        "its card does not know the license of its weights: give --license",
+        "its card does not know what it is meant for: give --intended_use",
+        "its card does not know what its cosines mean: lightning-reid calibrate",
+        "not know what it scores, what it was trained on, where its first weights came from, how often it saw its data, how it was made: ",
+    ):
+        assert words in out, words
+    fields = [field.name for field in dataclasses.fields(ModelFacts) if "_" in field.name and field.name != "intended_use"]
+    assert [name for name in fields if name in out] == []
     assert "It was not scored, or nobody told" in Path("model/README.md").read_text()
     assert main(["export", str(checkpoint), "model"]) == 0, "a folder that is there is one without a slash"
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from lightning_reid import from_pretrained
 from lightning_reid.inference import read_calibration
 from lightning_reid.metrics import ProtocolStamp
-from lightning_reid.networks import MeasuredScores, ModelFacts
+from lightning_reid.networks import MeasuredScores, ModelFacts, VideoResNet50
 from lightning_reid.networks.model_card import NOT_KNOWN, front_matter, model_card
 from lightning_reid.networks.shipped import DEFAULT, FOLDERS
 
@@ -126,3 +130,32 @@ def test_the_card_of_the_network_that_comes_along_tells_its_figures_to_the_hub_t
     assert "18 queries" in found.text
     assert {"num_query": 18, "num_query_ids": 5, "protocol": "market"}.items() <= found.data.eval_results[0].dataset_args.items()
     assert front_matter(ModelFacts()).startswith("---\n")
+
+
+def used(card: Path, folder: Path, **names: object) -> dict[str, object]:
+    """Run the Python that a card says to use its network by."""
+    section = card.read_text(encoding="utf-8").split("\n## Use\n")[1].split("\n## ")[0]
+    lines = [line.removeprefix("    ") for line in section.splitlines() if line.startswith("    ") or not line]
+    code = "\n".join(lines[next(number for number, line in enumerate(lines) if line.startswith("from ")) :])
+    exec(code.replace("FOLDER", str(folder)), names)
+    return names
+
+
+def test_what_a_card_says_to_use_its_network_by_embeds_a_folder_of_crops(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_crops" / "door").mkdir(parents=True)
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (70, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "my_crops" / "door" / f"{number}.png")
+    from_pretrained().save_pretrained(tmp_path / "model", half=True)
+    for folder in (tmp_path / "model", FOLDERS / DEFAULT):
+        embeddings = used(folder / "README.md", folder)["images"].embeddings
+        assert embeddings.shape == (3, 192)
+        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+
+
+def test_what_the_card_of_a_network_of_clips_says_embeds_clips(tmp_path):
+    options = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
+    VideoResNet50("resnet18", **options).eval().save_pretrained(tmp_path / "clips", image_size=(64, 32))
+    clips = torch.zeros(2, 4, 3, 64, 32, dtype=torch.uint8)
+    assert used(tmp_path / "clips" / "README.md", tmp_path / "clips", clips=clips)["embeddings"].shape == (2, 16)

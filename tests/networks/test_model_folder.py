@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -32,10 +33,12 @@ from lightning_reid.networks import (
     load_embedding_network,
     materialize,
     model_folder,
+    weights,
 )
 from lightning_reid.networks.model_folder import round_weights
 from lightning_reid.networks.reduced_embedding import ReducedEmbeddingNetwork
 from lightning_reid.networks.shipped import DEFAULT, FOLDERS
+from lightning_reid.networks.told_building import built_from
 from lightning_reid.networks.video.by_name import VIDEO_NETWORKS
 from lightning_reid.networks.video.network import VideoNetwork
 
@@ -292,7 +295,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk):
     small = trained(narrow)
     small.save_pretrained(folder, image_size=SIZE)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    with pytest.raises(OSError, match=r"cannot write .*model: No space left on device"):
+    with pytest.raises(OSError, match=r"cannot write .*model: No space left on device\. Give another folder, or free the disk$"):
         from_pretrained().save_pretrained(folder)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert [file.name for file in small_disk.iterdir()] == ["model"]
@@ -336,6 +339,52 @@ def test_a_disk_that_fails_at_a_renaming_leaves_the_old_folder_or_the_new_one(st
     assert [file.name for file in copy.parent.iterdir()] == ["copy"]
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"README.md": "mine"}, r"is no model folder, it lacks config\.json: its 'README\.md' would be lost: give another folder"),
+        ({"config.json": '{"architectures": ["Bert"]}'}, r"lacks model\.safetensors: its 'config\.json' would be lost"),
+        ({"config.json": "{}", "model.safetensors": "mine"}, "is no model folder of this library, and would be lost: give another folder"),
+        ({"config.json": "{", "model.safetensors": "mine"}, "is no model folder of this library, and would be lost: give another folder"),
+        ({"model.safetensors": "mine"}, r"lacks config\.json: its 'model\.safetensors' would be lost"),
+        ({"README.md/mine.txt": "mine"}, r"holds 'README\.md', which is no file, as it is in a model folder, and would be lost"),
+        ({"mine.txt": "mine"}, r"holds 'mine\.txt', which is no file of a model folder and would be lost"),
+    ],
+    ids=["a card", "a config", "a foreign config", "a cut config", "weights", "a folder", "another file"],
+)
+@pytest.mark.parametrize("name", ["m", ".m.replaced"])
+def test_what_somebody_else_put_into_a_folder_or_its_neighbor_is_refused_and_stays(name, files, message, tmp_path):
+    for file, text in files.items():
+        (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / file).write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        trained(narrow).save_pretrained(tmp_path / "m", image_size=SIZE)
+    assert name in str(caught.value)
+    assert {file: (tmp_path / name / file).read_text() for file in files} == files
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_and_a_link_in_the_place_of_what_is_replaced_are_refused_and_stay(copy):
+    before = replaced_folder(copy)
+    before.write_text("mine")
+    with pytest.raises(ValueError, match=r"\.copy\.replaced is in the way, which is no folder, and would be lost: rename it"):
+        trained(narrow).save_pretrained(copy, image_size=SIZE)
+    assert before.read_text() == "mine"
+    before.unlink()
+    before.symlink_to(copy.parent)
+    with pytest.raises(ValueError, match="is in the way"):
+        trained(narrow).save_pretrained(copy, image_size=SIZE)
+
+
+def test_an_empty_folder_and_a_model_folder_are_filled_anew(copy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(copy, replaced_folder(copy))  # which a process left that was killed after the second renaming
+    for place in (tmp_path / "empty", copy):
+        trained(lambda: narrow(pooling="gem")).save_pretrained(place, image_size=SIZE)
+        assert from_pretrained(place).pooling_name == "gem"
+    assert {one.name for one in tmp_path.iterdir()} == {"empty", "copy"}
+
+
 def test_files_that_are_no_part_of_a_model_folder_are_not_lost(copy, tmp_path, monkeypatch):
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds 'notes.txt', which is no file of a model folder and would be lost: give another folder"):
@@ -349,6 +398,20 @@ def test_files_that_are_no_part_of_a_model_folder_are_not_lost(copy, tmp_path, m
         trained(narrow).save_pretrained(".", image_size=SIZE)
     with pytest.raises(ValueError, match="is a network that comes with the library"):
         from_pretrained().save_pretrained(FOLDERS / DEFAULT)
+
+
+def test_a_folder_called_tilde_is_made_by_nobody_who_meant_their_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("~/model", "~", Path("~/model")):
+        with pytest.raises(ValueError, match=r"begins with ~, which a shell expands and Python does not: give Path\(\.\.\.\)\.expanduser"):
+            trained(narrow).save_pretrained(folder, image_size=SIZE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_without_an_option_that_there_is_not(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write .*: (File exists|Not a directory)\. Give another folder, or free the disk$"):
+        trained(narrow).save_pretrained(tmp_path / "file" / "model", image_size=SIZE)
 
 
 # --- what no file may ask for
@@ -436,6 +499,14 @@ def test_clips_of_a_length_that_the_network_does_not_take_are_refused(tmp_path):
         from_pretrained(changed(folder, clip_length=2, embedding=5))
 
 
+@pytest.mark.parametrize("key", ['"image_size": [1, 1]', '"backbone_options": {"layers": [1], "layers": [2]}'])
+def test_a_config_that_tells_a_key_twice_is_refused(key, copy):
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text("{" + key + "," + text.lstrip()[1:])
+    with pytest.raises(ValueError, match=r'config\.json holds "(image_size|layers)" twice, it was edited or is not of this library'):
+        from_pretrained(copy)
+
+
 def test_a_config_larger_than_any_is_not_read(copy):
     (copy / "config.json").write_text('{"a": "' + "x" * 5_000_000 + '"}')
     with pytest.raises(ValueError, match="a config has at most 4,000,000"):
@@ -455,10 +526,81 @@ def test_pickled_weights_are_never_read(copy, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(copy):
-    weights = load_file(copy / "model.safetensors")
-    save_file({name: tensor for name, tensor in weights.items() if "layer4" not in name}, copy / "model.safetensors")
+    tensors = load_file(copy / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if "layer4" not in name}, copy / "model.safetensors")
     with pytest.raises(ValueError, match="does not fit the network"):
         from_pretrained(copy)
+
+
+def announcing(folder: Path, **tensors: object) -> None:
+    """Weights of which only the header is written; what it announces is a hole in the file, which takes no room on the disk."""
+    file = folder / "model.safetensors"
+    with file.open("rb") as opened:
+        told = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
+    end = max(one["data_offsets"][1] for name, one in told.items() if name != "__metadata__")
+    for name, (kind, shape, size) in tensors.items():
+        told[name], end = {"dtype": kind, "shape": shape, "data_offsets": [end, end + size]}, end + size
+    header = json.dumps(told).encode()
+    with file.open("wb") as opened:
+        opened.write(len(header).to_bytes(8, "little") + header)
+        opened.truncate(8 + len(header) + end)
+
+
+@pytest.mark.parametrize("kind", ["gem", "pruned", "nvan"])
+def test_weights_that_the_network_of_the_config_has_not_are_refused_before_one_is_read(kind, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    trained(NETWORKS[kind]).save_pretrained(folder, image_size=SIZE, clip_length=4 if kind == "nvan" else None)
+    monkeypatch.setattr(weights, "load_file", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        from_pretrained(folder)
+    announcing(folder, huge=("F32", [750_000_000], 3_000_000_000))
+    assert (folder / "model.safetensors").stat().st_size > 3e9
+    with pytest.raises(ValueError, match=r"model does not fit the network: of \d+ entries 1 unexpected \(huge\)"):
+        from_pretrained(folder)
+
+
+def test_so_are_weights_of_another_shape_or_kind_and_a_file_longer_than_its_weights(copy, monkeypatch):
+    monkeypatch.setattr(weights, "load_file", lambda path: pytest.fail(f"{path} was read"))
+    whole = (copy / "model.safetensors").read_bytes()
+    tensors = load_file(copy / "model.safetensors")
+    for changed_one, message in (
+        (torch.empty(17), r"1 of another shape \(neck\.weight \[17\] instead of \[16\]\)"),
+        (torch.ones(16, dtype=torch.int64), "neck.weight holds torch.int64 there"),
+        (torch.ones(16, dtype=torch.int8), "'neck.weight' in numbers of the kind I8"),
+    ):
+        save_file({**tensors, "neck.weight": changed_one}, copy / "model.safetensors")
+        with pytest.raises(ValueError, match=message):
+            from_pretrained(copy)
+    for content, message in (
+        (whole + bytes(1000), "cannot be read as weights, is it complete"),
+        ((10**7).to_bytes(8, "little") + whole[8:], "its header is told to have 10,000,000 bytes, expected 4,000,000"),
+    ):
+        (copy / "model.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            from_pretrained(copy)
+        assert "copy" in str(caught.value)
+
+
+def test_a_network_that_looks_at_its_numbers_while_it_is_built_is_compared_too(copy, monkeypatch):
+    whole = timm.create_model
+
+    def looking(*given: object, **options: object) -> torch.nn.Module:
+        assert torch.ones(1).item() == 1
+        return whole(*given, **options)
+
+    monkeypatch.setattr(timm, "create_model", looking)
+    assert from_pretrained(copy).image_size == SIZE
+    announcing(copy, huge=("F32", [750_000_000], 3_000_000_000))
+    with pytest.raises(ValueError, match=r"1 unexpected \(huge\)"):
+        from_pretrained(copy)
+
+
+def test_a_folder_that_is_read_while_another_file_is_built_counts_by_itself():
+    message = r"other\.ckpt does not make a network: .* more than the 10,000,000 numbers"
+    with pytest.raises(ValueError, match=message), built_from("other.ckpt", {}):  # noqa: PT012
+        for _ in range(3):
+            assert from_pretrained().image_size == (128, 64)
+        torch.zeros(20, 1_000_000)
 
 
 def test_weights_in_which_a_bit_has_flipped_or_of_another_saving_are_refused(copy, tmp_path):

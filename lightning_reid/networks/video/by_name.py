@@ -35,15 +35,9 @@ def load_clip_network(folder: str | Path) -> VideoNetwork:
         ValueError: It is of a network of images, asks for what no file may ask for, or its weights are of another network.
     """
     content = read_checkpoint(folder)
-    told = content["hyper_parameters"]
-    require_choice(f"network in {folder}", told.get("network"), VIDEO_NETWORKS)
-    make, options = VIDEO_NETWORKS[told["network"]], dict(told["network_options"])
-    _check_options(make, options, folder)
     state: dict[str, Tensor] = state_dict_of(content, folder)
     with built_from(folder, content):
-        network = make(**options)
-        if "channel_plan" in content:
-            network = materialize(network, ChannelPlan.from_tensors(content["channel_plan"]))
+        network = clip_network_of_config(content, folder)
         load_all(network, state, source=str(folder))
     require_named(network, content["model_name"], folder)
     size, length = content["image_size"], content["clip_length"] or network.clip_length
@@ -54,6 +48,24 @@ def load_clip_network(folder: str | Path) -> VideoNetwork:
         raise ValueError(f"{folder} is a network with embedding {told_width}, and it gives {network.num_features} numbers: fetch it again")
     network.image_size, network.clip_length = size, length
     return network.eval()
+
+
+def clip_network_of_config(content: Mapping[str, Any], folder: str | Path) -> VideoNetwork:
+    """The network of clips that the config of a model folder tells, with new weights.
+
+    Args:
+        content: Of ``read_model_config``.
+        folder: For messages.
+
+    Raises:
+        ValueError: There is no such network, or it has options that no file may give.
+    """
+    told = content["hyper_parameters"]
+    require_choice(f"network in {folder}", told.get("network"), VIDEO_NETWORKS)
+    make, options = VIDEO_NETWORKS[told["network"]], dict(told["network_options"])
+    _check_options(make, options, folder)
+    network = make(**options)
+    return materialize(network, ChannelPlan.from_tensors(content["channel_plan"])) if "channel_plan" in content else network
 
 
 def _check_options(make: Callable[..., VideoNetwork], options: Mapping[str, Any], folder: str | Path) -> None:
