@@ -23,6 +23,8 @@ from lightning_reid.metrics.matching import Matching
 
 PACKAGES = ("metrics", "clustering", "losses", "linking", "selection")
 OF_NO_TENSOR = {
+    "calibration_checksum",
+    "calibration_content",
     "check_bounds",
     "check_distillation",
     "check_options",
@@ -214,8 +216,9 @@ CALLS: Mapping[str, Call | list[Call]] = {
     "side_of_slim_box": lambda g: (g.boxes[0][1], 10, (16, 8)),
     "whole_frame": lambda g: (g.frames[0], (16, 8)),
     "best_crossing": lambda g: (torch.arange(5.0), torch.tensor([4, 2, 1, 0]), torch.tensor([0, 1, 2, 4])),
-    "distance_threshold": lambda g: (g.e, g.pids),
+    "distance_threshold": [lambda g: (g.e, g.pids), lambda g: (g.e, g.pids, {"quantile": 0.5})],
     "hard_negatives": lambda g: (g.e, g.other, 0.5),
+    "own_exemplar_distance": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2])),
     "precision_of_nearest": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2]), g.pids, [0.5]),
     "reliable_images": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2]), 1.0),
     "selection_precision": lambda g: (g.same[0], g.labels, torch.tensor([0, 1, 2]), g.pids),

@@ -57,6 +57,7 @@ from lightning_reid.metrics import verification_rates
 from lightning_reid.modules import HSR, SGCDPL, BottomUpReID, DistilledReID, FedFRClient, FedUReIDClient, SupervisedReID, VideoReID
 from lightning_reid.networks import CFAAN, NVAN, STENVAN
 from lightning_reid.networks.video.axial_attention import AxialAttention
+from lightning_reid.networks.video.by_name import load_clip_network
 from lightning_reid.networks.video.cfaan import CoarseToFineAxialAttention
 from lightning_reid.networks.video.network import VideoNetwork, max_of_neighboring_frames
 from lightning_reid.networks.video.non_local import NonLocalBlock
@@ -84,9 +85,6 @@ THREE: tuple[Way, ...] = (
     ("distill_market.py", (DistilledReID, relational_distance_loss)),
     ("buc_market.py", (BottomUpReID, repelled_loss)),
     ("buc_market.py", (BottomUpClustering, merge_closest_clusters)),
-    ("video_mars.py", (VideoReID, NVAN, NonLocalBlock)),
-    ("video_mars.py", (VideoReID, STENVAN, NonLocalBlock)),
-    ("video_mars.py", (VideoReID, CFAAN, CoarseToFineAxialAttention)),
     ("video_mars.py", (RedetectAndLink, detect_in_padded)),
     ("video_mars.py", (RedetectAndLink, align_tracklet, link_candidates)),
     ("prune_caie.py", (CAIEPruning, loss_impact)),
@@ -110,10 +108,10 @@ THREE: tuple[Way, ...] = (
 FOUR: tuple[Way, ...] = (
     # three modules learn from the sum of two losses, each of which others use alone
     ("supervised_market.py", (SupervisedReID, identity_losses, batch_hard_triplet_loss)),
-    # the network, its module and the attention along an axis in one file would be 410 lines
-    ("video_mars.py", (VideoReID, CFAAN, CoarseToFineAxialAttention, AxialAttention)),
-    # it is the frame network that joins frames, whatever stands between its blocks
-    ("video_mars.py", (VideoReID, STENVAN, VideoNetwork, max_of_neighboring_frames)),
+    # networks of clips by their names: the module takes one, and so do model folders, which know no module
+    ("video_mars.py", (VideoReID, load_clip_network, NVAN, NonLocalBlock)),
+    ("video_mars.py", (VideoReID, load_clip_network, STENVAN, NonLocalBlock)),
+    ("video_mars.py", (VideoReID, load_clip_network, CFAAN, CoarseToFineAxialAttention)),
     # who the person is, and how they are cut out, are two stories
     ("video_mars.py", (RedetectAndLink, align_tracklet, place_person)),
     # the average is FedPav's, whose recipe is three files from it
@@ -123,6 +121,12 @@ FOUR: tuple[Way, ...] = (
     ("flower/fedureid_app.py", (fedureid_client, BottomUpClustering, merges_to_reach)),
     # how people are enrolled and asked for, and the rates of any scores
     ("fedfr.py", (FedFRData, personal_scores, verification_rates)),
+)
+FIVE: tuple[Way, ...] = (
+    # the network, its module and the attention along an axis in one file would be 410 lines
+    ("video_mars.py", (VideoReID, load_clip_network, CFAAN, CoarseToFineAxialAttention, AxialAttention)),
+    # it is the frame network that joins frames, whatever stands between its blocks
+    ("video_mars.py", (VideoReID, load_clip_network, STENVAN, VideoNetwork, max_of_neighboring_frames)),
 )
 """Ways that would be harder to read if they were shorter."""
 
@@ -159,3 +163,8 @@ def test_from_a_recipe_to_the_equation_are_three_files(way):
 @pytest.mark.parametrize("way", FOUR, ids=told)
 def test_a_longer_way_is_longer_by_one_file(way):
     assert len(files_of(way)) == 4
+
+
+@pytest.mark.parametrize("way", FIVE, ids=told)
+def test_the_longest_ways_are_longer_by_two(way):
+    assert len(files_of(way)) == 5

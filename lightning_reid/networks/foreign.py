@@ -111,7 +111,7 @@ def load_embedding_network(path: str | Path, *, last_stride: int | None = None) 
     options |= {} if last_stride is None else {"last_stride": last_stride}
     unpadded = (kind == "fast-reid" and _is_unpadded(content, path)) or content.get("first_pooling") == "unpadded"
     with built_from(path, content):
-        network = _built(name, options, state, path, unpadded=unpadded, plan=content.get("channel_plan"))
+        network = _built(name, options, state, path, unpadded=unpadded, told=content)
         load_all(network, state, source=f"{path} ({kind})")
     _check_parts(network, content.get("model_parts", {}), path)
     require_named(network, content.get("model_name"), path)
@@ -130,16 +130,16 @@ def network_of_config(content: Mapping[str, Any], names: Mapping[str, Any], fold
     """
     name, options = _own_architecture(content, folder)
     unpadded = content["first_pooling"] == "unpadded"
-    return _built(name, options, names, folder, unpadded=unpadded, plan=content.get("channel_plan"))
+    return _built(name, options, names, folder, unpadded=unpadded, told=content)
 
 
 def _built(
-    name: str, options: Mapping[str, Any], names: Mapping[str, Any], path: str | Path, *, unpadded: bool, plan: Mapping[str, Any] | None
+    name: str, options: Mapping[str, Any], names: Mapping[str, Any], path: str | Path, *, unpadded: bool, told: Mapping[str, Any]
 ) -> EmbeddingNetwork:
     network = _around(build_backbone(name, **options), names)
     if unpadded:
         _pool_unpadded(network.backbone, path)
-    return network if plan is None else materialize(network, ChannelPlan.from_tensors(plan))
+    return materialize(network, ChannelPlan.from_tensors(told["channel_plan"])) if "channel_plan" in told else network
 
 
 def _around(backbone: Backbone, state: Mapping[str, Any]) -> EmbeddingNetwork:

@@ -19,7 +19,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from lightning_reid.detection import OnnxDetector, OpenCVPeopleDetector, PersonDetector, TorchvisionDetector, YoloHead
 from lightning_reid.detection.detections import checked_detections
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "paradigms" / "live_tracking.md"
 
 
 class TwoOfEach(nn.Module):
@@ -215,8 +215,8 @@ def test_opencv_finds_an_upright_figure_in_a_small_crop_and_nobody_on_an_empty_w
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a process lists its libraries in /proc on Linux alone")
-def test_opencv_finds_people_without_any_library_of_a_display_by_the_command_of_the_readme(tmp_path):
-    command = re.search(r"`pip (install .*opencv-python-headless[^`]*)`", README.read_text(encoding="utf-8"))[1]
+def test_opencv_finds_people_without_any_library_of_a_display_by_the_command_of_the_page(tmp_path):
+    command = re.search(r"`pip (install .*opencv-python-headless[^`]*)`", PAGE.read_text(encoding="utf-8"))[1]
     subprocess.run([sys.executable, "-m", "pip", "--quiet", *shlex.split(command), "--target", str(tmp_path)], check=True)
     script = (
         "import torch; from lightning_reid.detection import OpenCVPeopleDetector\n"

@@ -199,7 +199,8 @@ def test_a_frozen_camera_is_greyed_and_says_since_when_then_comes_back(chromium,
         tile.wait_for(timeout=5 * SECONDS)
         assert "stalled since" in tile.locator(".veil").text_content()
         assert "stalled since" in tile.get_attribute("aria-label")
-        assert "grayscale(1)" in tile.locator("canvas").evaluate("one => getComputedStyle(one).filter")
+        gray = "one => getComputedStyle(one.querySelector('canvas')).filter.includes('grayscale(1)')"  # it fades to it
+        opened.page.wait_for_function(gray, arg=tile.element_handle(), timeout=5 * SECONDS)
         assert opened.page.locator(live("camera 4")).count() == 1
         cameras.frozen.clear()
         opened.page.wait_for_selector(live("camera 3"), timeout=5 * SECONDS)
