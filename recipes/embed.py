@@ -8,6 +8,7 @@ ResNets and OSNets of torchreid, and ResNets of fast-reid. Leaves in --output: e
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_reid.arguments import height_and_width
+from lightning_reid.datamodules.decoding import CorruptImageError
 from lightning_reid.files import write_atomically
 from lightning_reid.inference import EmbeddedImages, EmbeddingPass, draw_search, find_crops, nearest_images, write_embeddings
 from lightning_reid.inference.search import print_neighbors, write_neighbors
@@ -94,4 +96,7 @@ def main(argv: list[str] | None = None) -> EmbeddedImages:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    try:
+        main()
+    except CorruptImageError as error:  # of what was given; from Python it is raised
+        sys.exit(f"embed.py: {error}")

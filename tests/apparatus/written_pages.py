@@ -7,23 +7,16 @@ import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import quiet_trainer
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>[^\n]*?) -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 REPLACEMENTS = ROOT / "tests" / "documentation" / "replacements.toml"
 TINY = {"channels": [4, 4, 8, 8], "layers": [1, 1, 1, 1]}
 """Of a ResNet-18 that trains in no time."""
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "num_sanity_val_steps": 0,
-}
-"""A Trainer that shows nothing and leaves nothing behind."""
+QUIET = quiet_trainer.QUIET | {"num_sanity_val_steps": 0}
+"""A Trainer that shows nothing and leaves nothing behind, as the blocks of pages are given."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from lightning_reid import from_pretrained
 from lightning_reid.networks import EmbeddingNetwork, build_backbone
+from lightning_reid.recipes import embed
 from lightning_reid.recipes.embed import build_parser, main
 
 TINY = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
@@ -194,6 +197,15 @@ def test_an_unreadable_image_is_named_or_skipped(crops, checkpoint, tmp_path):
     with pytest.raises(RuntimeError, match=r"1\.png is no readable image: zero bytes .*unreadable='skip'"):
         run(crops, checkpoint, tmp_path / "out", "--quiet")
     assert len(run(crops, checkpoint, tmp_path / "out", "--quiet", "--unreadable", "skip").paths) == 3
+
+
+def test_as_a_script_it_says_in_a_sentence_which_image_is_unreadable(crops, checkpoint, tmp_path, monkeypatch):
+    (crops / "1.png").write_bytes(b"")
+    monkeypatch.setattr(
+        sys, "argv", ["embed.py", f"--crops={crops}", f"--checkpoint={checkpoint}", f"--output={tmp_path / 'out'}", "--quiet"]
+    )
+    with pytest.raises(SystemExit, match=r"^embed\.py: .*1\.png is no readable image: zero bytes .*--unreadable skip"):
+        runpy.run_path(str(Path(embed.__file__)), run_name="__main__")
 
 
 @pytest.mark.skipif("REID_TEST_DATA" not in os.environ, reason="REID_TEST_DATA names no folder with real crops")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from quiet_trainer import QUIET
 from torch import Tensor
 from typing_extensions import override
 
@@ -36,14 +37,6 @@ TINY = {"backbone": "resnet18", "backbone_options": {"channels": [4, 4, 8, 8], "
 SIZE = (16, 8)
 EPOCHS = 3
 SEED = 3
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 
 
 class OtherLabelsEveryEpoch(PseudoLabelClustering):
