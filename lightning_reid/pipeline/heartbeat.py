@@ -14,6 +14,8 @@ SECONDS_BETWEEN_BEATS = 0.2
 SILENT_FOR = 1.0
 """Seconds without a beat after which a process counts as gone: its thread beats while it computes."""
 ANSWER_WITHIN = timedelta(seconds=5)
+CONNECT_WITHIN = timedelta(seconds=60)
+"""For each connection torch asks for the name of the address, and resolvers wait 5 seconds for a name server's lost answer."""
 
 
 class Heartbeat:
@@ -30,15 +32,20 @@ class Heartbeat:
     def __init__(self, address: str, port: int, rank: int, world_size: int, store: TCPStore | None) -> None:
         self.rank, self.world_size = rank, world_size
         self._kept = store  # where it is kept it must live on
-        self._store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=ANSWER_WITHIN)
-        self._asked = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=ANSWER_WITHIN)
+        self._store, self._asked = self._connected(address, port), self._connected(address, port)
         self._ended = threading.Event()
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     @staticmethod
     def keep_store(address: str) -> TCPStore:
         """A store at a free port, for the first process."""
-        return TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=ANSWER_WITHIN)
+        return TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=CONNECT_WITHIN)
+
+    @staticmethod
+    def _connected(address: str, port: int) -> TCPStore:
+        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=CONNECT_WITHIN)
+        store.set_timeout(ANSWER_WITHIN)
+        return store
 
     def end(self) -> None:
         """Let the thread that beats end."""
