@@ -1,4 +1,4 @@
-"""What repeats when a run is repeated? One seed of a recipe several times, each in a process of its own, compared with the first to the bit.
+"""What repeats when a run is repeated? A seed of a recipe several times, in processes of their own, compared with the first to the bit.
 
     python benchmarks/repeats.py --seeds 100 0 --threads 1 1 2
 
