@@ -1,7 +1,8 @@
 """Is HSR better than its parts? The five rows of Table 4.2 on the generated pair, several seeds, paired differences on the same queries.
 
 The generated domains and the settings are those of `python recipes/hsr_duke2market.py` but for ``PROTOCOL``: larger images and a little
-more training than five minutes allow. A seed changes weights, draws and augmentations. Fixed before any of its seeds was run.
+more training than five minutes allow. A seed changes weights, draws and augmentations. Fixed before any of its seeds was run, with
+the order that was to be seen: direct transfer < DBSCAN baseline < HSR. Primary is its second step; it was named so afterwards.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PAIRS = (
     ("baseline + ICM", "DBSCAN baseline"),
     ("HSR", "baseline + ICM"),
 )
+PRIMARY = ("HSR", "DBSCAN baseline")
 
 
 def run_seed(seed: int, output: Path, ablation: bool, more: Sequence[str]) -> dict[str, float]:
@@ -59,7 +61,7 @@ def pbh_firings(output: Path, seeds: Sequence[int], row: str) -> tuple[int, int]
 
 
 def report(scores: dict[int, dict[str, float]], output: Path) -> str:
-    lines = [seed_comparison(scores, PAIRS)]
+    lines = [seed_comparison(scores, PAIRS, PRIMARY)]
     seeds = sorted(scores)
     for row, folder in (("baseline + PBH", "baseline-with-PBH"), ("HSR", "HSR")):
         if row not in scores[seeds[0]]:
