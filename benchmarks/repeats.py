@@ -21,8 +21,6 @@ import torch
 from pipeline_runs import stamp, told_stamp
 from torch import Tensor
 
-from lightning_reid.files import write_json
-
 MODULE = "lightning_reid.recipes.distill_market"
 
 
@@ -31,7 +29,6 @@ def run(seed: int, threads: int, folder: Path, more: Sequence[str]) -> dict[str,
     if not (folder / "results.json").is_file():
         command = [sys.executable, "-m", MODULE, f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
         subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=True)
-        write_json(folder / "machine.json", stamp())
     rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
     return {name: row["mAP"] for name, row in rows.items()}
 

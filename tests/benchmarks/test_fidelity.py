@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import fidelity
 import pytest
-import result_files
 from result_files import find_table, read_results, read_tables
 
 TOLD = {"benchmark": "hsr_ordering", "table": "T", "commit": "0" * 40, "date": "2026-01-01", "machine": "one core", "protocol": "Fixed."}
@@ -126,8 +126,9 @@ def test_a_file_has_one_primary_comparison_and_no_two_tables_of_one_name(tmp_pat
 
 
 def test_every_committed_result_file_is_read_and_names_a_commit():
-    tables = [table for tables in read_results().values() for table in tables]
-    assert tables
-    for table in tables:
-        assert len(table.told["commit"]) == 40, table.file
-        assert find_table(read_results(result_files.FOLDER), table.file, table.name).told == table.told
+    results = read_results()
+    assert results
+    for file, tables in results.items():
+        for table in tables:
+            assert re.fullmatch("[0-9a-f]{40}", table.told["commit"]), file
+            assert find_table(results, file, table.name) is table
