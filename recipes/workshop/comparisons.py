@@ -13,7 +13,7 @@ from lightning_reid.metrics import holm_adjusted, paired_difference_interval, pa
 
 Pair = tuple[str, str]
 LEVEL = 0.05
-"""Of the tests; the intervals are those of 1 - LEVEL."""
+"""Level of the tests; the intervals are those of 1 - LEVEL."""
 HOLDS, OPPOSITE, NOT_SHOWN = "holds", "the opposite", "not shown"
 BY_ITSELF = ", by itself only"
 """Added where the interval leaves zero out, and Holm's correction does not."""
@@ -52,7 +52,7 @@ class Comparison:
 
 
 def comparison_of_scores(pair: Pair, scores: Mapping[str, Sequence[float]]) -> Comparison:
-    """Of two methods by their scores, one a seed, in the same order.
+    """Compare two methods by their scores, one a seed, in the same order.
 
     Raises:
         ValueError: Fewer than two seeds, or a score that is not finite.
@@ -63,7 +63,7 @@ def comparison_of_scores(pair: Pair, scores: Mapping[str, Sequence[float]]) -> C
 
 
 def comparison_of_interval(pair: Pair, mean: float, interval: tuple[float, float], seeds: int) -> Comparison:
-    """Of two methods of which only the mean and the 95 % interval are left; the p-value is that of such an interval.
+    """Compare two methods of which only the mean and the 95 % interval are left; the p-value is that of such an interval.
 
     Raises:
         ValueError: Fewer than two seeds, or an interval that does not hold the mean.
