@@ -12,14 +12,18 @@ One table of a file at most has a primary comparison. ``source`` says where figu
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lightning_reid.files import read_json
+from lightning_reid.files import read_json, write_json
 from lightning_reid.metrics import holm_adjusted
 from lightning_reid.recipes.workshop.comparisons import (
     HOLDS,
@@ -119,6 +123,45 @@ def read_tables(path: Path) -> list[ResultTable]:
     if len({one.name for one in tables}) < len(tables):
         raise ValueError(f"{path}: two tables have one name")
     return _corrected_in_file(tables)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """``--results`` and ``--commit`` of a benchmark that compares over seeds."""
+    parser.add_argument("--results", type=Path, help="file for the scores, which the page on fidelity is written from")
+    parser.add_argument("--commit", default="", help="hash of the commit that fixed the protocol, for that file")
+
+
+def write_scores(
+    arguments: argparse.Namespace,
+    told: Mapping[str, str],
+    scores: Mapping[int, Mapping[str, float]],
+    pairs: Sequence[Pair],
+    primary: Pair | None,
+    hours: float | None = None,
+) -> None:
+    """Write a file of one table, if it was asked for, and read it back.
+
+    Args:
+        arguments: With what ``add_options`` adds.
+        told: ``benchmark``, ``table``, ``protocol`` and ``unit``.
+        scores: Seed to row to a fraction in [0, 1].
+        pairs: What is compared; those with a row that was not run are left out.
+        primary: One of them, or ``None``.
+        hours: On a core, of all seeds; ``None`` where they were not noted.
+
+    Raises:
+        ValueError: The file would not be one that can be read.
+    """
+    if arguments.results is None:
+        return
+    if not re.fullmatch("[0-9a-f]{40}", arguments.commit):
+        raise ValueError(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
+    machine = f"{os.cpu_count()} cores, threads of a run: {torch.get_num_threads()}"
+    made = {"commit": arguments.commit, "date": date.today().isoformat(), "hours": hours, "machine": machine}
+    ran = [pair for pair in pairs if set(pair) <= set(next(iter(scores.values())))]
+    compared = {"primary": primary if primary in ran else None, "exploratory": [pair for pair in ran if pair != primary]}
+    write_json(arguments.results, {**told, **made, "scores": {str(seed): dict(rows) for seed, rows in scores.items()}, **compared})
+    read_tables(arguments.results)
 
 
 def find_table(results: Mapping[str, list[ResultTable]], file: str, table: str | None) -> ResultTable:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 
 import fidelity
 import pytest
-from result_files import find_table, read_results, read_tables
+from result_files import add_options, find_table, read_results, read_tables, write_scores
 
 TOLD = {"benchmark": "hsr_ordering", "table": "T", "commit": "0" * 40, "date": "2026-01-01", "machine": "one core", "protocol": "Fixed."}
 SCORES = {str(seed): {"a": 0.5 + 0.01 * seed, "b": 0.4, "c": 0.4 + 0.01 * (seed % 2)} for seed in range(5)}  # a - b: 10 to 14 points
@@ -132,3 +133,20 @@ def test_every_committed_result_file_is_read_and_names_a_commit():
         for table in tables:
             assert re.fullmatch("[0-9a-f]{40}", table.told["commit"]), file
             assert find_table(results, file, table.name) is table
+
+
+def test_a_benchmark_writes_a_file_that_the_page_reads_and_says_which_commit_fixed_its_protocol(tmp_path):
+    told = {name: TOLD[name] for name in ("benchmark", "table", "protocol")} | {"unit": "points of mAP"}
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    scores = {int(seed): rows for seed, rows in SCORES.items()}
+    pairs = [("a", "b"), ("c", "b"), ("a", "not run")]
+    write_scores(parser.parse_args([]), told, scores, pairs, ("a", "b"))  # not asked for
+    asked = [f"--results={tmp_path / 'made.json'}", f"--commit={'a' * 40}"]
+    write_scores(parser.parse_args(asked), told, scores, pairs, ("a", "b"), hours=2.5)
+    (table,) = read_results(tmp_path)["made"]
+    assert [(one.better, one.worse, one.corrected is None) for one in table.comparisons] == [("a", "b", True), ("c", "b", False)]
+    assert table.told["hours"] == 2.5
+    assert table.told["scores"] == SCORES
+    with pytest.raises(ValueError, match="--results needs --commit, the 40 digits of the commit that fixed the protocol, got ''"):
+        write_scores(parser.parse_args(asked[:1]), told, scores, pairs, None)
