@@ -48,7 +48,7 @@ def page(claims: Mapping[str, Any], results: Results, readme: str) -> str:
     parts = [str(claims["introduction"]).strip()]
     for section in claims["section"]:
         rows = [row(claim, results) for claim in section["claim"]]
-        head = ["| claim | the text | here | |", "|---|---|---|---|"]
+        head = ["| claim | the text | here | verdict |", "|---|---|---|---|"]
         parts.append("\n".join([f"## {section['title']}", "", *head, *(f"| {' | '.join(cells)} |" for cells in rows)]))
     parts.append("\n\n".join(["## Protocols", str(claims["protocols"]).strip()]))
     parts += [protocols(file, tables, readme) for file, tables in results.items()]
