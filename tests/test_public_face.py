@@ -62,8 +62,9 @@ FACE = {
     "lightning_reid.metrics": """
         Calibration CameraPairs PairDistances ProtocolStamp Reassociation RetrievalMetrics RetrievalScores ShownBoxes
         TrackedCamera TrueBoxes bootstrap_interval calibrate_similarity camera_pair_failures camera_scores clustering_nmi
-        cross_camera_scores embedding_map handover_scores identification_rates k_reciprocal_rerank pair_distances
-        paired_difference_interval probability_of rank_lists reassociation_scores retrieval_scores verdict_of verification_rates
+        cross_camera_scores embedding_map handover_scores holm_adjusted identification_rates k_reciprocal_rerank pair_distances
+        paired_difference_interval paired_difference_p_value probability_of rank_lists reassociation_scores retrieval_scores verdict_of
+        verification_rates
     """,
     "lightning_reid.live": """
         AuditLog CameraParts FrameSource Journal Listener LiveCameras MatchingThread Outbox PictureSource SourceLostError

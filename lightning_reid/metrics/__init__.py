@@ -20,6 +20,7 @@ from lightning_reid.metrics.reassociation import Reassociation, reassociation_sc
 from lightning_reid.metrics.reranking import k_reciprocal_rerank
 from lightning_reid.metrics.retrieval import retrieval_scores
 from lightning_reid.metrics.scores import RetrievalScores
+from lightning_reid.metrics.significance import holm_adjusted, paired_difference_p_value
 from lightning_reid.metrics.stamp import ProtocolStamp
 from lightning_reid.metrics.tracked_camera import ShownBoxes, TrackedCamera, TrueBoxes
 from lightning_reid.metrics.verification import identification_rates, verification_rates
@@ -48,10 +49,12 @@ __all__ = [
     "cross_camera_scores",
     "embedding_map",
     "handover_scores",
+    "holm_adjusted",
     "identification_rates",
     "k_reciprocal_rerank",
     "pair_distances",
     "paired_difference_interval",
+    "paired_difference_p_value",
     "probability_of",
     "rank_lists",
     "reassociation_scores",

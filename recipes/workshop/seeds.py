@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-
-from lightning_reid.metrics import paired_difference_interval
+from lightning_reid.recipes.workshop.comparisons import Pair, comparison_of_scores, corrected, p_cells
 
 
-def seed_comparison(scores: Mapping[int, Mapping[str, float]], pairs: Sequence[tuple[str, str]]) -> str:
+def seed_comparison(scores: Mapping[int, Mapping[str, float]], pairs: Sequence[Pair], primary: Pair | None = None) -> str:
     """Two tables in Markdown: the methods, and the paired differences.
 
     Args:
         scores: Seed to the score of every method, a fraction, shown in per cent; at least two seeds.
         pairs: Of methods, ``(better, worse)`` as one would have it; a pair with a method that was not run is left out.
+        primary: The one of the pairs that the comparison is made for; all others are exploratory, and have a p-value with Holm's
+            correction among themselves. ``None``: all are.
 
     Raises:
-        ValueError: Fewer than two seeds, or a score that is not finite.
+        ValueError: Fewer than two seeds, a score that is not finite, or a primary comparison that is none of the pairs.
     """
+    if primary is not None and primary not in pairs:
+        raise ValueError(f"the primary comparison {' - '.join(primary)} is none of the pairs")
     seeds = sorted(scores)
-    column = {name: torch.tensor([scores[seed][name] for seed in seeds], dtype=torch.float64) for name in scores[seeds[0]]}
+    column = {name: [scores[seed][name] for seed in seeds] for name in scores[seeds[0]]}
     lines = [
         f"mAP in per cent over seeds {seeds}",
         "",
@@ -28,13 +30,15 @@ def seed_comparison(scores: Mapping[int, Mapping[str, float]], pairs: Sequence[t
         "|---|" + "---:|" * (len(seeds) + 1),
     ]
     for name, values in column.items():
-        cells = [f"{100 * value:.1f}" for value in [*values.tolist(), float(values.mean())]]
+        cells = [f"{100 * value:.1f}" for value in [*values, sum(values) / len(values)]]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| paired difference | mean | 95 % interval | above zero |", "|---|---:|---:|---|"]
-    for better, worse in pairs:
-        if not {better, worse} <= set(column):
-            continue
-        low, high = paired_difference_interval(column[better], column[worse])
-        mean = float((column[better] - column[worse]).mean())
-        lines.append(f"| {better} - {worse} | {100 * mean:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} | {'yes' if low > 0 else 'no'} |")
+    ran = [pair for pair in pairs if set(pair) <= set(column)]
+    lines += [
+        "",
+        "| paired difference | mean | 95 % interval | above zero | p | p, Holm |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for one in corrected([comparison_of_scores(pair, column) for pair in ran], primary if primary in ran else None):
+        figures = f"{100 * one.mean:+.1f} | {100 * one.low:+.1f} to {100 * one.high:+.1f} | {'yes' if one.low > 0 else 'no'}"
+        lines.append(f"| {one.better} - {one.worse} | {figures} | {' | '.join(p_cells(one))} |")
     return "\n".join(lines)
