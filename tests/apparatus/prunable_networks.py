@@ -36,12 +36,16 @@ def trained(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """A network whose normalizations have statistics, scales and shifts as after a training, in evaluation mode."""
     make, shape = NETWORKS[name]
     torch.manual_seed(0)
-    network = make().eval()
+    return random_statistics(make()), shape
+
+
+def random_statistics(network: nn.Module) -> nn.Module:
+    """In evaluation mode, with normalizations as after a training."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.weight, mean=1, std=0.3), nn.init.normal_(module.bias, std=0.3)
             module.running_mean.normal_(std=0.3), module.running_var.uniform_(0.5, 2)
-    return network, shape
+    return network.eval()
 
 
 def random_plan(network: nn.Module, shape: tuple[int, ...], seed: int) -> ChannelPlan:

@@ -26,7 +26,7 @@ class ActivationMemory:
 
     Args:
         network: At full width; unchanged. In the type of its weights, without autocast.
-        groups: Of ``find_channel_groups`` or ``zero_padded_groups``.
+        groups: Of ``find_channel_groups``.
         input_shape: Of one input of the network, the first size 1.
 
     Raises:
@@ -66,7 +66,8 @@ class ActivationMemory:
 
     def _bytes(self, left: Mapping[str, int]) -> Tensor:
         removed = self._sizes - torch.tensor([left[group.name] for group in self.groups], dtype=torch.int64)
-        return self._full - self._of_a_channel @ removed
+        held: Tensor = self._full - self._of_a_channel @ removed
+        return held
 
 
 def _without(network: nn.Module, groups: Sequence[ChannelGroup], removed: Mapping[str, int]) -> nn.Module:
