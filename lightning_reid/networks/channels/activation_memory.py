@@ -70,6 +70,18 @@ class ActivationMemory:
         return held
 
 
+def peak_activation_bytes(network: nn.Module, input_shape: Sequence[int]) -> int:
+    """The peak that ``ActivationMemory`` tells, of a network as it is: whole, or materialized. ``network`` stays unchanged.
+
+    Example:
+        >>> from torch import nn
+        >>> from lightning_reid.networks.channels.activation_memory import peak_activation_bytes
+        >>> peak_activation_bytes(nn.Conv2d(3, 8, kernel_size=1), (1, 3, 10, 10))  # 3 maps of the image and 8 of what comes of it
+        4400
+    """
+    return int(_bytes_at_moments(copy.deepcopy(network).to("meta").eval(), input_shape).max())
+
+
 def _without(network: nn.Module, groups: Sequence[ChannelGroup], removed: Mapping[str, int]) -> nn.Module:
     smaller = copy.deepcopy(network)
     gone = {group.name: torch.arange(group.size) < removed[group.name] for group in groups if group.name in removed}
