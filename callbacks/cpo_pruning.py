@@ -42,11 +42,11 @@ class CPOPruning(FilterPruning):
             not taken for a gain of pruning.
         search: ``"layer by layer"``; or ``"uniform"`` to compare with: one factor for all layers, found by bisection to 1/32.
         ignored: Groups of channels, by name, that are left alone; those that make the embedding, or the logits, always are.
-        network: See :class:`FilterPruning`.
         residual_blocks: ``"coupled"``: all layers that add to a residual sum lose the same channels, as in chapter 6. ``"zero-padded"``:
             section 5.4.4's rule, for ResNets. The last convolution of a block with an identity shortcut is left alone, those before it
             are pruned; a convolution in the shortcut is pruned by its own filters and its block's last one follows; the next block's
-            shortcut is padded with zeros; the first convolution is left alone. Says what the text leaves open: ``zero_padded_groups``.
+            shortcut is padded with zeros; the first convolution is left alone. What the text leaves open: ``zero_padded_groups``.
+        network: See :class:`FilterPruning`.
 
     Raises:
         ValueError: An argument is out of range (here); validations that do not fall on the end of a trial (when the fit begins); an
@@ -70,8 +70,8 @@ class CPOPruning(FilterPruning):
         reference: float | None = None,
         search: SearchName = "layer by layer",
         ignored: tuple[str, ...] = (),
-        network: str = "network",
         residual_blocks: ResidualBlocks = "coupled",
+        network: str = "network",
     ) -> None:
         super().__init__(network=network)
         require_choice("residual_blocks", residual_blocks, get_args(ResidualBlocks))
