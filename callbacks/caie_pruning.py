@@ -12,16 +12,17 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_choice, require_count, require_number, require_switch, shown
 from lightning_reid.callbacks.filter_pruning import FilterPruning, forget_momentum
+from lightning_reid.networks.channels.activation_memory import ActivationMemory
 from lightning_reid.networks.channels.groups import ChannelGroup
 from lightning_reid.networks.channels.latency import measure_latencies, network_latency
 from lightning_reid.pruning import constraint_aware_importance, loss_impact
-from lightning_reid.pruning.channel_selection import least_important, protected_channels
+from lightning_reid.pruning.channel_selection import least_important, least_important_in_turn, protected_channels
 from lightning_reid.pruning.filter_criteria import channel_norms, ranks_in_group
 from lightning_reid.pruning.loss_impact import CoupledImpact, RunningImpact, layer_score
-from lightning_reid.pruning.resource_impact import pruning_objective, resource_impact
+from lightning_reid.pruning.resource_impact import effective_resource_impact, pruning_objective, resource_impact
 
 Importance = Literal["constraint-aware", "loss", "l1", "uniform"]
-RESOURCES = ("flops", "params", "latency")
+RESOURCES = ("flops", "params", "latency", "peak_memory")
 
 
 class CAIEPruning(FilterPruning):
@@ -36,8 +37,10 @@ class CAIEPruning(FilterPruning):
     and ``prune/step`` after each step; the history also has the channels that each group was left.
 
     Args:
-        constraints: Share of ``"flops"`` (multiply-adds), ``"params"`` and ``"latency"`` that may be left, each in (0, 1]. Latency is the
-            sum over convolutions and linear layers, timed at some widths where the network runs before the first step.
+        constraints: Share of ``"flops"`` (multiply-adds), ``"params"``, ``"latency"`` and ``"peak_memory"`` that may be left, each in
+            (0, 1]. Latency is the sum over convolutions and linear layers, timed at some widths where the network runs before the first
+            step. Peak memory is the most bytes of activations that an inference pass of one input holds at once, see
+            ``ActivationMemory``; with it the channels of a step go one after another, each by what is at the peak then.
         filters_per_step: m, channels of groups that go in a step; a channel that several coupled layers share counts once.
         batches_per_step: n, batches between two steps.
         importance: ``"constraint-aware"``; or, to compare with, ``"loss"`` (the loss impact alone), ``"l1"`` (norm of the filters) or
@@ -92,17 +95,21 @@ class CAIEPruning(FilterPruning):
         self.keep_momentum = keep_momentum
         self.running = RunningImpact()
         self._latencies: dict[str, Tensor] = {}
+        self._activations: ActivationMemory | None = None
 
     @override
     def measure(self, trainer: pl.Trainer, network: nn.Module, input_shape: tuple[int, ...]) -> None:
         if "latency" in self.constraints and not self._latencies:
             # clocks differ between processes, and must not send them different ways
             self._latencies = trainer.strategy.broadcast(measure_latencies(network, input_shape) if trainer.is_global_zero else {})
+        if "peak_memory" in self.constraints:
+            self._activations = ActivationMemory(network, self.costs.groups, input_shape)
 
     @override
     def consumption(self, left: dict[str, int]) -> dict[str, float]:
         latency = {"latency": network_latency(self._latencies, self.costs.widths(left))} if self._latencies else {}
-        return super().consumption(left) | latency
+        peak = {"peak_memory": float(self._activations(left))} if self._activations is not None else {}
+        return super().consumption(left) | latency | peak
 
     @override
     def check(self) -> None:
@@ -151,7 +158,7 @@ class CAIEPruning(FilterPruning):
     def _prune(self, trainer: pl.Trainer) -> bool:
         """One step; whether every constraint holds now."""
         before, impacts = dict(self.masks.keep), self.running.values
-        keep = least_important(self._importances(), before, self.filters_per_step, min_channel_ratio=self.min_channel_ratio)
+        keep = self._chosen(before)
         removed = {name: before[name] & ~mask for name, mask in keep.items()}
         if not any(bool(mask.any()) for mask in removed.values()):
             raise RuntimeError(f"no channel is left that may go, but {self.shares_left()} of the resources are, against {self.constraints}")
@@ -164,6 +171,27 @@ class CAIEPruning(FilterPruning):
         self.tell(trainer.loggers, trainer.global_step, row)
         return self._met()
 
+    def _chosen(self, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The channels that stay after this step."""
+        if self.importance == "constraint-aware" and self._activations is not None:
+            impacts = {name: impact.cpu() for name, impact in self.running.values.items()}
+            return least_important_in_turn(impacts, keep, self.filters_per_step, self._effective, min_channel_ratio=self.min_channel_ratio)
+        return least_important(self._importances(), keep, self.filters_per_step, min_channel_ratio=self.min_channel_ratio)
+
+    def _effective(self, channels: Mapping[str, int]) -> dict[str, float]:
+        """By group, ``r_e`` of its channels with so many left; empty where every constraint holds."""
+        left, objective = self._left_and_objective(channels)
+        if not any(objective.values()):
+            return {}
+        frees = {name: self._frees(name, channels, left) for name in channels}
+        wanted = list(objective.values())
+        return {name: effective_resource_impact([freed[resource] for resource in objective], wanted) for name, freed in frees.items()}
+
+    def _left_and_objective(self, channels: Mapping[str, int]) -> tuple[dict[str, float], dict[str, float]]:
+        """What is left of each resource, and the share of it that is still to go."""
+        full, left = self.consumption(self.costs.full), self.consumption(dict(channels))
+        return left, pruning_objective(left, {name: share * full[name] for name, share in self.constraints.items()})
+
     def _importances(self) -> Mapping[str, Tensor]:
         if self.importance in ("l1", "uniform"):
             norms = {name: channel_norms(self.makers(name), ~self.masks.keep[name]) for name in self.masks.groups}
@@ -171,14 +199,15 @@ class CAIEPruning(FilterPruning):
         impacts = {name: impact.cpu() for name, impact in self.running.values.items()}
         if self.importance == "loss":
             return impacts
-        full, left = self.consumption(self.costs.full), self.consumption(self.channels_left())
-        objective = pruning_objective(left, {name: share * full[name] for name, share in self.constraints.items()})
-        return constraint_aware_importance(impacts, {name: self._frees(name, left) for name in impacts}, objective)
-
-    def _frees(self, group: str, left: Mapping[str, float]) -> dict[str, float]:
-        """Share of each resource that one channel less would free."""
         channels = self.channels_left()
-        without = self.consumption(channels | {group: channels[group] - 1})
+        left, objective = self._left_and_objective(channels)
+        return constraint_aware_importance(impacts, {name: self._frees(name, channels, left) for name in impacts}, objective)
+
+    def _frees(self, group: str, channels: Mapping[str, int], left: Mapping[str, float]) -> dict[str, float]:
+        """Share of each resource that one channel less would free; of the peak, what it holds there."""
+        without = self.consumption({**channels, group: channels[group] - 1})
+        if self._activations is not None:
+            without["peak_memory"] = left["peak_memory"] - self._activations.of_a_channel(channels)[group]
         return {name: resource_impact(left[name], without[name]) for name in self.constraints}
 
     @override

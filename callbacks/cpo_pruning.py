@@ -13,6 +13,7 @@ from lightning_reid.arguments import require_choice, require_count, require_numb
 from lightning_reid.callbacks.epoch_ends import require_ended_epoch
 from lightning_reid.callbacks.filter_pruning import FilterPruning
 from lightning_reid.networks.channels.prunable import prunable_layer
+from lightning_reid.networks.channels.residual_blocks import ResidualBlocks
 from lightning_reid.pruning.cpo_search import CPOSearch
 from lightning_reid.pruning.filter_criteria import removal_order
 from lightning_reid.pruning.filter_search import FilterSearch
@@ -27,7 +28,8 @@ class CPOPruning(FilterPruning):
     Each trial prunes the sparsest filters of one layer, retrains for ``retrain_epochs`` epochs and reads the metric off the validation at
     their end; the weights then go back to the last trial that was kept. It ends the fit itself, with the weights and the plan of what
     was kept: give the Trainer ``max_epochs=-1`` and a ``check_val_every_n_epoch`` that divides ``retrain_epochs``. Coupled layers are
-    pruned together, by the mean sparsity of their filters. The optimizer keeps its state over the trials.
+    pruned together, by the mean sparsity of their filters; or as chapter 5 has it, see ``residual_blocks``. The optimizer keeps its state
+    over the trials.
 
     Logs ``prune/flops``, ``prune/params`` (shares left), ``prune/channels``, ``prune/drop`` and ``prune/trial`` after each trial; the
     history also has the layer, the factor and the verdict.
@@ -40,11 +42,16 @@ class CPOPruning(FilterPruning):
             not taken for a gain of pruning.
         search: ``"layer by layer"``; or ``"uniform"`` to compare with: one factor for all layers, found by bisection to 1/32.
         ignored: Groups of channels, by name, that are left alone; those that make the embedding, or the logits, always are.
+        residual_blocks: ``"coupled"``: all layers that add to a residual sum lose the same channels, as in chapter 6. ``"zero-padded"``:
+            section 5.4.4's rule, for ResNets. The last convolution of a block with an identity shortcut is left alone, those before it
+            are pruned; a convolution in the shortcut is pruned by its own filters and its block's last one follows; the next block's
+            shortcut is padded with zeros; the first convolution is left alone. What the text leaves open: ``zero_padded_groups``.
         network: See :class:`FilterPruning`.
 
     Raises:
-        ValueError: An argument is out of range (here); validations that do not fall on the end of a trial, or an ignored group that does
-            not exist (when the fit begins); a metric that validation does not log (with the first one).
+        ValueError: An argument is out of range (here); validations that do not fall on the end of a trial (when the fit begins); an
+            ignored group that does not exist, or residual blocks that cannot be padded (with the first batch); a metric that validation
+            does not log (with the first one).
 
     Example:
         >>> import pytorch_lightning as pl
@@ -63,9 +70,12 @@ class CPOPruning(FilterPruning):
         reference: float | None = None,
         search: SearchName = "layer by layer",
         ignored: tuple[str, ...] = (),
+        residual_blocks: ResidualBlocks = "coupled",
         network: str = "network",
     ) -> None:
         super().__init__(network=network)
+        require_choice("residual_blocks", residual_blocks, get_args(ResidualBlocks))
+        self.residual_blocks = residual_blocks
         require_choice("search", search, get_args(SearchName))
         require_number("expected_drop", expected_drop, low=0)
         require_count("retrain_epochs", retrain_epochs)
@@ -183,6 +193,7 @@ class CPOPruning(FilterPruning):
         kept = {"weights": self._kept, "channels": self._kept_channels}
         return super().state_dict() | {
             "search_name": self.search_name,
+            "residual_blocks": self.residual_blocks,
             "search": search,
             "kept": kept,
             "epochs": self._epochs,
@@ -196,6 +207,11 @@ class CPOPruning(FilterPruning):
         theirs = state_dict["search_name"]
         if theirs != self.search_name:
             raise ValueError(f"the checkpoint is of a search {theirs!r}, this callback's is {self.search_name!r}: give search={theirs!r}")
+        rule = state_dict.get("residual_blocks", "coupled")  # older checkpoints do not tell
+        if rule != self.residual_blocks:
+            raise ValueError(
+                f"the checkpoint prunes residual blocks {rule!r}, this callback {self.residual_blocks!r}: give residual_blocks={rule!r}"
+            )
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")

@@ -16,7 +16,8 @@ from lightning_reid.networks import ChannelPlan
 from lightning_reid.networks.channels.costs import ChannelCosts
 from lightning_reid.networks.channels.groups import find_channel_groups
 from lightning_reid.networks.channels.plan import ChannelMasks
-from lightning_reid.networks.channels.prunable import makers_of
+from lightning_reid.networks.channels.prunable import deciding_makers
+from lightning_reid.networks.channels.residual_blocks import ResidualBlocks, zero_padded_groups
 from lightning_reid.networks.sharding import is_sharded
 
 _AFTER = "afterwards ``plan`` says which channels are left, and ``history`` what was left of each resource"
@@ -48,6 +49,7 @@ class FilterPruning(pl.Callback, ABC):
     """
 
     needs_whole_network = "prunes filters across the layers of a network"
+    residual_blocks: ResidualBlocks = "coupled"
 
     def __init__(self, *, stop: bool = True, network: str = "network") -> None:
         require_switch("stop", stop)
@@ -69,7 +71,8 @@ class FilterPruning(pl.Callback, ABC):
         """
         if self._input_shape is None:
             raise RuntimeError("the channels of a network are found with its first batch: fit first")
-        return ChannelPlan(self._input_shape, {name: mask for name, mask in self.kept_channels.items() if not mask.all()})
+        keep = {name: mask for name, mask in self.kept_channels.items() if not mask.all()}
+        return ChannelPlan(self._input_shape, keep, self.residual_blocks)
 
     @property
     def kept_channels(self) -> dict[str, Tensor]:
@@ -136,7 +139,7 @@ class FilterPruning(pl.Callback, ABC):
             names = ", ".join(name for name, _ in pl_module.named_children())
             raise ValueError(f"network={self.network!r} is no part of {type(pl_module).__name__} that could be pruned: it has {names}")
         assert shape is not None  # of the batch, or of the checkpoint
-        groups = find_channel_groups(network, shape)
+        groups = find_channel_groups(network, shape) if self.residual_blocks == "coupled" else zero_padded_groups(network, shape)[0]
         self._masks, self._costs = ChannelMasks(network, groups), ChannelCosts(network, groups, shape)
         self._masks.set(self._restored)
         self.measure(trainer, network, shape)
@@ -173,7 +176,7 @@ class FilterPruning(pl.Callback, ABC):
 
     def makers(self, group: str) -> list[tuple[Tensor, Tensor]]:
         """What makes the channels of a group, as the criteria of ``lightning_reid.pruning`` take it."""
-        return [(module.weight, channels) for module, channels in makers_of(self.masks.network, self.masks.groups[group])]
+        return [(module.weight, channels) for module, channels in deciding_makers(self.masks.network, self.masks.groups[group])]
 
     def tell(self, loggers: list[Logger], step: int, row: dict[str, Any]) -> None:
         """Add a row to the history, and log its numbers."""

@@ -95,7 +95,8 @@ def read_model_config(path: Path) -> dict[str, Any]:
 def told_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors and plain values of a channel plan (``ChannelPlan.as_tensors``) in plain values alone."""
     dropped = {name: {"of": len(mask), "dropped": (~mask).nonzero().flatten().tolist()} for name, mask in plan["keep"].items()}
-    return {"input_shape": list(plan["input_shape"]), "layers": dropped}
+    rule = {} if plan["residual_blocks"] == "coupled" else {"residual_blocks": plan["residual_blocks"]}
+    return {"input_shape": list(plan["input_shape"]), "layers": dropped} | rule
 
 
 def _check_keys(told: Mapping[str, Any], path: Path) -> None:
@@ -131,7 +132,8 @@ def _parts(told: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 def _plan(told: Any, path: Path) -> dict[str, Any]:
     layers = told.get("layers") if isinstance(told, dict) else None
-    if not isinstance(layers, dict) or set(told) != {"input_shape", "layers"} or len(layers) > _MOST_LAYERS:
+    known = {"input_shape", "layers"}
+    if not isinstance(layers, dict) or not known <= set(told) <= known | {"residual_blocks"} or len(layers) > _MOST_LAYERS:
         raise ValueError(f"{path} has the channel plan {shown(told)}, expected an input_shape and layers: {_WAY_ON}")
     keep = {}
     for name, layer in layers.items():
@@ -142,4 +144,4 @@ def _plan(told: Any, path: Path) -> dict[str, Any]:
             require_count(f"dropped channels of {shown(name)} in {path}", channel, low=0, high=layer["of"] - 1)
         keep[name] = torch.ones(layer["of"], dtype=torch.bool)
         keep[name][layer["dropped"]] = False
-    return {"input_shape": told["input_shape"], "keep": keep}
+    return {"input_shape": told["input_shape"], "keep": keep, "residual_blocks": told.get("residual_blocks", "coupled")}

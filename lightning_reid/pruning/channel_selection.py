@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -75,4 +75,49 @@ def least_important(
     chosen = {name: mask.clone() for name, mask in keep.items()}
     for _, number, channel in sorted(candidates)[:count]:
         chosen[names[number]][channel] = False
+    return chosen
+
+
+def least_important_in_turn(
+    impacts: Mapping[str, Tensor],
+    keep: Mapping[str, Tensor],
+    count: int,
+    effective: Callable[[Mapping[str, int]], Mapping[str, float]],
+    *,
+    min_channel_ratio: float = 0.1,
+) -> dict[str, Tensor]:
+    """Remove up to ``count`` channels one after another, each the least important for what is left then.
+
+    For resources whose impacts do not add up over a step: under a peak, a channel frees something only while its layer is at the peak,
+    and a few channels later that is another layer. Importance is ``l(f) / r_e(f)`` as in ``constraint_aware_importance``; ties, protected
+    channels and groups that free nothing are as in ``least_important``.
+
+    Source: thesis, eq. 6.18, in a step of algorithm 3, line 6. The text adds up the impacts of a step (section 6.3.2), which is exact for
+    sums; taking a peak's anew for each channel is ours.
+
+    Args:
+        impacts: Loss impacts ``[C]`` by group, finite; what they say of channels that are gone does not matter.
+        keep: ``[C]`` bool by group, true where a channel is left.
+        count: Channels to remove at most, at least 1.
+        effective: From channels left to the effective resource impact ``r_e`` of each group; empty where nothing is still to go.
+        min_channel_ratio: Share of a group's channels that always stay, in (0, 1].
+
+    Returns:
+        The new ``keep``, tensors of its own. Fewer than ``count`` go where nothing is still to go, or nothing may.
+    """
+    chosen = {name: mask.clone() for name, mask in keep.items()}
+    left = {name: int(mask.sum()) for name, mask in keep.items()}
+    queues: dict[str, list[int]] = {}
+    for name, impact in impacts.items():
+        channels = keep[name].nonzero().flatten()
+        order = channels[impact[channels].double().argsort(stable=True)].tolist()
+        queues[name] = order[: max(0, left[name] - protected_channels(len(keep[name]), min_channel_ratio))][::-1]
+    for _ in range(count):
+        freed = effective(left)
+        able = [name for name, queue in queues.items() if queue and freed.get(name, 0.0) > 0]
+        if not able:
+            break
+        name = min(able, key=lambda name: float(impacts[name][queues[name][-1]]) / freed[name])  # the first of several as good
+        chosen[name][queues[name].pop()] = False
+        left[name] -= 1
     return chosen

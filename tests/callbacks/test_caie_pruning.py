@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import pytorch_lightning as pl
 import torch
+from live_tensors import CountedTensors
 
 from lightning_reid.callbacks import CAIEPruning, PseudoLabelClustering
 from lightning_reid.datamodules import CrossDomainDataModule, ImageReIDDataModule
@@ -142,6 +143,53 @@ def test_measured_latency_is_a_resource_like_the_others_and_its_table_survives_a
     assert again.history == pruning.history
 
 
+def counted_peak(network) -> int:
+    """Bytes of the most that is alive of a pass at once."""
+    images = torch.randn(1, 3, 64, 32)
+    with torch.no_grad(), CountedTensors(network.eval(), images) as counted:
+        network(images)
+    return counted.peak
+
+
+def test_peak_memory_is_a_resource_beside_others_and_the_smaller_network_really_holds_no_more(data, tmp_path):
+    pruning, model = CAIEPruning({"peak_memory": 0.6, "params": 0.8}, **STEPS), module()
+    full = counted_peak(model.network), parameters(model.network)
+    trainer = quiet_trainer(tmp_path, [pruning], max_epochs=40)
+    trainer.fit(model, data)
+    *earlier, last = pruning.history
+    assert last["peak_memory"] <= 0.6
+    assert last["params"] <= 0.8
+    assert earlier
+    assert all(row["peak_memory"] > 0.6 or row["params"] > 0.8 for row in earlier)
+    model.materialize(pruning.plan)
+    assert counted_peak(model.network) / full[0] == last["peak_memory"]
+    assert parameters(model.network) / full[1] == pytest.approx(last["params"], abs=1e-12)
+
+
+def test_under_a_peak_alone_only_layers_that_were_at_it_lose_channels_and_none_once_it_is_low_enough(data, tmp_path):
+    pruning, model = CAIEPruning({"peak_memory": 0.75}, filters_per_step=16, batches_per_step=1), module()
+    quiet_trainer(tmp_path, [pruning], max_epochs=20).fit(model, data)
+    lost = {name.removeprefix("backbone.trunk.") for name in pruning.plan.keep}
+    assert lost
+    assert lost <= {"conv1", "layer1.0.conv1"}  # the maps of the other stages are too small to be at the peak
+    assert 0.75 - 1 / 16 < pruning.history[-1]["peak_memory"] <= 0.75  # a channel more would be too many, a step is sixteen
+
+
+def test_a_run_under_a_peak_that_was_stopped_prunes_on_as_if_it_never_was(data, tmp_path):
+    def fit(epochs: int, path=None):
+        pruning, model = CAIEPruning({"peak_memory": 0.3}, filters_per_step=1, batches_per_step=3, stop=False), module()
+        trainer = quiet_trainer(tmp_path, [pruning], max_epochs=epochs)
+        trainer.fit(model, data, ckpt_path=path, weights_only=path is not None or None)
+        return pruning, trainer
+
+    unbroken, _ = fit(3)
+    half, trainer = fit(1)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = fit(3, tmp_path / "half.ckpt")
+    assert 0 < len(half.history) < len(unbroken.history)
+    assert resumed.history == unbroken.history
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -163,6 +211,8 @@ def test_constraints_that_hold_already_or_cannot_be_reached_are_said_with_the_fi
         quiet_trainer(tmp_path, [CAIEPruning({"flops": 1.0})], max_epochs=1).fit(module(), data)
     with pytest.raises(ValueError, match=r"params cannot be brought to 0\.001 of the whole: with min_channel_ratio=0\.1 at least 0\.0"):
         quiet_trainer(tmp_path, [CAIEPruning({"params": 0.001})], max_epochs=1).fit(module(), data)
+    with pytest.raises(ValueError, match=r"peak_memory cannot be brought to 0\.05 of the whole: .* at least 0\.1\d+ of it is left"):
+        quiet_trainer(tmp_path, [CAIEPruning({"flops": 0.5, "peak_memory": 0.05})], max_epochs=1).fit(module(), data)
 
 
 def test_a_diverged_network_is_not_pruned_by_its_gradients(data, tmp_path):

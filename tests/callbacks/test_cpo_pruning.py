@@ -76,6 +76,53 @@ def test_uniform_removal_takes_one_factor_off_every_layer_and_does_not_go_on_as_
         trainer_with(tmp_path, [CPOPruning(1.0)]).fit(module(), data, ckpt_path=tmp_path / "uniform.ckpt", weights_only=True)
 
 
+DEEPER = SMALL | {"backbone_options": {"channels": [64, 8, 16, 16], "layers": [1, 2, 1, 1]}}
+"""Stage 1 has an identity block, stage 2 a projected one with an identity block behind it."""
+
+
+@pytest.mark.parametrize("search", [pytest.param("layer by layer", marks=pytest.mark.slow), "uniform"])
+def test_by_chapter_5s_rule_blocks_lose_what_it_lets_go_and_the_padded_network_is_the_masked_one(data, tmp_path, trainer_with, search):
+    torch.manual_seed(0)
+    model = SupervisedReID(**DEEPER, num_classes=8)
+    pruning = CPOPruning(1.0, retrain_epochs=1, reference=0.9, search=search, residual_blocks="zero-padded")
+    trainer = trainer_with(tmp_path, [pruning], max_epochs=-1, check_val_every_n_epoch=1, limit_train_batches=1)
+    trainer.fit(model, data)
+    names = {name.removeprefix("backbone.trunk.") for name in pruning.kept_channels}
+    inner = {f"layer{block}.conv1" for block in ("1.0", "2.0", "2.1", "3.0", "4.0")}
+    assert names == inner | {"layer2.0.downsample.0", "layer3.0.downsample.0"}
+    assert {name.removeprefix("backbone.trunk.") for name in pruning.plan.keep} == names
+    assert pruning.plan.residual_blocks == "zero-padded"
+    masked = trainer.validate(model, data, verbose=False)[0]["val/mAP"]
+    model.materialize(pruning.plan)
+    assert trainer.validate(model, data, verbose=False)[0]["val/mAP"] == pytest.approx(masked, abs=1e-6)
+    trainer.save_checkpoint(tmp_path / "small.ckpt", weights_only=True)
+    again = SupervisedReID.load_from_checkpoint(tmp_path / "small.ckpt", weights_only=True).eval()
+    images = torch.randn(3, 3, 64, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(again(images), model.eval()(images))
+    whole = count_multiply_adds(SupervisedReID(**DEEPER, num_classes=8).network, (1, 3, 64, 32)).total
+    kept = [row["flops"] for row in pruning.history if row["verdict"] == "keep"]
+    assert count_multiply_adds(again.network, (1, 3, 64, 32)).total / whole == pytest.approx(kept[-1])
+
+
+def test_a_search_by_chapter_5s_rule_goes_on_where_it_was_stopped_and_not_by_another_rule(data, tmp_path, trainer_with):
+    def fit(epochs: int, rule: str, path=None) -> CPOPruning:
+        torch.manual_seed(0)
+        pruning = CPOPruning(0.05, retrain_epochs=1, reference=0.9, residual_blocks=rule)
+        trainer = trainer_with(tmp_path, [pruning], max_epochs=epochs, check_val_every_n_epoch=1, limit_train_batches=1)
+        trainer.fit(SupervisedReID(**DEEPER, num_classes=8), data, ckpt_path=path, weights_only=path is not None or None)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return pruning
+
+    unbroken = fit(4, "zero-padded")
+    fit(2, "zero-padded")
+    assert fit(4, "zero-padded", tmp_path / "2.ckpt").history == unbroken.history
+    with pytest.raises(
+        ValueError, match="prunes residual blocks 'zero-padded', this callback 'coupled': give residual_blocks='zero-padded'"
+    ):
+        fit(4, "coupled", tmp_path / "2.ckpt")
+
+
 def test_what_cannot_be_measured_is_said(data, tmp_path, trainer_with):
     with pytest.raises(ValueError, match="check_val_every_n_epoch=2 does not divide retrain_epochs=3"):
         trainer_with(tmp_path, [CPOPruning(0.1, retrain_epochs=3)], check_val_every_n_epoch=2).fit(module(), data)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightning_reid.pruning import batch_norm_score, constraint_aware_importance, filter_l1_norm, loss_impact
-from lightning_reid.pruning.channel_selection import least_important, protected_channels
+from lightning_reid.pruning.channel_selection import least_important, least_important_in_turn, protected_channels
 from lightning_reid.pruning.cpo_search import performance_sensitivity
 from lightning_reid.pruning.filter_criteria import channel_norms, filter_sparsity, ranks_in_group, removal_order
 from lightning_reid.pruning.loss_impact import RunningImpact, filter_score, layer_score
@@ -140,6 +140,45 @@ def test_channels_that_are_gone_do_not_count_and_ties_go_in_order():
     keep = {"a": torch.tensor([False, True, True, True]), "b": torch.ones(4, dtype=torch.bool)}
     chosen = least_important(importance, keep, 3)
     assert (chosen["a"].tolist(), chosen["b"].tolist()) == ([False, False, False, True], [False, True, True, True])
+
+
+def at_the_peak(left):
+    """Share of the larger of ``3 a`` and ``2 b`` that a channel holds; half of its own in a tie. To 6 at the most."""
+    held = {"a": 3 * left["a"], "b": 2 * left["b"]}
+    peak = max(held.values())
+    highest = [name for name in held if held[name] == peak]
+    return {name: held[name] / left[name] / peak / len(highest) for name in highest} if peak > 6 else {}
+
+
+def test_channels_go_in_turn_from_the_layer_that_is_at_the_peak_and_no_more_than_the_limit_asks_for():
+    impacts = {"a": torch.tensor([9.0, 8.0, 7.0, 6.0]), "b": torch.tensor([0.3, 0.1, 0.4, 0.2, 0.5])}
+    keep = {name: torch.ones(len(impact), dtype=torch.bool) for name, impact in impacts.items()}
+    # 12 against 10: a; 9 against 10: b; 9 against 8: a, dear as it is; 6 against 8: b; 6 against 6: done
+    for count, gone in ((1, (1, 0)), (2, (1, 1)), (3, (2, 1)), (4, (2, 2)), (99, (2, 2))):
+        chosen = least_important_in_turn(impacts, keep, count, at_the_peak)
+        assert tuple(int((~chosen[name]).sum()) for name in impacts) == gone
+    assert (chosen["a"].tolist(), chosen["b"].tolist()) == ([True, True, False, False], [True, False, True, False, True])
+    assert all(mask.all() for mask in keep.values())  # its own tensors
+
+
+def test_layers_that_tie_at_the_peak_are_both_lowered_though_neither_alone_lowers_it():
+    impacts = {"a": torch.ones(6), "b": torch.ones(9)}
+    keep = {name: torch.ones(len(impact), dtype=torch.bool) for name, impact in impacts.items()}
+    chosen = least_important_in_turn(impacts, keep, 99, at_the_peak)
+    assert {name: int(mask.sum()) for name, mask in chosen.items()} == {"a": 2, "b": 3}
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 30), ratio=st.sampled_from([0.1, 0.3]))
+@settings(max_examples=60)
+def test_in_turn_is_at_once_where_what_a_channel_frees_does_not_depend_on_what_is_left(seed, count, ratio):
+    generator = torch.Generator().manual_seed(seed)
+    sizes, frees = {"a": 4, "b": 11, "c": 7}, {"a": 0.3, "b": 0.1, "c": 0.0}
+    impacts = {name: torch.randint(0, 9, (size,), generator=generator).double() for name, size in sizes.items()}
+    keep = {name: torch.rand(size, generator=generator) < 0.8 for name, size in sizes.items()}
+    at_once = constraint_aware_importance(impacts, {name: {"flops": freed} for name, freed in frees.items()}, {"flops": 0.5})
+    expected = least_important(at_once, keep, count, min_channel_ratio=ratio)
+    chosen = least_important_in_turn(impacts, keep, count, lambda left: frees, min_channel_ratio=ratio)
+    assert all(torch.equal(chosen[name], expected[name]) for name in sizes)
 
 
 @given(seed=st.integers(0, 10_000), filters=st.integers(3, 10), goal=st.floats(0.2, 0.8))

@@ -42,6 +42,7 @@ class ChannelGroup:
         inputs: Layers that lose input channels.
         gates: Of ``outputs``, the last layer of each branch before others read the channels: normalizations, and convolutions that none
             follows. Where they give zeros the channels are as good as removed.
+        decided_by: The convolution by whose filters alone channels are chosen to go; ``None`` for all that make them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ChannelGroup:
     outputs: tuple[CoupledLayer, ...]
     inputs: tuple[CoupledLayer, ...]
     gates: tuple[CoupledLayer, ...]
+    decided_by: str | None = None
 
 
 def first_tensor(output: Tensor | Sequence[Tensor | None]) -> Tensor:
@@ -87,9 +89,13 @@ class ChannelGraph:
                 " reach it, or reaches it without gradients"
             )
 
-    def groups(self) -> list[ChannelGroup]:
-        """The groups of channels that filters make, in the network's order; those that make the output, whose width stays, are left out."""
-        found = [self._group(group) for group in self.graph.get_all_groups(root_module_types=[nn.Conv2d]) if not self._is_output(group)]
+    def groups(self, *, with_output: bool = False) -> list[ChannelGroup]:
+        """The groups of channels that filters make, in the network's order.
+
+        Those that make the output, whose width stays, are left out, unless ``with_output``.
+        """
+        all_groups = self.graph.get_all_groups(root_module_types=[nn.Conv2d])
+        found = [self._group(group) for group in all_groups if with_output or not self._is_output(group)]
         order = {name: place for place, name in enumerate(self._names.values())}
         return sorted((group for group in found if group is not None), key=lambda group: order[group.name])
 

@@ -7,15 +7,17 @@ import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from lightning_reid.arguments import LARGEST_SIDE, require_count, shown
+from lightning_reid.arguments import LARGEST_SIDE, require_choice, require_count, shown
 from lightning_reid.networks.channels.groups import ChannelGraph, ChannelGroup
+from lightning_reid.networks.channels.removal import remove_channels
+from lightning_reid.networks.channels.residual_blocks import ResidualBlocks, ZeroPaddedShortcut, zero_padded_groups
 
 LARGEST_INPUT = 10_000_000
 """Numbers that a network is traced with: of a clip, or a few large images."""
@@ -30,6 +32,8 @@ class ChannelPlan:
     Attributes:
         input_shape: Of the tensor the network is traced with, e.g. ``(1, 3, 256, 128)``.
         keep: By name of a layer, ``[C]`` bool over its output channels, on the CPU; layers that are not named keep all.
+        residual_blocks: Whether all layers of a residual sum lose the channels of the one that is named, or only its block does and the
+            next one's shortcut is ``"zero-padded"``, see ``zero_padded_groups``.
 
     Example:
         >>> import torch
@@ -41,17 +45,20 @@ class ChannelPlan:
 
     input_shape: tuple[int, ...]
     keep: dict[str, Tensor] = field(default_factory=dict)
+    residual_blocks: ResidualBlocks = "coupled"
 
     def as_tensors(self) -> dict[str, Any]:
         """Tensors and plain values, for a checkpoint."""
-        return {"input_shape": list(self.input_shape), "keep": {name: mask.cpu() for name, mask in self.keep.items()}}
+        keep = {name: mask.cpu() for name, mask in self.keep.items()}
+        return {"input_shape": list(self.input_shape), "keep": keep, "residual_blocks": self.residual_blocks}
 
     @classmethod
     def from_tensors(cls, content: Mapping[str, Any]) -> ChannelPlan:
         """The plan that ``as_tensors`` turned into tensors and plain values.
 
         Raises:
-            ValueError: It did not: a shape of an input that no network is traced with, or masks that are none.
+            ValueError: It did not: a shape of an input that no network is traced with, masks that are none, or another rule for residual
+                blocks.
         """
         shape, keep = (content.get(name) if isinstance(content, Mapping) else None for name in ("input_shape", "keep"))
         if not isinstance(shape, (list, tuple)) or not 3 <= len(shape) <= 5 or not isinstance(keep, Mapping):
@@ -63,7 +70,9 @@ class ChannelPlan:
         for name, mask in keep.items():
             if not isinstance(name, str) or not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 1:
                 raise ValueError(f"the channel plan keeps {shown(mask)} of {shown(name)}: expected a mask [C] bool by name of a layer")
-        return cls(tuple(shape), dict(keep))
+        residual_blocks = content.get("residual_blocks", "coupled")  # older plans do not tell
+        require_choice("residual_blocks of the channel plan", residual_blocks, get_args(ResidualBlocks))
+        return cls(tuple(shape), dict(keep), residual_blocks)
 
 
 def materialize(network: Network, plan: ChannelPlan) -> Network:
@@ -71,7 +80,7 @@ def materialize(network: Network, plan: ChannelPlan) -> Network:
 
     Args:
         network: Of full width; unchanged.
-        plan: See :class:`ChannelPlan`; coupled layers follow the one that is named.
+        plan: See :class:`ChannelPlan`; coupled layers follow the one that is named, or those of its block do.
 
     Raises:
         ValueError: The plan names a layer that the network has not, or another number of channels, or keeps none; or the network cannot
@@ -98,13 +107,29 @@ def materialize(network: Network, plan: ChannelPlan) -> Network:
                 f"the channel plan keeps {int(mask.sum())} of {len(mask)} channels of {name}, the network has {has}:"
                 " a layer must keep a channel, and a plan fits the network it was made for"
             )
-    graph = ChannelGraph(smaller, plan.input_shape)
-    for name, mask in plan.keep.items():
-        if not mask.all():
-            graph.remove(name, (~mask).nonzero().flatten().tolist())
+    if plan.residual_blocks == "zero-padded":
+        _remove_and_pad(smaller, plan)
+    else:
+        graph = ChannelGraph(smaller, plan.input_shape)
+        for name, mask in plan.keep.items():
+            if not mask.all():
+                graph.remove(name, (~mask).nonzero().flatten().tolist())
     if getattr(smaller, "channel_plan", plan) is None:  # a network that is saved by itself tells of what it was made
         smaller.channel_plan = plan  # type: ignore[assignment]
     return smaller
+
+
+def _remove_and_pad(network: nn.Module, plan: ChannelPlan) -> None:
+    groups, padded = zero_padded_groups(network, plan.input_shape)
+    unknown = set(plan.keep) - {group.name for group in groups}
+    if unknown:
+        raise ValueError(f"the channel plan drops channels of {sorted(unknown)[0]}, which residual_blocks='zero-padded' leaves alone")
+    remove_channels(network, groups, {name: ~mask for name, mask in plan.keep.items()})
+    device = next(network.parameters()).device
+    for name, block in padded.items():
+        keep = plan.keep.get(name)
+        if keep is not None and not keep.all():
+            network.get_submodule(block).downsample = ZeroPaddedShortcut(keep).to(device)
 
 
 class ChannelMasks:

@@ -14,6 +14,15 @@ def makers_of(network: nn.Module, group: ChannelGroup) -> list[tuple[nn.Conv2d, 
     return [(module, channels) for module, channels in layers if isinstance(module, nn.Conv2d)]
 
 
+def deciding_makers(network: nn.Module, group: ChannelGroup) -> list[tuple[nn.Conv2d, Tensor]]:
+    """Those of ``makers_of`` by whose filters channels are chosen: all, or the one that decides for the group."""
+    makers = makers_of(network, group)
+    if group.decided_by is None:
+        return makers
+    decides = network.get_submodule(group.decided_by)
+    return [(module, channels) for module, channels in makers if module is decides]
+
+
 def prunable_layer(network: nn.Module, group: ChannelGroup, groups: dict[str, ChannelGroup]) -> PrunableLayer:
     """A group of channels as the search sees it; what it feeds are the groups whose filters read its channels."""
     size = sum(module.weight[0].numel() for module, _ in makers_of(network, group))
