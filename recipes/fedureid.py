@@ -46,6 +46,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
     parser.add_argument("--personalization.precision", type=float, default=0.95, help=precision_help)
     parser.add_argument("--personalization.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
+    shared_help = "average the layer of the loss (--model.loss_features) too; the text has backbones uploaded"
+    parser.add_argument("--personalization.shared_loss_layer", type=bool, default=False, help=shared_help)
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "seed", "val_identities", "split"})
     parser.add_class_arguments(BottomUpReID, "model")
     skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
