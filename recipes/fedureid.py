@@ -21,6 +21,7 @@ from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, Unlab
 from lightning_reid.federation import Client, LocalTraining, Personalization, fedureid_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
+from lightning_reid.networks import load_embedding_network
 from lightning_reid.recipes.fedureid_tables import (
     ALL,
     BASELINE,
@@ -39,6 +40,7 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
 from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 from lightning_reid.recipes.workshop.true_labels import TrueLabels
+from lightning_reid.recipes.workshop.unlabeled import parse_start
 
 SMALL_RUN = {
     **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like"], "split": "dirichlet", "num_clients": 2}),
@@ -52,6 +54,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--pretraining", type=str | None, default=None, help="labeled data set on which the first network is trained")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
+    started = "network that all clients start from: last.ckpt, a model folder, or a shipped name; its backbone and size are taken"
+    parser.add_argument("--start_from", type=str | None, default=None, help=started)
     parser.add_argument("--rows", type=list[RowName], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
@@ -66,7 +70,10 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01})
     small = "two small ones and training small networks on their clients"
-    return parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small)
+    cfg = parse_start(parser, argv, parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small), SMALL_RUN)
+    if cfg.start_from is not None and cfg.pretraining is not None:
+        parser.error(f"--start_from {cfg.start_from} is a network that was trained: leave --pretraining {cfg.pretraining} out")
+    return cfg
 
 
 class Experiment:
@@ -81,6 +88,8 @@ class Experiment:
         read_now(self.data, *known)
         folder.holds(*(data.dataset for data in (*self.data.clients.values(), *known)))
         self.start = self._first_network(known[0]) if known else None
+        if cfg.start_from is not None:
+            self.start = load_embedding_network(cfg.start_from).state_dict()
 
     def _first_network(self, data: ImageReIDDataModule) -> dict[str, Tensor]:
         """The network that all clients start from, trained on other people's labeled images: what ImageNet is to a ResNet-50."""

@@ -31,7 +31,15 @@ def test_the_true_labels_are_the_ceiling_with_as_many_steps_and_every_round_says
     market_folder, tmp_path, capsys
 ):
     rows = '--rows=["baseline","true labels"]'
-    options = [f'--datasets=["{market_folder}"]', f"--output={tmp_path}", rows, "--model.loss_features=24", "--min_identities=4", *TINY, "--epochs=1"]
+    options = [
+        f'--datasets=["{market_folder}"]',
+        f"--output={tmp_path}",
+        rows,
+        "--model.loss_features=24",
+        "--min_identities=4",
+        *TINY,
+        "--epochs=1",
+    ]
     found = fedureid.main(options)
     assert found["true labels"]["steps"] == found["baseline"]["steps"]
     for clusters in found["true labels"]["clusters by round"].values():
