@@ -8,33 +8,40 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lightning_reid.arguments import require_number
+from lightning_reid.arguments import require_count, require_number
 from lightning_reid.records import ImageRecord
 
 ClientSplit = Literal["dataset", "camera", "identity", "dirichlet"]
 
 
 def split_clients(
-    records: Sequence[ImageRecord], by: ClientSplit, *, num_clients: int | None = None, concentration: float = 0.5, seed: int = 0
+    records: Sequence[ImageRecord],
+    by: ClientSplit,
+    *,
+    num_clients: int | None = None,
+    concentration: float = 0.5,
+    min_identities: int = 2,
+    seed: int = 0,
 ) -> dict[str, list[int]]:
     """Deal training images to clients.
 
     ``"dataset"`` and ``"camera"`` make a client of each. ``"identity"`` deals the identities of each data set, equally many to each of its
     clients; ``"dirichlet"`` deals them in numbers that follow a Dirichlet distribution: the smaller its concentration, the more unequal,
-    and at least two to each. No person is at two clients but under ``"camera"``.
+    and at least ``min_identities`` to each. No person is at two clients but under ``"camera"``.
 
     Args:
         records: Training images; those without identity (pid 0 or -1) go to no client.
         by: What decides.
         num_clients: K of each data set, for ``"identity"`` and ``"dirichlet"``; at least 2.
         concentration: alpha of the Dirichlet distribution, above 0.
+        min_identities: Identities that every client of ``"identity"`` and ``"dirichlet"`` gets before the rest is dealt, at least 2.
         seed: Of the draws, at least 0; the same clients for the same set of identities, in whatever order the records come.
 
     Returns:
         Client's name to its rows of ``records``, ascending; names sort as their numbers do.
 
     Raises:
-        ValueError: A number is missing or out of range, fewer than two clients come out, or there are fewer than two identities each.
+        ValueError: A number is missing or out of range, fewer than two clients come out, or there are too few identities for them.
     """
     if by not in get_args(ClientSplit):
         raise ValueError(f"clients are split by one of {get_args(ClientSplit)}, got {by!r}")
@@ -44,7 +51,9 @@ def split_clients(
     else:
         if num_clients is None or num_clients < 2 or not concentration > 0:
             raise ValueError(f"need num_clients of at least 2 and concentration > 0, got {num_clients} and {concentration}")
-        clients = _grouped(_by_identity(records, num_clients, None if by == "identity" else concentration, seed), records)
+        require_count("min_identities", min_identities, low=2)
+        dealt = _by_identity(records, num_clients, None if by == "identity" else concentration, min_identities, seed)
+        clients = _grouped(dealt, records)
     if len(clients) < 2:
         raise ValueError(f"a federation needs two clients or more, split by {by} gives {len(clients)}: {', '.join(clients)}")
     lonely = [name for name, rows in clients.items() if len({records[row].pid for row in rows}) < 2]
@@ -70,28 +79,29 @@ def _grouped(names: Iterable[str | None], records: Sequence[ImageRecord]) -> dic
     return dict(sorted(clients.items()))
 
 
-def _by_identity(records: Sequence[ImageRecord], num_clients: int, concentration: float | None, seed: int) -> list[str | None]:
+def _by_identity(records: Sequence[ImageRecord], num_clients: int, concentration: float | None, least: int, seed: int) -> list[str | None]:
     domains = sorted({record.domain for record in records})
     width = len(str(num_clients - 1))
     owner: dict[tuple[str, int], str] = {}
     for number, domain in enumerate(domains):
         people = sorted({record.pid for record in records if record.domain == domain and record.pid > 0})
-        if len(people) < 2 * num_clients:
+        if len(people) < least * num_clients:
+            each = "two" if least == 2 else f"{least}"
             raise ValueError(
-                f"{num_clients} clients need two people each, {domain or 'the data'} shows {len(people)}: ask for fewer clients"
+                f"{num_clients} clients need {each} people each, {domain or 'the data'} shows {len(people)}: ask for fewer clients"
             )
         prefix = f"{domain}-client" if len(domains) > 1 else "client"
-        dealt = _deal(people, num_clients, concentration, np.random.default_rng([seed, number]))
+        dealt = _deal(people, num_clients, concentration, least, np.random.default_rng([seed, number]))
         owner |= {(domain, pid): f"{prefix}{client:0{width}d}" for client, pids in enumerate(dealt) for pid in pids}
     return [owner.get((record.domain, record.pid)) for record in records]
 
 
-def _deal(people: list[int], num_clients: int, concentration: float | None, generator: np.random.Generator) -> list[list[int]]:
+def _deal(people: list[int], num_clients: int, concentration: float | None, least: int, generator: np.random.Generator) -> list[list[int]]:
     order = generator.permutation(people)
     shares = np.full(num_clients, 1 / num_clients) if concentration is None else generator.dirichlet([concentration] * num_clients)
-    # two each first, the rest in proportion, what rounding leaves to the largest remainders
-    wanted = shares * (len(people) - 2 * num_clients)
-    counts = 2 + np.floor(wanted).astype(int)
+    # the least to each first, the rest in proportion, what rounding leaves to the largest remainders
+    wanted = shares * (len(people) - least * num_clients)
+    counts = least + np.floor(wanted).astype(int)
     for client in np.argsort(np.floor(wanted) - wanted, kind="stable")[: len(people) - int(counts.sum())]:
         counts[client] += 1
     return [chunk.tolist() for chunk in np.split(order, np.cumsum(counts)[:-1])]

@@ -37,6 +37,7 @@ class FederatedData:
         split: ``"dataset"``, ``"camera"``, ``"identity"`` or ``"dirichlet"``, see ``split_clients``.
         num_clients: Of each data set, for ``"identity"`` and ``"dirichlet"``.
         concentration: alpha of the Dirichlet distribution, above 0.
+        min_identities: Identities that every client of ``"identity"`` and ``"dirichlet"`` gets at least, 2 or more.
         held_out: Share of images that is held out for the personal test, in (0, 1); ``None`` for the data set's own test part.
         unlabeled: Whether clients know no identities (``UnlabeledDataModule``).
         root: Folder that holds the named data sets; ``None`` is ``./data``.
@@ -63,6 +64,7 @@ class FederatedData:
         split: ClientSplit = "dataset",
         num_clients: int | None = None,
         concentration: float = 0.5,
+        min_identities: int = 2,
         held_out: float | None = None,
         unlabeled: bool = False,
         root: str | None = None,
@@ -74,11 +76,13 @@ class FederatedData:
         require_choice("split", split, get_args(ClientSplit))
         require_count("num_clients", num_clients, low=2, optional=True)
         require_number("concentration", concentration, above=0)
+        require_count("min_identities", min_identities, low=2)
         require_number("held_out", held_out, above=0, below=1, optional=True)
         require_seed("seed", seed)
         require_switch("unlabeled", unlabeled)
         require_path("root", root, optional=True)
         self.datasets, self.split, self.num_clients, self.concentration = tuple(datasets), split, num_clients, concentration
+        self.min_identities = min_identities
         self.held_out, self.unlabeled, self.root, self.seed, self.options = held_out, unlabeled, root, seed, options
         self.clients: dict[str, ClientData] = {}
         self._rows: list[tuple[str, int, int, int]] = []
@@ -96,7 +100,8 @@ class FederatedData:
         asked |= {"root": self.root, "needs_test": self.held_out is None, "val_identities": 0}
         read = [ImageReIDDataModule(dataset, **asked).read() for dataset in self.datasets]
         records = [record for dataset in read for record in dataset.train]
-        members = split_clients(records, self.split, num_clients=self.num_clients, concentration=self.concentration, seed=self.seed)
+        dealing = {name: getattr(self, name) for name in ("num_clients", "concentration", "min_identities", "seed")}
+        members = split_clients(records, self.split, **dealing)
         self._rows = split_table(records, members)
         self._files = {name: [records[row].path for row in rows] for name, rows in members.items()}
         self._pictures = of_several(read)
@@ -133,7 +138,12 @@ class FederatedData:
     def as_json(self) -> dict[str, Any]:
         """The split, with every file's client."""
         settings: dict[str, Any] = {"datasets": list(self.datasets), "split": self.split, "num_clients": self.num_clients}
-        settings |= {"concentration": self.concentration, "held_out": self.held_out, "seed": self.seed}
+        settings |= {
+            "concentration": self.concentration,
+            "min_identities": self.min_identities,
+            "held_out": self.held_out,
+            "seed": self.seed,
+        }
         counts = {name: {"images": n, "identities": people, "cameras": cams} for name, n, people, cams in self._rows}
         return settings | {"clients": {name: counts[name] | {"files": self._files[name]} for name in counts}}
 

@@ -21,12 +21,26 @@ from lightning_reid.datamodules import FederatedData, ImageReIDDataModule, Unlab
 from lightning_reid.federation import Client, LocalTraining, Personalization, fedureid_client
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
-from lightning_reid.recipes.fedureid_tables import ALL, BASELINE, ROWS, START, RowName, print_methods, print_rows
+from lightning_reid.networks import load_embedding_network
+from lightning_reid.recipes.fedureid_tables import (
+    ALL,
+    BASELINE,
+    ROWS,
+    START,
+    TRUE_LABELS,
+    RowName,
+    print_clusters,
+    print_methods,
+    print_rows,
+)
 from lightning_reid.recipes.workshop.options import FederationOptions, network_arguments
+from lightning_reid.recipes.workshop.round_clusters import RoundClusters
 from lightning_reid.recipes.workshop.round_scores import RoundScores, draw_rounds, print_rounds
 from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
 from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
+from lightning_reid.recipes.workshop.true_labels import TrueLabels
+from lightning_reid.recipes.workshop.unlabeled import parse_start
 
 SMALL_RUN = {
     **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like"], "split": "dirichlet", "num_clients": 2}),
@@ -40,19 +54,26 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--datasets", type=list[str], default=None, help="data sets of the clients; none: generate two")
     parser.add_argument("--pretraining", type=str | None, default=None, help="labeled data set on which the first network is trained")
     parser.add_argument("--pretraining_epochs", type=PositiveInt, default=20, help="passes over it")
+    started = "network that all clients start from: last.ckpt, a model folder, or a shipped name; its backbone and size are taken"
+    parser.add_argument("--start_from", type=str | None, default=None, help=started)
     parser.add_argument("--rows", type=list[RowName], default=[BASELINE, ALL], help="federations to run, of the poster's second table")
     parser.add_argument("--ablation", action="store_true", help="all of them, and clients that learn alone")
     parser.add_argument("--test_every_n_rounds", type=PositiveInt, default=1, help="rounds between two tests of all clients")
     precision_help = "training precision, measured with the training's dropout, at which PE ends a local fit"
     parser.add_argument("--personalization.precision", type=float, default=0.95, help=precision_help)
     parser.add_argument("--personalization.local_share", type=float, default=0.5, help="mu of PU, in [0, 1]")
+    shared_help = "average the layer of the loss (--model.loss_features) too; the text has backbones uploaded"
+    parser.add_argument("--personalization.shared_loss_layer", type=bool, default=False, help=shared_help)
     parser.add_class_arguments(UnlabeledDataModule, "data", skip={"dataset", "seed", "val_identities", "split"})
     parser.add_class_arguments(BottomUpReID, "model")
     skipped = {"every_n_epochs", "initial_epochs", "num_merges", "profile_steps", "merge_at_start"}
     parser.add_class_arguments(BottomUpClustering, "clustering", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01})
     small = "two small ones and training small networks on their clients"
-    return parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small)
+    cfg = parse_start(parser, argv, parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small), SMALL_RUN)
+    if cfg.start_from is not None and cfg.pretraining is not None:
+        parser.error(f"--start_from {cfg.start_from} is a network that was trained: leave --pretraining {cfg.pretraining} out")
+    return cfg
 
 
 class Experiment:
@@ -67,6 +88,8 @@ class Experiment:
         read_now(self.data, *known)
         folder.holds(*(data.dataset for data in (*self.data.clients.values(), *known)))
         self.start = self._first_network(known[0]) if known else None
+        if cfg.start_from is not None:
+            self.start = load_embedding_network(cfg.start_from).state_dict()
 
     def _first_network(self, data: ImageReIDDataModule) -> dict[str, Tensor]:
         """The network that all clients start from, trained on other people's labeled images: what ImageNet is to a ResNet-50."""
@@ -78,9 +101,9 @@ class Experiment:
         """Which of the personal optimizations are on in a row, and their numbers."""
         return Personalization(**(self.cfg.personalization.as_dict() | ROWS[row]))
 
-    def clients(self, personal: Personalization) -> list[Client]:
+    def clients(self, row: str) -> list[Client]:
         """All of them, as if nothing had been run."""
-        cfg, found = self.cfg, []
+        cfg, personal, found = self.cfg, self.personalization(row), []
         options: dict[str, Any] = {name: cfg[name].as_dict() for name in ("clustering", "model")}
         for name, images in self.data.clients.items():
             assert isinstance(images, UnlabeledDataModule)
@@ -88,6 +111,8 @@ class Experiment:
             member = fedureid_client(name, images, personal, rounds=cfg.rounds, seed=cfg.seed, **options)
             if self.start is not None:
                 member.module.network.load_state_dict(self.start)
+            if row == TRUE_LABELS:
+                member.callbacks = [TrueLabels()]
             found.append(member)
         return found
 
@@ -95,17 +120,17 @@ class Experiment:
         """Scores of the network that all clients start from."""
         personal, folder = self.personalization(BASELINE), Path(self.cfg.output)
         trainings = [
-            LocalTraining(one, personal.strategy(), folder / f"{one.id}.ckpt", self.cfg.accelerator) for one in self.clients(personal)
+            LocalTraining(one, personal.strategy(), folder / f"{one.id}.ckpt", self.cfg.accelerator) for one in self.clients(BASELINE)
         ]
         return {"scores": {one.client.id: one.test() for one in trainings}, "clusters": {}, "steps": 0, "payload_bytes": 0}
 
     def federate(self, row: str) -> dict[str, Any]:
         """One federation: every client's scores with its personal model, and what the rounds cost."""
         personal = self.personalization(row)
-        members = self.clients(personal)
+        members = self.clients(row)
         federation = self.run.federation(row, personal.strategy(), members)
-        scores = RoundScores(federation, self.cfg.test_every_n_rounds)
-        federation.fit(self.cfg.rounds, scores)
+        scores, clusters = RoundScores(federation, self.cfg.test_every_n_rounds), RoundClusters(federation)
+        federation.fit(self.cfg.rounds, lambda done: (scores(done), clusters(done)))
         states = {one.id: one.data.target_state for one in members if isinstance(one.data, UnlabeledDataModule)}
         going = [one for one in federation.rounds if not one.report.repeat]
         payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
@@ -113,6 +138,8 @@ class Experiment:
             "scores": scores.test(),
             "mAP by round": scores.means("mAP"),
             "clusters": {name: state.num_clusters for name, state in states.items() if state is not None},
+            "clusters by round": clusters.rounds,
+            "V-measure by round": clusters.means("v_measure"),
             "steps": sum(sum(one.steps.values()) for one in federation.rounds),
             "payload_bytes": payload,
         }
@@ -132,6 +159,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         curves = {row: found[row]["mAP by round"] for row in rows}
         draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
         print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
+        agreement = {row: found[row]["V-measure by round"] for row in rows}
+        print_rounds(agreement, "V-measure of the clusters that a round trained on, mean over the clients, per cent")
+        print_clusters(found)
         print_methods(found)
         print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
         return found

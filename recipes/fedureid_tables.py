@@ -10,8 +10,8 @@ from typing import Any, Literal
 from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
-RowName = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all"]
-START, STANDALONE, BASELINE, ALL = "first network", "standalone", "baseline", "all"
+RowName = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all", "true labels"]
+START, STANDALONE, BASELINE, ALL, TRUE_LABELS = "first network", "standalone", "baseline", "all", "true labels"
 ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         STANDALONE: {"clustering": False, "epoch": False, "update": True, "local_share": 1.0},
@@ -21,9 +21,14 @@ ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "PC and PE": {"clustering": True, "epoch": True, "update": False},
         "PU": {"clustering": False, "epoch": False, "update": True},
         ALL: {"clustering": True, "epoch": True, "update": True},
+        TRUE_LABELS: {"clustering": False, "epoch": False, "update": False},
     }
 )
-"""What each row tells ``Personalization``; clients that go on with their own models alone are in no federation."""
+"""What each row tells ``Personalization``; clients that go on with their own models alone are in no federation.
+
+``"true labels"`` is the baseline, of the same rounds and epochs, with the true identities in place of clusters: what the loss and the
+training could come to if the clustering were right.
+"""
 FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 Found = Mapping[str, Mapping[str, Any]]
@@ -39,6 +44,19 @@ def print_rows(found: Found, title: str) -> None:
     cells.append(["MB", *(f"{one['payload_bytes'] / 1e6:.2f}" for one in found.values())])
     caption = "R1 / mAP in per cent of each client's personal model; MB are one way, a client and round"
     print_table(title, ("client", *found), cells, caption=told_with_unmatched(caption, first))
+
+
+def print_clusters(found: Found) -> None:
+    """How good the clusters of each row were in the last round, and how many of a client's images the largest one held."""
+    cells: list[list[str] | None] = []
+    for row, one in found.items():
+        latest = list(one.get("clusters by round", {}).values())[-1:]
+        for numbers in latest:
+            means = {name: mean(client[name] for client in numbers.values()) for name in next(iter(numbers.values()))}
+            shares = [per_cent(means[name]) for name in ("v_measure", "homogeneity", "completeness", "largest_share")]
+            cells.append([row, f"{means['clusters']:.0f}", f"{means['people']:.0f}", *shares])
+    headings = ("row", "clusters", "people", "V-measure", "homogeneity", "completeness", "images in the largest")
+    print_table("clusters of the last round against true identities, means over the clients; shares in per cent", headings, cells)
 
 
 def print_methods(found: Found) -> None:

@@ -11,8 +11,12 @@ from lightning_reid.arguments import require_number, require_switch
 from lightning_reid.callbacks import BottomUpClustering
 from lightning_reid.datamodules import UnlabeledDataModule
 from lightning_reid.federated import FedPav, FedUReID
+from lightning_reid.federated.strategies import NETWORK
 from lightning_reid.federation.client import Client
 from lightning_reid.modules import FedUReIDClient
+
+LOSS_LAYER = "loss_layer."
+"""Under which ``BottomUpReID`` keeps the layer of its loss."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class Personalization:
         update: PU, a client goes on with ``local_share`` of its own model and the rest of the server's.
         precision: Share of training images whose nearest cluster is their own, in (0, 1]; measured in training, with its dropout.
         local_share: mu, in [0, 1].
+        shared_loss_layer: Whether the layer that the loss has of its own (``loss_features`` of ``BottomUpReID``) is averaged too. The text
+            has "trained backbones" uploaded, and so the layer stays with its client unless this is on.
 
     Example:
         >>> from lightning_reid.federation import Personalization
-        >>> Personalization(epoch=False)
-        Personalization(clustering=True, epoch=False, update=True, precision=0.95, local_share=0.5)
+        >>> Personalization(epoch=False).local_share, Personalization(shared_loss_layer=True).strategy().prefixes
+        (0.5, ('network.', 'loss_layer.'))
     """
 
     clustering: bool = True
@@ -37,16 +43,18 @@ class Personalization:
     update: bool = True
     precision: float = 0.95
     local_share: float = 0.5
+    shared_loss_layer: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("clustering", "epoch", "update"):
+        for name in ("clustering", "epoch", "update", "shared_loss_layer"):
             require_switch(name, getattr(self, name))
         require_number("precision", self.precision, above=0, high=1)
         require_number("local_share", self.local_share, low=0, high=1)
 
     def strategy(self, quorum: float = 0.5) -> FedPav:
         """The server's part; ``quorum`` is the share of the clients that a round needs, in (0, 1]."""
-        return FedUReID(self.local_share, quorum=quorum) if self.update else FedPav(quorum=quorum)
+        prefixes = (NETWORK, LOSS_LAYER) if self.shared_loss_layer else (NETWORK,)
+        return FedUReID(self.local_share, prefixes, quorum) if self.update else FedPav(prefixes, quorum)
 
 
 def fedureid_client(

@@ -116,6 +116,7 @@ class FederationOptions(PlainOptions):
         split: What decides who gets which images, see ``split_clients``.
         num_clients: Clients of each data set, for ``"identity"`` and ``"dirichlet"``.
         concentration: Of the Dirichlet split, above 0: small is unequal.
+        min_identities: People that every client of ``"identity"`` and ``"dirichlet"`` gets at least, 2 or more.
         rounds: Of a federation, at least 1.
         epochs: Most local epochs a round, at least 1.
         deadline: Seconds that a client may take a round; none waits for everybody.
@@ -129,6 +130,7 @@ class FederationOptions(PlainOptions):
     split: ClientSplit = "dataset"
     num_clients: int | None = None
     concentration: float = 1.0
+    min_identities: int = 2
     rounds: int = 30
     epochs: int = 4
     deadline: float | None = None
@@ -146,7 +148,7 @@ class FederationOptions(PlainOptions):
 
     def split_arguments(self) -> dict[str, Any]:
         """What ``FederatedData`` is told of the split."""
-        names = ("split", "num_clients", "concentration", "seed")
+        names = ("split", "num_clients", "concentration", "min_identities", "seed")
         return {name: getattr(self, name) for name in names}
 
     def federation(self, row: str, strategy: FedPav, clients: Sequence[Client]) -> Federation:

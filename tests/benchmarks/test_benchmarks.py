@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
+
+from lightning_reid.datamodules import ImageReIDDataModule
 
 TINY = ["--image_size", "32", "16"]
 
@@ -198,25 +202,56 @@ def test_estimation_and_a_run_of_pruning_are_timed():
     assert found["run"]["seconds"] > 0
 
 
+CLUSTERS = {"clusters": 120.0, "people": 100.0, "v_measure": 0.8, "homogeneity": 0.9, "completeness": 0.7, "largest_share": 0.02}
+
+
 def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back(tmp_path, capsys):
     bench = import_module("federated_ordering")
     for seed in (0, 1):
         rows = {
-            row: {"scores": {name: {"mAP": mAP + client, "R1": 0.5} for name, client in (("a", 0.0), ("b", 0.1 * seed))}, "steps": steps}
+            row: {
+                "scores": {name: {"mAP": mAP + client, "R1": 0.5} for name, client in (("a", 0.0), ("b", 0.1 * seed))},
+                "steps": steps,
+                "clusters by round": {} if row == "first network" else {"1": {"a": CLUSTERS | {"v_measure": 0.5}, "b": CLUSTERS}},
+            }
             for row, mAP, steps in (("first network", 0.1, 0), ("baseline", 0.2, 100), ("PE", 0.25, 60), ("all", 0.4, 50))
         }
         bench.write_json(tmp_path / f"fedureid-seed{seed}" / "results.json", {"rows": rows})
-    weights = tmp_path / "weights"
-    weights.touch()
-    found = bench.main(["--method=fedureid", "--seeds", "0", "1", f"--output={tmp_path}", f"--weights={weights}"])
+        bench.write_json(tmp_path / f"fedureid-seed{seed}-cpu.json", {"seconds": 1800})
+    asked = ["--method=fedureid", "--seeds", "0", "1", "--rows", "baseline", "PE", "all", f"--output={tmp_path}"]
+    found = bench.main([*asked, f"--result={tmp_path / 'result.json'}", "--commit=abc"])
     assert found["mAP"][1]["all"] == pytest.approx(0.45)
     assert found["steps"][0] == {"first network": 0.0, "baseline": 1.0, "PE": 0.6, "all": 0.5}
     printed = capsys.readouterr().out
     assert "| all - baseline | +20.0 | +20.0 to +20.0 | yes |" in printed
     assert "| all - PE | +15.0 | +15.0 to +15.0 | yes |" in printed
-    with pytest.raises(SystemExit):
-        bench.main(["--method=fedureid", f"--output={tmp_path}"])
-    assert "give --weights FILE" in capsys.readouterr().err
+    assert "| PE | 1 | 120 | 100 | 65.0 | 90.0 | 70.0 | 2.0 |" in printed
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["primary"] == ["all", "baseline"]
+    assert ["all", "PE"] in written["exploratory"]
+    assert (written["hours"], written["commit"]) == (1.0, "abc")
+    assert written["scores"]["1"]["all"] == pytest.approx(0.45)
+
+
+def test_two_clients_of_a_seed_are_strangers_in_two_cameras_each_and_are_drawn_once(tmp_path, monkeypatch):
+    bench = import_module("two_camera_clients")
+    monkeypatch.setattr(bench, "PEOPLE", {"num_train_pids": 8, "num_test_pids": 2, "images_per_camera": 2, "num_distractors": 1})
+    monkeypatch.setattr(bench, "LEAST", 3)
+    monkeypatch.setattr(bench, "DEALT", 4)
+    people = {}
+    for seed in (0, 1, 100):
+        folders = bench.clients_of(tmp_path, seed)
+        assert folders == bench.clients_of(tmp_path, seed)
+        read = [ImageReIDDataModule(folder, val_identities=0).read() for folder in folders]
+        numbers = [len({record.pid for record in one.train}) for one in read]
+        assert sum(numbers) == 10
+        assert min(numbers) >= 3
+        for one in read:
+            visits = {(record.pid, record.camid) for record in one.train}
+            assert len(one.train) == 2 * len(visits) == 4 * len({record.pid for record in one.train})
+        people[seed] = [{Path(record.path).read_bytes() for record in (*one.train, *one.query)} for one in read]
+    assert people[0] != people[1]
+    assert not any(scored & looked_at for scored, looked_at in zip(people[0], people[100]))
 
 
 @pytest.mark.benchmark

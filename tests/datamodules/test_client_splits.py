@@ -48,6 +48,20 @@ def test_identities_are_dealt_whole_to_one_client_each_in_whatever_order_records
     assert all({mine[::-1][row] for row in backwards[name]} == {mine[row] for row in rows} for name, rows in found.items())
 
 
+def test_every_client_gets_its_least_number_of_people_however_unequal_they_are():
+    mine = records(200)
+    split = {"by": "dirichlet", "num_clients": 5, "concentration": 0.1, "seed": 1}
+    people = [row[2] for row in split_table(mine, split_clients(mine, min_identities=30, **split))]
+    assert sum(people) == 200
+    assert min(people) >= 30
+    assert max(people) > 40
+    assert {row[2] for row in split_table(mine, split_clients(mine, min_identities=40, **split))} == {40}
+    with pytest.raises(ValueError, match="5 clients need 41 people each, a shows 200: ask for fewer clients"):
+        split_clients(mine, min_identities=41, **split)
+    with pytest.raises(ValueError, match="min_identities must be a whole number of at least 2"):
+        split_clients(mine, min_identities=1, **split)
+
+
 def test_a_small_concentration_makes_very_unequal_clients():
     mine = records(200)
     people = [row[2] for row in split_table(mine, split_clients(mine, "dirichlet", num_clients=5, concentration=0.1, seed=1))]

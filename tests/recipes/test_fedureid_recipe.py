@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from lightning_reid.recipes import fedureid
 
 TINY = [
@@ -23,6 +25,39 @@ TINY = [
     "--accelerator=cpu",
     "--quiet",
 ]
+
+
+def test_the_true_labels_are_the_ceiling_with_as_many_steps_and_every_round_says_how_good_its_clusters_were(
+    market_folder, tmp_path, capsys
+):
+    rows = '--rows=["baseline","true labels"]'
+    options = [
+        f'--datasets=["{market_folder}"]',
+        f"--output={tmp_path}",
+        rows,
+        "--model.loss_features=24",
+        "--min_identities=4",
+        *TINY,
+        "--epochs=1",
+    ]
+    found = fedureid.main(options)
+    assert found["true labels"]["steps"] == found["baseline"]["steps"]
+    for clusters in found["true labels"]["clusters by round"].values():
+        for one in clusters.values():
+            assert one["v_measure"] == one["homogeneity"] == one["completeness"] == 1.0
+            assert one["clusters"] == one["people"] >= 4
+    first, second = found["baseline"]["clusters by round"].values()
+    for name, one in second.items():
+        assert one["clusters"] < first[name]["clusters"]
+        assert first[name]["homogeneity"] == pytest.approx(1.0)  # every image a cluster
+        assert first[name]["largest_share"] == pytest.approx(1 / first[name]["clusters"])
+    agreement = found["baseline"]["V-measure by round"]
+    assert agreement[2] == pytest.approx(sum(one["v_measure"] for one in second.values()) / 2)
+    printed = " ".join(capsys.readouterr().out.split())  # titles are broken into lines
+    assert "V-measure of the clusters that a round trained on" in printed
+    assert "clusters of the last round against true identities" in printed
+    again = fedureid.main([*options, "--resume"])
+    assert again["baseline"]["clusters by round"] == found["baseline"]["clusters by round"]
 
 
 def test_the_baseline_and_all_optimizations_leave_their_rows_with_what_they_trained_and_sent(market_folder, tmp_path, capsys):
