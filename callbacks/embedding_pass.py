@@ -63,7 +63,7 @@ def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyL
 def guiding_embeddings(
     trainer: pl.Trainer, module: pl.LightningModule, data: PartlyLabeledData, space: EmbeddingSpace, target: Tensor
 ) -> LabeledEmbeddings:
-    """Of the images whose names guide: with guides the first of the ``target`` embeddings ``[N, D]``, else the labeled images."""
+    """Embeddings of the images whose names guide: with guides the first of ``target [N, D]``, else those of the labeled images."""
     pids = data.guide_pids
     if not len(pids):
         return embed_labeled(trainer, module, data, space)
