@@ -153,7 +153,8 @@ class AffinityPseudoLabels(TargetClustering):
         found = semantics_guided_affinity_propagation(
             labeled.embeddings,
             labeled.pids,
-            embeddings,
+            embeddings[len(labeled.pids) :] if labeled.among_target else embeddings,
+            with_labeled=labeled.among_target,
             neighbors=self.neighbors,
             damping=self.damping,
             max_iter=self.max_iter,
@@ -181,8 +182,9 @@ class AffinityPseudoLabels(TargetClustering):
         if self.picture is None or not self._probes or not trainer.is_global_zero:
             return
         labeled = state.embedded_labeled
-        embeddings = torch.cat([labeled.embeddings, state.embedded])
-        pids = torch.cat([labeled.pids + 1, target_data(trainer, self).ground_truth()])
+        embeddings, pids = state.embedded, target_data(trainer, self).ground_truth()
+        if not labeled.among_target:
+            embeddings, pids = torch.cat([labeled.embeddings, embeddings]), torch.cat([labeled.pids + 1, pids])
         wanted = int(more["cluster/labeled_identities"])
         clusterings = {
             f"{name} probe, p = {probe.preference:.3g}: {probe.count} exemplars for {wanted} labeled identities": clusters.labels

@@ -60,6 +60,16 @@ def embed_labeled(trainer: pl.Trainer, module: pl.LightningModule, data: PartlyL
     return LabeledEmbeddings(embeddings, data.labeled_pids)
 
 
+def guiding_embeddings(
+    trainer: pl.Trainer, module: pl.LightningModule, data: PartlyLabeledData, space: EmbeddingSpace, target: Tensor
+) -> LabeledEmbeddings:
+    """Embeddings of the images whose names guide: with guides the first of ``target [N, D]``, else those of the labeled images."""
+    pids = data.guide_pids
+    if not len(pids):
+        return embed_labeled(trainer, module, data, space)
+    return LabeledEmbeddings(target[: len(pids)], pids, among_target=True)
+
+
 def embed_images(
     trainer: pl.Trainer,
     module: pl.LightningModule,

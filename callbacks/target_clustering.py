@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_count
 from lightning_reid.callbacks.across_ranks import once_for_all_ranks
-from lightning_reid.callbacks.embedding_pass import embed_labeled, embed_target, target_data
+from lightning_reid.callbacks.embedding_pass import embed_target, guiding_embeddings, target_data
 from lightning_reid.callbacks.epoch_ends import goes_on, require_ended_epoch
 from lightning_reid.clustering import clustering_agreement
 from lightning_reid.protocols import PartlyLabeledData
@@ -153,7 +153,7 @@ class TargetClustering(pl.Callback, ABC):
         labeled = None
         if self._with_labeled:
             assert isinstance(data, PartlyLabeledData)  # setup has looked
-            labeled = embed_labeled(trainer, module, data, self.space)
+            labeled = guiding_embeddings(trainer, module, data, self.space, embeddings)
         found = once_for_all_ranks(trainer, lambda: self.find_clusters(embeddings, labeled, previous))
         self.settle(found)
         num_clusters = int(found.labels.max()) + 1

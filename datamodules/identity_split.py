@@ -77,21 +77,49 @@ def count_labeled(labeled: int | str, num_identities: int) -> int:
     return count
 
 
-def labeled_share(labeled: int | str) -> int | Fraction:
+def guiding_identities(labeled_pids: Sequence[int], guides: int | str, *, seed: int) -> tuple[int, ...]:
+    """Choose at random which of the labeled identities only guide, ascending; nested, as ``identity_split`` is.
+
+    Args:
+        labeled_pids: The labeled identities, ascending.
+        guides: A number of them, a share as ``labeled_share`` takes it, or 0 for none.
+        seed: At least 0.
+
+    Raises:
+        ValueError: Fewer than two would guide, or fewer than two would be left to train on by name.
+    """
+    if guides == 0:
+        return ()
+    wanted = labeled_share(guides, "guides")
+    count = wanted if isinstance(wanted, int) else round(wanted * len(labeled_pids))
+    if not 2 <= count <= len(labeled_pids) - 2:
+        raise ValueError(
+            f"guides={guides!r} lets {count} of {len(labeled_pids)} labeled identities only guide: it takes at least 2, and as many must"
+            " be left to train on by name; 0 is for none"
+        )
+    chosen = np.random.default_rng([seed, 1]).permutation(labeled_pids)[:count]
+    return tuple(sorted(chosen.tolist()))
+
+
+def labeled_share(labeled: int | str, name: str = "labeled") -> int | Fraction:
     """Read what a user asks for: ``50`` identities, or a share of them such as ``"1/6"``.
+
+    Args:
+        labeled: What is asked for.
+        name: Of the argument, for the error.
 
     Raises:
         ValueError: It is neither.
     """
     if isinstance(labeled, int):
-        require_count("labeled", labeled)
+        require_count(name, labeled)
         return labeled
     try:
         wanted = Fraction(labeled)
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
-        raise ValueError(f"labeled must be a number of identities such as 50 or a share such as '1/6', got {shown(labeled)}") from error
+        raise ValueError(f"{name} must be a number of identities such as 50 or a share such as '1/6', got {shown(labeled)}") from error
     if not 0 < wanted < 1:
         raise ValueError(
-            f"labeled must lie between 0 and 1 where it is a share, got {shown(labeled)}; write a number of identities as a number"
+            f"{name} must lie between 0 and 1 where it is a share, got {shown(labeled)}; write a number of identities as a number"
         )
     return wanted

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_reid.arguments import require_count, require_seed
 from lightning_reid.datamodules.blocks.data import CACHE_GB
-from lightning_reid.datamodules.identity_split import identity_split, labeled_share
+from lightning_reid.datamodules.identity_split import guiding_identities, identity_split, labeled_share
 from lightning_reid.datamodules.loaders import Collate
 from lightning_reid.datamodules.samplers import EpochPlan, identity_batches
 from lightning_reid.datamodules.target_images import TargetImagesDataModule
@@ -41,12 +41,19 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
     Train batch afterwards: P x K over labeled identities and pseudo-identities together, pseudo-identity c as pid ``C_l + c``; images
     labeled -1 (noise, not reliable) are never drawn. Where the state has soft labels also ``soft_labels [B, C]``, zeros for labeled
     images. An epoch is about one draw an image that can be drawn.
+
+    With ``guides`` some of the labeled identities are not trained on by name: their images are the first of ``target_records``, trained
+    on as the unlabeled ones are, and their names, :attr:`guide_pids`, say how finely to cluster and what to select. Labeled images that
+    were trained on by name are memorized, and lie closer together than unlabeled ones do.
+
     Evaluation batch: as :class:`ImageReIDDataModule`.
 
     Args:
         dataset: Name, generated preset, folder or table, as in :class:`ImageReIDDataModule`.
         root: Folder that holds the named data sets; ``None`` is ``./data``. Generated sets are written there once, then reused.
         labeled: A share of the training identities such as ``"1/6"``, or a number of them.
+        guides: How many of the labeled identities only guide (ours), a number or a share of them such as ``"1/3"``, at least 2; 0, as in
+            the text: the labeled images are trained on, and guide.
         image_size: (height, width) in pixels.
         p: Identities a batch (section 3.4.3: 16).
         k: Images an identity (section 3.4.3: 4).
@@ -66,8 +73,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         block_cache_gb: As in :class:`ImageReIDDataModule`.
 
     Raises:
-        ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, or no
-            unlabeled image (``setup``).
+        ValueError: An argument is out of range (here); fewer than two labeled identities, fewer than P, more than there are, no
+            unlabeled image, or guides that leave fewer than two labeled identities (``setup``).
 
     Example:
         >>> from lightning_reid.datamodules import SemiSupervisedDataModule
@@ -82,6 +89,7 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
         dataset: str = "market1501",
         root: str | None = None,
         labeled: int | str = "1/6",
+        guides: int | str = 0,
         image_size: tuple[int, int] = (256, 128),
         p: int = 16,
         k: int = 4,
@@ -120,23 +128,30 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
             block_cache_gb=block_cache_gb,
         )
         labeled_share(labeled)
+        if guides != 0:
+            labeled_share(guides, "guides")
         require_count("unlabeled_per_batch", unlabeled_per_batch, low=0)
         require_seed("split_seed", split_seed, optional=True)
-        self.labeled, self.unlabeled_per_batch = labeled, unlabeled_per_batch
+        self.labeled, self.guides, self.unlabeled_per_batch = labeled, guides, unlabeled_per_batch
         self.split_seed = seed if split_seed is None else split_seed
         self._num_labeled = 0
-        self._labeled_identities = self._true_pids = torch.empty(0, dtype=torch.int64)
+        self._labeled_identities = self._guide_identities = self._true_pids = torch.empty(0, dtype=torch.int64)
 
     @override
     def read(self) -> ReIDDataset:
         dataset = super().read()
         split = identity_split(dataset.train, self.labeled, seed=self.split_seed)
-        unlabeled = [dataset.train[row] for row in split.unlabeled]
-        self._num_labeled = len(split.labeled)
-        self._labeled_identities = torch.tensor(split.labeled_pids)
-        self._true_pids = torch.tensor([record.pid for record in unlabeled])
-        train = (*(dataset.train[row] for row in split.labeled), *(replace(record, pid=JUNK_PID) for record in unlabeled))
+        guides = guiding_identities(split.labeled_pids, self.guides, seed=self.split_seed)
+        labeled = [dataset.train[row] for row in split.labeled if dataset.train[row].pid not in guides]
+        guiding = [dataset.train[row] for row in split.labeled if dataset.train[row].pid in guides]
+        target = [*guiding, *(dataset.train[row] for row in split.unlabeled)]
+        self._num_labeled = len(labeled)
+        self._labeled_identities, self._guide_identities = torch.tensor(split.labeled_pids), torch.tensor(guides, dtype=torch.int64)
+        self._true_pids = torch.tensor([record.pid for record in target])
+        train = (*labeled, *(replace(record, pid=JUNK_PID) for record in target))
         note = f"{len(split.labeled_pids)} identities labeled (labeled={self.labeled}, split_seed={self.split_seed})"
+        if guides:
+            note += f", {len(guides)} of which only guide (guides={self.guides})"
         notes = (*dataset.notes, note)
         return ReIDDataset(dataset.name, train, dataset.query, dataset.gallery, notes, dataset.val, dataset.pictures)
 
@@ -172,8 +187,14 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
     @property
     @override
     def target_records(self) -> tuple[ImageRecord, ...]:
-        """The N_u unlabeled images, with pid -1."""
+        """The N_u images that are trained on without a name, with pid -1; those of the guides come first."""
         return self.dataset.train[self._num_labeled :]
+
+    @property
+    def guide_pids(self) -> Tensor:
+        """``[N_g]`` int64 in ``0..C_g-1``: who the first N_g ``target_records`` show; empty without guides."""
+        is_guide = torch.isin(self._true_pids, self._guide_identities)
+        return torch.searchsorted(self._guide_identities, self._true_pids[is_guide])
 
     @override
     def ground_truth(self) -> Tensor:
@@ -230,8 +251,8 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Which identities are labeled, and what the state of the moment holds."""
-        return super().state_dict() | {"labeled_identities": self._labeled_identities}
+        """Which identities are labeled, which of them guide, and what the state of the moment holds."""
+        return super().state_dict() | {"labeled_identities": self._labeled_identities, "guide_identities": self._guide_identities}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -241,4 +262,11 @@ class SemiSupervisedDataModule(TargetImagesDataModule):
                 f"the checkpoint was trained with {len(theirs)} labeled identities, and they are not the {len(self._labeled_identities)}"
                 f" of labeled={self.labeled!r}, split_seed={self.split_seed}: build the datamodule with the checkpoint's arguments"
             )
-        super().load_state_dict({name: value for name, value in state_dict.items() if name != "labeled_identities"})
+        guides = state_dict.get("guide_identities", torch.empty(0, dtype=torch.int64))  # of a checkpoint from before there were any
+        if not torch.equal(guides, self._guide_identities):
+            raise ValueError(
+                f"the checkpoint was trained with {len(guides)} guides among its labeled identities, and they are not the"
+                f" {len(self._guide_identities)} of guides={self.guides!r}: build the datamodule with the checkpoint's arguments"
+            )
+        own = ("labeled_identities", "guide_identities")
+        super().load_state_dict({name: value for name, value in state_dict.items() if name not in own})

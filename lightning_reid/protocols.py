@@ -133,6 +133,10 @@ class PartlyLabeledData(TargetData, Protocol):
     def labeled_pids(self) -> Tensor:
         """The identity of each labeled image: ``[N_l]`` int64 in ``0..C_l-1``, row i of ``labeled_records``."""
 
+    @property
+    def guide_pids(self) -> Tensor:
+        """``[N_g]`` int64 in ``0..C_g-1``: who the first N_g target images show, for guidance alone; empty where labeled images guide."""
+
     def labeled_dataloader(self) -> DataLoader:
         """This rank's share of the labeled images in the test-time transform; batches hold ``images`` and ``indices``."""
 

@@ -227,15 +227,17 @@ IN_TRIPLET_LOSSES = EmbeddingSpace(before_neck=True, normalized=False)
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """The labeled images as the network of one iteration sees them, in the space of ``TargetState.embeddings``.
+    """The labeled images that guide as the network of one iteration sees them, in the space of ``TargetState.embeddings``.
 
     Attributes:
         embeddings: ``[N_l, D]`` float.
         pids: ``[N_l]`` int64 identities ``0..C_l-1``.
+        among_target: Whether they are the first N_l of the target images, labeled people who are not trained on by name.
     """
 
     embeddings: Tensor
     pids: Tensor
+    among_target: bool = False
 
 
 Held = TypeVar("Held", "Tensor", "LabeledEmbeddings")

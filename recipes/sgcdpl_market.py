@@ -67,10 +67,16 @@ def parse(argv: list[str] | None) -> Namespace:
 
 
 class Rows:
-    """Trains the rows of the tables, each a stage of its own; those already trained by an interrupted run are read back."""
+    """Trains the rows of the tables, each a stage of its own; those already trained by an interrupted run are read back.
 
-    def __init__(self, cfg: Namespace, folder: RunFolder) -> None:
-        self.cfg, self.run = cfg, RunOptions.of(cfg)
+    Args:
+        cfg: Arguments of the recipe.
+        folder: Of the run.
+        pictures: Whether to draw what is found, which takes longer than finding it does in a small run.
+    """
+
+    def __init__(self, cfg: Namespace, folder: RunFolder, *, pictures: bool = True) -> None:
+        self.cfg, self.run, self.pictures = cfg, RunOptions.of(cfg), pictures
         self.data = SemiSupervisedDataModule(**cfg.data, seed=cfg.seed)
         self.labeled_data = SemiSupervisedDataModule(**(cfg.data.as_dict() | {"unlabeled_per_batch": 0}), seed=cfg.seed)
         folder.read(self.data)  # of the other, whose labeled people are the same, nothing else can be wrong
@@ -98,22 +104,22 @@ class Rows:
 
     def _labeling(self, method: Method, folder: Path) -> list[pl.Callback]:
         """What clusters and selects, and draws pictures of it into ``folder``."""
-        cfg = self.cfg
+        cfg, drawn = self.cfg, self.pictures
         found: list[pl.Callback] = []
         if method.clustering == "dbscan" or method.clustering == "dbscan-ssg":
             radius = {"eps": None} if method.clustering == "dbscan-ssg" else {}
             found.append(PseudoLabelClustering(cfg.clustering.every_n_epochs, **(cfg.dbscan.as_dict() | radius)))
         else:
-            picture = str(folder / "search.png") if method.clustering == "guided" else None
+            picture = str(folder / "search.png") if drawn and method.clustering == "guided" else None
             found.append(AffinityPseudoLabels(**cfg.clustering, preference=method.clustering, labels=method.labels, picture=picture))
         if method.progressive:
-            found.append(ProgressiveSelection(**cfg.selection, picture=str(folder / "threshold.png")))
-            found.append(ClusterStripLogger(folder / "strips.png"))
-        return [*found, EmbeddingProjector(folder / "clusters.png")]
+            found.append(ProgressiveSelection(**cfg.selection, picture=str(folder / "threshold.png") if drawn else None))
+            found += [ClusterStripLogger(folder / "strips.png")] if drawn else []
+        return [*found, *([EmbeddingProjector(folder / "clusters.png")] if drawn else [])]
 
     def scoring(self, folder: Path) -> list[pl.Callback]:
         """What scores and draws beside the module, into ``folder``."""
-        return [RankListLogger(folder / "rank_list.png"), *[NMILogger(self.cfg.seed)] * self.cfg.nmi]
+        return [*([RankListLogger(folder / "rank_list.png")] if self.pictures else []), *[NMILogger(self.cfg.seed)] * self.cfg.nmi]
 
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:

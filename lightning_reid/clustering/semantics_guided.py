@@ -36,7 +36,7 @@ LEAST_NEIGHBORS = 32
 
 @dataclass(frozen=True)
 class SemanticsGuidedClusters:
-    """Clusters of the unlabeled points, and the search for the preference that made them."""
+    """Clusters of the unlabeled points, or of all, and the search for the preference that made them."""
 
     clusters: AffinityPropagation
     search: PreferenceSearch
@@ -48,6 +48,7 @@ def semantics_guided_affinity_propagation(
     labels: Tensor,
     unlabeled: Tensor,
     *,
+    with_labeled: bool = False,
     neighbors: int | None = None,
     damping: float = 0.5,
     max_iter: int = 200,
@@ -64,6 +65,8 @@ def semantics_guided_affinity_propagation(
         labeled: ``[N_l, D]`` float embeddings; 16-bit floats are compared in float32.
         labels: ``[N_l]`` int64 their identities.
         unlabeled: ``[N_u, D]`` float, N_u at least 1.
+        with_labeled: Whether to cluster the labeled points with the unlabeled ones at the end, too: for labeled people who are some of
+            those to be clustered (ours). The clusters are then those of the search at p*.
         neighbors: Pass messages between so many nearest neighbors only (``sparse_affinity_propagation``), at least 1, well above the
             images an identity has; ``None`` between all points.
         damping: As for ``affinity_propagation``.
@@ -73,7 +76,7 @@ def semantics_guided_affinity_propagation(
         on_probe: Called with every probe of the search and the clusters of all points that it found, in the order they are made.
 
     Returns:
-        The clusters of the unlabeled points and the search.
+        The clusters of the unlabeled points, or ``with_labeled`` of all, the labeled first; and the search.
 
     Raises:
         ValueError: No unlabeled points, widths that differ, embeddings that are not finite, or labels that do not fit.
@@ -102,11 +105,16 @@ def semantics_guided_affinity_propagation(
     check_options(damping, max_iter, convergence_iter, unconverged)
     options: dict[str, Any] = {"damping": damping, "max_iter": max_iter, "convergence_iter": convergence_iter}
     if neighbors is not None:
-        return _among_neighbors(labeled, labels, unlabeled, neighbors, unconverged=unconverged, on_probe=on_probe, **options)
+        return _among_neighbors(
+            labeled, labels, unlabeled, neighbors, with_labeled=with_labeled, unconverged=unconverged, on_probe=on_probe, **options
+        )
     everybody = negative_squared_distances(torch.cat([labeled, unlabeled]))
     search = semantics_guided_preference(everybody, labels, on_probe=on_probe, **options)
-    del everybody
-    similarity = negative_squared_distances(unlabeled)
+    if with_labeled:
+        similarity = everybody
+    else:
+        del everybody
+        similarity = negative_squared_distances(unlabeled)
     clusters = affinity_propagation(similarity, similarity_ranking(similarity) * search.preference, unconverged=unconverged, **options)
     return SemanticsGuidedClusters(clusters, search)
 
@@ -117,20 +125,22 @@ def _among_neighbors(
     unlabeled: Tensor,
     neighbors: int,
     *,
+    with_labeled: bool,
     unconverged: Literal["keep", "refuse"],
     on_probe: OnProbe | None,
     **options: Any,
 ) -> SemanticsGuidedClusters:
-    """SG-AP with messages between nearest neighbors only, in the search and in the clustering of the unlabeled points."""
+    """SG-AP with messages between nearest neighbors only, in the search and in the clustering that follows it."""
     everybody = torch.cat([labeled, unlabeled])
     num_labeled = _check_labels(labels, len(everybody))
     runs = _GraphRuns(similarity_graph(everybody, neighbors), embedding_ranking(everybody), **options)
     levels = _labeled_similarities(negative_squared_distances(labeled), num_labeled)
     search = search_preference(levels, len(labels.unique()), num_labeled, runs.exact, runs.estimate, on_probe=on_probe)
-    if len(unlabeled) == 1:
+    clustered = everybody if with_labeled else unlabeled
+    if len(clustered) == 1:
         return SemanticsGuidedClusters(affinity_propagation(unlabeled.new_zeros(1, 1), search.preference), search)
     clusters = sparse_affinity_propagation(
-        similarity_graph(unlabeled, neighbors), embedding_ranking(unlabeled) * search.preference, unconverged=unconverged, **options
+        similarity_graph(clustered, neighbors), embedding_ranking(clustered) * search.preference, unconverged=unconverged, **options
     )
     return SemanticsGuidedClusters(clusters, search)
 

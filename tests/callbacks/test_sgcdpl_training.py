@@ -114,6 +114,32 @@ def test_the_iteration_is_logged(data, tmp_path, trainer_with):
         assert 0 <= logged[name] <= 1, name
 
 
+def test_guides_are_clustered_with_the_others_and_tell_preference_and_threshold(market_folder, tmp_path, trainer_with):
+    for neighbors in (None, 8):
+        data = data_on(market_folder, labeled=6, guides=2, p=3)
+        callbacks = [
+            clustering(neighbors=neighbors, picture=str(tmp_path / "search.png")),
+            ProgressiveSelection(threshold_from="exemplars"),
+        ]
+        trainer = trainer_with(tmp_path, callbacks, max_epochs=1, limit_val_batches=0)
+        trainer.fit(sgcdpl(), data)
+        state, logged = data.target_state, trainer.callback_metrics
+        assert len(state.labels) == len(data.target_records)
+        assert logged["cluster/labeled_identities"] == 2
+        assert logged["cluster/labeled_exemplars"] == int((state.exemplars < len(data.guide_pids)).sum())
+        assert torch.equal(state.labeled.embeddings, state.embeddings[: len(data.guide_pids)])
+        own = (state.embeddings - state.embeddings[state.exemplars[state.soft_labels.argmax(1)]]).square().sum(1)
+        assert torch.equal(state.labels >= 0, own < logged["select/threshold"])
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_threshold_from_exemplars_without_guides_is_refused(data, tmp_path, trainer_with):
+    with pytest.raises(ValueError, match=r"wants labeled people among the clustered images: give guides= to SemiSupervisedDataModule"):
+        trainer_with(tmp_path, everything(threshold_from="exemplars"), limit_val_batches=0).fit(sgcdpl(), data)
+    with pytest.raises(ValueError, match=r"labeled_quantile=0.5 is one of pairs .* give one of the two"):
+        ProgressiveSelection(labeled_quantile=0.5, threshold_from="exemplars")
+
+
 def test_the_threshold_grows_by_the_step_and_what_is_not_selected_is_never_drawn(data, tmp_path, trainer_with):
     class Thresholds(pl.Callback):
         def __init__(self) -> None:
@@ -294,9 +320,11 @@ def test_clustering_arguments_out_of_range_die_in_the_constructor(wrong):
         AffinityPseudoLabels(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"step": -1.0}, {"step": float("nan")}, {"num_bins": 1}, {"labeled_quantile": 1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"step": -1.0}, {"step": float("nan")}, {"num_bins": 1}, {"labeled_quantile": 1.0}, {"threshold_from": "x"}]
+)
 def test_selection_arguments_out_of_range_die_in_the_constructor(wrong):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         ProgressiveSelection(**wrong)
 
 

@@ -245,3 +245,17 @@ def test_lengths_and_widths_that_differ_are_refused():
     points, pids = identities(4, 4)
     with pytest.raises(ValueError, match=r"must be \[N_l, D\], \[N_l\] and \[N_u, D\], got \(8, 16\), \(7,\), \(8, 16\)"):
         semantics_guided_affinity_propagation(points[:8], pids[:7], points[8:])
+
+
+@pytest.mark.parametrize("neighbors", [None, 12])
+def test_labeled_points_that_are_clustered_with_the_others_have_the_exemplars_that_the_search_counted(neighbors):
+    generator = torch.Generator().manual_seed(0)
+    centers = 6 * torch.randn(12, 4, generator=generator).repeat_interleave(8, 0)
+    points = (centers + torch.randn(96, 4, generator=generator)).double()
+    labels = torch.arange(4).repeat_interleave(8)
+    found = semantics_guided_affinity_propagation(points[:32], labels, points[32:], with_labeled=True, neighbors=neighbors)
+    assert len(found.clusters.labels) == 96
+    assert int((found.clusters.exemplars < 32).sum()) == found.search.count == 4
+    alone = semantics_guided_affinity_propagation(points[:32], labels, points[32:], neighbors=neighbors)
+    assert len(alone.clusters.labels) == 64
+    assert alone.search == found.search

@@ -84,6 +84,51 @@ def test_it_is_what_callbacks_and_modules_ask_for(market_folder):
     assert sum(len(batch["indices"]) for batch in data.labeled_dataloader()) == len(data.labeled_records)
 
 
+# --- guides
+
+
+def test_the_images_of_guides_are_the_first_unlabeled_ones_and_their_names_are_told_apart(market_folder):
+    data, without = data_on(market_folder, labeled=6, guides=2), data_on(market_folder, labeled=6)
+    everyone = {record.path: record.pid for record in read_prepared(str(market_folder), None).train}
+    shown = [everyone[record.path] for record in data.target_records]
+    num_guides = len(data.guide_pids)
+    assert num_guides + len(data.labeled_records) == len(without.labeled_records)
+    assert set(shown[:num_guides]) <= {record.pid for record in without.labeled_records}
+    assert not set(shown[:num_guides]) & (set(shown[num_guides:]) | {record.pid for record in data.labeled_records})
+    assert len(set(zip(shown, data.guide_pids.tolist(), strict=False))) == 2  # a name each
+    assert data.guide_pids.unique().tolist() == [0, 1]
+    assert {record.pid for record in data.target_records} == {-1}
+    assert data.ground_truth().tolist() == shown
+    assert shown[num_guides:] == without.ground_truth().tolist()
+    assert (data.num_classes, len(without.guide_pids)) == (4, 0)
+    assert "6 identities labeled (labeled=6, split_seed=0), 2 of which only guide (guides=2)" in data.dataset.notes
+
+
+def test_guides_are_trained_on_by_their_pseudo_labels_alone(market_folder):
+    data = data_on(market_folder, labeled=6, guides=2)
+    labels = torch.arange(len(data.target_records)) % 3
+    publish(data, labels)
+    guides = [pid for batch in batches_of(data) for pid, row in zip(batch["pids"], batch["rows"]) if 0 <= row < len(data.guide_pids)]
+    assert guides
+    assert set(torch.stack(guides).tolist()) <= {4, 5, 6}
+
+
+def test_a_checkpoint_of_other_guides_is_refused_and_one_of_none_loads_where_there_are_none(market_folder):
+    data = data_on(market_folder, labeled=6, guides=2)
+    saved = data.state_dict()
+    data.load_state_dict(saved)
+    with pytest.raises(ValueError, match=r"trained with 2 guides .* not the 0 of guides=0"):
+        data_on(market_folder, labeled=6).load_state_dict(saved)
+    old = {name: value for name, value in data_on(market_folder, labeled=6).state_dict().items() if name != "guide_identities"}
+    data_on(market_folder, labeled=6).load_state_dict(old)
+
+
+@pytest.mark.parametrize(("guides", "message"), [(1, "lets 1 of 6"), (5, "lets 5 of 6"), ("1/12", "lets 0 of 6"), ("x", "guides must be")])
+def test_guides_that_cannot_guide_or_leave_nobody_to_train_on_are_refused(market_folder, guides, message):
+    with pytest.raises(ValueError, match=message):
+        data_on(market_folder, labeled=6, guides=guides, p=2)
+
+
 # --- batches before pseudo-labels
 
 
