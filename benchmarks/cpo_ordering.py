@@ -26,7 +26,7 @@ from statistics import mean
 from typing import Any
 
 import pytorch_lightning as pl
-from pruning_runs import NETWORKS, Experiment, generated_data, result_table, row
+from pruning_runs import NETWORKS, Experiment, generated_data, read_row, result_table, row
 from torch import Tensor
 from typing_extensions import override
 
@@ -99,12 +99,14 @@ def searched(experiment: Experiment, weights: Mapping[str, Tensor], name: str, e
 
 def run(network: str, seed: int, expected_drop: float, output: Path) -> dict[str, dict[str, Any]]:
     """Both searches of a seed; what was run before is read back."""
+    files = {name: output / f"{network}-seed{seed}" / f"{name}.json" for name in ("whole", *SEARCHES)}
+    if all(file.is_file() for file in files.values()):
+        return {name: read_row(file) for name, file in files.items()}
     experiment = Experiment(network, "retrieval", seed, EPOCHS, generated_data(ImageReIDDataModule, seed, VAL_PEOPLE))
     weights = experiment.trained(output)
-    folder = output / f"{network}-seed{seed}"
-    found = {"whole": row(folder / "whole.json", lambda: {"score": final_score(experiment, weights, TOTAL_EPOCHS)})}
+    found = {"whole": row(files["whole"], lambda: {"score": final_score(experiment, weights, TOTAL_EPOCHS)})}
     for name in SEARCHES:
-        found[name] = row(folder / f"{name}.json", partial(searched, experiment, weights, name, expected_drop))
+        found[name] = row(files[name], partial(searched, experiment, weights, name, expected_drop))
     return found
 
 

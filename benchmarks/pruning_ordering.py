@@ -26,7 +26,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, result_table, row
+from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, read_row, result_table, row
 from scipy.stats import spearmanr
 from torch import Tensor
 from typing_extensions import override
@@ -36,6 +36,7 @@ from lightning_reid.callbacks.caie_pruning import Importance
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
+from lightning_reid.metrics import paired_difference_interval
 from lightning_reid.networks.channels.groups import find_channel_groups
 from lightning_reid.networks.channels.plan import ChannelMasks
 from lightning_reid.pruning import batch_norm_score, loss_impact
@@ -153,24 +154,38 @@ def rank_correlation(experiment: Experiment, weights: Mapping[str, Tensor]) -> d
     return {"all": float(spearmanr(estimated, true)[0]), "smaller half": float(spearmanr(estimated[low], true[low])[0])}
 
 
-def run(network: str, task: str, seed: int, names: Sequence[str], output: Path) -> dict[str, dict[str, Any]]:
-    """The rows of one network, task and seed; what was run before is read back."""
+def measured(experiment: Experiment, weights: Mapping[str, Tensor], name: str, steps: int) -> dict[str, float]:
+    """One row; ``steps`` are those of CAIE's pruning."""
+    if name == "whole":
+        return unpruned(experiment, weights)
+    if name == LONGER:
+        return trained_as_long(experiment, weights, steps)
+    if name in OTHER_MEASURES:
+        return (overshoot if name == "overshoot" else rank_correlation)(experiment, weights)
+    return compared(experiment, weights, name)
+
+
+def run(network: str, task: str, seed: int, names: Sequence[str], output: Path, *, finished: bool = False) -> dict[str, dict[str, Any]]:
+    """The rows of one network, task and seed; what was run before is read back, and with ``finished`` nothing is run."""
+    names = ["whole", *(name for name in names if name not in CONTROLS or (network, task) == CONTROLS_ON)]
+    folder = output / f"{network}-{task}-seed{seed}"
+    files = {name: folder / f"{name.replace(', ', '-').replace(' ', '-')}.json" for name in names}
+    if finished or all(file.is_file() for file in files.values()):
+        return {name: read_row(file) for name, file in files.items() if file.is_file()}
     experiment = experiment_of(network, task, seed)
     weights = experiment.trained(output)
     found: dict[str, dict[str, Any]] = {}
-    for name in ("whole", *names):
-        if name in CONTROLS and (network, task) != CONTROLS_ON:
-            continue
-        if name == "whole":
-            measure = partial(unpruned, experiment, weights)
-        elif name == LONGER:
-            measure = partial(trained_as_long, experiment, weights, int(found["CAIE"]["step"]) * STEP["batches_per_step"])
-        elif name in OTHER_MEASURES:
-            measure = partial(overshoot if name == "overshoot" else rank_correlation, experiment, weights)
-        else:
-            measure = partial(compared, experiment, weights, name)
-        found[name] = row(output / f"{network}-{task}-seed{seed}" / f"{name.replace(', ', '-').replace(' ', '-')}.json", measure)
+    for name, file in files.items():
+        steps = int(found.get("CAIE", {"step": 0})["step"]) * STEP["batches_per_step"]
+        found[name] = row(file, partial(measured, experiment, weights, name, steps))
     return found
+
+
+def of_all_seeds(found: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The rows that every seed has."""
+    return {
+        seed: {name: one for name, one in rows.items() if all(name in other for other in found.values())} for seed, rows in found.items()
+    }
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -193,6 +208,30 @@ def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], metric: str) ->
         if means:
             parts.append(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items()))
     return "\n\n".join(parts)
+
+
+def summary(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]]) -> str:
+    """One table of all networks and tasks: means, and paired differences with their 95 % intervals."""
+    shown = [name for name in ("whole", LONGER, *METHODS, *CONTROLS) if any(name in next(iter(seeds.values())) for seeds in found.values())]
+    head = [*shown, *(f"{one} - {other}" for one, other in pairs(shown))]
+    lines = ["| per cent, mean | | " + " | ".join(head) + " |", "|---|---|" + "---:|" * len(shown) + "---|" * (len(head) - len(shown))]
+    for ((network, task), seeds), when in product(found.items(), (PRUNED, TUNED)):
+        column = {
+            name: torch.tensor([rows[name][when] for rows in seeds.values()]).double()
+            for name in shown
+            if name in next(iter(seeds.values()))
+        }
+        cells = [f"{100 * float(column[name].mean()):.1f}" if name in column else "" for name in shown]
+        for one, other in pairs(shown):
+            cells.append(difference(column[one], column[other]) if {one, other} <= set(column) else "")
+        lines.append(f"| {network}, {metric_of(task)} | {when} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def difference(one: Tensor, other: Tensor) -> str:
+    """The mean paired difference in points, with its 95 % interval."""
+    low, high = paired_difference_interval(one, other)
+    return f"{100 * float((one - other).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def results(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]], commit: str) -> dict[str, Any]:
@@ -220,6 +259,7 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[
         "--rows", nargs="+", choices=(*rows, *OTHER_MEASURES), default=list(rows), help="which (default: all but the last two)"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--finished", action="store_true", help="run nothing: show the rows that all seeds have")
     parser.add_argument("--results", type=Path, help="file to write the scores of the seeds to")
     parser.add_argument("--commit", default="", help="of the protocol, for that file")
     arguments = parser.parse_args(argv)
@@ -227,9 +267,14 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[
         parser.error(f"{LONGER!r} takes as many steps as CAIE does: add CAIE to the rows")
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for network, task in product(arguments.networks, arguments.tasks):
-        found[network, task] = {seed: run(network, task, seed, arguments.rows, arguments.output) for seed in arguments.seeds}
-        if len(arguments.seeds) > 1:
+        every = [run(network, task, seed, arguments.rows, arguments.output, finished=arguments.finished) for seed in arguments.seeds]
+        found[network, task] = of_all_seeds(dict(zip(arguments.seeds, every)))
+        if not any(found[network, task].values()):
+            del found[network, task]
+        elif len(arguments.seeds) > 1:
             print(f"\n{network}, {task}\n\n{report(found[network, task], metric_of(task))}", flush=True)
+    if len(arguments.seeds) > 1:
+        print(f"\n{summary(found)}")
     if arguments.results is not None:
         write_json(arguments.results, results(found, arguments.commit))
     return found

@@ -178,8 +178,13 @@ def row(file: Path, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         begun = time.process_time()
         found = dict(measure())
         write_json(file, found | {"seconds": time.process_time() - begun})
-    read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return read
+    return read_row(file)
+
+
+def read_row(file: Path) -> dict[str, Any]:
+    """What ``row`` wrote."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def result_table(

@@ -58,7 +58,8 @@ def print_trials(pruning: CPOPruning) -> None:
         verdict = "probe" if row["probe"] else row["verdict"]
         rows.append((row["layer"], verdict, str(row["trial"]), f"{row['factor']:.3g}", f"{row['drop']:+.4f}", *shares))
     against = ", ".join(f"{value:.3f}" for value in references(pruning))
-    title = f"trials against {pruning.metric} of the whole network retrained as often ({against}), expected drop {pruning.expected_drop:g}"
+    whole = "the whole network, retrained as often" if pruning.reference is None else "the whole network"
+    title = f"trials against {pruning.metric} of {whole} ({against}), expected drop {pruning.expected_drop:g}"
     print_table(title, ("layer", "verdict", "trial", "factor", "drop", "multiply-adds left %", "parameters left %"), rows, names=2)
 
 
