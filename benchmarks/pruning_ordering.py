@@ -1,313 +1,283 @@
-"""Does CAIE beat the loss impact alone? And where do CPO and uniform removal end? A small VGG and ResNet, two tasks, several seeds.
+"""Does CAIE beat the loss impact alone? A small VGG and ResNet, two tasks, several seeds.
 
-    python benchmarks/pruning_ordering.py                              # all, about forty minutes
-    python benchmarks/pruning_ordering.py --networks vgg --tasks retrieval --seeds 0 1
+    python benchmarks/pruning_ordering.py                              # all rows, about an hour of one core
+    python benchmarks/pruning_ordering.py --networks vgg --tasks retrieval --rows CAIE "loss alone"
 
-Generated crops (``market-like``, 48x24), settings fixed before any of the seeds was run. A seed changes weights, draws and augmentations;
-all methods of a seed prune the same trained network. Retrieval is mAP on the set's queries and gallery. Classification is the accuracy on
-held-out images of 60 of the training identities, every fourth of each.
+All rows of a seed prune the same trained network to half its multiply-adds, 8 channels after every 30 batches (the text's n; its m = 25
+would take a network of 300 to 400 channels down in a few steps), and fine-tune for 100 steps. A seed changes weights, draws and
+augmentations. n is the text's; the other settings are those of an earlier protocol with 5 batches a step, looked for on seed 100 by the
+same test images. Nothing is decided by images within a run.
 
-CPO and uniform removal stop by the drop on these very images, and end at different scores: their rows are no test of the drop, and no
-comparison of what they remove.
+Primary comparison: CAIE - loss alone, ResNet, mAP, after fine-tuning. All others are exploratory.
+
+Two controls. "whole, trained as long" takes as many steps as CAIE's pruning and fine-tuning, and prunes nothing. "..., last five" trains
+for the same 30 batches a step and estimates by the last five of them only (VGG, accuracy): whether what changes with n = 30 is the
+estimate, or the training between the steps.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, read_row, result_table, row
 from scipy.stats import spearmanr
-from timm.models import register_model
-from torch import Tensor, nn
-from torchvision.models.vgg import make_layers
+from torch import Tensor
 from typing_extensions import override
 
-from lightning_reid.callbacks import CAIEPruning, CPOPruning, FilterPruning
+from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.callbacks.caie_pruning import Importance
-from lightning_reid.callbacks.cpo_pruning import SearchName
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
-from lightning_reid.modules import SupervisedReID
+from lightning_reid.metrics import paired_difference_interval
 from lightning_reid.networks.channels.groups import find_channel_groups
 from lightning_reid.networks.channels.plan import ChannelMasks
 from lightning_reid.pruning import batch_norm_score, loss_impact
 from lightning_reid.recipes.workshop.seeds import seed_comparison
-from lightning_reid.records import ImageRecord, ReIDDataset
 
-IMAGE, P, K, STEPS_AN_EPOCH = (48, 24), 8, 4, 25
-CLASSES = 60
-NETWORKS: dict[str, dict[str, Any]] = {
-    "vgg": {"backbone": "benchmark_vgg", "backbone_options": {"last_stride": 2}},
-    "resnet": {"backbone": "resnet18", "backbone_options": {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}},
-}
-TASKS = ("classification", "retrieval")
-METHODS: tuple[Importance, ...] = ("constraint-aware", "loss", "l1", "uniform")
-PAIRS = tuple(("constraint-aware", other) for other in METHODS[1:])
+SEEDS = (0, 1, 2, 3, 4)
+EPOCHS, TUNING_EPOCHS, FLOPS = 24, 4, 0.5
+METHODS: dict[str, Importance] = {"CAIE": "constraint-aware", "loss alone": "loss", "L1": "l1", "uniform": "uniform"}
+CONTROLS: dict[str, Importance] = {"CAIE, last five": "constraint-aware", "loss alone, last five": "loss"}
+CONTROLS_ON = ("vgg", "classification")
+LONGER = "whole, trained as long"
+PRUNED, TUNED = "right after pruning", "after fine-tuning"
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
-STEP = {"filters_per_step": 8, "batches_per_step": 5}
+STEP = {"filters_per_step": 8, "batches_per_step": 30}
+PROTOCOL = (
+    "Generated crops 48x24, 600 steps of training with Adam, pruned to half the multiply-adds with SGD at 1e-2, 8 channels after every 30"
+    " batches, 100 steps of fine-tuning. All rows of a seed prune the same network; nothing is decided by the images that are scored."
+)
 TWO_CONSTRAINTS = {"vgg": {"flops": 0.5, "params": 0.4}, "resnet": {"flops": 0.5, "params": 0.2}}
 """Parameters as CAIE left them on seed 100 under the first constraint alone, so that neither of the two follows from the other."""
-EXPECTED_DROP = 0.02
-RETRAIN_EPOCHS: dict[SearchName, int] = {"layer by layer": 1, "uniform": 4}
-"""So that both take about as many in all."""
+OVERSHOOT_STEP = {"filters_per_step": 8, "batches_per_step": 5}
+OTHER_MEASURES = ("overshoot", "correlation")
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """Epochs of training, and of fine-tuning, and the share of multiply-adds that is left."""
-
-    epochs: int = 24
-    tuning_epochs: int = 4
-    flops: float = 0.5
-
-
-class PlainVGG(nn.Module):
-    """VGG's plan at a quarter of its channels and five convolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = make_layers([16, "M", 32, "M", 64, 64, "M", 128, 128], batch_norm=True)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """``[B, 128, H / 8, W / 8]``."""
-        features: Tensor = self.features(images)
-        return features
-
-
-@register_model
-def benchmark_vgg(pretrained: bool = False, **options: Any) -> nn.Module:
-    """Under a name that timm knows, as a user's own network would be."""
-    return PlainVGG()
-
-
-class ImageClassifier(SupervisedReID):
-    """Identities as classes, by cross-entropy alone."""
+class LastFive(CAIEPruning):
+    """Trains for all batches of a step, and forgets the impacts of all but the last five."""
 
     @override
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        logits = self.logits(self.embed_batch(batch))
-        return label_smoothed_cross_entropy(logits, batch["pids"], self.hparams["label_smoothing"])
-
-    @override
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        assert self.classifier is not None
-        embeddings, asked = self.embed_batch(batch).embedding, batch["is_query"]
-        right = self.classifier(embeddings).argmax(1) == batch["pids"] - 1
-        stage = "test" if self.trainer.testing else "val"
-        self.log(f"{stage}/accuracy", right[asked].double().mean(), batch_size=int(asked.sum()), on_epoch=True)
-        return {"embeddings": embeddings, "indices": batch["indices"], "is_query": asked}
-
-    @override
-    def _log_scores(self, stage: str) -> None:
-        """There is nothing to retrieve."""
+    def on_before_optimizer_step(self, *arguments: Any) -> None:
+        if self.running.num_batches == self.batches_per_step - 5:
+            self.running.values = {}
+        super().on_before_optimizer_step(*arguments)
 
 
-class HeldOutImages(ImageReIDDataModule):
-    """Training images of the first identities, every fourth of each held out; they are 1, 2... in the order of their pids."""
-
-    @override
-    def read(self) -> ReIDDataset:
-        records = super().read().train
-        number = {pid: place + 1 for place, pid in enumerate(sorted({record.pid for record in records})[:CLASSES])}
-        seen: Counter[int] = Counter()
-        train: list[ImageRecord] = []
-        held_out: list[ImageRecord] = []
-        for record in records:
-            if record.pid not in number:
-                continue
-            seen[record.pid] += 1
-            (held_out if seen[record.pid] % 4 == 0 else train).append(replace(record, pid=number[record.pid]))
-        return ReIDDataset("held-out images", tuple(train), tuple(held_out[:-1]), tuple(held_out[-1:]))
+def experiment_of(network: str, task: str, seed: int) -> Experiment:
+    """Trained on all identities, or on three images of four of the first 60."""
+    return Experiment(network, task, seed, EPOCHS, generated_data(HeldOutImages if task == "classification" else ImageReIDDataModule, seed))
 
 
-class Experiment:
-    """One network and task at one seed: trained once, then pruned by every method."""
-
-    def __init__(self, network: str, task: str, seed: int, protocol: Protocol) -> None:
-        self.network, self.seed, self.protocol = network, seed, protocol
-        self.module_class = ImageClassifier if task == "classification" else SupervisedReID
-        self.metric = "accuracy" if task == "classification" else "mAP"
-        data_class = HeldOutImages if task == "classification" else ImageReIDDataModule
-        options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256, "val_identities": 0}
-        self.data = data_class("market-like", image_size=IMAGE, p=P, k=K, seed=seed, **options)
-        self.data.prepare_data()
-        self.data.setup()
-
-    def model(self, weights: Mapping[str, Tensor] | None = None, **options: Any) -> SupervisedReID:
-        """The module, of random weights or of ``weights``."""
-        torch.manual_seed(self.seed)
-        arguments: dict[str, Any] = NETWORKS[self.network] | {"num_classes": self.data.num_classes} | options
-        model = self.module_class(**arguments)
-        if weights is not None:
-            model.load_state_dict(weights)
-        return model
-
-    def trainer(self, epochs: int, callbacks: Sequence[pl.Callback] = (), *, validate_every: int | None = None) -> pl.Trainer:
-        """For so many epochs of 25 steps."""
-        pl.seed_everything(self.seed, verbose=False)
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-        batches: dict[str, Any] = {"limit_train_batches": STEPS_AN_EPOCH, "limit_val_batches": 1.0 if validate_every else 0}
-        ours = {"num_sanity_val_steps": 0}
-        batches["check_val_every_n_epoch"] = validate_every or 1
-        return pl.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=list(callbacks), **quiet, **batches, **ours)
-
-    def score(self, model: SupervisedReID) -> float:
-        """Accuracy or mAP, in [0, 1]."""
-        return float(self.trainer(1).test(model, self.data, verbose=False)[0][f"test/{self.metric}"])
-
-    def train(self) -> dict[str, Tensor]:
-        """Weights of the whole network."""
-        steps = [self.protocol.epochs // 2, self.protocol.epochs * 3 // 4]
-        model = self.model(optimizer="adam", lr=1e-3, milestones=steps)
-        self.trainer(self.protocol.epochs).fit(model, self.data)
-        return model.state_dict()
-
-    def pruned(self, weights: Mapping[str, Tensor], pruning: FilterPruning, **options: Any) -> SupervisedReID:
-        """The smaller module."""
-        model = self.model(weights, **options)
-        every = pruning.retrain_epochs if isinstance(pruning, CPOPruning) else None
-        self.trainer(-1, [pruning], validate_every=every).fit(model, self.data)
-        model.materialize(pruning.plan)
-        return model
-
-    def compare(self, weights: Mapping[str, Tensor], method: Importance) -> dict[str, float]:
-        """Scores at ``flops`` left, before and after fine-tuning; what the last step took too much."""
-        pruning = CAIEPruning({"flops": self.protocol.flops}, importance=method, **STEP)
-        model = self.pruned(weights, pruning, **SGD)
-        found = {"pruned": self.score(model)} | {name: pruning.history[-1][name] for name in ("flops", "params", "step")}
-        model.hparams["milestones"] = [self.protocol.tuning_epochs // 2]
-        self.trainer(self.protocol.tuning_epochs).fit(model, self.data)
-        return found | {"tuned": self.score(model)}
-
-    def overshoot(self, weights: Mapping[str, Tensor], method: Importance) -> dict[str, float]:
-        """By how much each of two constraints is passed, and the mean step in it."""
-        constraints = TWO_CONSTRAINTS[self.network]
-        pruning = CAIEPruning(constraints, importance=method, **STEP)
-        model = self.pruned(weights, pruning, **SGD)
-        found = {"pruned": self.score(model)}
-        for name, share in constraints.items():
-            left = [1.0, *(row[name] for row in pruning.history)]
-            found[f"{name} overshoot"] = share - left[-1]
-            found[f"{name} step"] = (1 - left[-1]) / (len(left) - 1)
-        return found
-
-    def search(self, weights: Mapping[str, Tensor], name: SearchName) -> dict[str, float]:
-        """What is left at a drop that was tolerable, and the drop; the few trials of uniform removal retrain longer."""
-        whole, epochs = self.score(self.model(weights)), RETRAIN_EPOCHS[name]
-        pruning = CPOPruning(EXPECTED_DROP, f"val/{self.metric}", epochs, whole, search=name)
-        model = self.pruned(weights, pruning, optimizer="adam", lr=3e-4)
-        kept = [row for row in pruning.history if row["verdict"] == "keep"]
-        last = kept[-1] if kept else {"flops": 1.0, "params": 1.0, "drop": 0.0}
-        drop = whole - self.score(model)
-        return {"flops": last["flops"], "params": last["params"], "drop": drop, "epochs": float(epochs * len(pruning.history))}
-
-    def rank_correlation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """Spearman's, between channels' impacts and the squared change of the loss when each is silenced; over all, and the lesser half."""
-        model = self.model(weights).eval()
-        assert model.classifier is not None
-        trainer = self.trainer(1)
-        self.data.trainer = trainer
-        batches = [self.data.on_after_batch_transfer(batch, 0) for batch, _ in zip(self.data.train_dataloader(), range(4))]
-        self.data.trainer = None
-        images, pids = (torch.cat([batch[name] for batch in batches]) for name in ("images", "pids"))
-
-        def loss() -> Tensor:
-            assert model.classifier is not None
-            return label_smoothed_cross_entropy(model.classifier(model.embed(images).embedding), pids, 0.1)
-
-        groups = find_channel_groups(model.network, (1, 3, *IMAGE))
-        whole = loss()
-        whole.backward()
-        norms = {gate.name: model.network.get_submodule(gate.name) for group in groups for gate in group.gates}
-        scores = {name: batch_norm_score(norm.weight, norm.bias, norm.weight.grad, norm.bias.grad) for name, norm in norms.items()}
-        impacts, changes = [], []
-        masks = ChannelMasks(model.network, groups)
-        for group in groups:
-            impacts.append(loss_impact([scores[gate.name][gate.channels].sum(1) for gate in group.gates]))
-            for channel in range(group.size):
-                keep = torch.ones(group.size, dtype=torch.bool)
-                keep[channel] = False
-                masks.set({group.name: keep})
-                with torch.no_grad():
-                    changes.append(float(loss() - whole) ** 2)
-            masks.set({group.name: torch.ones(group.size, dtype=torch.bool)})
-        masks.stop()
-        estimated, true = torch.cat(impacts).double(), torch.tensor(changes, dtype=torch.float64)
-        low = estimated.argsort()[: len(estimated) // 2]
-        return {"all": float(spearmanr(estimated, true)[0]), "smaller half": float(spearmanr(estimated[low], true[low])[0])}
+def compared(experiment: Experiment, weights: Mapping[str, Tensor], name: str) -> dict[str, float]:
+    """Scores at ``FLOPS`` left, before and after fine-tuning; what is left, and after how many steps."""
+    pruning = (LastFive if name in CONTROLS else CAIEPruning)({"flops": FLOPS}, importance=(METHODS | CONTROLS)[name], **STEP)
+    model = experiment.model(weights, **SGD)
+    experiment.trainer(-1, [pruning]).fit(model, experiment.data)
+    model.materialize(pruning.plan)
+    found = {PRUNED: experiment.score(model)} | {key: pruning.history[-1][key] for key in ("flops", "params", "step")}
+    return found | {TUNED: tuned(experiment, model)}
 
 
-def run(network: str, task: str, seed: int, output: Path, protocol: Protocol) -> dict[str, Any]:
-    """All of one network, task and seed; what was run before is read back."""
-    file = output / f"{network}-{task}-seed{seed}.json"
-    if file.is_file():
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    experiment = Experiment(network, task, seed, protocol)
-    weights = experiment.train()
-    found = {"whole": experiment.score(experiment.model(weights)), "correlation": experiment.rank_correlation(weights)}
-    found["compare"] = {method: experiment.compare(weights, method) for method in METHODS}
-    found["overshoot"] = {method: experiment.overshoot(weights, method) for method in METHODS[:2]}
-    found["search"] = {name: experiment.search(weights, name) for name in RETRAIN_EPOCHS}
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(file, found)
+def unpruned(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """The score that pruning starts from."""
+    return dict.fromkeys((PRUNED, TUNED), experiment.score(experiment.model(weights)))
+
+
+def tuned(experiment: Experiment, model: Any) -> float:
+    """The score after fine-tuning, at a tenth of the learning rate from its middle on."""
+    model.hparams["milestones"] = [TUNING_EPOCHS // 2]
+    experiment.trainer(TUNING_EPOCHS).fit(model, experiment.data)
+    return experiment.score(model)
+
+
+def trained_as_long(experiment: Experiment, weights: Mapping[str, Tensor], steps: int) -> dict[str, float]:
+    """The whole network after ``steps`` of what pruning trains with, and after fine-tuning."""
+    model = experiment.model(weights, **SGD)
+    experiment.trainer(steps=steps).fit(model, experiment.data)
+    found = {PRUNED: experiment.score(model), "flops": 1.0}
+    return found | {TUNED: tuned(experiment, model)}
+
+
+def overshoot(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """By how much each of two constraints is passed, and the mean step in it; five batches a step."""
+    found = {}
+    for name in ("CAIE", "loss alone"):
+        constraints = TWO_CONSTRAINTS[experiment.network]
+        pruning = CAIEPruning(constraints, importance=METHODS[name], **OVERSHOOT_STEP)
+        experiment.trainer(-1, [pruning]).fit(experiment.model(weights, **SGD), experiment.data)
+        for resource, share in constraints.items():
+            left = [1.0, *(step[resource] for step in pruning.history)]
+            found[f"{name}, {resource} overshoot"] = share - left[-1]
+            found[f"{name}, {resource} step"] = (1 - left[-1]) / (len(left) - 1)
     return found
 
 
-def report(found: Mapping[int, Mapping[str, Any]], metric: str, flops: float) -> str:
+def rank_correlation(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Spearman's, between channels' impacts and the squared change of the loss when each is silenced; over all, and the lesser half."""
+    model, data = experiment.model(weights).eval(), experiment.data
+    data.trainer = experiment.trainer(1)
+    batches = [data.on_after_batch_transfer(batch, 0) for batch, _ in zip(data.train_dataloader(), range(4))]
+    data.trainer = None
+    images, pids = (torch.cat([batch[name] for batch in batches]) for name in ("images", "pids"))
+
+    def loss() -> Tensor:
+        assert model.classifier is not None
+        return label_smoothed_cross_entropy(model.classifier(model.embed(images).embedding), pids, 0.1)
+
+    groups = find_channel_groups(model.network, (1, 3, *IMAGE))
+    whole = loss()
+    whole.backward()
+    norms = {gate.name: model.network.get_submodule(gate.name) for group in groups for gate in group.gates}
+    scores = {name: batch_norm_score(norm.weight, norm.bias, norm.weight.grad, norm.bias.grad) for name, norm in norms.items()}
+    impacts, changes = [], []
+    masks = ChannelMasks(model.network, groups)
+    for group in groups:
+        impacts.append(loss_impact([scores[gate.name][gate.channels].sum(1) for gate in group.gates]))
+        for channel in range(group.size):
+            keep = torch.ones(group.size, dtype=torch.bool)
+            keep[channel] = False
+            masks.set({group.name: keep})
+            with torch.no_grad():
+                changes.append(float(loss() - whole) ** 2)
+        masks.set({group.name: torch.ones(group.size, dtype=torch.bool)})
+    masks.stop()
+    estimated, true = torch.cat(impacts).double(), torch.tensor(changes, dtype=torch.float64)
+    low = estimated.argsort()[: len(estimated) // 2]
+    return {"all": float(spearmanr(estimated, true)[0]), "smaller half": float(spearmanr(estimated[low], true[low])[0])}
+
+
+def measured(experiment: Experiment, weights: Mapping[str, Tensor], name: str, steps: int) -> dict[str, float]:
+    """One row; ``steps`` are those of CAIE's pruning."""
+    if name == "whole":
+        return unpruned(experiment, weights)
+    if name == LONGER:
+        return trained_as_long(experiment, weights, steps)
+    if name in OTHER_MEASURES:
+        return (overshoot if name == "overshoot" else rank_correlation)(experiment, weights)
+    return compared(experiment, weights, name)
+
+
+def run(network: str, task: str, seed: int, names: Sequence[str], output: Path, *, finished: bool = False) -> dict[str, dict[str, Any]]:
+    """The rows of one network, task and seed; what was run before is read back, and with ``finished`` nothing is run."""
+    names = ["whole", *(name for name in names if name not in CONTROLS or (network, task) == CONTROLS_ON)]
+    folder = output / f"{network}-{task}-seed{seed}"
+    files = {name: folder / f"{name.replace(', ', '-').replace(' ', '-')}.json" for name in names}
+    if finished or all(file.is_file() for file in files.values()):
+        return {name: read_row(file) for name, file in files.items() if file.is_file()}
+    experiment = experiment_of(network, task, seed)
+    weights = experiment.trained(output)
+    found: dict[str, dict[str, Any]] = {}
+    for name, file in files.items():
+        steps = int(found.get("CAIE", {"step": 0})["step"]) * STEP["batches_per_step"]
+        found[name] = row(file, partial(measured, experiment, weights, name, steps))
+    return found
+
+
+def of_all_seeds(found: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The rows that every seed has."""
+    return {
+        seed: {name: one for name, one in rows.items() if all(name in other for other in found.values())} for seed, rows in found.items()
+    }
+
+
+def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The paired differences that are shown."""
+    wanted = [("CAIE", other) for other in (*list(METHODS)[1:], LONGER)] + [tuple(CONTROLS)]
+    return [(one, other) for one, other in wanted if {one, other} <= set(names)]
+
+
+def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], metric: str) -> str:
     """Tables of one network and task."""
+    names = [name for name in next(iter(found.values())) if name not in OTHER_MEASURES]
     parts = []
-    for name in ("pruned", "tuned"):
-        scores = {seed: {"whole": one["whole"]} | {m: row[name] for m, row in one["compare"].items()} for seed, one in found.items()}
-        parts.append(f"{name}: " + seed_comparison(scores, PAIRS).replace("mAP", metric, 1))
-    left = {m: [one["compare"][m]["flops"] for one in found.values()] for m in METHODS}
-    parts.append(f"multiply-adds left, of {flops:.0%}: " + ", ".join(f"{m} {100 * mean(x):.2f} %" for m, x in left.items()))
-    for name in ("flops", "params"):
-        over = {m: [one["overshoot"][m][f"{name} overshoot"] for one in found.values()] for m in METHODS[:2]}
-        steps = [one["overshoot"][METHODS[0]][f"{name} step"] for one in found.values()]
-        within = sum(passed <= step for passed, step in zip(over[METHODS[0]], steps))
-        text = ", ".join(f"{m} {100 * mean(x):.2f}" for m, x in over.items())
-        parts.append(f"overshoot in {name}, points: {text}; a step is {100 * mean(steps):.2f}; CAIE within one in {within} of {len(found)}")
-    for name in RETRAIN_EPOCHS:
-        rows = [one["search"][name] for one in found.values()]
-        means = {key: mean(row[key] for row in rows) for key in rows[0]}
-        parts.append(
-            f"{name}: {100 * means['flops']:.1f} % of multiply-adds and {100 * means['params']:.1f} % of parameters left, drop"
-            f" {100 * means['drop']:+.2f} on the images it decided by, {means['epochs']:.0f} epochs"
-        )
-    for name in ("all", "smaller half"):
-        parts.append(f"rank correlation, {name}: {mean(one['correlation'][name] for one in found.values()):.2f}")
+    for when in (PRUNED, TUNED):
+        scores = {seed: {name: rows[name][when] for name in names} for seed, rows in found.items()}
+        parts.append(f"{when}: " + seed_comparison(scores, pairs(names)).replace("mAP", metric, 1))
+    left = {name: [rows[name]["flops"] for rows in found.values()] for name in names if name != "whole"}
+    parts.append(f"multiply-adds left, of {FLOPS:.0%}: " + ", ".join(f"{name} {100 * mean(x):.1f} %" for name, x in left.items()))
+    for name in OTHER_MEASURES:
+        means = {key: mean(rows[name][key] for rows in found.values() if name in rows) for key in next(iter(found.values())).get(name, {})}
+        if means:
+            parts.append(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items()))
     return "\n\n".join(parts)
+
+
+def summary(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]]) -> str:
+    """One table of all networks and tasks: means, and paired differences with their 95 % intervals."""
+    shown = [name for name in ("whole", LONGER, *METHODS, *CONTROLS) if any(name in next(iter(seeds.values())) for seeds in found.values())]
+    head = [*shown, *(f"{one} - {other}" for one, other in pairs(shown))]
+    lines = ["| per cent, mean | | " + " | ".join(head) + " |", "|---|---|" + "---:|" * len(shown) + "---|" * (len(head) - len(shown))]
+    for ((network, task), seeds), when in product(found.items(), (PRUNED, TUNED)):
+        column = {
+            name: torch.tensor([rows[name][when] for rows in seeds.values()]).double()
+            for name in shown
+            if name in next(iter(seeds.values()))
+        }
+        cells = [f"{100 * float(column[name].mean()):.1f}" if name in column else "" for name in shown]
+        for one, other in pairs(shown):
+            cells.append(difference(column[one], column[other]) if {one, other} <= set(column) else "")
+        lines.append(f"| {network}, {metric_of(task)} | {when} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def difference(one: Tensor, other: Tensor) -> str:
+    """The mean paired difference in points, with its 95 % interval."""
+    low, high = paired_difference_interval(one, other)
+    return f"{100 * float((one - other).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def results(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]], commit: str) -> dict[str, Any]:
+    """The results file: a table for each network and task, the rows of both moments in it."""
+    tables = []
+    for (network, task), seeds in found.items():
+        rows = [name for name in next(iter(seeds.values())) if name not in OTHER_MEASURES]
+        scores = {seed: {f"{name}, {when}": one[name][when] for name in rows for when in (PRUNED, TUNED)} for seed, one in seeds.items()}
+        hours = sum(one[name]["seconds"] for one in seeds.values() for name in rows) / 3600
+        title = f"chapter 6 on a small {network}, {task}"
+        table = result_table("pruning_ordering", title, commit, hours, PROTOCOL, f"points of {metric_of(task)}", scores)
+        compared_rows = [[f"{name}, {when}" for name in pair] for when in (PRUNED, TUNED) for pair in pairs(rows)]
+        primary = [f"CAIE, {TUNED}", f"loss alone, {TUNED}"] if (network, task) == ("resnet", "retrieval") else None
+        tables.append(table | {"primary": primary, "exploratory": [pair for pair in compared_rows if pair != primary]})
+    return {"tables": tables}
 
 
 def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 to 4)")
+    rows = (*METHODS, *CONTROLS, LONGER)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="at least two for a report (default: 0 to 4)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which (default: all)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which (default: all)")
-    parser.add_argument("--epochs", type=int, default=Protocol.epochs, help="of training (default: %(default)s)")
-    parser.add_argument("--tuning_epochs", type=int, default=Protocol.tuning_epochs, help="of fine-tuning (default: %(default)s)")
-    parser.add_argument("--flops", type=float, default=Protocol.flops, help="share of multiply-adds left (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--rows", nargs="+", choices=(*rows, *OTHER_MEASURES), default=list(rows), help="which (default: all but the last two)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--finished", action="store_true", help="run nothing: show the rows that all seeds have")
+    parser.add_argument("--results", type=Path, help="file to write the scores of the seeds to")
+    parser.add_argument("--commit", default="", help="of the protocol, for that file")
     arguments = parser.parse_args(argv)
-    protocol = Protocol(arguments.epochs, arguments.tuning_epochs, arguments.flops)
-    results: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    if LONGER in arguments.rows and "CAIE" not in arguments.rows:
+        parser.error(f"{LONGER!r} takes as many steps as CAIE does: add CAIE to the rows")
+    found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for network, task in product(arguments.networks, arguments.tasks):
-        found = {seed: run(network, task, seed, arguments.output, protocol) for seed in arguments.seeds}
-        results[network, task] = found
-        if len(found) > 1:
-            print(f"\n{network}, {task}\n\n{report(found, 'accuracy' if task == 'classification' else 'mAP', protocol.flops)}")
-    return results
+        every = [run(network, task, seed, arguments.rows, arguments.output, finished=arguments.finished) for seed in arguments.seeds]
+        found[network, task] = of_all_seeds(dict(zip(arguments.seeds, every)))
+        if not any(found[network, task].values()):
+            del found[network, task]
+        elif len(arguments.seeds) > 1:
+            print(f"\n{network}, {task}\n\n{report(found[network, task], metric_of(task))}", flush=True)
+    if len(arguments.seeds) > 1:
+        print(f"\n{summary(found)}")
+    if arguments.results is not None:
+        write_json(arguments.results, results(found, arguments.commit))
+    return found
 
 
 if __name__ == "__main__":

@@ -31,15 +31,18 @@ class CPOPruning(FilterPruning):
     pruned together, by the mean sparsity of their filters; or as chapter 5 has it, see ``residual_blocks``. The optimizer keeps its state
     over the trials.
 
-    Logs ``prune/flops``, ``prune/params`` (shares left), ``prune/channels``, ``prune/drop`` and ``prune/trial`` after each trial; the
-    history also has the layer, the factor and the verdict.
+    Weights that were kept are retrained on by the trials that follow. So that this is not taken for a gain of pruning, the whole network
+    is retrained beside them, once for each trial that is kept and once before the first: the drop is against the whole network retrained
+    as often. The text's whole network does not gain by retraining: give its ``reference``.
+
+    Logs ``prune/flops``, ``prune/params`` (shares left), ``prune/channels``, ``prune/drop``, ``prune/reference`` and ``prune/trial``
+    after each trial; the history also has the layer, the factor and the verdict.
 
     Args:
         expected_drop: Largest tolerable drop of the metric, in its own units: 0.01 is a point of ``val/mAP``, a fraction in [0, 1].
         metric: Logged by validation; larger is better.
         retrain_epochs: Epochs of a trial.
-        reference: Metric of the whole network. ``None`` measures it by a first trial that prunes nothing, so that retraining alone is
-            not taken for a gain of pruning.
+        reference: Metric of the whole network, for all trials. ``None`` retrains and measures it, see above.
         search: ``"layer by layer"``; or ``"uniform"`` to compare with: one factor for all layers, found by bisection to 1/32.
         ignored: Groups of channels, by name, that are left alone; those that make the embedding, or the logits, always are.
         residual_blocks: ``"coupled"``: all layers that add to a residual sum lose the same channels, as in chapter 6. ``"zero-padded"``:
@@ -47,6 +50,9 @@ class CPOPruning(FilterPruning):
             are pruned; a convolution in the shortcut is pruned by its own filters and its block's last one follows; the next block's
             shortcut is padded with zeros; the first convolution is left alone. What the text leaves open: ``zero_padded_groups``.
         network: See :class:`FilterPruning`.
+
+    Attributes:
+        references: Metric of the whole network after one retraining, two, and so on; empty where ``reference`` was given.
 
     Raises:
         ValueError: An argument is out of range (here); validations that do not fall on the end of a trial (when the fit begins); an
@@ -87,6 +93,8 @@ class CPOPruning(FilterPruning):
         self.search_name: SearchName = search
         self.search: FilterSearch | None = None
         self._search_state: dict[str, Any] = {}
+        self.references: list[float] = []
+        self._whole: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
         self._kept_channels: dict[str, Tensor] = {}
         self._epochs = 0
@@ -116,18 +124,30 @@ class CPOPruning(FilterPruning):
             self.search.load_state_dict(self._search_state)
         else:
             self._keep(pl_module)
+            self._whole = {} if self.reference is not None else self._kept
             self._start_trial(pl_module)
 
+    @property
+    def retrains_whole(self) -> bool:
+        """Whether the next trial prunes nothing: the whole network has been retrained less often than what it is to be compared with."""
+        over = self.search is not None and self.search.trial is None
+        kept = sum(row["verdict"] == "keep" for row in self.history)
+        return self.reference is None and len(self.references) <= kept and not over
+
     def _keep(self, pl_module: pl.LightningModule) -> None:
-        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+        self._kept = copied_weights(pl_module)
         self._kept_channels = {name: mask.clone() for name, mask in self.masks.keep.items()}
 
     def _start_trial(self, pl_module: pl.LightningModule) -> None:
         """From the weights that were kept, with the masks of what is tried, or of what was found where the search is over."""
         assert self.search is not None
+        if self.retrains_whole:
+            pl_module.load_state_dict(self._whole)
+            self.masks.set({name: torch.ones_like(mask) for name, mask in self._kept_channels.items()})
+            return
         pl_module.load_state_dict(self._kept)
         keep = dict(self._kept_channels)
-        for layer, gone in (self.search.removals if self.reference is not None else {}).items():
+        for layer, gone in self.search.removals.items():
             keep[layer] = torch.ones_like(keep[layer])
             keep[layer][removal_order(self.makers(layer), ~self._kept_channels[layer])[:gone]] = False
         self.masks.set(keep)
@@ -160,10 +180,11 @@ class CPOPruning(FilterPruning):
             return
         self._epochs = 0
         value = self._measure(trainer)
-        if self.reference is None:
-            self.reference = value
+        if self.retrains_whole:
+            self.references.append(value)
+            self._whole = copied_weights(pl_module)
         else:
-            self._judge(trainer, pl_module, self.reference - value)
+            self._judge(trainer, pl_module, self.references[-1] if self.reference is None else self.reference, value)
         self._start_trial(pl_module)
         if self.search.trial is None:
             self.done = trainer.should_stop = True
@@ -175,16 +196,17 @@ class CPOPruning(FilterPruning):
         # a metric that a module forgot to reduce must not send the ranks different ways
         return float(trainer.strategy.broadcast(float(trainer.callback_metrics[self.metric])))
 
-    def _judge(self, trainer: pl.Trainer, pl_module: pl.LightningModule, drop: float) -> None:
+    def _judge(self, trainer: pl.Trainer, pl_module: pl.LightningModule, reference: float, value: float) -> None:
         assert self.search is not None
         assert self.search.trial is not None
         trial, probing, tried = self.search.trial, self.search.probing, self.channels_left()
         shares = self.shares_left()
+        drop = reference - value
         verdict = self.search.report(drop)
         if verdict == "keep":
             self._keep(pl_module)
         row = {"trial": len(self.history) + 1, "layer": trial.layer, "factor": trial.factor, "probe": probing, "verdict": verdict}
-        row |= {"drop": drop, **shares, "channels": sum(tried.values())}
+        row |= {"drop": drop, "reference": reference, **shares, "channels": sum(tried.values())}
         self.tell(trainer.loggers, trainer.global_step, row)
 
     @override
@@ -199,6 +221,8 @@ class CPOPruning(FilterPruning):
             "epochs": self._epochs,
             "finished_epochs": self._finished_epochs,
             "reference": self.reference,
+            "references": list(self.references),
+            "whole": self._whole,
         }
 
     @override
@@ -215,3 +239,9 @@ class CPOPruning(FilterPruning):
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")
+        self.references, self._whole = list(state_dict["references"]), dict(state_dict["whole"])
+
+
+def copied_weights(module: pl.LightningModule) -> dict[str, Tensor]:
+    """All of a module's state, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}

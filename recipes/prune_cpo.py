@@ -45,6 +45,11 @@ def parse(argv: list[str] | None) -> Namespace:
     return parse_or_small_run(parser, argv, SMALL_RUN)
 
 
+def references(pruning: CPOPruning) -> list[float]:
+    """What drops were measured against: the metric of the whole network, one by one, or the one that was given."""
+    return pruning.references if pruning.reference is None else [pruning.reference]
+
+
 def print_trials(pruning: CPOPruning) -> None:
     """What was tried, and what was kept of it."""
     rows = []
@@ -52,7 +57,9 @@ def print_trials(pruning: CPOPruning) -> None:
         shares = (per_cent(row[name]) for name in ("flops", "params"))
         verdict = "probe" if row["probe"] else row["verdict"]
         rows.append((row["layer"], verdict, str(row["trial"]), f"{row['factor']:.3g}", f"{row['drop']:+.4f}", *shares))
-    title = f"trials against {pruning.metric} {pruning.reference:.3f}, expected drop {pruning.expected_drop:g}"
+    against = ", ".join(f"{value:.3f}" for value in references(pruning))
+    whole = "the whole network, retrained as often" if pruning.reference is None else "the whole network"
+    title = f"trials against {pruning.metric} of {whole} ({against}), expected drop {pruning.expected_drop:g}"
     print_table(title, ("layer", "verdict", "trial", "factor", "drop", "multiply-adds left %", "parameters left %"), rows, names=2)
 
 
@@ -73,7 +80,7 @@ def main(argv: list[str] | None = None) -> list[ResultRow]:
         retrained, _ = run.fit("retrained", model, cfg.tuning_epochs)
         results += [pruned, retrained]
         if pruning.history and is_first_process():  # empty where pruning was finished by an earlier run
-            write_json(Path(cfg.output) / "trials.json", {"reference": pruning.reference, "trials": pruning.history})
+            write_json(Path(cfg.output) / "trials.json", {"references": references(pruning), "trials": pruning.history})
             print_trials(pruning)
         title = f"pruned up to a drop of {cfg.cpo.expected_drop:g} in {cfg.cpo.metric} on {cfg.data.dataset}"
         run.finish(results, model, title, began)

@@ -15,10 +15,15 @@ ALL_LAYERS = "all layers"
 class UniformSearch(FilterSearch):
     """Bisects the largest factor that, taken off every layer alike, keeps the drop tolerable: r = 0.5, then 0.25 or 0.75, and so on.
 
+    Every trial begins from the weights of the last one that was kept, which have been retrained for longer than those that an earlier
+    factor failed with. So where bisection has closed in on such a factor, it is tried again; once it is kept, the search goes on above it.
+    The search is over when no factor is left between what is kept and one that failed from these very weights. The kept factor grows
+    with each trial that is kept, and between two of them are at most ``log2(1 / resolution) + 1`` others.
+
     Args:
         layers: In the network's order.
         expected_drop: Largest tolerable drop, in units of the metric, at least 0.
-        resolution: The search is over when the factor is known to within this, in (0, 1].
+        resolution: To within which the factor is found, in (0, 1].
 
     Source: the UR rows of thesis, section 5.4, where the factor is given instead of found.
 
@@ -31,7 +36,9 @@ class UniformSearch(FilterSearch):
         if not 0 < resolution <= 1:
             raise ValueError(f"the resolution of a reducing factor must lie in (0, 1], got {resolution}")
         self.resolution = resolution
-        self._kept, self._failed = 0.0, 1.0
+        self._kept = 0.0
+        self._failed: list[float] = []  # factors above the kept one, the largest first
+        self._outdated = False  # whether a trial was kept since the smallest of them failed
 
     @property
     def factors(self) -> dict[str, float]:
@@ -47,18 +54,28 @@ class UniformSearch(FilterSearch):
     @override
     def judge(self, trial: Trial, drop: float) -> Verdict:
         verdict: Verdict = "keep" if drop <= self.expected_drop else "undo"
+        again = bool(self._failed) and self._failed[-1] == trial.factor
         if verdict == "keep":
             self._kept, self.drop = trial.factor, drop
-        else:
-            self._failed = trial.factor
-        self.trial = Trial(ALL_LAYERS, (self._kept + self._failed) / 2) if self._failed - self._kept > self.resolution else None
+            self._failed = self._failed[:-1] if again else self._failed
+        elif not again:
+            self._failed.append(trial.factor)
+        self._outdated = verdict == "keep"
+        self.trial = self._next()
         return verdict
+
+    def _next(self) -> Trial | None:
+        ceiling = self._failed[-1] if self._failed else 1.0
+        if ceiling - self._kept > self.resolution:
+            return Trial(ALL_LAYERS, (self._kept + ceiling) / 2)
+        return Trial(ALL_LAYERS, ceiling) if self._failed and self._outdated else None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"kept": self._kept, "failed": self._failed}
+        return super().state_dict() | {"kept": self._kept, "failed": list(self._failed), "outdated": self._outdated}
 
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._kept, self._failed = float(state["kept"]), float(state["failed"])
+        self._kept, self._failed = float(state["kept"]), [float(factor) for factor in state["failed"]]
+        self._outdated = bool(state["outdated"])

@@ -165,26 +165,6 @@ def test_a_teacher_costs_an_inference_without_a_graph():
 
 
 @pytest.mark.benchmark
-def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where the generated set goes
-    module = import_module("pruning_ordering")
-    module.IMAGE, module.CLASSES, module.STEPS_AN_EPOCH = (32, 16), 10, 1
-    module.STEP = {"filters_per_step": 40, "batches_per_step": 1}
-    module.RETRAIN_EPOCHS = {"uniform": 1}
-    short = ["--networks", "vgg", "--tasks", "classification", "--epochs", "1", "--tuning_epochs", "1", "--flops", "0.9"]
-    module.report = lambda found, metric, flops: f"{len(found)} seeds"
-    found = module.main(["--seeds", "0", "1", "--output", str(tmp_path), *short])
-    for row in found["vgg", "classification"].values():
-        assert set(row["compare"]) == {"constraint-aware", "loss", "l1", "uniform"}
-        assert all(one["flops"] <= 0.9 for one in row["compare"].values())
-        assert all(one["flops overshoot"] >= 0 and one["params overshoot"] >= 0 for one in row["overshoot"].values())
-        assert 0 < row["search"]["uniform"]["flops"] <= 1
-        assert -1 <= row["correlation"]["all"] <= 1
-    assert "vgg, classification\n\n2 seeds" in capsys.readouterr().out
-    assert module.main(["--seeds", "0", "1", "--output", str(tmp_path), *short]) == found  # read back
-
-
-@pytest.mark.benchmark
 def test_a_federations_overhead_is_measured_beside_its_fits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the generated set goes
     found = run("federation_costs", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")

@@ -33,12 +33,13 @@ def test_it_ends_by_itself_with_weights_and_plan_that_lose_no_more_than_expected
     groups = len({row["layer"] for row in pruning.history})
     assert [row["probe"] for row in pruning.history[:groups]] == [True] * groups
     assert not any(row["probe"] for row in pruning.history[groups:])
-    assert trainer.current_epoch == len(pruning.history) + 1  # and the reference
     kept = [row for row in pruning.history if row["verdict"] == "keep"]
     assert kept
+    assert trainer.current_epoch == len(pruning.history) + len(pruning.references)
+    assert len(pruning.references) - len(kept) in (0, 1)  # nothing is left to compare where the last trial was kept
     assert all(row["drop"] <= 0.03 for row in kept)
     masked = trainer.validate(model, data, verbose=False)[0]["val/mAP"]
-    assert masked == pytest.approx(pruning.reference - kept[-1]["drop"], abs=1e-6)
+    assert masked == pytest.approx(kept[-1]["reference"] - kept[-1]["drop"], abs=1e-6)
     model.materialize(pruning.plan)
     assert trainer.validate(model, data, verbose=False)[0]["val/mAP"] == pytest.approx(masked, abs=1e-6)
     assert count_multiply_adds(model.network, (1, 3, 64, 32)).total / full == pytest.approx(kept[-1]["flops"])
@@ -58,6 +59,25 @@ def test_a_search_that_was_stopped_anywhere_finds_what_one_that_never_was_does(d
     assert len(unbroken.history) == 4
     assert resumed.history == unbroken.history
     assert all(row["layer"] != "backbone.trunk.conv1" for row in unbroken.history)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_the_whole_network_is_retrained_as_often_as_what_it_is_compared_with(data, tmp_path, trainer_with):
+    def fit(epochs: int, path=None):
+        pruning, model = CPOPruning(1.0, retrain_epochs=2, search="uniform"), module()
+        trainer = trainer_with(tmp_path, [pruning], max_epochs=epochs, check_val_every_n_epoch=2, limit_train_batches=2)
+        trainer.fit(model, data, ckpt_path=path, weights_only=path is not None or None)
+        return pruning, model, trainer
+
+    unbroken, whole, _ = fit(8)  # the whole network, 0.5, the whole network, 0.75
+    assert [(row["factor"], row["verdict"]) for row in unbroken.history] == [(0.5, "keep"), (0.75, "keep")]
+    assert [row["reference"] for row in unbroken.history] == unbroken.references
+    part, _, trainer = fit(5)  # in the middle of the whole network's second retraining
+    assert all(bool(mask.all()) for mask in part.kept_channels.values())  # though 0.5 was kept
+    trainer.save_checkpoint(tmp_path / "part.ckpt")
+    resumed, model, _ = fit(8, tmp_path / "part.ckpt")
+    assert (resumed.history, resumed.references) == (unbroken.history, unbroken.references)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
 
@@ -146,7 +166,7 @@ def test_trials_are_judged_on_people_held_out_of_training_and_not_on_the_tests(d
 
     pruning = CPOPruning(expected_drop=0.03, retrain_epochs=1)
     trainer_with(tmp_path, [pruning, Judged()], max_epochs=2, check_val_every_n_epoch=1, limit_train_batches=1).fit(module(), data)
-    assert pruning.reference is not None
+    assert len(pruning.references) == 1
     tested = {record.pid for side in data.evaluation_records() for record in side}
     assert len(judged) == data.protocol_stamp().num_val_ids == 2
     assert not judged & (tested | {record.pid for record in data.dataset.train})

@@ -1,4 +1,4 @@
-"""Uniform removal, against trying every factor of its grid."""
+"""Uniform removal, against trying every factor of its grid, and against its rule written out over the list of all trials."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ LAYERS = [PrunableLayer("wide", 64, 27), PrunableLayer("narrow", 3, 576)]
 @given(slope=st.floats(0.0, 1.0), power=st.floats(0.5, 3.0), expected=st.floats(0.0, 0.3))
 @settings(max_examples=50)
 def test_it_finds_the_largest_factor_of_the_grid_whose_drop_is_tolerable(slope, power, expected):
-    search = UniformSearch(LAYERS, expected)
+    search, trials = UniformSearch(LAYERS, expected), 0
     while search.trial is not None:
+        trials += 1
         factor = search.trial.factor
         assert search.removals == {"wide": int(64 * factor), "narrow": min(int(3 * factor), 2)}
         verdict = search.report(slope * factor**power)
@@ -28,6 +29,52 @@ def test_it_finds_the_largest_factor_of_the_grid_whose_drop_is_tolerable(slope, 
     assert search.factors == (dict.fromkeys(("wide", "narrow"), max(tolerable)) if tolerable else {})
     assert search.drop == (slope * max(tolerable) ** power if tolerable else 0)
     assert search.removals == {}
+    assert trials <= 6  # five halvings, and what failed once more
+
+
+def next_factor(tried: list[tuple[float, bool]], resolution: float) -> float | None:
+    """The rule, from all trials so far: (factor, whether it was kept)."""
+    if not tried:
+        return 0.5
+    kept = max([factor for factor, good in tried if good], default=0.0)
+    last_keep = max([place for place, (_, good) in enumerate(tried) if good], default=-1)
+    last_failure = {factor: place for place, (factor, good) in enumerate(tried) if not good and factor > kept}
+    ceiling = min(last_failure, default=1.0)
+    if ceiling - kept > resolution:
+        return (kept + ceiling) / 2
+    return ceiling if last_failure and last_failure[ceiling] < last_keep else None
+
+
+@given(limits=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=32), resolution=st.sampled_from([1.0, 0.3, 1 / 8, 1 / 32]))
+@settings(max_examples=200)
+def test_what_failed_is_tried_again_from_weights_that_were_trained_for_longer(limits, resolution):
+    """``limits``: the largest factor that is tolerable after so many trials were kept; it may fall too, as noise lets it."""
+    search = UniformSearch(LAYERS, 0.0, resolution)
+    tried: list[tuple[float, bool]] = []
+    while search.trial is not None:
+        factor, keeps = search.trial.factor, sum(good for _, good in tried)
+        assert factor == next_factor(tried, resolution)
+        good = factor <= limits[min(keeps, len(limits) - 1)]
+        search.report(0.0 if good else 0.1)
+        tried.append((factor, good))
+    assert next_factor(tried, resolution) is None
+    kept = [factor for factor, good in tried if good]
+    assert kept == sorted(set(kept))  # it grows
+    assert search.factors == (dict.fromkeys(("wide", "narrow"), kept[-1]) if kept else {})
+    places = [place for place, (_, good) in enumerate(tried) if good]
+    since = tried[places[-1] + 1 :] if places else tried
+    ceiling = min([factor for factor, _ in since], default=1.0)  # it failed from the very weights that are kept
+    assert ceiling - (kept[-1] if kept else 0.0) <= resolution
+
+
+def test_a_first_failure_does_not_cap_the_search():
+    search, tried = UniformSearch(LAYERS, 0.0), []
+    while search.trial is not None:
+        factor = search.trial.factor
+        tried.append(factor)
+        search.report(0.1 if len(tried) == 1 or factor > 0.6 else 0.0)  # 0.5 is too much for the first weights alone
+    assert tried[:6] == [0.5, 0.25, 0.375, 0.4375, 0.46875, 0.5]
+    assert search.factors["wide"] == 0.59375
 
 
 def test_it_goes_on_from_its_state_anywhere():
@@ -37,8 +84,9 @@ def test_it_goes_on_from_its_state_anywhere():
         search, state = UniformSearch(LAYERS, 0.1), json.loads(json.dumps(search.state_dict()))
         search.load_state_dict(state)
         tried.append(search.trial.factor)
-        search.report(0.2 * search.trial.factor)
-    assert tried == [0.5, 0.75, 0.625, 0.5625, 0.53125]
+        search.report(0.0 if len(tried) > 1 and search.trial.factor <= 0.5 else 0.2)
+    assert tried == [0.5, 0.25, 0.375, 0.4375, 0.46875, 0.5, 0.75, 0.625, 0.5625, 0.53125, 0.53125][: len(tried)]
+    assert len(tried) == 10
 
 
 def test_what_it_cannot_work_with_is_refused():

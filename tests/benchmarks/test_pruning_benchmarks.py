@@ -1,0 +1,104 @@
+"""The orderings of pruning run, small: every row is there, is read back, and goes into the file of results."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def tiny_runs(tmp_path, monkeypatch):
+    """One thread, ten classes, one step an epoch; the generated set is written below ``tmp_path``."""
+    monkeypatch.chdir(tmp_path)
+    runs = import_module("pruning_runs")
+    monkeypatch.setattr(runs, "IMAGE", (32, 16))
+    monkeypatch.setattr(runs, "STEPS_AN_EPOCH", 1)
+    monkeypatch.setattr(runs.HeldOutImages, "classes", 10)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.benchmark
+def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
+    bench = import_module("pruning_ordering")
+    for name, value in (("EPOCHS", 1), ("TUNING_EPOCHS", 1), ("FLOPS", 0.9), ("IMAGE", (32, 16))):
+        monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(bench, "STEP", {"filters_per_step": 40, "batches_per_step": 6})
+    monkeypatch.setattr(bench, "OVERSHOOT_STEP", {"filters_per_step": 80, "batches_per_step": 1})
+    rows = [*bench.METHODS, *bench.CONTROLS, bench.LONGER, *bench.OTHER_MEASURES]
+    short = ["--networks", "vgg", "--tasks", "classification", "--seeds", "0", "1", "--output", str(tmp_path), "--rows", *rows]
+    found = bench.main(short)
+    for seed in found["vgg", "classification"].values():
+        assert list(seed) == ["whole", *rows]
+        assert all(seed[name]["flops"] <= 0.9 for name in (*bench.METHODS, *bench.CONTROLS))
+        assert all(seed["overshoot"][f"CAIE, {resource} overshoot"] >= 0 for resource in ("flops", "params"))
+        assert -1 <= seed["correlation"]["all"] <= 1
+    printed = capsys.readouterr().out
+    assert "| CAIE - whole, trained as long |" in printed
+    assert "| CAIE, last five - loss alone, last five |" in printed
+    assert bench.main([*short, "--results", "results.json", "--commit", "abc"]) == found  # read back
+    table = json.loads((tmp_path / "results.json").read_text())["tables"][0]
+    assert (table["commit"], table["primary"]) == ("abc", None)
+    assert all(0 <= score <= 1 for rows in table["scores"].values() for score in rows.values())
+    assert {name for pair in table["exploratory"] for name in pair} <= set(table["scores"]["0"])
+
+
+@pytest.mark.benchmark
+def test_only_the_last_five_batches_are_left_in_the_controls_estimate(tmp_path):
+    bench = import_module("pruning_ordering")
+    pruning = bench.LastFive({"flops": 0.5}, batches_per_step=30)
+    seen = []
+
+    trainer = SimpleNamespace(precision="32-true")
+    pruning._masks = SimpleNamespace(groups={"one": None}, network=None)
+    pruning._impact = lambda network, group: torch.tensor([float(len(seen))])
+    for _ in range(30):
+        pruning.on_before_optimizer_step(trainer, None, None)
+        seen.append(pruning.running.values["one"].item())
+    expected = 25.0
+    for batch in range(26, 30):
+        expected = 0.9 * expected + 0.1 * batch
+    assert pruning.running.values["one"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_curve_is_read_by_straight_lines():
+    bench = import_module("cpo_ordering")
+    points = [(1.0, 0.6), (0.8, 0.5), (0.6, 0.58), (0.2, 0.38)]
+    assert bench.score_at(points, 0.9) == pytest.approx(0.55)
+    assert bench.score_at(points, 0.2) == pytest.approx(0.38)
+    assert bench.score_at(points, 0.1) is None
+    assert bench.removed_at(points, 0.02) == pytest.approx(0.4)  # the dip at 0.8 is behind it
+    assert bench.removed_at(points, 0.12) == pytest.approx(0.6)  # 0.48 is half way from 0.58 to 0.38
+    assert bench.removed_at(points, 0.01) == pytest.approx(0.02)  # 0.59, on the first line
+    assert bench.removed_at(points, 0.5) == pytest.approx(0.8)  # it ends there
+    assert bench.removed_at(points[:1], 0.5) == 0
+
+
+@pytest.mark.benchmark
+def test_the_kept_states_of_both_searches_are_scored_on_the_tests_people(tmp_path, capsys, monkeypatch):
+    bench = import_module("cpo_ordering")
+    for name, value in (("EPOCHS", 1), ("VAL_PEOPLE", 10), ("TOTAL_EPOCHS", 40)):
+        monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(bench, "final_score", lambda experiment, weights, epochs, plan=None: epochs / 40)
+    monkeypatch.setattr(bench, "SEARCHES", {"CPO": ("uniform", 1), "uniform": ("uniform", 2)})
+    short = ["--seeds", "0", "1", "--output", str(tmp_path), "--expected_drop", "1"]
+    found = bench.main(short)
+    for seed in found.values():
+        for name, (_, epochs) in bench.SEARCHES.items():
+            assert [point["score"] for point in seed[name]["points"]] == [(40 - epochs * kept) / 40 for kept in (1, 2, 3, 4, 5)]
+            assert seed[name]["epochs"] == epochs * 10
+            shares = [point["flops"] for point in seed[name]["points"]]
+            assert shares == sorted(shares, reverse=True)
+    assert "CPO, 5 points - uniform, 5 points" in capsys.readouterr().out
+    assert bench.main([*short, "--results", "results.json", "--commit", "abc"]) == found  # read back
+    removed, scores = json.loads((tmp_path / "results.json").read_text())["tables"]
+    assert removed["primary"] == ["CPO, 5 points", "uniform, 5 points"]
+    assert scores["primary"] is None
+    assert set(removed["primary"]) <= set(removed["scores"]["0"])
+    assert "whole" in scores["scores"]["1"]
