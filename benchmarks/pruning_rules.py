@@ -29,7 +29,7 @@ from lightning_reid.networks import count_multiply_adds
 from lightning_reid.networks.channels.activation_memory import peak_activation_bytes
 from lightning_reid.recipes.workshop.tables import per_cent
 
-IMAGE = (48, 24)
+DATA, IMAGE = "market-like", (48, 24)
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "backbone_options": {"channels": [16, 32, 64, 128], "layers": [2, 2, 2, 2]}}
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 3e-4}
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
@@ -44,13 +44,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "CAIE, peak memory 60 %": {"constraints": {"peak_memory": 0.6}},
     "CAIE, both 60 %": {"constraints": {"flops": 0.6, "peak_memory": 0.6}},
 }
-COLUMNS = {
-    "peak": "peak memory left %",
-    "flops": "multiply-adds left %",
-    "params": "parameters left %",
-    "pruned": "mAP %",
-    "tuned": "tuned %",
-}
+RESOURCES = {"peak": "peak memory left %", "flops": "multiply-adds left %", "params": "parameters left %"}
+COLUMNS = RESOURCES | {"pruned": "mAP %", "tuned": "mAP fine-tuned %"}
 
 
 class Experiment:
@@ -59,7 +54,7 @@ class Experiment:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
-        self.data = ImageReIDDataModule("market-like", image_size=IMAGE, p=8, k=4, seed=seed, val_identities=VAL_IDENTITIES, **options)
+        self.data = ImageReIDDataModule(DATA, image_size=IMAGE, p=8, k=4, seed=seed, val_identities=VAL_IDENTITIES, **options)
         self.data.prepare_data()
         self.data.setup()
 
@@ -115,10 +110,7 @@ def costs(model: SupervisedReID) -> dict[str, float]:
 def shares(found: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Costs as shares of the whole network's; scores as they are."""
     whole = found["whole"]
-    return {
-        name: {key: value / whole[key] if key in ("peak", "flops", "params") else value for key, value in row.items()}
-        for name, row in found.items()
-    }
+    return {name: row | {key: row[key] / whole[key] for key in RESOURCES} for name, row in found.items()}
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
