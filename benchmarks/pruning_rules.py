@@ -5,14 +5,16 @@
 
 A narrow resnet18 (two blocks a stage) learns generated people (``market-like``, crops 48x24) for 600 steps; all rows prune this network.
 CPO stops by ``val/mAP`` of people held out of training, at an expected drop of two points; a trial is 25 steps. CAIE ends on its
-constraints, 8 channels after every 30 batches; its networks and the whole one are fine-tuned for 100 steps. Scores are mAP on the set's
-queries and gallery, by which nothing is decided. Settings are those of ``pruning_ordering.py``; none was looked for here.
+constraints, 8 channels after every 30 batches; its networks and the whole one are fine-tuned for 100 steps. Both train while they prune:
+the whole network is trained on for as many steps, too. Scores are mAP on the set's queries and gallery, by which nothing is decided.
+Settings are those of ``pruning_ordering.py``; none was looked for here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "CAIE, both 60 %": {"constraints": {"flops": 0.6, "peak_memory": 0.6}},
 }
 RESOURCES = {"peak": "peak memory left %", "flops": "multiply-adds left %", "params": "parameters left %"}
-COLUMNS = RESOURCES | {"pruned": "mAP %", "tuned": "mAP fine-tuned %"}
+COLUMNS = RESOURCES | {"steps": "steps", "pruned": "mAP %", "tuned": "mAP fine-tuned %"}
+CONTROLS = {"whole, as many steps of Adam": "CPO, coupled", "whole, as many steps of SGD": "CAIE, multiply-adds 60 %"}
+"""The whole network, trained on for as many steps as the weights of a row, to the next epoch."""
 
 
 class Experiment:
@@ -85,14 +89,27 @@ class Experiment:
 
     def row(self, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, float]:
         """Costs and mAP right after pruning, and mAP after fine-tuning but for CPO, whose trials are that; of the whole network too."""
-        by_cpo = "residual_blocks" in options
+        by_cpo, steps = "residual_blocks" in options, 0
         model = self.model(weights, **(ADAM if by_cpo else SGD))
         if options:
             pruning = CPOPruning(EXPECTED_DROP, retrain_epochs=1, **options) if by_cpo else CAIEPruning(**options, **CAIE_STEP)
-            self.trainer(-1, [pruning], validate=by_cpo).fit(model, self.data)
+            trainer = self.trainer(-1, [pruning], validate=by_cpo)
+            trainer.fit(model, self.data)
             model.materialize(pruning.plan)
-        found = costs(model) | {"pruned": self.score(model)}
-        if not by_cpo:
+            kept = sum(row["verdict"] == "keep" for row in pruning.history) if by_cpo else 0
+            steps = kept * STEPS_AN_EPOCH if by_cpo else trainer.global_step
+        return self.measured(model, steps, tune=not by_cpo)
+
+    def control(self, weights: Mapping[str, Tensor], steps: int, *, by_cpo: bool) -> dict[str, float]:
+        """The row of the whole network after as many steps."""
+        model, epochs = self.model(weights, **(ADAM if by_cpo else SGD)), math.ceil(steps / STEPS_AN_EPOCH)
+        self.trainer(epochs).fit(model, self.data)
+        return self.measured(model, epochs * STEPS_AN_EPOCH, tune=not by_cpo)
+
+    def measured(self, model: SupervisedReID, steps: int, *, tune: bool) -> dict[str, float]:
+        """What a network takes and scores, after so many steps of training since it was whole and as it was learned first."""
+        found = costs(model) | {"steps": float(steps), "pruned": self.score(model)}
+        if tune:
             model.hparams["milestones"] = [TUNING_EPOCHS // 2]
             self.trainer(TUNING_EPOCHS).fit(model, self.data)
             found["tuned"] = self.score(model)
@@ -117,7 +134,8 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """As Markdown."""
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(per_cent(row[key]) if key in row else "" for key in COLUMNS) + " |")
+        cells = [f"{row[key]:.0f}" if key == "steps" else per_cent(row[key]) if key in row else "" for key in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -133,9 +151,14 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     if not weights_file.is_file():
         torch.save(experiment.trained(), weights_file)
     weights = torch.load(weights_file, weights_only=True)
-    for name in dict.fromkeys(("whole", *arguments.rows)):
+    for name in (*dict.fromkeys(("whole", *arguments.rows)), *CONTROLS):
+        like = CONTROLS.get(name, "whole")
+        if like not in found and found:
+            continue
         file = arguments.output / f"seed{arguments.seed}, {name}.json"
-        if not file.is_file():
+        if not file.is_file() and name in CONTROLS:
+            write_json(file, experiment.control(weights, int(found[like]["steps"]), by_cpo="residual_blocks" in ROWS[like]))
+        elif not file.is_file():
             write_json(file, experiment.row(weights, ROWS[name]))
         found[name] = json.loads(file.read_text(encoding="utf-8"))
     rows = shares(found)
