@@ -5,14 +5,16 @@
 
 A narrow resnet18 (two blocks a stage) learns generated people (``market-like``, crops 48x24) for 600 steps; all rows prune this network.
 CPO stops by ``val/mAP`` of people held out of training, at an expected drop of two points; a trial is 25 steps. CAIE ends on its
-constraints, 8 channels after every 30 batches; its networks and the whole one are fine-tuned for 100 steps. Scores are mAP on the set's
-queries and gallery, by which nothing is decided. Settings are those of ``pruning_ordering.py``; none was looked for here.
+constraints, 8 channels after every 30 batches; its networks and the whole one are fine-tuned for 100 steps. Both train while they prune:
+the whole network is trained on for as many steps, too. Scores are mAP on the set's queries and gallery, by which nothing is decided.
+Settings are those of ``pruning_ordering.py``; none was looked for here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from lightning_reid.networks import count_multiply_adds
 from lightning_reid.networks.channels.activation_memory import peak_activation_bytes
 from lightning_reid.recipes.workshop.tables import per_cent
 
-IMAGE = (48, 24)
+DATA, IMAGE = "market-like", (48, 24)
 NETWORK: dict[str, Any] = {"backbone": "resnet18", "backbone_options": {"channels": [16, 32, 64, 128], "layers": [2, 2, 2, 2]}}
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 3e-4}
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
@@ -44,13 +46,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "CAIE, peak memory 60 %": {"constraints": {"peak_memory": 0.6}},
     "CAIE, both 60 %": {"constraints": {"flops": 0.6, "peak_memory": 0.6}},
 }
-COLUMNS = {
-    "peak": "peak memory left %",
-    "flops": "multiply-adds left %",
-    "params": "parameters left %",
-    "pruned": "mAP %",
-    "tuned": "tuned %",
-}
+RESOURCES = {"peak": "peak memory left %", "flops": "multiply-adds left %", "params": "parameters left %"}
+COLUMNS = RESOURCES | {"steps": "steps", "pruned": "mAP %", "tuned": "mAP fine-tuned %"}
+CONTROLS = {"whole, as many steps of Adam": "CPO, coupled", "whole, as many steps of SGD": "CAIE, multiply-adds 60 %"}
+"""The whole network, trained on for as many steps as the weights of a row, to the next epoch."""
 
 
 class Experiment:
@@ -59,7 +58,7 @@ class Experiment:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
-        self.data = ImageReIDDataModule("market-like", image_size=IMAGE, p=8, k=4, seed=seed, val_identities=VAL_IDENTITIES, **options)
+        self.data = ImageReIDDataModule(DATA, image_size=IMAGE, p=8, k=4, seed=seed, val_identities=VAL_IDENTITIES, **options)
         self.data.prepare_data()
         self.data.setup()
 
@@ -90,14 +89,27 @@ class Experiment:
 
     def row(self, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, float]:
         """Costs and mAP right after pruning, and mAP after fine-tuning but for CPO, whose trials are that; of the whole network too."""
-        by_cpo = "residual_blocks" in options
+        by_cpo, steps = "residual_blocks" in options, 0
         model = self.model(weights, **(ADAM if by_cpo else SGD))
         if options:
             pruning = CPOPruning(EXPECTED_DROP, retrain_epochs=1, **options) if by_cpo else CAIEPruning(**options, **CAIE_STEP)
-            self.trainer(-1, [pruning], validate=by_cpo).fit(model, self.data)
+            trainer = self.trainer(-1, [pruning], validate=by_cpo)
+            trainer.fit(model, self.data)
             model.materialize(pruning.plan)
-        found = costs(model) | {"pruned": self.score(model)}
-        if not by_cpo:
+            kept = sum(row["verdict"] == "keep" for row in pruning.history) if by_cpo else 0
+            steps = kept * STEPS_AN_EPOCH if by_cpo else trainer.global_step
+        return self.measured(model, steps, tune=not by_cpo)
+
+    def control(self, weights: Mapping[str, Tensor], steps: int, *, by_cpo: bool) -> dict[str, float]:
+        """The row of the whole network after as many steps."""
+        model, epochs = self.model(weights, **(ADAM if by_cpo else SGD)), math.ceil(steps / STEPS_AN_EPOCH)
+        self.trainer(epochs).fit(model, self.data)
+        return self.measured(model, epochs * STEPS_AN_EPOCH, tune=not by_cpo)
+
+    def measured(self, model: SupervisedReID, steps: int, *, tune: bool) -> dict[str, float]:
+        """What a network takes and scores, after so many steps of training since it was whole and as it was learned first."""
+        found = costs(model) | {"steps": float(steps), "pruned": self.score(model)}
+        if tune:
             model.hparams["milestones"] = [TUNING_EPOCHS // 2]
             self.trainer(TUNING_EPOCHS).fit(model, self.data)
             found["tuned"] = self.score(model)
@@ -115,17 +127,15 @@ def costs(model: SupervisedReID) -> dict[str, float]:
 def shares(found: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Costs as shares of the whole network's; scores as they are."""
     whole = found["whole"]
-    return {
-        name: {key: value / whole[key] if key in ("peak", "flops", "params") else value for key, value in row.items()}
-        for name, row in found.items()
-    }
+    return {name: row | {key: row[key] / whole[key] for key in RESOURCES} for name, row in found.items()}
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """As Markdown."""
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(per_cent(row[key]) if key in row else "" for key in COLUMNS) + " |")
+        cells = [f"{row[key]:.0f}" if key == "steps" else per_cent(row[key]) if key in row else "" for key in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -141,9 +151,14 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     if not weights_file.is_file():
         torch.save(experiment.trained(), weights_file)
     weights = torch.load(weights_file, weights_only=True)
-    for name in dict.fromkeys(("whole", *arguments.rows)):
+    for name in (*dict.fromkeys(("whole", *arguments.rows)), *CONTROLS):
+        like = CONTROLS.get(name, "whole")
+        if like not in found and found:
+            continue
         file = arguments.output / f"seed{arguments.seed}, {name}.json"
-        if not file.is_file():
+        if not file.is_file() and name in CONTROLS:
+            write_json(file, experiment.control(weights, int(found[like]["steps"]), by_cpo="residual_blocks" in ROWS[like]))
+        elif not file.is_file():
             write_json(file, experiment.row(weights, ROWS[name]))
         found[name] = json.loads(file.read_text(encoding="utf-8"))
     rows = shares(found)

@@ -33,8 +33,8 @@ class CAIEPruning(FilterPruning):
     importance; the least important channels of all groups go together. When every constraint holds, the fit is stopped: materialize
     the smaller network and fine-tune it.
 
-    Logs ``prune/flops``, ``prune/params`` (shares left, in (0, 1]), ``prune/channels``, ``prune/impact`` (of what went)
-    and ``prune/step`` after each step; the history also has the channels that each group was left.
+    Logs ``prune/flops``, ``prune/params`` and what else is constrained (shares left, in (0, 1]), ``prune/channels``, ``prune/impact`` (of
+    what went) and ``prune/step`` after each step; the history also has the channels that each group was left.
 
     Args:
         constraints: Share of ``"flops"`` (multiply-adds), ``"params"``, ``"latency"`` and ``"peak_memory"`` that may be left, each in

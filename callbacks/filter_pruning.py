@@ -36,6 +36,7 @@ class FilterPruning(pl.Callback, ABC):
     Attributes:
         history: A row for each pruning step: what was left of each resource, and of how many channels.
         done: Whether there is nothing more to prune.
+        residual_blocks: How the layers that add to a residual sum are pruned; a child may let its user choose.
 
     Example:
         >>> from lightning_reid.callbacks import CAIEPruning, FilterPruning

@@ -125,6 +125,7 @@ def test_by_chapter_5s_rule_blocks_lose_what_it_lets_go_and_the_padded_network_i
     assert count_multiply_adds(again.network, (1, 3, 64, 32)).total / whole == pytest.approx(kept[-1])
 
 
+@pytest.mark.slow
 def test_a_search_by_chapter_5s_rule_goes_on_where_it_was_stopped_and_not_by_another_rule(data, tmp_path, trainer_with):
     def fit(epochs: int, rule: str, path=None) -> CPOPruning:
         torch.manual_seed(0)

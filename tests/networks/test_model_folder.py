@@ -57,6 +57,11 @@ def unpadded() -> EmbeddingNetwork:
     return network
 
 
+def padded(network: EmbeddingNetwork) -> EmbeddingNetwork:
+    keep = {"backbone.trunk.layer2.0.downsample.0": torch.arange(16) % 3 > 0, "backbone.trunk.layer2.1.conv1": torch.arange(16) < 9}
+    return materialize(network, ChannelPlan((1, 3, 64, 32), keep, "zero-padded"))
+
+
 def pruned(network: EmbeddingNetwork, shape: tuple[int, ...]) -> EmbeddingNetwork:
     return materialize(network, ChannelPlan(shape, {"backbone.trunk.layer1.0.conv1": torch.arange(8) % 3 > 0}))
 
@@ -73,6 +78,7 @@ NETWORKS: dict[str, Callable[[], EmbeddingNetwork]] = {
     "fast-reid's pooling": unpadded,
     "groups of batches": lambda: group_batch_norm(narrow(), 2),
     "pruned": lambda: pruned(narrow(), (1, 3, 64, 32)),
+    "pruned, zero-padded": lambda: padded(EmbeddingNetwork(build_backbone("resnet18", channels=[8, 16, 16, 16], layers=[1, 2, 1, 1]))),
     "baseline": lambda: VideoResNet50("resnet18", pooling="max", stem_relu=False, **NARROW),
     "nvan": lambda: NVAN("resnet18", non_local_blocks=(0, 1, 1, 0), **DEEPER),
     "stenvan": lambda: STENVAN("resnet18", stripes=4, temporal_reduction=(3,), pairwise=True, **NARROW),
@@ -456,6 +462,10 @@ class RunsCode:
         ({"channel_plan": {"input_shape": [1, 3, 64, 32], "layers": {"a": {"of": 10**12, "dropped": []}}}}, "channels of 'a'"),
         ({"channel_plan": {"input_shape": [1, 3, 64, 32], "layers": {"a": {"of": 8, "dropped": [8]}}}}, "dropped channels of 'a'"),
         ({"channel_plan": {"input_shape": [10**6, 3, 64, 32], "layers": {}}}, "input_shape of the channel plan"),
+        (
+            {"channel_plan": {"input_shape": [1, 3, 64, 32], "layers": {}, "residual_blocks": ["inner"]}},
+            "residual_blocks of the channel plan",
+        ),
     ],
     ids=shown,
 )

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lightning_reid.datamodules.generated import GeneratedTracklets
-from lightning_reid.modules import VideoReID
+from lightning_reid.modules import SupervisedReID, VideoReID
 from lightning_reid.networks import count_multiply_adds
+from lightning_reid.networks.channels.residual_blocks import ZeroPaddedShortcut
 from lightning_reid.recipes import prune_caie, prune_cpo
 
 TINY = [
@@ -60,7 +61,7 @@ def test_a_trained_image_network_is_pruned_without_being_trained_again(market_fo
     network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,1,1,1]}']
     arguments = ["--images", f"--data.dataset={market_folder}", "--data.k=2", *network, *TINY]
     checkpoint = tmp_path / "first" / "trained" / "last.ckpt"
-    constraints = '--caie.constraints={"flops":0.8,"params":0.7}'
+    constraints = '--caie.constraints={"peak_memory":0.8,"params":0.7}'
     with without_pictures_and_exports():
         prune_caie.main([*arguments, f"--output={tmp_path / 'first'}"])
         rows = prune_caie.main([*arguments, f"--output={tmp_path / 'second'}", f"--checkpoint={checkpoint}", constraints])
@@ -125,3 +126,19 @@ def test_an_image_network_is_pruned_layer_by_layer_up_to_an_expected_drop(market
     assert "probe" in printed
     assert "keep" in printed
     assert (tmp_path / "network.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_a_network_with_padded_shortcuts_is_retrained_and_exported_like_any_other(market_folder, tmp_path):
+    network = ["--model.backbone=resnet18", '--model.backbone_options={"channels":[8,8,16,16],"layers":[1,2,1,1]}']
+    sizes = ["--data.image_size=[64,32]", "--data.p=4", "--data.k=2", "--data.num_workers=0", "--epochs=1", "--tuning_epochs=1", "--quiet"]
+    search = ["--cpo.expected_drop=1.0", "--cpo.retrain_epochs=1", "--cpo.search=uniform", "--cpo.residual_blocks=zero-padded"]
+    rows = prune_cpo.main([f"--data.dataset={market_folder}", f"--output={tmp_path}", *network, *sizes, *search])
+    assert rows[1].costs["M parameters"] == rows[2].costs["M parameters"] < rows[0].costs["M parameters"]
+    model = SupervisedReID.load_from_checkpoint(tmp_path / "retrained" / "last.ckpt", map_location="cpu", weights_only=True).eval()
+    assert isinstance(model.network.get_submodule("backbone.trunk.layer2.1.downsample"), ZeroPaddedShortcut)
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    images = torch.randn(3, 3, 64, 32)
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(torch.from_numpy(session.run(None, {"input": images.numpy()})[0]), expected, rtol=0, atol=1e-4)

@@ -85,8 +85,8 @@ def zero_padded_groups(network: nn.Module, input_shape: Sequence[int]) -> tuple[
         summed = [block for block in blocks.values() if block.last in made_by]
         if not summed:
             groups += [group] if group.name in free and first not in made_by else []
-        elif (alone := summed[0].projection) is not None and made_by == {summed[0].last, alone}:  # no other block adds to its channels
-            groups += [replace(group, name=alone, decided_by=alone)] if group.name in free else []
+        elif (alone := summed[0].projection) is not None and all(name.startswith(f"{summed[0].name}.") for name in made_by):
+            groups += [replace(group, name=alone, decided_by=alone)] if group.name in free else []  # no other block adds to its channels
         else:
             behind = {block.projection: _identity_behind(block, blocks, readers) for block in summed if block.projection is not None}
             groups += [_part_of_block(group, projection, block) for projection, block in behind.items()]

@@ -30,10 +30,9 @@ def test_the_peak_of_a_plan_is_what_the_materialized_network_holds_at_most_while
     groups = find_channel_groups(network, shape)
     memory = ActivationMemory(network, groups, shape)
     assert memory({group.name: group.size for group in groups}) == counted_peak(network, shape)
-    for seed in (1, 2):
-        plan = random_plan(network, shape, seed)
-        left = {group: int(mask.sum()) for group, mask in plan.keep.items()}
-        assert memory(left) == counted_peak(materialize(network, plan).eval(), shape)
+    plan = random_plan(network, shape, 1)
+    left = {group: int(mask.sum()) for group, mask in plan.keep.items()}
+    assert memory(left) == counted_peak(materialize(network, plan).eval(), shape)
 
 
 class TwoBranches(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+import torchvision
 from prunable_networks import CLIP, IMAGE, NARROW, random_statistics, trained
 from torch import Tensor, nn
 
@@ -51,7 +52,19 @@ def output(network: nn.Module) -> Tensor:
     return first_tensor(network.eval()(torch.randn(2, *IMAGE[1:], generator=torch.Generator().manual_seed(9))))
 
 
-@pytest.mark.parametrize("make", [basic_blocks, bottlenecks])
+def squeezed() -> nn.Module:
+    """With a squeeze and excitation in each block, whose convolutions read and make the channels of a block too."""
+    blocks = {"block_args": {"attn_layer": "se"}, "channels": [8, 16, 16, 16], "layers": [2, 1, 2, 1]}
+    return random_statistics(timm.create_model("resnet18", num_classes=5, **blocks))
+
+
+def of_torchvision() -> nn.Module:
+    return random_statistics(torchvision.models.resnet18(num_classes=5))
+
+
+@pytest.mark.parametrize(
+    "make", [basic_blocks, bottlenecks, *(pytest.param(make, marks=pytest.mark.slow) for make in (squeezed, of_torchvision))]
+)
 def test_masked_silenced_and_zero_padded_networks_give_the_same_and_cost_what_is_counted(make):
     network = make()
     groups, padded = zero_padded_groups(network, IMAGE)
@@ -68,7 +81,7 @@ def test_masked_silenced_and_zero_padded_networks_give_the_same_and_cost_what_is
     counted = costs({name: int(mask.sum()) for name, mask in keep.items()})
     assert counted["flops"] == count_multiply_adds(smaller, IMAGE).total
     assert counted["params"] == sum(parameter.numel() for parameter in smaller.parameters())
-    assert len(padded) == 2
+    assert len(padded) == (3 if make is of_torchvision else 2)
     assert all(isinstance(smaller.get_submodule(block).downsample, ZeroPaddedShortcut) for block in padded.values())
     masks.silence()
     masks.stop()
