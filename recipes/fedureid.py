@@ -130,7 +130,12 @@ class Experiment:
         members = self.clients(row)
         federation = self.run.federation(row, personal.strategy(), members)
         scores, clusters = RoundScores(federation, self.cfg.test_every_n_rounds), RoundClusters(federation)
-        federation.fit(self.cfg.rounds, lambda done: (scores(done), clusters(done)))
+
+        def after_round(done: int) -> None:
+            scores(done)
+            clusters(done)
+
+        federation.fit(self.cfg.rounds, after_round)
         states = {one.id: one.data.target_state for one in members if isinstance(one.data, UnlabeledDataModule)}
         going = [one for one in federation.rounds if not one.report.repeat]
         payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
