@@ -22,20 +22,10 @@ from lightning_reid.federation import Client, LocalTraining, Personalization, fe
 from lightning_reid.files import write_json
 from lightning_reid.modules import BottomUpReID, SupervisedReID
 from lightning_reid.networks import load_embedding_network
-from lightning_reid.recipes.fedureid_tables import (
-    ALL,
-    BASELINE,
-    ROWS,
-    START,
-    TRUE_LABELS,
-    RowName,
-    print_clusters,
-    print_methods,
-    print_rows,
-)
+from lightning_reid.recipes.fedureid_tables import ALL, BASELINE, ROWS, START, TRUE_LABELS, RowName, curves, print_found
+from lightning_reid.recipes.workshop.federated_row import federated_row
 from lightning_reid.recipes.workshop.options import FederationOptions, network_arguments
-from lightning_reid.recipes.workshop.round_clusters import RoundClusters
-from lightning_reid.recipes.workshop.round_scores import RoundScores, draw_rounds, print_rounds
+from lightning_reid.recipes.workshop.round_scores import draw_rounds
 from lightning_reid.recipes.workshop.run_folder import RunFolder, read_now
 from lightning_reid.recipes.workshop.small_run import SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
@@ -126,28 +116,9 @@ class Experiment:
 
     def federate(self, row: str) -> dict[str, Any]:
         """One federation: every client's scores with its personal model, and what the rounds cost."""
-        personal = self.personalization(row)
-        members = self.clients(row)
-        federation = self.run.federation(row, personal.strategy(), members)
-        scores, clusters = RoundScores(federation, self.cfg.test_every_n_rounds), RoundClusters(federation)
-
-        def after_round(done: int) -> None:
-            scores(done)
-            clusters(done)
-
-        federation.fit(self.cfg.rounds, after_round)
-        states = {one.id: one.data.target_state for one in members if isinstance(one.data, UnlabeledDataModule)}
-        going = [one for one in federation.rounds if not one.report.repeat]
-        payload = max((size for one in going for size in (*one.bytes_down.values(), *one.report.bytes_up.values())), default=0)
-        return {
-            "scores": scores.test(),
-            "mAP by round": scores.means("mAP"),
-            "clusters": {name: state.num_clusters for name, state in states.items() if state is not None},
-            "clusters by round": clusters.rounds,
-            "V-measure by round": clusters.means("v_measure"),
-            "steps": sum(sum(one.steps.values()) for one in federation.rounds),
-            "payload_bytes": payload,
-        }
+        strategy = self.personalization(row).strategy()
+        federation = self.run.federation(row, strategy, self.clients(row))
+        return federated_row(federation, self.cfg.rounds, self.cfg.test_every_n_rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -161,14 +132,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         rows = [*ROWS] if cfg.ablation else cfg.rows
         found = {START: experiment.before()} | {row: experiment.federate(row) for row in rows}
         write_json(Path(cfg.output) / "results.json", {"rows": found, "seconds": time.monotonic() - began})
-        curves = {row: found[row]["mAP by round"] for row in rows}
-        draw_rounds(Path(cfg.output) / "curves.png", curves, "mAP, mean over the clients, %")
-        print_rounds(curves, "mAP of the personal models, mean over the clients, per cent")
-        agreement = {row: found[row]["V-measure by round"] for row in rows}
-        print_rounds(agreement, "V-measure of the clusters that a round trained on, mean over the clients, per cent")
-        print_clusters(found)
-        print_methods(found)
-        print_rows(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
+        draw_rounds(Path(cfg.output) / "curves.png", curves(found), "mAP, mean over the clients, %")
+        print_found(found, f"FedUReID, {len(data.clients)} clients, {cfg.rounds} rounds")
         return found
 
 

@@ -7,7 +7,7 @@ from statistics import mean
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lightning_reid.recipes.workshop.round_scores import told_with_unmatched
+from lightning_reid.recipes.workshop.round_scores import print_rounds, told_with_unmatched
 from lightning_reid.recipes.workshop.tables import per_cent, print_table
 
 RowName = Literal["standalone", "baseline", "PC", "PE", "PC and PE", "PU", "all", "true labels"]
@@ -33,6 +33,21 @@ FOUR_SCORES = ("R1", "R5", "R10", "mAP")
 
 Found = Mapping[str, Mapping[str, Any]]
 """Rows by their names, as ``results.json`` has them."""
+
+
+def print_found(found: Found, title: str) -> None:
+    """All tables of a run."""
+    print_rounds(curves(found), "mAP of the personal models, mean over the clients, per cent")
+    agreement = curves(found, "V-measure by round")
+    print_rounds(agreement, "V-measure of the clusters that a round trained on, mean over the clients, per cent")
+    print_clusters(found)
+    print_methods(found)
+    print_rows(found, title)
+
+
+def curves(found: Found, name: str = "mAP by round") -> dict[str, Mapping[int, float]]:
+    """The federations by their rows, each a score by round; what was only tested is none."""
+    return {row: one[name] for row, one in found.items() if name in one}
 
 
 def print_rows(found: Found, title: str) -> None:

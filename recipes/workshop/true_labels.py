@@ -15,7 +15,7 @@ class TrueLabels(pl.Callback):
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Publish the clusters.
+        """Publish one cluster of each person's images.
 
         Raises:
             ValueError: Images show nobody who is known.

@@ -213,6 +213,7 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
     assert written["scores"]["1"]["all"] == pytest.approx(0.45)
 
 
+@pytest.mark.slow
 def test_two_clients_of_a_seed_are_strangers_in_two_cameras_each_and_are_drawn_once(tmp_path, monkeypatch):
     bench = import_module("two_camera_clients")
     monkeypatch.setattr(bench, "PEOPLE", {"num_train_pids": 8, "num_test_pids": 2, "images_per_camera": 2, "num_distractors": 1})

@@ -25,11 +25,11 @@ class Recorder(pl.Callback):
         self.drawn.append(batch["indices"].tolist())
 
 
-def fit(settings: dict[str, Any], folder: Path, batch_size: int) -> dict[str, Any]:
+def fit(settings: dict[str, Any], folder: Path, batch_size: int, loss_features: int | None) -> dict[str, Any]:
     pl.seed_everything(0, verbose=False)
     data = UnlabeledDataModule(folder, image_size=(64, 32), batch_size=batch_size, crop_padding=2, num_workers=0, eval_batch_size=13)
     network = {"backbone": "resnet18", "backbone_options": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
-    model = BottomUpReID(dropout=0.0, bn_group=8, lr=0.0005, **network)
+    model = BottomUpReID(dropout=0.0, bn_group=8, lr=0.0005, loss_features=loss_features, **network)
     recorder, clustering = Recorder(), BottomUpClustering(every_n_epochs=1, initial_epochs=1, merge_share=0.2)
     trainer = pl.Trainer(**settings, max_epochs=3, callbacks=[clustering, recorder])
     trainer.fit(model, data)
@@ -37,8 +37,9 @@ def fit(settings: dict[str, Any], folder: Path, batch_size: int) -> dict[str, An
     return {"labels": recorder.labels, "drawn": recorder.drawn, "table": model.table.flatten().tolist(), "scores": scores}
 
 
-def test_two_gloo_processes_have_the_clusters_the_table_and_the_scores_of_one(market_folder, in_one_and_two_processes):
-    one, *two = in_one_and_two_processes(fit, market_folder, one=(16,), two=(8,))
+@pytest.mark.parametrize("loss_features", [None, pytest.param(24, marks=pytest.mark.slow)])
+def test_two_gloo_processes_have_the_clusters_the_table_and_the_scores_of_one(market_folder, in_one_and_two_processes, loss_features):
+    one, *two = in_one_and_two_processes(fit, market_folder, one=(16, loss_features), two=(8, loss_features))
     for name in ("labels", "table", "scores"):
         assert two[0][name] == two[1][name], name
     assert two[0]["labels"] == one["labels"]

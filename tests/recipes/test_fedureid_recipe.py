@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from lightning_reid.networks import load_embedding_network
 from lightning_reid.recipes import fedureid
 
 TINY = [
@@ -78,3 +81,16 @@ def test_the_baseline_and_all_optimizations_leave_their_rows_with_what_they_trai
     assert list(found["all"]["mAP by round"]) == [1, 2]
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert json.loads((tmp_path / "clients.json").read_text())["split"] == "identity"
+
+
+def test_all_clients_start_from_a_network_that_is_named_and_is_not_trained_before_too(market_folder, capsys):
+    asked = [f'--datasets=["{market_folder}"]', "--start_from=generated-people-small", "--split=identity", "--num_clients=2"]
+    cfg = fedureid.parse([*asked, "--data.image_size=[64,32]", "--data.num_workers=0", "--output=nowhere"])
+    assert cfg.model.backbone_options["channels"] == [24, 48, 96, 192]
+    experiment = fedureid.Experiment(cfg, SimpleNamespace(holds=lambda *_: None))
+    named = load_embedding_network("generated-people-small").state_dict()
+    for client in experiment.clients("all"):
+        assert all(torch.equal(tensor, named[name]) for name, tensor in client.module.network.state_dict().items())
+    with pytest.raises(SystemExit):
+        fedureid.parse([*asked, "--pretraining=duke-like"])
+    assert "leave --pretraining duke-like out" in " ".join(capsys.readouterr().err.split())
