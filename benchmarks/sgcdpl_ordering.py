@@ -93,7 +93,7 @@ def run_seed(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> d
     """The rows that are asked for; stages that were run before are read back."""
     output, asked, began = arguments.output / f"seed{seed}", arguments.rows, time.process_time()
     found: list[ResultRow] = []
-    with _Opened(seed, output, arguments, (*MEMORIZED, *more)) as rows:
+    with Opened(seed, output, arguments, (*MEMORIZED, *more)) as rows:
         if sgcdpl_tables.INITIALIZATION in asked:
             initial_model, initial = rows.initial(sgcdpl_tables.INITIALIZATION)
             found += [initial, *(rows.iterate(name, method, initial_model) for name, method in METHODS.items() if name in asked)]
@@ -103,14 +103,14 @@ def run_seed(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> d
         if sgcdpl_tables.FULL in asked:
             found.append(sgcdpl_tables.all_labeled(rows.run, rows.cfg, rows.adam, rows.scoring))
     if GUIDED_ROW in asked:
-        with _Opened(seed, output / "guides", arguments, (*GUIDED, *more)) as rows:
+        with Opened(seed, output / "guides", arguments, (*GUIDED, *more)) as rows:
             initial_model, _ = rows.initial(sgcdpl_tables.INITIALIZATION)
             found.append(rows.iterate(GUIDED_ROW, METHODS[sgcdpl_tables.SGCDPL_ROW], initial_model))
     _add_hours(output / "hours.json", time.process_time() - began)
     return {row.name: row.as_json() for row in sorted(found, key=lambda row: ROWS.index(row.name))}
 
 
-class _Opened:
+class Opened:
     """The folder of a run with its rows, drawing nothing."""
 
     def __init__(self, seed: int, output: Path, arguments: argparse.Namespace, more: Sequence[str]) -> None:

@@ -60,7 +60,7 @@ def all_labeled(
         optimizer: Arguments of the initialization's optimizer.
         scoring: A folder to callbacks that score and draw into it.
     """
-    theirs = {name: value for name, value in cfg.data.items() if name not in ("labeled", "unlabeled_per_batch", "split_seed")}
+    theirs = {name: value for name, value in cfg.data.items() if name not in ("labeled", "guides", "unlabeled_per_batch", "split_seed")}
     data = ImageReIDDataModule(**theirs, seed=cfg.seed, val_identities=0)
     options = network_arguments(cfg.model) | {"label_smoothing": 0.0, "margin": cfg.model.margin} | dict(optimizer)
     stage = Stage(run, FULL, seeded_as=SEEDED_AS[FULL])

@@ -156,11 +156,16 @@ def test_the_threshold_grows_by_the_step_and_what_is_not_selected_is_never_drawn
         assert all(labels[row] >= 0 for row in rows if row >= 0)
 
 
-def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(data, market_folder, tmp_path, trainer_with):
+@pytest.mark.parametrize("guides", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(guides, market_folder, tmp_path, trainer_with):
+    people = {"labeled": NUM_LABELED + guides, "guides": guides}
+    selecting = {"threshold_from": "exemplars" if guides else "pairs"}
     whole, first, second = Recorder(), Recorder(), Recorder()
     options = {"iteration_epochs": 2, "milestones": [1]}
-    trainer = trainer_with(tmp_path, [*everything(), ClusterStripLogger(tmp_path / "a.png"), whole], max_epochs=5, limit_val_batches=0)
-    trainer.fit(sgcdpl(**options), data)
+    trainer = trainer_with(
+        tmp_path, [*everything(**selecting), ClusterStripLogger(tmp_path / "a.png"), whole], max_epochs=5, limit_val_batches=0
+    )
+    trainer.fit(sgcdpl(**options), data_on(market_folder, **people))
 
     class StopAfterThirdEpoch(pl.Callback):
         @override
@@ -168,14 +173,14 @@ def test_a_resumed_run_equals_an_unbroken_one_batch_for_batch(data, market_folde
             trainer.should_stop = trainer.current_epoch == 2
 
     strips = ClusterStripLogger(tmp_path / "b.png")
-    stopped = trainer_with(tmp_path, [*everything(), strips, first, StopAfterThirdEpoch()], max_epochs=5, limit_val_batches=0)
-    stopped.fit(sgcdpl(**options), data_on(market_folder))  # epoch 2 is the first of iteration 1: the run stops in mid-iteration
+    stopped = trainer_with(tmp_path, [*everything(**selecting), strips, first, StopAfterThirdEpoch()], max_epochs=5, limit_val_batches=0)
+    stopped.fit(sgcdpl(**options), data_on(market_folder, **people))  # epoch 2 is the first of iteration 1: the run stops in mid-iteration
     stopped.save_checkpoint(tmp_path / "middle.ckpt")
     torch.manual_seed(999)
     resumed_strips = ClusterStripLogger(tmp_path / "b.png")
-    resumed = trainer_with(tmp_path, [*everything(), resumed_strips, second], max_epochs=5, limit_val_batches=0)
+    resumed = trainer_with(tmp_path, [*everything(**selecting), resumed_strips, second], max_epochs=5, limit_val_batches=0)
     module = SGCDPL(**options, **TINY)
-    resumed.fit(module, data_on(market_folder), ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    resumed.fit(module, data_on(market_folder, **people), ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
     assert second.steps
     assert first.steps + second.steps == whole.steps
     assert first.states + second.states == whole.states
