@@ -172,12 +172,13 @@ def how_it_ended(found: Mapping[int, Mapping[str, Mapping[str, Any]]], name: str
     kept, epochs = (
         mean(values) for values in ([len(x[name]["points"]) for x in found.values()], [x[name]["epochs"] for x in found.values()])
     )
+    gain = 100 * mean(one[name]["references"][-1] - one[name]["references"][0] for one in found.values())
     longer = sum(point["epochs"] > TOTAL_EPOCHS for one in found.values() for point in one[name]["points"])
     return (
         f"{name}, where it ended: {removed[0]:.1f} % of multiply-adds and {removed[1]:.1f} % of parameters removed; drop {decided:+.1f}"
         f" points on the people it decided by, {100 * mean(tested):+.1f} on the test's (within the"
-        f" expected {100 * expected_drop:.0f} in {within} of {len(tested)} seeds); {kept:.1f} trials kept, {epochs:.0f} epochs;"
-        f" {longer} states of all seeds had more than {TOTAL_EPOCHS}"
+        f" expected {100 * expected_drop:.0f} in {within} of {len(tested)} seeds); {kept:.1f} trials kept, {epochs:.0f} epochs; the whole"
+        f" network gained {gain:+.1f} from its first retraining to its last; {longer} states of all seeds had more than {TOTAL_EPOCHS}"
     )
 
 
