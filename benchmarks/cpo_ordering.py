@@ -18,6 +18,7 @@ were fixed on seed 100 by its own 60 people; the expected drop is ten points, so
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -26,6 +27,7 @@ from statistics import mean
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pruning_runs import NETWORKS, Experiment, generated_data, read_row, result_table, row
 from torch import Tensor
 from typing_extensions import override
@@ -34,6 +36,7 @@ from lightning_reid.callbacks import CPOPruning
 from lightning_reid.callbacks.cpo_pruning import SearchName
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.files import write_json
+from lightning_reid.metrics import paired_difference_interval
 from lightning_reid.networks import ChannelPlan
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 
@@ -110,9 +113,10 @@ def run(network: str, seed: int, expected_drop: float, output: Path) -> dict[str
     return found
 
 
-def curve(found: Mapping[str, Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    """(share of multiply-adds left, mAP), from the whole network down."""
-    return [(1.0, found["whole"]["score"])] + [(point["flops"], point["score"]) for point in found[name]["points"]]
+def curve(found: Mapping[str, Mapping[str, Any]], name: str, *, most_epochs: float = math.inf) -> list[tuple[float, float]]:
+    """(share of multiply-adds left, mAP), from the whole network down; only states of at most ``most_epochs``."""
+    states = [(point["flops"], point["score"]) for point in found[name]["points"] if point["epochs"] <= most_epochs]
+    return [(1.0, found["whole"]["score"]), *states]
 
 
 def score_at(points: Sequence[tuple[float, float]], share: float) -> float | None:
@@ -134,9 +138,11 @@ def removed_at(points: Sequence[tuple[float, float]], drop: float) -> float:
     return 0.0
 
 
-def measures(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[int, dict[str, float]]]:
+def measures(
+    found: Mapping[int, Mapping[str, Mapping[str, Any]]], *, most_epochs: float = math.inf
+) -> dict[str, dict[int, dict[str, float]]]:
     """Of every seed: what is removed at given drops; mAP at given shares, as far down as all curves go."""
-    curves = {seed: {name: curve(one, name) for name in SEARCHES} for seed, one in found.items()}
+    curves = {seed: {name: curve(one, name, most_epochs=most_epochs) for name in SEARCHES} for seed, one in found.items()}
     removed = {
         seed: {f"{name}, {100 * drop:.0f} points": removed_at(points, drop) for drop in DROPS for name, points in one.items()}
         for seed, one in curves.items()
@@ -155,30 +161,46 @@ def pairs(rows: Mapping[str, float]) -> list[tuple[str, str]]:
     return [(name, name.replace("CPO", "uniform", 1)) for name in rows if name.startswith("CPO")]
 
 
-def how_it_ended(found: Mapping[int, Mapping[str, Mapping[str, Any]]], name: str) -> str:
+def how_it_ended(found: Mapping[int, Mapping[str, Mapping[str, Any]]], name: str, expected_drop: float) -> str:
     """What a search ended at, in the mean, and what it took; a seed where nothing was kept counts as nothing removed, and no drop."""
     nothing = {"flops": 1.0, "params": 1.0, "drop": 0.0}
     ends = [one[name]["points"][-1] if one[name]["points"] else nothing | one["whole"] for one in found.values()]
     removed = [100 * mean(1 - end[key] for end in ends) for key in ("flops", "params")]
     decided = 100 * mean(end["drop"] for end in ends)
-    tested = 100 * mean(one["whole"]["score"] - end["score"] for one, end in zip(found.values(), ends))
+    tested = [one["whole"]["score"] - end["score"] for one, end in zip(found.values(), ends)]
+    within = sum(drop <= expected_drop for drop in tested)
     kept, epochs = (
         mean(values) for values in ([len(x[name]["points"]) for x in found.values()], [x[name]["epochs"] for x in found.values()])
     )
+    gain = 100 * mean(one[name]["references"][-1] - one[name]["references"][0] for one in found.values())
     longer = sum(point["epochs"] > TOTAL_EPOCHS for one in found.values() for point in one[name]["points"])
     return (
         f"{name}, where it ended: {removed[0]:.1f} % of multiply-adds and {removed[1]:.1f} % of parameters removed; drop {decided:+.1f}"
-        f" points on the people it decided by, {tested:+.1f} on the test's; {kept:.1f} trials kept, {epochs:.0f} epochs;"
-        f" {longer} states of all seeds had more than {TOTAL_EPOCHS}"
+        f" points on the people it decided by, {100 * mean(tested):+.1f} on the test's (within the"
+        f" expected {100 * expected_drop:.0f} in {within} of {len(tested)} seeds); {kept:.1f} trials kept, {epochs:.0f} epochs; the whole"
+        f" network gained {gain:+.1f} from its first retraining to its last; {longer} states of all seeds had more than {TOTAL_EPOCHS}"
     )
 
 
-def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+def comparison_lines(scores: Mapping[int, Mapping[str, float]]) -> str:
+    """Means and paired differences in one line each."""
+    lines = []
+    for one, other in pairs(next(iter(scores.values()))):
+        first, second = (torch.tensor([rows[name] for rows in scores.values()], dtype=torch.float64) for name in (one, other))
+        low, high = paired_difference_interval(first, second)
+        means = f"{100 * float(first.mean()):.1f} and {100 * float(second.mean()):.1f} %"
+        lines.append(f"{one} - {other}: {means}, {100 * float((first - second).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
+    return "; ".join(lines)
+
+
+def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], expected_drop: float = EXPECTED_DROP) -> str:
     """Both tables, how the searches went, and the curves."""
     tables = measures(found)
     removed, scores = (seed_comparison(tables[name], pairs(tables[name][next(iter(found))])) for name in ("removed", "scores"))
     parts = [removed.replace("mAP", "multiply-adds removed", 1), scores]
-    parts += [how_it_ended(found, name) for name in SEARCHES]
+    equal = measures(found, most_epochs=TOTAL_EPOCHS)["removed"]
+    parts.append(f"states of more than {TOTAL_EPOCHS} epochs left out: " + comparison_lines(equal))
+    parts += [how_it_ended(found, name, expected_drop) for name in SEARCHES]
     for seed, one in found.items():
         for name in SEARCHES:
             parts.append(f"seed {seed}, {name}: " + ", ".join(f"{100 * x:.0f} % {100 * y:.1f}" for x, y in curve(one, name)))
@@ -209,7 +231,7 @@ def main(argv: list[str] | None = None) -> dict[int, dict[str, dict[str, Any]]]:
     arguments = parser.parse_args(argv)
     found = {seed: run(arguments.network, seed, arguments.expected_drop, arguments.output) for seed in arguments.seeds}
     if len(found) > 1:
-        print(report(found))
+        print(report(found, arguments.expected_drop))
     if arguments.results is not None:
         write_json(arguments.results, results(found, arguments.commit))
     return found
