@@ -219,6 +219,7 @@ CALLS: Mapping[str, Call | list[Call]] = {
     "whole_frame": lambda g: (g.frames[0], (16, 8)),
     "best_crossing": lambda g: (torch.arange(5.0), torch.tensor([4, 2, 1, 0]), torch.tensor([0, 1, 2, 4])),
     "distance_threshold": [lambda g: (g.e, g.pids), lambda g: (g.e, g.pids, {"quantile": 0.5})],
+    "exemplar_threshold": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2]), g.pids[:6].clone()),
     "hard_negatives": lambda g: (g.e, g.other, 0.5),
     "own_exemplar_distance": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2])),
     "precision_of_nearest": lambda g: (g.e, g.labels, torch.tensor([0, 1, 2]), g.pids, [0.5]),
