@@ -79,7 +79,8 @@ def run_fedureid(seed: int, arguments: argparse.Namespace, more: Sequence[str]) 
         common = [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
         done = fedureid.main([*(f"--{name}={text}" for name, text in texts.items()), *common])
         write_json(spent, {"seconds": before + time.process_time() - began})
-    return json.loads(json.dumps(done))
+    asked = {"first network", *arguments.rows}
+    return {row: one for row, one in json.loads(json.dumps(done)).items() if row in asked}  # as read from a file, names of rounds too
 
 
 def run_fedfr(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
