@@ -203,6 +203,8 @@ def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], metric: str) ->
         parts.append(f"{when}: " + seed_comparison(scores, pairs(names)).replace("mAP", metric, 1))
     left = {name: [rows[name]["flops"] for rows in found.values()] for name in names if name != "whole"}
     parts.append(f"multiply-adds left, of {FLOPS:.0%}: " + ", ".join(f"{name} {100 * mean(x):.1f} %" for name, x in left.items()))
+    steps = {name: mean(rows[name]["step"] for rows in found.values()) for name in names if name not in ("whole", LONGER)}
+    parts.append("steps of pruning: " + ", ".join(f"{name} {number:.1f}" for name, number in steps.items()))
     for name in OTHER_MEASURES:
         means = {key: mean(rows[name][key] for rows in found.values() if name in rows) for key in next(iter(found.values())).get(name, {})}
         if means:
