@@ -2,8 +2,8 @@
 
 Data are those of ``python recipes/sgcdpl_market.py``, settings those of ``PROTOCOL``; a seed changes weights, draws, augmentations and
 which identities are labeled. With the text's temperature labels are nearly one-hot, and its threshold selects everything, so that "soft"
-and "progressive" are one method: temperature and threshold are others here. In "SGC-DPL, guides" a third of the labeled people only guides: p*
-and tau_l are read off images that were not trained on by name.
+and "progressive" are one method: temperature and threshold are others here. In "SGC-DPL, guides" a third of the labeled people only
+guides: p* and tau_l are read off images that were not trained on by name.
 
 Settings were looked for on seed 100 and other people than the queries show, as ``--validation`` scores them. ``--rows`` also runs those of
 Table 3.4, or training with all identities labeled.
