@@ -239,7 +239,8 @@ class CPOPruning(FilterPruning):
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")
-        self.references, self._whole = list(state_dict["references"]), dict(state_dict["whole"])
+        # a search of an older checkpoint goes on by the one reference that it measured, of the network that nothing was taken from yet
+        self.references, self._whole = list(state_dict.get("references", ())), dict(state_dict.get("whole", self._kept))
 
 
 def copied_weights(module: pl.LightningModule) -> dict[str, Tensor]:

@@ -77,5 +77,8 @@ class UniformSearch(FilterSearch):
     @override
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._kept, self._failed = float(state["kept"]), [float(factor) for factor in state["failed"]]
-        self._outdated = bool(state["outdated"])
+        failed = state["failed"]
+        if isinstance(failed, float):  # of an older checkpoint, 1 where none had failed: no factor was tried again
+            failed = [failed] if failed < 1 else []
+        self._kept, self._failed = float(state["kept"]), [float(factor) for factor in failed]
+        self._outdated = bool(state.get("outdated", False))

@@ -75,6 +75,14 @@ def test_the_whole_network_is_retrained_as_often_as_what_it_is_compared_with(dat
     assert [row["reference"] for row in unbroken.history] == unbroken.references
     part, _, trainer = fit(5)  # in the middle of the whole network's second retraining
     assert all(bool(mask.all()) for mask in part.kept_channels.values())  # though 0.5 was kept
+    assert part.retrains_whole
+    of_before = {name: value for name, value in part.state_dict().items() if name not in ("references", "whole")}
+    older = CPOPruning(1.0, retrain_epochs=2, search="uniform")
+    older.load_state_dict(of_before | {"reference": unbroken.references[0]})
+    assert (older.reference, older.retrains_whole) == (
+        unbroken.references[0],
+        False,
+    )  # an older checkpoint has one reference for all trials
     trainer.save_checkpoint(tmp_path / "part.ckpt")
     resumed, model, _ = fit(8, tmp_path / "part.ckpt")
     assert (resumed.history, resumed.references) == (unbroken.history, unbroken.references)

@@ -101,3 +101,15 @@ def test_what_it_cannot_work_with_is_refused():
     search.report(0.0)
     with pytest.raises(RuntimeError, match="the search is over"):
         search.report(0.0)
+
+
+@pytest.mark.parametrize(("drops", "older"), [([0.1], 0.5), ([0.0], 1.0)])
+def test_the_search_of_an_older_checkpoint_goes_on_where_it_was(drops, older):
+    search = UniformSearch(LAYERS, 0.05)
+    for drop in drops:
+        search.report(drop)
+    state = search.state_dict()
+    resumed = UniformSearch(LAYERS, 0.05)
+    resumed.load_state_dict({name: value for name, value in state.items() if name != "outdated"} | {"failed": older})
+    assert resumed.trial == search.trial
+    assert (resumed._kept, resumed._failed) == (search._kept, search._failed)
