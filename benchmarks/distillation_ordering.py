@@ -22,6 +22,7 @@ PRIMARY = PAIRS[0]
 TIME = "min of training"
 TOLD = {
     "benchmark": "distillation_ordering",
+    "primary_named": "afterwards",
     "table": "Table 3",
     "unit": "points of mAP",
     "protocol": "Generated people (300 to train on), 64x32, 10 epochs; a narrow ResNet-18 of 1.25 M parameters teaches one of 0.09 M; T "

@@ -41,6 +41,7 @@ from lightning_reid.records import ReIDDataset
 
 TOLD = {
     "benchmark": "edge_ordering",
+    "primary_named": "afterwards",
     "table": "labels across devices",
     "unit": "points of mAP",
     "protocol": "Six generated cameras and 60 people, crops of 96x48, MobileNetV2 from ImageNet weights, tested on 60 others in the "

@@ -81,7 +81,8 @@ def found(claim: Mapping[str, Any], results: Results) -> tuple[str, str]:
     if "pair" in claim:
         better, worse = claim["pair"]
         comparison = table.comparison((better, worse))
-        return f"{in_points(comparison, table.told['unit'])}; {link}", table.verdict(comparison)
+        named = ", its primary comparison named afterwards" if comparison.corrected is None and table.primary_named_afterwards else ""
+        return f"{in_points(comparison, table.told['unit'])}; {link}", table.verdict(comparison) + named
     figure, verdict = quotient(table, claim)
     return f"{figure}; {link}", verdict
 

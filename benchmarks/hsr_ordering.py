@@ -28,6 +28,7 @@ PROTOCOL = (
 )
 TOLD = {
     "benchmark": "hsr_ordering",
+    "primary_named": "afterwards",
     "table": "Table 4.2",
     "unit": "points of mAP",
     "protocol": "Two generated domains (150 labeled people, 300 unlabeled ones), images of 96x48, 2 iterations of 6 epochs, a narrow "

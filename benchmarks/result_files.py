@@ -7,7 +7,8 @@ A file is one table, or ``{"tables": [...]}``. A table says by what it was made 
 - ``differences``: where scores of each seed were not kept, ``{"pair", "mean", "interval"}`` each, as fractions, of so many ``seeds``;
 - ``figures``: name to a number, for what is counted or measured once; it has no comparison over seeds.
 
-One table of a file at most has a primary comparison. ``source`` says where figures come from that the run did not write itself.
+One table of a file at most has a primary comparison; ``primary_named`` is "afterwards" where its figures were known by then. ``source`` says
+where figures come from that the run did not write itself.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class ResultTable:
     def name(self) -> str:
         """As errors and pages call it."""
         return str(self.told["table"])
+
+    @property
+    def primary_named_afterwards(self) -> bool:
+        """Whether the primary comparison was named when its figures were known."""
+        return self.told.get("primary_named") == "afterwards"
 
     @property
     def num_seeds(self) -> int:

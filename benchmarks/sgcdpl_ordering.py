@@ -127,7 +127,7 @@ class Opened:
 
 
 def _add_hours(file: Path, seconds: float) -> None:
-    """Processor time of a seed, over all sittings that ended."""
+    """Processor time of a seed, over all of its runs that ended."""
     before = read_json(file, way_on="remove it")["hours"] if file.is_file() else 0.0
     write_json(file, {"hours": before + seconds / 3600})
 

@@ -23,6 +23,7 @@ from lightning_reid.recipes.workshop.video_tables import VideoTableRow
 
 TOLD = {
     "benchmark": "video_ordering",
+    "primary_named": "afterwards",
     "table": "Tables 2.1 and 2.8",
     "unit": "points of mAP",
     "protocol": 'Generated tracklets, noisy and clean ("clean: ..."), 64x32, clips of 4 frames, a narrow ResNet-18, 20 epochs from '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -18,6 +19,8 @@ from lightning_reid.pruning.cpo_search import CPOSearch
 from lightning_reid.pruning.filter_criteria import removal_order
 from lightning_reid.pruning.filter_search import FilterSearch
 from lightning_reid.pruning.uniform_search import UniformSearch
+
+logger = logging.getLogger(__name__)
 
 SearchName = Literal["layer by layer", "uniform"]
 
@@ -55,9 +58,10 @@ class CPOPruning(FilterPruning):
         references: Metric of the whole network after one retraining, two, and so on; empty where ``reference`` was given.
 
     Raises:
-        ValueError: An argument is out of range (here); validations that do not fall on the end of a trial (when the fit begins); an
-            ignored group that does not exist, or residual blocks that cannot be padded (with the first batch); a metric that validation
-            does not log (with the first one).
+        ValueError: An argument is out of range (here); validations that do not fall on the end of a trial, or a checkpoint of the best
+            ``metric``, which would hold other weights (when the fit begins); an ignored group that does not exist, or residual blocks
+            that cannot be padded (with the first batch); a metric that validation does not log (with the first one); a checkpoint of
+            another search.
 
     Example:
         >>> import pytorch_lightning as pl
@@ -106,6 +110,12 @@ class CPOPruning(FilterPruning):
         every = trainer.check_val_every_n_epoch
         if every is None or self.retrain_epochs % every:
             raise ValueError(f"check_val_every_n_epoch={every} does not divide retrain_epochs={self.retrain_epochs}: trials end unmeasured")
+        for saving in trainer.checkpoint_callbacks:
+            if getattr(saving, "monitor", None) == self.metric:
+                raise ValueError(
+                    f"a checkpoint of the best {self.metric} would hold the next trial's weights, as a trial begins where the one before it"
+                    " was measured: give ModelCheckpoint no monitor, what was kept is in every checkpoint"
+                )
 
     @override
     def check(self) -> None:
@@ -171,6 +181,16 @@ class CPOPruning(FilterPruning):
         self._finished_epochs = trainer.current_epoch + 1
 
     @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self.search is not None and not self.done:
+            logger.warning(
+                "the fit ended after %d trials, within the search: weights and plan are those of the trial that was begun, not of what was"
+                " kept. Go on from the last checkpoint, with max_epochs=-1",
+                len(self.history),
+            )
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epochs += 1
 
@@ -215,6 +235,8 @@ class CPOPruning(FilterPruning):
         kept = {"weights": self._kept, "channels": self._kept_channels}
         return super().state_dict() | {
             "search_name": self.search_name,
+            "metric": self.metric,
+            "retrain_epochs": self.retrain_epochs,
             "residual_blocks": self.residual_blocks,
             "search": search,
             "kept": kept,
@@ -236,6 +258,13 @@ class CPOPruning(FilterPruning):
             raise ValueError(
                 f"the checkpoint prunes residual blocks {rule!r}, this callback {self.residual_blocks!r}: give residual_blocks={rule!r}"
             )
+        for name in ("metric", "retrain_epochs"):
+            theirs, ours = state_dict.get(name, getattr(self, name)), getattr(self, name)
+            if theirs != ours:
+                raise ValueError(f"the checkpoint's trials have {name}={theirs!r}, this callback has {ours!r}: give {name}={theirs!r}")
+        if self.reference is not None and state_dict["reference"] != self.reference:
+            theirs = state_dict["reference"]
+            raise ValueError(f"the checkpoint's drops are against reference={theirs!r}, this callback has {self.reference!r}: give theirs")
         self._search_state, self._epochs = dict(state_dict["search"]), int(state_dict["epochs"])
         self._kept, self._kept_channels = dict(state_dict["kept"]["weights"]), dict(state_dict["kept"]["channels"])
         self.reference, self._finished_epochs = state_dict["reference"], state_dict.get("finished_epochs")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
@@ -30,6 +32,13 @@ logger = logging.getLogger(__name__)
 
 ThresholdFrom = Literal["pairs", "exemplars"]
 
+WAYS_ON: Mapping[ThresholdFrom, str] = MappingProxyType(
+    {
+        "pairs": "Pairs of labeled images lie further apart than images from their exemplars: give labeled_quantile, or"
+        " threshold_from='exemplars'",
+        "exemplars": "Hardly a guide has a wrong exemplar: leave the selection out",
+    }
+)
 EVERYTHING = 0.99
 """Share of the images that are selected from which on it is said that all are."""
 NEAREST = (0.25, 0.5, 0.75, 1.0)
@@ -124,11 +133,13 @@ class ProgressiveSelection(StateRefinement):
         if fraction >= EVERYTHING and not state.iteration:
             logger.warning(
                 "%.2f %% of the images are selected in the first iteration already, within tau = %.4g of their exemplars: nothing is left"
-                " to be selected progressively. Pairs of labeled images lie further apart than images from their exemplars: give"
-                " labeled_quantile, or threshold_from='exemplars'",
+                " to be selected progressively. %s",
                 100 * fraction,
                 tau,
+                WAYS_ON[self.threshold_from],
             )
+        elif not fraction:
+            logger.warning("no image is selected: none lies within tau = %.4g of its exemplar", tau)
         metrics = {
             "select/threshold": tau,
             "select/labeled_threshold": self.threshold.value,

@@ -41,17 +41,22 @@ def split_clients(
         Client's name to its rows of ``records``, ascending; names sort as their numbers do.
 
     Raises:
-        ValueError: A number is missing or out of range, fewer than two clients come out, or there are too few identities for them.
+        ValueError: A number is missing or out of range, or is for another split; fewer than two clients come out, or there are too few
+            identities for them.
     """
     if by not in get_args(ClientSplit):
         raise ValueError(f"clients are split by one of {get_args(ClientSplit)}, got {by!r}")
+    require_count("min_identities", min_identities, low=2)
     if by in ("dataset", "camera"):
+        if min_identities > 2:
+            raise ValueError(
+                f"clients of {by} have the people that are there: min_identities={min_identities} is for 'identity' and 'dirichlet'"
+            )
         names = [record.domain or "data" if by == "dataset" else f"{record.domain}-camera{record.camid:03d}" for record in records]
         clients = _grouped(names, records)
     else:
         if num_clients is None or num_clients < 2 or not concentration > 0:
             raise ValueError(f"need num_clients of at least 2 and concentration > 0, got {num_clients} and {concentration}")
-        require_count("min_identities", min_identities, low=2)
         dealt = _by_identity(records, num_clients, None if by == "identity" else concentration, min_identities, seed)
         clients = _grouped(dealt, records)
     if len(clients) < 2:
@@ -88,7 +93,8 @@ def _by_identity(records: Sequence[ImageRecord], num_clients: int, concentration
         if len(people) < least * num_clients:
             each = "two" if least == 2 else f"{least}"
             raise ValueError(
-                f"{num_clients} clients need {each} people each, {domain or 'the data'} shows {len(people)}: ask for fewer clients"
+                f"{num_clients} clients need {each} people each, {domain or 'the data'} shows {len(people)}: ask for fewer"
+                " clients, or for fewer people each"
             )
         prefix = f"{domain}-client" if len(domains) > 1 else "client"
         dealt = _deal(people, num_clients, concentration, least, np.random.default_rng([seed, number]))

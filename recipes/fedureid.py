@@ -61,6 +61,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 0.01})
     small = "two small ones and training small networks on their clients"
     cfg = parse_start(parser, argv, parse_or_small_run(parser, argv, SMALL_RUN, named=["datasets"], generating=small), SMALL_RUN)
+    if len(set(cfg.rows)) < len(cfg.rows) or not cfg.rows:
+        parser.error(f"--rows names one federation or more, each once, got {cfg.rows}")
     if cfg.start_from is not None and cfg.pretraining is not None:
         parser.error(f"--start_from {cfg.start_from} is a network that was trained: leave --pretraining {cfg.pretraining} out")
     return cfg

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_reid.arguments import require_count
-from lightning_reid.clustering.distances import in_full_precision
+from lightning_reid.clustering.distances import in_full_precision, squared_norms
 from lightning_reid.selection.distance_threshold import DistanceThreshold, best_crossing
 
 
@@ -21,15 +21,16 @@ def exemplar_threshold(embeddings: Tensor, labels: Tensor, exemplars: Tensor, pi
         embeddings: ``[N, D]`` float, those that were clustered, the N_g labeled ones first.
         labels: ``[N]`` int64 clusters ``0..C-1``; -1 is not counted.
         exemplars: ``[C]`` int64, row of the exemplar of each cluster.
-        pids: ``[N_g]`` int64 who the first N_g images show.
+        pids: ``[N_g]`` int64 who the first N_g images show, at least 0.
         num_bins: Bins from 0 to just above the largest distance, at least 2.
 
     Returns:
         The threshold; its ``positives`` are images with a right exemplar, its ``negatives`` with a wrong one, exemplars apart. Where all
-        are right it accepts every one of them; where none is, it accepts none, and ``crosses`` is false.
+        are right it accepts every one of them; where none is, it accepts none, ``crosses`` is false, and the error is 0.5.
 
     Raises:
-        ValueError: Fewer embeddings than pids, no labeled image in a cluster beside the exemplars, or ``num_bins`` out of range.
+        ValueError: Fewer embeddings than pids, labels, pids or exemplars that are not int64, a negative pid, an embedding that is not
+            finite, no labeled image in a cluster beside the exemplars, or ``num_bins`` out of range.
 
     Example:
         >>> import torch
@@ -46,6 +47,12 @@ def exemplar_threshold(embeddings: Tensor, labels: Tensor, exemplars: Tensor, pi
             f"need a label per embedding and at most as many pids, got {len(embeddings)} embeddings, {len(labels)} labels and"
             f" {len(pids)} pids"
         )
+    if {labels.dtype, pids.dtype, exemplars.dtype} != {torch.int64} or pids.ndim != 1:
+        told = f"{labels.dtype}, {pids.dtype} of shape {tuple(pids.shape)} and {exemplars.dtype}"
+        raise ValueError(f"labels, pids and exemplars must be rows of int64, got {told}")
+    if bool((pids < 0).any()):
+        raise ValueError(f"labeled images show somebody, from 0 on, got pid {int(pids.min())}")
+    squared_norms(embeddings)  # refuses rows that are not finite
     counted = labels[: len(pids)] >= 0
     counted[exemplars[exemplars < len(pids)]] = False
     rows = counted.nonzero().flatten()
@@ -62,7 +69,9 @@ def exemplar_threshold(embeddings: Tensor, labels: Tensor, exemplars: Tensor, pi
     bins = (distances / top * num_bins).long().clamp_(max=num_bins - 1)
     positives, negatives = (torch.bincount(bins[kind], minlength=num_bins).cpu() for kind in (right, ~right))
     edges = torch.linspace(0, top, num_bins + 1, dtype=torch.float64)
-    if not len(rows[right]) or not len(rows[~right]):
-        return DistanceThreshold(top if bool(right.any()) else 0.0, bool(right.any()), 0.0, edges, positives, negatives)
+    if not bool(right.any()):
+        return DistanceThreshold(0.0, False, 0.5, edges, positives, negatives)
+    if bool(right.all()):
+        return DistanceThreshold(top, True, 0.0, edges, positives, negatives)
     value, error = best_crossing(edges, positives, negatives)
     return DistanceThreshold(value, error < 0.5, error, edges, positives, negatives)

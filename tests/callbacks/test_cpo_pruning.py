@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from typing_extensions import override
 
 from lightning_reid.callbacks import CPOPruning
@@ -63,7 +64,7 @@ def test_a_search_that_was_stopped_anywhere_finds_what_one_that_never_was_does(d
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
-def test_the_whole_network_is_retrained_as_often_as_what_it_is_compared_with(data, tmp_path, trainer_with):
+def test_the_whole_network_is_retrained_as_often_as_what_it_is_compared_with(data, tmp_path, trainer_with, caplog):
     def fit(epochs: int, path=None):
         pruning, model = CPOPruning(1.0, retrain_epochs=2, search="uniform"), module()
         trainer = trainer_with(tmp_path, [pruning], max_epochs=epochs, check_val_every_n_epoch=2, limit_train_batches=2)
@@ -84,6 +85,10 @@ def test_the_whole_network_is_retrained_as_often_as_what_it_is_compared_with(dat
         False,
     )  # an older checkpoint has one reference for all trials
     trainer.save_checkpoint(tmp_path / "part.ckpt")
+    assert "the fit ended after 1 trials, within the search" in caplog.text
+    for name, other in {"metric": "val/R1", "retrain_epochs": 1, "reference": 0.9}.items():
+        with pytest.raises(ValueError, match=f"{name}="):
+            CPOPruning(1.0, **{"retrain_epochs": 2, "search": "uniform", name: other}).load_state_dict(part.state_dict())
     resumed, model, _ = fit(8, tmp_path / "part.ckpt")
     assert (resumed.history, resumed.references) == (unbroken.history, unbroken.references)
     for name, tensor in whole.state_dict().items():
@@ -179,3 +184,11 @@ def test_trials_are_judged_on_people_held_out_of_training_and_not_on_the_tests(d
     tested = {record.pid for side in data.evaluation_records() for record in side}
     assert len(judged) == data.protocol_stamp().num_val_ids == 2
     assert not judged & (tested | {record.pid for record in data.dataset.train})
+
+
+def test_a_checkpoint_of_the_best_trial_is_refused_as_it_would_hold_the_next_ones_weights(data, tmp_path):
+    saving = ModelCheckpoint(tmp_path, monitor="val/mAP", mode="max")
+    callbacks = [CPOPruning(1.0, retrain_epochs=1), saving]
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=-1, callbacks=callbacks, logger=False, enable_progress_bar=False)
+    with pytest.raises(ValueError, match="a checkpoint of the best val/mAP would hold the next trial's weights"):
+        trainer.fit(module(), data)

@@ -56,10 +56,12 @@ def test_every_client_gets_its_least_number_of_people_however_unequal_they_are()
     assert min(people) >= 30
     assert max(people) > 40
     assert {row[2] for row in split_table(mine, split_clients(mine, min_identities=40, **split))} == {40}
-    with pytest.raises(ValueError, match="5 clients need 41 people each, a shows 200: ask for fewer clients"):
+    with pytest.raises(ValueError, match="5 clients need 41 people each, a shows 200: ask for fewer clients, or for fewer people each"):
         split_clients(mine, min_identities=41, **split)
     with pytest.raises(ValueError, match="min_identities must be a whole number of at least 2"):
         split_clients(mine, min_identities=1, **split)
+    with pytest.raises(ValueError, match="clients of camera have the people that are there: min_identities=30 is for 'identity' and"):
+        split_clients(mine, "camera", min_identities=30)
 
 
 def test_a_small_concentration_makes_very_unequal_clients():

@@ -94,3 +94,7 @@ def test_all_clients_start_from_a_network_that_is_named_and_is_not_trained_befor
     with pytest.raises(SystemExit):
         fedureid.parse([*asked, "--pretraining=duke-like"])
     assert "leave --pretraining duke-like out" in " ".join(capsys.readouterr().err.split())
+    for rows in ('["PU","PU"]', "[]"):
+        with pytest.raises(SystemExit):
+            fedureid.parse([*asked, f"--rows={rows}"])
+        assert "--rows names one federation or more, each once" in " ".join(capsys.readouterr().err.split())

@@ -42,7 +42,7 @@ def test_where_all_are_right_all_are_accepted_and_where_none_is_none():
     assert every.value > 4
     assert every.crosses
     none = threshold_of([1.0, 4.0], [False, False])
-    assert (none.value, none.crosses) == (0.0, False)
+    assert (none.value, none.crosses, none.error) == (0.0, False, 0.5)
 
 
 def test_noise_is_not_counted_and_without_a_labeled_image_in_a_cluster_it_says_so():
@@ -53,3 +53,13 @@ def test_noise_is_not_counted_and_without_a_labeled_image_in_a_cluster_it_says_s
         exemplar_threshold(embeddings, torch.tensor([0, 0, 0]), exemplars, torch.zeros(4).long())
     with pytest.raises(ValueError, match="num_bins must be"):
         exemplar_threshold(embeddings, torch.tensor([0, 0, 0]), exemplars, pids, num_bins=1)
+
+
+def test_a_nobody_a_broken_row_and_labels_that_are_none_are_refused():
+    embeddings, labels, exemplars, pids = torch.rand(3, 2), torch.zeros(3).long(), torch.tensor([0]), torch.tensor([0, 0])
+    with pytest.raises(ValueError, match="labeled images show somebody, from 0 on, got pid -1"):
+        exemplar_threshold(embeddings, labels, exemplars, pids - torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"must be rows of int64, got torch\.float32"):
+        exemplar_threshold(embeddings, labels.float(), exemplars, pids)
+    with pytest.raises(ValueError, match="1 of 3 rows hold NaN"):
+        exemplar_threshold(embeddings.index_fill(0, torch.tensor([1]), float("nan")), labels, exemplars, pids)
