@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from result_files import add_options, write_scores
 
@@ -61,12 +62,19 @@ PAIRS = (
 PRIMARY = PAIRS[0]
 
 
-def run_seed(seed: int, output: Path, root: str, more: Sequence[str]) -> dict[str, float]:
-    """The mAP of every row; rows that were trained before are read back."""
+Rows = Mapping[str, Sequence[VideoTableRow]]
+"""By the data set that they are trained and scored on."""
+
+
+def run_seed(
+    seed: int, output: Path, root: str, more: Sequence[str], asked: Rows = ROWS, settings: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """The mAP of every row; rows that were trained before are read back. ``settings`` are others than the recipe's."""
     scores, costs = {}, {}
-    for dataset, rows in ROWS.items():
+    for dataset, rows in asked.items():
         folder = output / f"seed{seed}" / dataset
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in video_mars.SMALL_RUN.items()}
+        options = video_mars.SMALL_RUN | dict(settings or {})
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
         small = [f"--{name}={text}" for name, text in texts.items() if name != "data.dataset"]
         named = [f"--data.dataset={dataset}", f"--data.root={root}"]
         cfg = video_mars.parse([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *small, *named, *more])
