@@ -7,8 +7,8 @@ A file is one table, or ``{"tables": [...]}``. A table says by what it was made 
 - ``differences``: where scores of each seed were not kept, ``{"pair", "mean", "interval"}`` each, as fractions, of so many ``seeds``;
 - ``figures``: name to a number, for what is counted or measured once; it has no comparison over seeds.
 
-One table of a file at most has a primary comparison; ``primary_named`` is "afterwards" where its figures were known by then. ``source`` says
-where figures come from that the run did not write itself.
+One table of a file at most has a primary comparison; ``primary_named`` is "afterwards" where its figures were known by then. ``source``
+says where figures come from that the run did not write itself.
 """
 
 from __future__ import annotations
