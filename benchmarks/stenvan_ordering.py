@@ -10,13 +10,8 @@ of a quarter of its channels, random weights. A seed changes weights, draws and 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from video_ordering import compare
 
-from result_files import add_options, write_scores
-from video_ordering import run_seed
-
-from lightning_reid.recipes.workshop.seeds import seed_comparison
 from lightning_reid.recipes.workshop.video_tables import VideoTableRow
 
 TOLD = {
@@ -66,17 +61,7 @@ PAIRS = (
 
 
 def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 1 2 3 4)")
-    parser.add_argument("--output", type=Path, default=Path("runs/stenvan_ordering"), help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
-    add_options(parser)
-    arguments, more = parser.parse_known_args(argv)
-    scores = {seed: run_seed(seed, arguments.output, arguments.root, more, ROWS, SETTINGS) for seed in arguments.seeds}
-    if len(scores) > 1:
-        print(seed_comparison(scores, PAIRS, PRIMARY))
-        write_scores(arguments, TOLD, scores, PAIRS, PRIMARY)
-    return scores
+    return compare(argv, __doc__, TOLD, ROWS, PAIRS, PRIMARY, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -88,20 +88,31 @@ def run_seed(
     return scores
 
 
-def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two (default: 0 1 2 3 4)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/video_ordering"), help="folder of the runs (default: runs/video_ordering)"
-    )
+def compare(
+    argv: list[str] | None,
+    description: str | None,
+    told: Mapping[str, str],
+    asked: Rows,
+    pairs: Sequence[tuple[str, str]],
+    primary: tuple[str, str],
+    settings: Mapping[str, Any] | None = None,
+) -> dict[int, dict[str, float]]:
+    """The command of a comparison of video networks over seeds: runs the rows, prints the tables, and writes the file that is asked for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 1 2 3 4)")
+    parser.add_argument("--output", type=Path, default=Path("runs", told["benchmark"]), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
     add_options(parser)
     arguments, more = parser.parse_known_args(argv)
-    scores = {seed: run_seed(seed, arguments.output, arguments.root, more) for seed in arguments.seeds}
+    scores = {seed: run_seed(seed, arguments.output, arguments.root, more, asked, settings) for seed in arguments.seeds}
     if len(scores) > 1:
-        print(seed_comparison(scores, PAIRS, PRIMARY))
-        write_scores(arguments, TOLD, scores, PAIRS, PRIMARY)
+        print(seed_comparison(scores, pairs, primary))
+        write_scores(arguments, told, scores, pairs, primary)
     return scores
+
+
+def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
+    return compare(argv, __doc__, TOLD, ROWS, PAIRS, PRIMARY)
 
 
 if __name__ == "__main__":

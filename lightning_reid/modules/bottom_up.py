@@ -126,10 +126,10 @@ class BottomUpReID(ImageReIDModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         theirs, ours = checkpoint.get("hyper_parameters", {}), self.hparams["loss_features"]
-        if "loss_features" in theirs and theirs["loss_features"] != ours:
+        if theirs and theirs.get("loss_features") != ours:  # a checkpoint from before there was such a layer does not tell
             raise ValueError(
-                f"the checkpoint's loss has a layer of its own with loss_features={theirs['loss_features']!r}, this module's has"
-                f" loss_features={ours!r}: build the module with the checkpoint's arguments, or start without the checkpoint"
+                f"the checkpoint's loss is with loss_features={theirs.get('loss_features')!r}, this module's has loss_features={ours!r}:"
+                " build the module with the checkpoint's arguments, or start without the checkpoint"
             )
         saved = saved_part(checkpoint, "cluster_table", {"rows": Tensor, "iteration": int})
         self.table, self.table_iteration = saved["rows"], saved["iteration"]

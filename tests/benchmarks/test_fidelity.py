@@ -28,7 +28,7 @@ def page_of(claim, results):
 
 
 def test_the_page_is_what_the_claims_and_result_files_give():
-    fidelity.main(["--check"])  # ends the process where it is not
+    assert fidelity.main(["--check"]) == fidelity.PAGE.read_text(encoding="utf-8")
 
 
 def test_a_page_that_was_edited_by_hand_is_told(tmp_path, monkeypatch):

@@ -131,6 +131,11 @@ def test_a_resumed_run_has_the_layer_of_an_unbroken_one_and_another_layer_is_ref
     for other in (None, 25):
         with pytest.raises(ValueError, match=f"with loss_features=24, this module's has loss_features={other}"):
             fit(again, 3, tmp_path / "epoch=1.ckpt", loss_features=other)
+    older = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
+    del older["hyper_parameters"]["loss_features"]  # as before there was such a layer
+    torch.save(older, tmp_path / "older.ckpt")
+    with pytest.raises(ValueError, match="with loss_features=None, this module's has loss_features=25"):
+        fit(again, 3, tmp_path / "older.ckpt", loss_features=25)
 
 
 def test_a_pruned_network_goes_on_with_the_layer_as_it_was(data, tmp_path, trainer_with):

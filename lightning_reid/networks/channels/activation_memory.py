@@ -91,7 +91,8 @@ def _without(network: nn.Module, groups: Sequence[ChannelGroup], removed: Mappin
 
 def _bytes_at_moments(network: nn.Module, input_shape: Sequence[int], like: Tensor | None = None) -> Tensor:
     """``[M]`` int64: bytes of what is alive at each moment of a pass on the meta device."""
-    images = torch.empty(*input_shape, device="meta")
+    weights = next(network.parameters(), None)
+    images = torch.empty(*input_shape, device="meta", dtype=None if weights is None else weights.dtype)
     with torch.no_grad(), _LiveTensors(network, images) as live:
         network(images)
     if like is not None and len(live.bytes) != len(like):

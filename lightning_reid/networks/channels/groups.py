@@ -5,15 +5,29 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 from typing_extensions import override
 
 from lightning_reid.networks.evaluating import evaluating
 
+TAKES_APART = (
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    "unsafe_chunk",
+    "unsafe_split",
+    "narrow",
+    "index_select",
+    "__getitem__",
+)
+"""Functions that may give some channels of a map."""
 COUNTED = (nn.Conv2d, nn.Linear, _BatchNorm)
 """Layers whose channels are followed."""
 
@@ -150,7 +164,7 @@ class _Marked(nn.Module):
         super().__init__()
         self.network = network
         device = next(network.parameters()).device
-        with torch.no_grad():
+        with torch.no_grad(), _WholeMaps():
             output = first_tensor(network(torch.zeros(*input_shape, device=device)))
         if output.ndim != 2:
             raise ValueError(f"a network to prune gives [B, D], this one gave {list(output.shape)}")
@@ -160,6 +174,21 @@ class _Marked(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         marked: Tensor = self.marker(first_tensor(self.network(inputs)))
         return marked
+
+
+class _WholeMaps(TorchFunctionMode):
+    """Refuses to take the channels of a map apart: torch-pruning follows one of the parts, and removes other channels than are masked."""
+
+    @override
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in TAKES_APART and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
+            parts = output if isinstance(output, (tuple, list)) else (output,)
+            if any(part.ndim == 4 and part.shape[1] != args[0].shape[1] for part in parts):
+                told = f"the forward pass takes a map of {args[0].shape[1]} channels apart ({name.strip('_')})"
+                raise ValueError(f"{told}: channels of parts cannot be pruned")
+        return output
 
 
 def _refuse_what_cannot_be_followed(network: nn.Module) -> None:

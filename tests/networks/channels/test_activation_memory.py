@@ -9,7 +9,7 @@ from prunable_networks import IMAGE, random_plan, trained
 from torch import Tensor, nn
 
 from lightning_reid.networks import materialize
-from lightning_reid.networks.channels.activation_memory import ActivationMemory
+from lightning_reid.networks.channels.activation_memory import ActivationMemory, peak_activation_bytes
 from lightning_reid.networks.channels.groups import find_channel_groups
 
 
@@ -91,3 +91,8 @@ def test_a_network_whose_tensors_do_not_grow_with_their_channels_is_refused():
     network = Squares().eval()
     with pytest.raises(ValueError, match="activations do not shrink by a share for each channel"):
         ActivationMemory(network, find_channel_groups(network, IMAGE), IMAGE)
+
+
+def test_activations_have_the_type_of_the_weights():
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU())
+    assert peak_activation_bytes(network.double(), (1, 3, 10, 10)) == 2 * peak_activation_bytes(network.float(), (1, 3, 10, 10))

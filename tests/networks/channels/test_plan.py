@@ -131,3 +131,27 @@ class Grouped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(4, 4, 3, groups=2)
+
+
+class TakenApart(nn.Module):
+    """Half of a map goes through a convolution, and is added to the other half."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.whole, self.half, self.head = way, nn.Conv2d(3, 8, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.whole(images)
+        halves = {
+            "chunk": lambda: maps.chunk(2, 1),
+            "split": lambda: torch.split(maps, 4, 1),
+            "getitem": lambda: (maps[:, :4], maps[:, 4:]),
+        }
+        first, second = halves[self.way]()
+        return self.head((self.half(first) + second).mean((2, 3)))
+
+
+@pytest.mark.parametrize("way", ["chunk", "split", "getitem"])
+def test_a_map_whose_channels_are_taken_apart_is_refused_as_other_channels_would_go_than_are_masked(way):
+    with pytest.raises(ValueError, match=rf"takes a map of 8 channels apart \({way}\)"):
+        find_channel_groups(TakenApart(way), (1, 3, 8, 8))
