@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from result_files import add_options, write_scores
+from result_files import parse_options, write_scores
 
 from lightning_reid.recipes import distill_market
 from lightning_reid.recipes.workshop.seeds import seed_comparison
@@ -58,8 +58,7 @@ def main(argv: list[str] | None = None) -> dict[int, dict[str, dict]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 to 4)")
     parser.add_argument("--output", type=Path, default=Path("runs/distillation_ordering"), help="folder of the runs")
-    add_options(parser)
-    arguments, more = parser.parse_known_args(argv)
+    arguments, more = parse_options(parser, argv, settings=True)
     found = {seed: run_seed(seed, arguments.output, more) for seed in arguments.seeds}
     if len(found) > 1:
         print(report(found))

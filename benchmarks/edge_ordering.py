@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from result_files import add_options, write_scores
+from result_files import parse_options, write_scores
 from torch import Tensor
 
 from lightning_reid.clustering import global_labels
@@ -209,8 +209,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="state dict of timm's mobilenetv2_100, trained on ImageNet")
     parser.add_argument("--output", type=Path, default=Path("runs/edge_ordering"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    add_options(parser)
-    arguments = parser.parse_args()
+    arguments, _ = parse_options(parser, None)
     found = {seed: Seed(seed, arguments.weights, arguments.output).run() for seed in arguments.seeds}
     scores = {seed: {name: row for name, row in rows.items() if not name.startswith("graph")} for seed, rows in found.items()}
     if len(found) < 2:

@@ -15,22 +15,25 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from result_files import parse_options, write_scores
 from two_camera_clients import clients_of
 
 from lightning_reid.files import write_json
 from lightning_reid.recipes import fedfr, fedureid
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 
-PROTOCOL = (
-    "Two clients, a generated domain each, of 240 people in all and at least 100 each, four images a person in two cameras, drawn anew"
-    " for each seed; 60 other people a domain are queried. From the shipped network at 64x32, 5 rounds of at most 3 epochs. Settings"
-    " were looked for on seed 100, on other people to train on and to test on, and fixed before these seeds were run."
-)
+TOLD = {
+    "benchmark": "federated_ordering",
+    "table": "FedUReID, clients of 100 people and more",
+    "unit": "points of mAP",
+    "protocol": "Two clients, a generated domain each, of 240 people in all and at least 100 each, four images a person in two cameras,"
+    " drawn anew for each seed; 60 other people a domain are queried. From the shipped network at 64x32, 5 rounds of at most 3 epochs."
+    " Settings were looked for on seed 100, on other people to train on and to test on, and fixed before these seeds were run.",
+}
 ROWS = ("baseline", "all", "true labels", "PC", "PE", "PU")
 PRIMARY = ("all", "baseline")
 FEDUREID: dict[str, Any] = {
@@ -141,27 +144,6 @@ def print_cluster_rounds(found: Mapping[int, Mapping[str, Mapping[str, Mapping[s
             print(f"| {row} | {number} | " + " | ".join(cells) + " |")
 
 
-def write_result(path: Path, summary: Mapping[str, Any], arguments: argparse.Namespace) -> None:
-    """The result file that is committed."""
-    scores = {str(seed): rows for seed, rows in summary["mAP"].items()}
-    rows = next(iter(scores.values()))
-    seconds = [json.loads(file.read_text())["seconds"] for file in sorted(arguments.output.glob("fedureid-seed*-cpu.json"))]
-    table = {
-        "benchmark": "federated_ordering",
-        "table": "FedUReID, clients of 100 people and more",
-        "commit": arguments.commit,
-        "date": date.today().isoformat(),
-        "hours": round(sum(seconds) / 3600, 2),
-        "machine": "2 cores, one thread a run",
-        "protocol": PROTOCOL,
-        "unit": "points of mAP",
-        "scores": scores,
-        "primary": list(PRIMARY),
-        "exploratory": [list(pair) for pair in FEDUREID_PAIRS if pair != PRIMARY and {*pair} <= {*rows}],
-    }
-    write_json(path, table)
-
-
 def compare_fedfr(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Generic scores of the server, personal ones of the best and of each model."""
     summary: dict[str, Any] = {}
@@ -189,14 +171,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), help="of FedUReID (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/federated_ordering"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
-    parser.add_argument("--result", type=Path, help="write the scores of fedureid there, as benchmarks/results holds them")
-    parser.add_argument("--commit", default="", help="of the protocol, full hash, for --result")
-    arguments, more = parser.parse_known_args(argv)
+    arguments, more = parse_options(parser, argv, settings=True)
+    if arguments.results is not None and arguments.method != "fedureid":
+        parser.error("--results is for --method fedureid: FedFR has several scores a row, which its file in the folder of runs holds")
     run = run_fedureid if arguments.method == "fedureid" else run_fedfr
     found = {seed: run(seed, arguments, more) for seed in arguments.seeds}
     summary = compare_fedureid(found) if arguments.method == "fedureid" else compare_fedfr(found)
-    if arguments.result is not None and arguments.method == "fedureid":
-        write_result(arguments.result, summary, arguments)
+    if arguments.method == "fedureid":
+        seconds = [json.loads(file.read_text())["seconds"] for file in sorted(arguments.output.glob("fedureid-seed*-cpu.json"))]
+        write_scores(arguments, TOLD, summary["mAP"], FEDUREID_PAIRS, PRIMARY, sum(seconds) / 3600)
     write_json(arguments.output / f"{arguments.method}.json", summary)
     return summary
 

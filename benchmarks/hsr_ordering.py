@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from result_files import add_options, write_scores
+from result_files import parse_options, write_scores
 
 from lightning_reid.recipes import hsr_duke2market
 from lightning_reid.recipes.workshop.seeds import seed_comparison
@@ -88,8 +88,7 @@ def main(argv: list[str] | None = None) -> dict[int, dict[str, float]]:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two (default: 0 1 2 3 4)")
     parser.add_argument("--output", type=Path, default=Path("runs/hsr_ordering"), help="folder of the runs (default: runs/hsr_ordering)")
     parser.add_argument("--three_rows", action="store_true", help="direct transfer, baseline and HSR only: half the time")
-    add_options(parser)
-    arguments, more = parser.parse_known_args(argv)
+    arguments, more = parse_options(parser, argv, settings=True)
     scores = {seed: run_seed(seed, arguments.output, not arguments.three_rows, more) for seed in arguments.seeds}
     if len(scores) > 1:
         print(report(scores, arguments.output))

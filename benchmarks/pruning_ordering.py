@@ -26,7 +26,8 @@ from statistics import mean
 from typing import Any
 
 import torch
-from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, read_row, result_table, row
+from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, read_row, row
+from result_files import parse_options, score_table, write_tables
 from scipy.stats import spearmanr
 from torch import Tensor
 from typing_extensions import override
@@ -34,7 +35,6 @@ from typing_extensions import override
 from lightning_reid.callbacks import CAIEPruning
 from lightning_reid.callbacks.caie_pruning import Importance
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.files import write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
 from lightning_reid.metrics import paired_difference_interval
 from lightning_reid.networks.channels.groups import find_channel_groups
@@ -51,10 +51,12 @@ LONGER = "whole, trained as long"
 PRUNED, TUNED = "right after pruning", "after fine-tuning"
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
 STEP = {"filters_per_step": 8, "batches_per_step": 30}
-PROTOCOL = (
-    "Generated crops 48x24, 600 steps of training with Adam, pruned to half the multiply-adds with SGD at 1e-2, 8 channels after every 30"
-    " batches, 100 steps of fine-tuning. All rows of a seed prune the same network; nothing is decided by the images that are scored."
-)
+TOLD = {
+    "benchmark": "pruning_ordering",
+    "protocol": "Generated crops 48x24, 600 steps of training with Adam, pruned to half the multiply-adds with SGD at 1e-2, 8 channels"
+    " after every 30 batches, 100 steps of fine-tuning. All rows of a seed prune the same network; nothing is decided by the images that"
+    " are scored.",
+}
 TWO_CONSTRAINTS = {"vgg": {"flops": 0.5, "params": 0.4}, "resnet": {"flops": 0.5, "params": 0.2}}
 """Parameters as CAIE left them on seed 100 under the first constraint alone, so that neither of the two follows from the other."""
 OVERSHOOT_STEP = {"filters_per_step": 8, "batches_per_step": 5}
@@ -236,19 +238,18 @@ def difference(one: Tensor, other: Tensor) -> str:
     return f"{100 * float((one - other).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def results(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]], commit: str) -> dict[str, Any]:
-    """The results file: a table for each network and task, the rows of both moments in it."""
+def results(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]], commit: str) -> list[dict[str, Any]]:
+    """Of the results file: a table for each network and task, the rows of both moments in it."""
     tables = []
     for (network, task), seeds in found.items():
         rows = [name for name in next(iter(seeds.values())) if name not in OTHER_MEASURES]
         scores = {seed: {f"{name}, {when}": one[name][when] for name in rows for when in (PRUNED, TUNED)} for seed, one in seeds.items()}
         hours = sum(one[name]["seconds"] for one in seeds.values() for name in rows) / 3600
-        title = f"chapter 6 on a small {network}, {task}"
-        table = result_table("pruning_ordering", title, commit, hours, PROTOCOL, f"points of {metric_of(task)}", scores)
-        compared_rows = [[f"{name}, {when}" for name in pair] for when in (PRUNED, TUNED) for pair in pairs(rows)]
-        primary = [f"CAIE, {TUNED}", f"loss alone, {TUNED}"] if (network, task) == ("resnet", "retrieval") else None
-        tables.append(table | {"primary": primary, "exploratory": [pair for pair in compared_rows if pair != primary]})
-    return {"tables": tables}
+        told = {"table": f"chapter 6 on a small {network}, {task}", "unit": f"points of {metric_of(task)}"}
+        compared_rows = [(f"{one}, {when}", f"{other}, {when}") for when in (PRUNED, TUNED) for one, other in pairs(rows)]
+        primary = (f"CAIE, {TUNED}", f"loss alone, {TUNED}") if (network, task) == ("resnet", "retrieval") else None
+        tables.append(score_table(TOLD | told, scores, compared_rows, primary, commit, hours))
+    return tables
 
 
 def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
@@ -262,9 +263,7 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[
     )
     parser.add_argument("--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--finished", action="store_true", help="run nothing: show the rows that all seeds have")
-    parser.add_argument("--results", type=Path, help="file to write the scores of the seeds to")
-    parser.add_argument("--commit", default="", help="of the protocol, for that file")
-    arguments = parser.parse_args(argv)
+    arguments, _ = parse_options(parser, argv)
     if LONGER in arguments.rows and "CAIE" not in arguments.rows:
         parser.error(f"{LONGER!r} takes as many steps as CAIE does: add CAIE to the rows")
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -278,7 +277,7 @@ def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[
     if len(arguments.seeds) > 1:
         print(f"\n{summary(found)}")
     if arguments.results is not None:
-        write_json(arguments.results, results(found, arguments.commit))
+        write_tables(arguments.results, results(found, arguments.commit))
     return found
 
 

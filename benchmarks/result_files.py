@@ -131,10 +131,47 @@ def read_tables(path: Path) -> list[ResultTable]:
     return _corrected_in_file(tables)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """``--results`` and ``--commit`` of a benchmark that compares over seeds."""
+def parse_options(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, *, settings: bool = False
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the options of a benchmark that compares over seeds, with ``--results`` and ``--commit`` among them.
+
+    With ``settings`` what the parser does not know is handed back, for the recipe; without, it is refused.
+    """
     parser.add_argument("--results", type=Path, help="file for the scores, which the page on fidelity is written from")
-    parser.add_argument("--commit", default="", help="hash of the commit that fixed the protocol, for that file")
+    parser.add_argument("--commit", default="", help="the 40 digits of the commit that fixed the protocol, for that file")
+    arguments, more = parser.parse_known_args(argv)
+    if more and not settings:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if arguments.results is not None and not re.fullmatch("[0-9a-f]{40}", arguments.commit):
+        parser.error(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
+    return arguments, more
+
+
+def score_table(
+    told: Mapping[str, str],
+    scores: Mapping[int, Mapping[str, float]],
+    pairs: Sequence[Pair],
+    primary: Pair | None,
+    commit: str,
+    hours: float | None = None,
+) -> dict[str, Any]:
+    """A table of scores, as a file holds it.
+
+    Args:
+        told: ``benchmark``, ``table``, ``protocol`` and ``unit``.
+        scores: Seed to row to a fraction in [0, 1].
+        pairs: What is compared; those with a row that was not run are left out.
+        primary: One of them, or ``None``.
+        commit: Of the protocol.
+        hours: On a core, of all seeds; ``None`` where they were not noted.
+    """
+    machine = f"{os.cpu_count()} cores, threads of a run: {torch.get_num_threads()}"
+    spent = None if hours is None else round(hours, 3)
+    made = {"commit": commit, "date": date.today().isoformat(), "hours": spent, "machine": machine}
+    ran = [pair for pair in pairs if set(pair) <= set(next(iter(scores.values())))]
+    compared = {"primary": primary if primary in ran else None, "exploratory": [pair for pair in ran if pair != primary]}
+    return {**told, **made, "scores": {str(seed): dict(rows) for seed, rows in scores.items()}, **compared}
 
 
 def write_scores(
@@ -145,29 +182,19 @@ def write_scores(
     primary: Pair | None,
     hours: float | None = None,
 ) -> None:
-    """Write a file of one table, if it was asked for, and read it back.
+    """``score_table`` in a file of its own, where one was asked for."""
+    if arguments.results is not None:
+        write_tables(arguments.results, [score_table(told, scores, pairs, primary, arguments.commit, hours)])
 
-    Args:
-        arguments: With what ``add_options`` adds.
-        told: ``benchmark``, ``table``, ``protocol`` and ``unit``.
-        scores: Seed to row to a fraction in [0, 1].
-        pairs: What is compared; those with a row that was not run are left out.
-        primary: One of them, or ``None``.
-        hours: On a core, of all seeds; ``None`` where they were not noted.
+
+def write_tables(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
+    """Write a result file, and read it back.
 
     Raises:
-        ValueError: The file would not be one that can be read.
+        ValueError: It is not one that can be read.
     """
-    if arguments.results is None:
-        return
-    if not re.fullmatch("[0-9a-f]{40}", arguments.commit):
-        raise ValueError(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
-    machine = f"{os.cpu_count()} cores, threads of a run: {torch.get_num_threads()}"
-    made = {"commit": arguments.commit, "date": date.today().isoformat(), "hours": hours, "machine": machine}
-    ran = [pair for pair in pairs if set(pair) <= set(next(iter(scores.values())))]
-    compared = {"primary": primary if primary in ran else None, "exploratory": [pair for pair in ran if pair != primary]}
-    write_json(arguments.results, {**told, **made, "scores": {str(seed): dict(rows) for seed, rows in scores.items()}, **compared})
-    read_tables(arguments.results)
+    write_json(path, tables[0] if len(tables) == 1 else {"tables": list(tables)})
+    read_tables(path)
 
 
 def find_table(results: Mapping[str, list[ResultTable]], file: str, table: str | None) -> ResultTable:

@@ -15,11 +15,11 @@ import argparse
 import csv
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from result_files import parse_options, write_scores
 
 from lightning_reid.datamodules.catalog import prepare_dataset, read_prepared
 from lightning_reid.datamodules.validation_split import hold_out_people
@@ -57,6 +57,13 @@ EXPLORATORY = (
     ("one iteration, AP", "one iteration, DBSCAN"),
     ("one iteration, AP", "one iteration, DBSCAN, SSG's radius"),
 )
+TOLD = {
+    "benchmark": "sgcdpl_ordering",
+    "table": "Table 3.2",
+    "unit": "points of mAP",
+    "protocol": "25 of 200 generated people labeled, 48x24 pixels, 40 epochs of initialization, three iterations of 3 epochs. Settings were"
+    " looked for on seed 100 and other people than those scored.",
+}
 GENERATED = "market-like"
 NUM_HELD_OUT = 100
 """People of its 300 training people who are not trained on, but score what settings are looked for with."""
@@ -204,27 +211,6 @@ def core_hours(output: Path, seeds: Sequence[int]) -> float:
     return sum(hours)
 
 
-def results(found: Mapping[int, Mapping[str, dict]], output: Path, commit: str) -> dict[str, Any]:
-    """What is kept of the seeds in ``benchmarks/results``."""
-    rows = list(found[min(found)])
-    return {
-        "benchmark": "sgcdpl_ordering",
-        "table": "Table 3.2",
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "hours": round(core_hours(output, sorted(found)), 3),
-        "machine": "2 cores, one thread a run",
-        "protocol": (
-            "25 of 200 generated people labeled, 48x24 pixels, 40 epochs of initialization, three iterations of 3 epochs. Settings were"
-            " looked for on seed 100 and other people than those scored."
-        ),
-        "unit": "points of mAP",
-        "scores": {str(seed): {name: row["mAP"] for name, row in found[seed].items()} for seed in sorted(found)},
-        "primary": list(PRIMARY),
-        "exploratory": [list(pair) for pair in EXPLORATORY if set(pair) <= set(rows)],
-    }
-
-
 def main(argv: list[str] | None = None) -> dict[int, dict[str, dict]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12, 13, 14], help="at least two for a report (default: 10 to 14)")
@@ -233,14 +219,12 @@ def main(argv: list[str] | None = None) -> dict[int, dict[str, dict]]:
     )
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=TABLE_3_2, help="to run; methods want the row they start from, too")
     parser.add_argument("--validation", action="store_true", help="train on and score other people than the queries show")
-    parser.add_argument("--results", type=Path, help="JSON file to write the scores to; none by default")
-    parser.add_argument("--commit", default="", help="of the protocol, for --results")
-    arguments, more = parser.parse_known_args(argv)
+    arguments, more = parse_options(parser, argv, settings=True)
     found = {seed: run_seed(seed, arguments, more) for seed in arguments.seeds}
     if len(found) > 1:
         print(report(found, arguments.output))
-    if arguments.results is not None:
-        write_json(arguments.results, results(found, arguments.output, arguments.commit))
+    scores = {seed: {name: row["mAP"] for name, row in rows.items()} for seed, rows in found.items()}
+    write_scores(arguments, TOLD, scores, (PRIMARY, *EXPLORATORY), PRIMARY, core_hours(arguments.output, arguments.seeds))
     return found
 
 

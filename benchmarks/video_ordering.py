@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from result_files import add_options, write_scores
+from result_files import parse_options, write_scores
 
 from lightning_reid.files import write_json
 from lightning_reid.recipes import video_mars
@@ -102,8 +102,7 @@ def compare(
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 1 2 3 4)")
     parser.add_argument("--output", type=Path, default=Path("runs", told["benchmark"]), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
-    add_options(parser)
-    arguments, more = parser.parse_known_args(argv)
+    arguments, more = parse_options(parser, argv, settings=True)
     scores = {seed: run_seed(seed, arguments.output, arguments.root, more, asked, settings) for seed in arguments.seeds}
     if len(scores) > 1:
         print(seed_comparison(scores, pairs, primary))

@@ -199,7 +199,7 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
         bench.write_json(tmp_path / f"fedureid-seed{seed}" / "results.json", {"rows": rows})
         bench.write_json(tmp_path / f"fedureid-seed{seed}-cpu.json", {"seconds": 1800})
     asked = ["--method=fedureid", "--seeds", "0", "1", "--rows", "baseline", "PE", "all", f"--output={tmp_path}"]
-    found = bench.main([*asked, f"--result={tmp_path / 'result.json'}", "--commit=abc"])
+    found = bench.main([*asked, f"--results={tmp_path / 'result.json'}", f"--commit={'a' * 40}"])
     assert found["mAP"][1]["all"] == pytest.approx(0.45)
     assert found["steps"][0] == {"first network": 0.0, "baseline": 1.0, "PE": 0.6, "all": 0.5}
     printed = capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["primary"] == ["all", "baseline"]
     assert ["all", "PE"] in written["exploratory"]
-    assert (written["hours"], written["commit"]) == (1.0, "abc")
+    assert (written["hours"], written["commit"]) == (1.0, "a" * 40)
     assert written["scores"]["1"]["all"] == pytest.approx(0.45)
 
 

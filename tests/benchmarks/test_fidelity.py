@@ -8,7 +8,7 @@ import re
 
 import fidelity
 import pytest
-from result_files import add_options, find_table, read_results, read_tables, write_scores
+from result_files import find_table, parse_options, read_results, read_tables, score_table, write_scores, write_tables
 
 TOLD = {"benchmark": "hsr_ordering", "table": "T", "commit": "0" * 40, "date": "2026-01-01", "machine": "one core", "protocol": "Fixed."}
 SCORES = {str(seed): {"a": 0.5 + 0.01 * seed, "b": 0.4, "c": 0.4 + 0.01 * (seed % 2)} for seed in range(5)}  # a - b: 10 to 14 points
@@ -135,18 +135,40 @@ def test_every_committed_result_file_is_read_and_names_a_commit():
             assert find_table(results, file, table.name) is table
 
 
-def test_a_benchmark_writes_a_file_that_the_page_reads_and_says_which_commit_fixed_its_protocol(tmp_path):
+def _parsed(argv, **options):
+    return parse_options(argparse.ArgumentParser(), argv, **options)
+
+
+def test_a_benchmark_writes_a_file_that_the_page_reads(tmp_path):
     told = {name: TOLD[name] for name in ("benchmark", "table", "protocol")} | {"unit": "points of mAP"}
-    parser = argparse.ArgumentParser()
-    add_options(parser)
     scores = {int(seed): rows for seed, rows in SCORES.items()}
     pairs = [("a", "b"), ("c", "b"), ("a", "not run")]
-    write_scores(parser.parse_args([]), told, scores, pairs, ("a", "b"))  # not asked for
+    write_scores(_parsed([])[0], told, scores, pairs, ("a", "b"))  # not asked for
+    assert not list(tmp_path.iterdir())
     asked = [f"--results={tmp_path / 'made.json'}", f"--commit={'a' * 40}"]
-    write_scores(parser.parse_args(asked), told, scores, pairs, ("a", "b"), hours=2.5)
+    write_scores(_parsed(asked)[0], told, scores, pairs, ("a", "b"), hours=2.5)
     (table,) = read_results(tmp_path)["made"]
     assert [(one.better, one.worse, one.corrected is None) for one in table.comparisons] == [("a", "b", True), ("c", "b", False)]
     assert table.told["hours"] == 2.5
     assert table.told["scores"] == SCORES
-    with pytest.raises(ValueError, match="--results needs --commit, the 40 digits of the commit that fixed the protocol, got ''"):
-        write_scores(parser.parse_args(asked[:1]), told, scores, pairs, None)
+    again = score_table(told, scores, pairs, None, "a" * 40)
+    write_tables(tmp_path / "two.json", [again, again | {"table": "another"}])
+    assert [one.name for one in read_results(tmp_path)["two"]] == [told["table"], "another"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--results=made.json"], "--results needs --commit, the 40 digits of the commit that fixed the protocol, got ''"),
+        (["--results=made.json", "--commit=abc"], "that fixed the protocol, got 'abc'"),
+        (["--seed=1"], "unrecognized arguments: --seed=1"),
+    ],
+)
+def test_a_benchmark_refuses_its_options_before_it_runs(argv, told, capsys):
+    with pytest.raises(SystemExit):
+        _parsed(argv)
+    assert told in capsys.readouterr().err
+
+
+def test_settings_are_handed_on_to_the_recipe_where_there_is_one():
+    assert _parsed(["--seed=1"], settings=True)[1] == ["--seed=1"]

@@ -42,9 +42,9 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "| CAIE - whole, trained as long |" in printed
     assert "| CAIE, last five - loss alone, last five |" in printed
-    assert bench.main([*short, "--results", "results.json", "--commit", "abc"]) == found  # read back
+    assert bench.main([*short, "--results", "results.json", "--commit", "a" * 40]) == found  # read back
     table = json.loads((tmp_path / "results.json").read_text())["tables"][0]
-    assert (table["commit"], table["primary"]) == ("abc", None)
+    assert (table["commit"], table["primary"]) == ("a" * 40, None)
     assert all(0 <= score <= 1 for rows in table["scores"].values() for score in rows.values())
     assert {name for pair in table["exploratory"] for name in pair} <= set(table["scores"]["0"])
 
@@ -89,16 +89,31 @@ def test_the_kept_states_of_both_searches_are_scored_on_the_tests_people(tmp_pat
     monkeypatch.setattr(bench, "SEARCHES", {"CPO": ("uniform", 1), "uniform": ("uniform", 2)})
     short = ["--seeds", "0", "1", "--output", str(tmp_path), "--expected_drop", "1"]
     found = bench.main(short)
-    for seed in found.values():
+    assert list(found) == [("vgg", "retrieval")]
+    for seed in found["vgg", "retrieval"].values():
         for name, (_, epochs) in bench.SEARCHES.items():
             assert [point["score"] for point in seed[name]["points"]] == [(40 - epochs * kept) / 40 for kept in (1, 2, 3, 4, 5)]
             assert seed[name]["epochs"] == epochs * 10
             shares = [point["flops"] for point in seed[name]["points"]]
             assert shares == sorted(shares, reverse=True)
     assert "CPO, 5 points - uniform, 5 points" in capsys.readouterr().out
-    assert bench.main([*short, "--results", "results.json", "--commit", "abc"]) == found  # read back
+    elsewhere = bench.main([*short[3:], "--seeds", "0", "--networks", "resnet", "--tasks", "classification"])
+    assert [len(elsewhere["resnet", "classification"][0][name]["points"]) for name in bench.SEARCHES] == [5, 5]
+    _require_other_images_to_decide_by(bench.generated_data(bench.TwiceHeldOutImages, 0))
+    assert bench.main([*short, "--results", "results.json", "--commit", "a" * 40]) == found  # read back
     removed, scores = json.loads((tmp_path / "results.json").read_text())["tables"]
     assert removed["primary"] == ["CPO, 5 points", "uniform, 5 points"]
     assert scores["primary"] is None
     assert set(removed["primary"]) <= set(removed["scores"]["0"])
     assert "whole" in scores["scores"]["1"]
+
+
+def _require_other_images_to_decide_by(data):
+    data.prepare_data()
+    data.setup()
+    decide, score = ({image.path: image.pid for part in data.evaluation_records(name) for image in part} for name in ("val", "test"))
+    train = {image.path: image.pid for image in data.dataset.train}
+    assert not decide.keys() & score.keys()
+    assert not train.keys() & (decide | score).keys()
+    assert abs(len(decide) - len(score)) <= 1
+    assert {*train.values()} == {*(decide | score).values()}

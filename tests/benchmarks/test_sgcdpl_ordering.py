@@ -46,10 +46,13 @@ def test_the_report_shows_every_iteration_and_the_primary_comparison_first(outpu
     assert told.endswith("0.50 core-hours")
 
 
-def test_the_results_hold_the_scores_as_they_are_and_pairs_of_rows_that_were_run(output):
+def test_the_results_hold_the_scores_as_they_are_and_pairs_of_rows_that_were_run(output, monkeypatch):
     found = {seed: {row: one for row, one in rows.items() if row != "labeled only"} for seed, rows in scores().items()}
-    told = json.loads(json.dumps(sgcdpl_ordering.results(found, output, "abc")))
-    assert (told["commit"], told["hours"], told["scores"]["11"]["AP, hard"]) == ("abc", 0.5, found[11]["AP, hard"]["mAP"])
+    monkeypatch.setattr(sgcdpl_ordering, "run_seed", lambda seed, arguments, more: found[seed])
+    asked = [f"--results={output / 'results.json'}", f"--commit={'a' * 40}", f"--output={output}", "--seeds", "10", "11"]
+    assert sgcdpl_ordering.main(asked) == found
+    told = json.loads((output / "results.json").read_text())
+    assert (told["commit"], told["hours"], told["scores"]["11"]["AP, hard"]) == ("a" * 40, 0.5, found[11]["AP, hard"]["mAP"])
     assert told["primary"] == list(sgcdpl_ordering.PRIMARY)
     assert ["SGC-DPL, guides", "SGC-DPL"] in told["exploratory"]
     assert not any("labeled only" in pair for pair in told["exploratory"])
