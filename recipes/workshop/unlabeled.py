@@ -53,12 +53,14 @@ def parse_start(parser: ArgumentParser, argv: Sequence[str] | None, cfg: Namespa
         small_run: Options by their full names, to their defaults in a small run.
 
     Raises:
-        FileNotFoundError: There is no such network.
-        ValueError: No module is built like it.
+        SystemExit: There is no such network, or no module is built like it; which, and what will do, is said as of any wrong option.
     """
     if cfg.start_from is None:
         return cfg
-    network, size = trained_architecture(cfg.start_from), trained_image_size(cfg.start_from)
+    try:
+        network, size = trained_architecture(cfg.start_from), trained_image_size(cfg.start_from)
+    except (OSError, ValueError) as error:
+        parser.error(f"--start_from: {error}")
     built = {f"model.{name}": value for name, value in network.items()}
     settings = {name: value for name, value in small_run.items() if name.startswith(_AS_SMALL)}
     parser.set_defaults({**FROM_A_NETWORK, **settings, **built, **({} if size is None else {"data.image_size": list(size)})})

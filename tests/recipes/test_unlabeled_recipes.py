@@ -85,10 +85,14 @@ def test_what_the_given_network_says_cannot_be_said_otherwise(beside, unknown, c
     assert f"{beside.partition('=')[0]} cannot be given beside --start_from generated-people-small" in capsys.readouterr().err
 
 
-def test_a_network_that_no_module_is_built_like_is_refused(unknown, tmp_path):
+def test_a_network_that_is_not_there_or_that_no_module_is_built_like_is_refused(unknown, tmp_path, capsys):
     torch.save({"conv1.weight": torch.zeros(1), "layer4.0.conv1.weight": torch.zeros(1)}, tmp_path / "theirs.pth")
-    with pytest.raises(ValueError, match=r"theirs.pth is a network of torchreid, from which training does not start"):
-        hsr_duke2market.parse([f"--target={unknown}", f"--start_from={tmp_path / 'theirs.pth'}"])
+    for name, told in (("theirs.pth", "theirs.pth is a network of torchreid, from which training does not start"), ("nosuch", "nosuch")):
+        with pytest.raises(SystemExit):
+            hsr_duke2market.parse([f"--target={unknown}", f"--start_from={tmp_path / name}"])
+        said = capsys.readouterr().err
+        assert "--start_from: " in said
+        assert told in said
 
 
 def test_data_without_labels_to_score_on_are_refused_before_training(unknown, tmp_path):

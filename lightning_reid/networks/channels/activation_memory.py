@@ -30,7 +30,7 @@ class ActivationMemory:
         input_shape: Of one input of the network, the first size 1.
 
     Raises:
-        ValueError: The tensors of a pass do not grow in proportion to each group, or the pass itself depends on widths.
+        ValueError: The tensors of a pass do not grow in proportion to each group, or the pass itself depends on widths or on values.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup], input_shape: Sequence[int]) -> None:
@@ -73,6 +73,9 @@ class ActivationMemory:
 def peak_activation_bytes(network: nn.Module, input_shape: Sequence[int]) -> int:
     """The peak that ``ActivationMemory`` tells, of a network as it is: whole, or materialized. ``network`` stays unchanged.
 
+    Raises:
+        ValueError: The pass depends on the values of tensors, or the network does not take such an input.
+
     Example:
         >>> from torch import nn
         >>> from lightning_reid.networks.channels.activation_memory import peak_activation_bytes
@@ -93,8 +96,14 @@ def _bytes_at_moments(network: nn.Module, input_shape: Sequence[int], like: Tens
     """``[M]`` int64: bytes of what is alive at each moment of a pass on the meta device."""
     weights = next(network.parameters(), None)
     images = torch.empty(*input_shape, device="meta", dtype=None if weights is None else weights.dtype)
-    with torch.no_grad(), _LiveTensors(network, images) as live:
-        network(images)
+    try:
+        with torch.no_grad(), _LiveTensors(network, images) as live:
+            network(images)
+    except RuntimeError as error:  # NotImplementedError too: a value was asked for
+        raise ValueError(
+            f"the memory of {type(network).__name__} cannot be counted: its forward pass is followed by shapes alone, on an input of"
+            f" {[*input_shape]}, and ended in: {error}"
+        ) from error
     if like is not None and len(live.bytes) != len(like):
         raise ValueError("the forward pass takes other steps with fewer channels: the memory of such a network cannot be counted")
     return torch.tensor(live.bytes)

@@ -96,3 +96,21 @@ def test_a_network_whose_tensors_do_not_grow_with_their_channels_is_refused():
 def test_activations_have_the_type_of_the_weights():
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU())
     assert peak_activation_bytes(network.double(), (1, 3, 10, 10)) == 2 * peak_activation_bytes(network.float(), (1, 3, 10, 10))
+
+
+class Gated(nn.Module):
+    """Takes a way that its numbers choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        return maps if maps.sum() > 0 else -maps
+
+
+@pytest.mark.parametrize(("network", "shape"), [(Gated(), (1, 3, 4, 4)), (nn.Conv2d(3, 4, 1), (1, 5, 4, 4))])
+def test_a_pass_that_shapes_alone_do_not_tell_is_refused(network, shape):
+    with pytest.raises(ValueError, match=rf"the memory of {type(network).__name__} cannot be counted: .* \[1, [35], 4, 4\], and ended in"):
+        peak_activation_bytes(network, shape)
