@@ -28,6 +28,7 @@ from lightning_reid.losses import label_smoothed_cross_entropy
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.records import ImageRecord, ReIDDataset
 
+DATA = "market-like"
 IMAGE, P, K, STEPS_AN_EPOCH = (48, 24), 8, 4, 25
 NETWORKS: dict[str, dict[str, Any]] = {
     "vgg": {"backbone": "benchmark_vgg", "backbone_options": {"last_stride": 2}},
@@ -103,13 +104,15 @@ class HeldOutImages(ImageReIDDataModule):
 
 
 class TwiceHeldOutImages(HeldOutImages):
-    """Of the held-out images of every identity, one half to decide by (``val``), the other to be scored on (``test``)."""
+    """Of the held-out images of every identity, one half to decide by (``val``), the other to be scored on (``test``).
+
+    The gallery, which nothing is scored on, is a training image of each.
+    """
 
     @override
     def evaluation_records(self, part: Part = "test") -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
         held_out = [image for images in super().evaluation_records(part) for image in images]
-        mine = tuple(held_out[0 if part == "val" else 1 :: 2])
-        return mine[:-1], mine[-1:]
+        return tuple(held_out[0 if part == "val" else 1 :: 2]), tuple({image.pid: image for image in self.dataset.train}.values())
 
     @override
     def setup(self, stage: str | None = None) -> None:
@@ -184,7 +187,7 @@ def metric_of(task: str) -> str:
 def generated_data(data_class: type[ImageReIDDataModule], seed: int, val_identities: int = 0) -> ImageReIDDataModule:
     """The generated crops, as ``data_class`` divides them."""
     options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
-    return data_class("market-like", image_size=IMAGE, p=P, k=K, seed=seed, val_identities=val_identities, **options)
+    return data_class(DATA, image_size=IMAGE, p=P, k=K, seed=seed, val_identities=val_identities, **options)
 
 
 def row(file: Path, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
