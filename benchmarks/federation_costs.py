@@ -30,10 +30,10 @@ from lightning_reid.networks import EmbeddingNetwork, build_backbone
 SMALL = {"channels": [16, 32, 64, 128], "layers": [1, 1, 1, 1]}
 
 
-def overhead(backbone: str, num_clients: int, rounds: int, steps: int) -> dict[str, float]:
+def overhead(backbone: str, dataset: str, num_clients: int, rounds: int, steps: int) -> dict[str, float]:
     """Seconds a client and round, of the fits and beside them."""
     sizes = {"image_size": (64, 32), "p": 8, "k": 4, "num_workers": 0}
-    data = FederatedData(["market-like"], "identity", num_clients=num_clients, held_out=0.3, **sizes)
+    data = FederatedData([dataset], "identity", num_clients=num_clients, held_out=0.3, **sizes)
     data.prepare_data()
     data.setup()
     options = {"backbone_options": SMALL} if backbone == "resnet18" else {}
@@ -97,10 +97,11 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=2, help="of a local fit, about (default: %(default)s)")
     parser.add_argument("--states", type=int, nargs="*", default=[2, 10], help="ResNet-50 states averaged (default: 2 and 10)")
+    parser.add_argument("--dataset", default="market-like", help="dealt to the clients (default: %(default)s)")
     arguments = parser.parse_args(argv)
     found: dict[str, dict] = {}
     for backbone in arguments.backbones:
-        found[backbone] = row = overhead(backbone, arguments.clients, arguments.rounds, arguments.steps)
+        found[backbone] = row = overhead(backbone, arguments.dataset, arguments.clients, arguments.rounds, arguments.steps)
         print(
             f"{backbone}: {row['overhead']:.3f} s a client and round beside fits of {row['fit']:.2f} s, {row['payload MB']:.1f} MB one way"
         )

@@ -165,9 +165,8 @@ def test_a_teacher_costs_an_inference_without_a_graph():
 
 
 @pytest.mark.benchmark
-def test_a_federations_overhead_is_measured_beside_its_fits(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where the generated set goes
-    found = run("federation_costs", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")
+def test_a_federations_overhead_is_measured_beside_its_fits(few_people):
+    found = run("federation_costs", f"--dataset={few_people}", "--backbones", "resnet18", "--clients", "2", "--rounds", "1", "--states")
     assert found["resnet18"]["fit"] > 0
     assert found["resnet18"]["overhead"] > 0
     assert found["resnet18"]["payload MB"] > 0.1

@@ -9,24 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_reid.datamodules.generated import GeneratedPedestrians
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    """24 people to train on, in the Market layout."""
-    drawn = GeneratedPedestrians(
-        "market-like", num_train_pids=24, num_test_pids=4, images_per_camera=3, num_distractors=2, height=32, width=16
-    )
-    return drawn.write(tmp_path_factory.mktemp("data") / "market", progress=False)
-
 
 @pytest.fixture(autouse=True)
-def tiny_runs(tmp_path, people, monkeypatch):
+def tiny_runs(tmp_path, few_people, monkeypatch):
     """One thread, ten classes, one step an epoch, few people."""
     monkeypatch.chdir(tmp_path)
     runs = import_module("pruning_runs")
-    monkeypatch.setattr(runs, "DATA", str(people))
+    monkeypatch.setattr(runs, "DATA", str(few_people))
     monkeypatch.setattr(runs, "IMAGE", (32, 16))
     monkeypatch.setattr(runs, "STEPS_AN_EPOCH", 1)
     monkeypatch.setattr(runs.HeldOutImages, "classes", 10)
