@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,15 +104,21 @@ class HeldOutImages(ImageReIDDataModule):
 
 
 class TwiceHeldOutImages(HeldOutImages):
-    """Of the held-out images of every identity, one half to decide by (``val``), the other to be scored on (``test``).
+    """Of the held-out images of every identity every other decides (``val``), and the rest are scored on (``test``).
 
+    An identity with one such image has it among the deciding ones or the others in turn.
     The gallery, which nothing is scored on, is a training image of each.
     """
 
     @override
     def evaluation_records(self, part: Part = "test") -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:
-        held_out = [image for images in super().evaluation_records(part) for image in images]
-        return tuple(held_out[0 if part == "val" else 1 :: 2]), tuple({image.pid: image for image in self.dataset.train}.values())
+        by_pid: dict[int, list[ImageRecord]] = defaultdict(list)
+        for images in super().evaluation_records(part):
+            for image in images:
+                by_pid[image.pid].append(image)
+        first = 0 if part == "val" else 1
+        mine = [image for place, pid in enumerate(sorted(by_pid)) for image in by_pid[pid][(first + place) % 2 :: 2]]
+        return tuple(mine), tuple({image.pid: image for image in self.dataset.train}.values())
 
     @override
     def setup(self, stage: str | None = None) -> None:
