@@ -110,7 +110,8 @@ def compare_fedureid(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         }
         summary[score] = means
         if len(means) > 1:
-            print(f"\n## FedUReID, {score}, mean over the clients\n\n{seed_comparison(means, FEDUREID_PAIRS)}")
+            text = seed_comparison(means, FEDUREID_PAIRS, PRIMARY if score == "mAP" else None)
+            print(f"\n## FedUReID, mean over the clients\n\n{text.replace('mAP', score, 1)}")
     if all("baseline" in rows for rows in found.values()):
         summary["steps"] = {
             seed: {row: one["steps"] / rows["baseline"]["steps"] for row, one in rows.items()} for seed, rows in found.items()
@@ -168,7 +169,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", choices=("fedureid", "fedfr"), required=True, help="whose rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for intervals (default: 0 1 2 3 4)")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), help="of FedUReID (default: %(default)s)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="of FedUReID (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs/federated_ordering"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
     arguments, more = parse_options(parser, argv, settings=True)
@@ -178,7 +179,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     found = {seed: run(seed, arguments, more) for seed in arguments.seeds}
     summary = compare_fedureid(found) if arguments.method == "fedureid" else compare_fedfr(found)
     if arguments.method == "fedureid":
-        seconds = [json.loads(file.read_text())["seconds"] for file in sorted(arguments.output.glob("fedureid-seed*-cpu.json"))]
+        files = [arguments.output / f"fedureid-seed{seed}-cpu.json" for seed in arguments.seeds]
+        seconds = [json.loads(file.read_text())["seconds"] for file in files if file.is_file()]
         write_scores(arguments, TOLD, summary["mAP"], FEDUREID_PAIRS, PRIMARY, sum(seconds) / 3600)
     write_json(arguments.output / f"{arguments.method}.json", summary)
     return summary

@@ -14,6 +14,7 @@ says where figures come from that the run did not write itself.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -121,8 +122,13 @@ def read_tables(path: Path) -> list[ResultTable]:
     Raises:
         ValueError: It is not as above.
     """
-    content = read_json(path, way_on="run its benchmark again")
+    return _tables(path, read_json(path, way_on="run its benchmark again"))
+
+
+def _tables(path: Path, content: Mapping[str, Any]) -> list[ResultTable]:
     tables = [_table(path, told) for told in content.get("tables", [content])]
+    if not tables:
+        raise ValueError(f"{path}: there is no table in it")
     named = [one.name for one in tables if one.told["primary"] is not None]
     if len(named) > 1:
         raise ValueError(f"{path}: one comparison of a benchmark is primary, got one in each of {named}")
@@ -136,15 +142,25 @@ def parse_options(
 ) -> tuple[argparse.Namespace, list[str]]:
     """Parse the options of a benchmark that compares over seeds, with ``--results`` and ``--commit`` among them.
 
-    With ``settings`` what the parser does not know is handed back, for the recipe; without, it is refused.
+    With ``settings`` what the parser does not know is handed back, for the recipe; without, it is refused. What a result file cannot be
+    written with is refused before anything runs: no commit, other settings than the protocol's, fewer than two of ``--seeds``, a path
+    where no file can be.
     """
     parser.add_argument("--results", type=Path, help="file for the scores, which the page on fidelity is written from")
     parser.add_argument("--commit", default="", help="the 40 digits of the commit that fixed the protocol, for that file")
     arguments, more = parser.parse_known_args(argv)
     if more and not settings:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
-    if arguments.results is not None and not re.fullmatch("[0-9a-f]{40}", arguments.commit):
-        parser.error(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
+    if arguments.results is not None:
+        if not re.fullmatch("[0-9a-f]{40}", arguments.commit):
+            parser.error(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
+        if more:
+            parser.error(f"--results is of the protocol as it is, got {' '.join(more)} beside it")
+        if len({*arguments.seeds}) < 2:
+            parser.error(f"--results holds what is compared over seeds, got --seeds {arguments.seeds}: give two or more")
+        folder = arguments.results.parent
+        if arguments.results.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            parser.error(f"--results {arguments.results} is no file that can be written: name one in a folder that is there")
     return arguments, more
 
 
@@ -166,7 +182,7 @@ def score_table(
         commit: Of the protocol.
         hours: On a core, of all seeds; ``None`` where they were not noted.
     """
-    machine = f"{os.cpu_count()} cores, threads of a run: {torch.get_num_threads()}"
+    machine = f"{os.cpu_count()} cores; threads when this was written: {torch.get_num_threads()}"
     spent = None if hours is None else round(hours, 3)
     made = {"commit": commit, "date": date.today().isoformat(), "hours": spent, "machine": machine}
     ran = [pair for pair in pairs if set(pair) <= set(next(iter(scores.values())))]
@@ -188,13 +204,16 @@ def write_scores(
 
 
 def write_tables(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
-    """Write a result file, and read it back.
+    """Write a result file; one that is there is replaced.
 
     Raises:
-        ValueError: It is not one that can be read.
+        ValueError: It is not one that can be read, or the one that is there has other tables too; that one is left as it is.
     """
-    write_json(path, tables[0] if len(tables) == 1 else {"tables": list(tables)})
-    read_tables(path)
+    content = json.loads(json.dumps(tables[0] if len(tables) == 1 else {"tables": list(tables)}))
+    names = {one.name for one in _tables(path, content)}
+    if path.is_file() and (lost := {one.name for one in read_tables(path)} - names):
+        raise ValueError(f"{path} has other tables, which would be lost: {'; '.join(sorted(lost))}. Name another file, or remove it")
+    write_json(path, content)
 
 
 def find_table(results: Mapping[str, list[ResultTable]], file: str, table: str | None) -> ResultTable:

@@ -192,8 +192,8 @@ def cluster_table(output: Path, seeds: Sequence[int], rows: Sequence[str]) -> st
 
 def report(found: Mapping[int, Mapping[str, dict]], output: Path) -> str:
     seeds, rows = sorted(found), list(found[min(found)])
-    parts = [seed_comparison({seed: {name: row["mAP"] for name, row in found[seed].items()} for seed in seeds}, (PRIMARY, *EXPLORATORY))]
-    parts.append(f"primary: {' - '.join(PRIMARY)}; the others are exploratory")
+    scores = {seed: {name: row["mAP"] for name, row in found[seed].items()} for seed in seeds}
+    parts = [seed_comparison(scores, (PRIMARY, *EXPLORATORY), PRIMARY)]
     counted = [name for name in rows if "costs" in found[seeds[0]][name]]
     if counted:
         means = {name: sum(found[seed][name]["costs"]["clusters"] for seed in seeds) / len(seeds) for name in counted}
@@ -220,6 +220,8 @@ def main(argv: list[str] | None = None) -> dict[int, dict[str, dict]]:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=TABLE_3_2, help="to run; methods want the row they start from, too")
     parser.add_argument("--validation", action="store_true", help="train on and score other people than the queries show")
     arguments, more = parse_options(parser, argv, settings=True)
+    if arguments.results is not None and arguments.validation:
+        parser.error("--results holds scores of the test part, got --validation")
     found = {seed: run_seed(seed, arguments, more) for seed in arguments.seeds}
     if len(found) > 1:
         print(report(found, arguments.output))

@@ -59,6 +59,7 @@ def parse_start(parser: ArgumentParser, argv: Sequence[str] | None, cfg: Namespa
         return cfg
     try:
         network, size = trained_architecture(cfg.start_from), trained_image_size(cfg.start_from)
+        load_embedding_network(cfg.start_from)  # all of it, before data are made: tensors may be missing
     except (OSError, ValueError) as error:
         parser.error(f"--start_from: {error}")
     built = {f"model.{name}": value for name, value in network.items()}

@@ -14,6 +14,7 @@ TOLD = {"benchmark": "hsr_ordering", "table": "T", "commit": "0" * 40, "date": "
 SCORES = {str(seed): {"a": 0.5 + 0.01 * seed, "b": 0.4, "c": 0.4 + 0.01 * (seed % 2)} for seed in range(5)}  # a - b: 10 to 14 points
 TABLE = TOLD | {"hours": 1.5, "unit": "points of mAP", "scores": SCORES, "primary": ["a", "b"], "exploratory": [["c", "b"]]}
 CLAIM = {"claim": "a is better than b", "text": "2 over 1", "results": "made", "pair": ["a", "b"]}
+COMMIT = f"--commit={'a' * 40}"
 README = "## `hsr_ordering.py`: is it so?\n"
 
 
@@ -136,7 +137,9 @@ def test_every_committed_result_file_is_read_and_names_a_commit():
 
 
 def _parsed(argv, **options):
-    return parse_options(argparse.ArgumentParser(), argv, **options)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    return parse_options(parser, argv, **options)
 
 
 def test_a_benchmark_writes_a_file_that_the_page_reads(tmp_path):
@@ -161,7 +164,10 @@ def test_a_benchmark_writes_a_file_that_the_page_reads(tmp_path):
     [
         (["--results=made.json"], "--results needs --commit, the 40 digits of the commit that fixed the protocol, got ''"),
         (["--results=made.json", "--commit=abc"], "that fixed the protocol, got 'abc'"),
-        (["--seed=1"], "unrecognized arguments: --seed=1"),
+        (["--lr=1"], "unrecognized arguments: --lr=1"),
+        (["--results=made.json", COMMIT, "--seeds", "3", "3"], "what is compared over seeds, got --seeds [3, 3]: give two or more"),
+        (["--results=nowhere/made.json", COMMIT], "--results nowhere/made.json is no file that can be written"),
+        (["--results=.", COMMIT], "--results . is no file that can be written"),
     ],
 )
 def test_a_benchmark_refuses_its_options_before_it_runs(argv, told, capsys):
@@ -170,5 +176,29 @@ def test_a_benchmark_refuses_its_options_before_it_runs(argv, told, capsys):
     assert told in capsys.readouterr().err
 
 
+def test_a_result_file_is_not_of_other_settings_than_the_protocols(capsys):
+    with pytest.raises(SystemExit):
+        _parsed(["--results=made.json", COMMIT, "--model.lr=9"], settings=True)
+    assert "--results is of the protocol as it is, got --model.lr=9 beside it" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_not_written_and_no_table_is_lost(tmp_path):
+    scores = {int(seed): rows for seed, rows in SCORES.items()}
+    told = {name: TOLD[name] for name in ("benchmark", "table", "protocol")} | {"unit": "points of mAP"}
+    table, path = score_table(told, scores, [("a", "b")], ("a", "b"), "a" * 40), tmp_path / "made.json"
+    other = table | {"table": "another", "primary": None}
+    write_tables(path, [table, other])
+    before = path.read_bytes()
+    for wrong, words in (
+        ([], "there is no table in it"),
+        ([other, other], "two tables have one name"),
+        ([table], "would be lost: another"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            write_tables(path, wrong)
+        assert path.read_bytes() == before
+    write_tables(path, [other, table])
+
+
 def test_settings_are_handed_on_to_the_recipe_where_there_is_one():
-    assert _parsed(["--seed=1"], settings=True)[1] == ["--seed=1"]
+    assert _parsed(["--lr=1"], settings=True)[1] == ["--lr=1"]

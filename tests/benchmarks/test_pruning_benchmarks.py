@@ -97,11 +97,11 @@ def test_a_drop_that_a_curve_does_not_come_to_is_not_compared():
 @pytest.mark.benchmark
 def test_the_kept_states_of_both_searches_are_scored_on_the_tests_people(tmp_path, capsys, monkeypatch):
     bench = import_module("cpo_ordering")
-    for name, value in (("EPOCHS", 1), ("VAL_PEOPLE", 10), ("TOTAL_EPOCHS", 40)):
+    for name, value in (("EPOCHS", 1), ("VAL_PEOPLE", 10), ("TOTAL_EPOCHS", 40), ("EXPECTED_DROP", 1)):
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(bench, "final_score", lambda experiment, weights, epochs, plan=None: epochs / 40)
     monkeypatch.setattr(bench, "SEARCHES", {"CPO": ("uniform", 1), "uniform": ("uniform", 2)})
-    short = ["--seeds", "0", "1", "--output", str(tmp_path), "--expected_drop", "1"]
+    short = ["--seeds", "0", "1", "--output", str(tmp_path)]
     found = bench.main(short)
     assert list(found) == [("vgg", "retrieval")]
     for seed in found["vgg", "retrieval"].values():
@@ -111,7 +111,7 @@ def test_the_kept_states_of_both_searches_are_scored_on_the_tests_people(tmp_pat
             shares = [point["flops"] for point in seed[name]["points"]]
             assert shares == sorted(shares, reverse=True)
     assert "CPO, 5 points - uniform, 5 points" in capsys.readouterr().out
-    elsewhere = bench.main([*short[3:], "--seeds", "0", "--networks", "resnet", "--tasks", "classification"])
+    elsewhere = bench.main([*short, "--seeds", "0", "--networks", "resnet", "--tasks", "classification"])
     assert [len(elsewhere["resnet", "classification"][0][name]["points"]) for name in bench.SEARCHES] == [5, 5]
     _require_other_images_to_decide_by(bench.generated_data(bench.TwiceHeldOutImages, 0))
     assert bench.main([*short, "--results", "results.json", "--commit", "a" * 40]) == found  # read back

@@ -87,7 +87,13 @@ def test_what_the_given_network_says_cannot_be_said_otherwise(beside, unknown, c
 
 def test_a_network_that_is_not_there_or_that_no_module_is_built_like_is_refused(unknown, tmp_path, capsys):
     torch.save({"conv1.weight": torch.zeros(1), "layer4.0.conv1.weight": torch.zeros(1)}, tmp_path / "theirs.pth")
-    for name, told in (("theirs.pth", "theirs.pth is a network of torchreid, from which training does not start"), ("nosuch", "nosuch")):
+    state = {f"network.{name}": tensor for name, tensor in load_embedding_network("generated-people-small").state_dict().items()}
+    del state["network.neck.running_mean"]
+    built = {"backbone": "resnet18", "backbone_options": {"channels": [24, 48, 96, 192], "layers": [2, 2, 2, 1]}, "pooling": "gem"}
+    torch.save({"state_dict": state, "hyper_parameters": built}, tmp_path / "lacking.ckpt")
+    refused = {"theirs.pth": "theirs.pth is a network of torchreid, from which training does not start", "nosuch": "nosuch"}
+    refused |= {"lacking.ckpt": "neck.running_mean"}
+    for name, told in refused.items():
         with pytest.raises(SystemExit):
             hsr_duke2market.parse([f"--target={unknown}", f"--start_from={tmp_path / name}"])
         said = capsys.readouterr().err

@@ -99,7 +99,7 @@ def _bytes_at_moments(network: nn.Module, input_shape: Sequence[int], like: Tens
     try:
         with torch.no_grad(), _LiveTensors(network, images) as live:
             network(images)
-    except RuntimeError as error:  # NotImplementedError too: a value was asked for
+    except (RuntimeError, TypeError) as error:  # where a value is asked for; NumPy asks with a TypeError
         raise ValueError(
             f"the memory of {type(network).__name__} cannot be counted: its forward pass is followed by shapes alone, on an input of"
             f" {[*input_shape]}, and ended in: {error}"
