@@ -214,6 +214,26 @@ def comparison_lines(scores: Mapping[int, Mapping[str, float]]) -> str:
     return "; ".join(lines)
 
 
+def at_first_state(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Both at the share of multiply-adds that uniform removal's first state leaves: above it, its curve is a straight line, CPO's is not.
+
+    Looked at when the seeds of the VGG and of the ResNet's retrieval had been seen.
+    """
+    first, second = [], []
+    for one in found.values():
+        state = one["uniform"]["points"][:1]
+        score = score_at(curve(one, "CPO"), state[0]["flops"]) if state else None
+        if score is None:
+            return "at the first state of uniform removal nothing is compared: a curve of CPO ends before it, or there is none"
+        first.append(score)
+        second.append(state[0]["score"])
+    one, other = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+    low, high = paired_difference_interval(one, other)
+    each = ", ".join(f"{100 * value:+.1f}" for value in (one - other).tolist())
+    mean_of_both = f"{100 * float((one - other).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"at the first state of uniform removal, CPO - uniform, points: {each}; {mean_of_both}"
+
+
 def report(
     found: Mapping[int, Mapping[str, Mapping[str, Any]]],
     expected_drop: float = EXPECTED_DROP,
@@ -233,6 +253,7 @@ def report(
             parts.append(f"at a drop of {100 * drop:.0f} points nothing is compared: these curves end before it: {', '.join(ended)}")
     parts.append(scores.replace("mAP", metric, 1))
     equal = measures(found, most_epochs=TOTAL_EPOCHS)["removed"]
+    parts.append(at_first_state(found))
     parts.append(f"states of more than {TOTAL_EPOCHS} epochs left out: " + comparison_lines(equal))
     parts += [how_it_ended(found, name, expected_drop) for name in SEARCHES]
     for seed, one in found.items():

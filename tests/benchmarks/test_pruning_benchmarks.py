@@ -92,6 +92,7 @@ def test_a_drop_that_a_curve_does_not_come_to_is_not_compared():
     told = bench.report(short)
     assert "at a drop of 5 points nothing is compared: these curves end before it: uniform's of seed 1" in told
     assert "primary" not in told
+    assert "at the first state of uniform removal, CPO - uniform, points: +0.0, -17.0; -8.5 (" in told
 
 
 @pytest.mark.benchmark
