@@ -150,7 +150,7 @@ def removed_at(points: Sequence[tuple[float, float]], drop: float) -> float | No
             return 1 - less
         if before >= least:
             return 1 - (less + (more - less) * (least - after) / (before - after))
-    return 0.0
+    raise ValueError(f"a curve of scores that are no numbers: {points}")
 
 
 def measures(
@@ -227,11 +227,12 @@ def at_first_state(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
             return "at the first state of uniform removal nothing is compared: a curve of CPO ends before it, or there is none"
         first.append(score)
         second.append(state[0]["score"])
-    one, other = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
-    low, high = paired_difference_interval(one, other)
-    each = ", ".join(f"{100 * value:+.1f}" for value in (one - other).tolist())
-    mean_of_both = f"{100 * float((one - other).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"at the first state of uniform removal, CPO - uniform, points: {each}; {mean_of_both}"
+    cpo, uniform = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
+    low, high = paired_difference_interval(cpo, uniform)
+    differences = 100 * (cpo - uniform)
+    each = ", ".join(f"{difference:+.1f}" for difference in differences.tolist())
+    in_the_mean = f"{float(differences.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"at the first state of uniform removal, CPO - uniform, points: {each}; {in_the_mean}"
 
 
 def report(
