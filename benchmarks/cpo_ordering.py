@@ -211,7 +211,7 @@ def comparison_lines(scores: Mapping[int, Mapping[str, float]]) -> str:
         low, high = paired_difference_interval(first, second)
         means = f"{100 * float(first.mean()):.1f} and {100 * float(second.mean()):.1f} %"
         lines.append(f"{one} - {other}: {means}, {100 * float((first - second).mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
-    return "; ".join(lines)
+    return "; ".join(lines) or "no drop that all curves come to"
 
 
 def at_first_state(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
