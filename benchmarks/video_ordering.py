@@ -94,11 +94,13 @@ def compare(
     told: Mapping[str, str],
     asked: Rows,
     pairs: Sequence[tuple[str, str]],
-    primary: tuple[str, str],
+    primary: tuple[str, str] | None,
     settings: Mapping[str, Any] | None = None,
+    parents: Sequence[argparse.ArgumentParser] = (),
 ) -> dict[int, dict[str, float]]:
     """The command of a comparison of video networks over seeds: runs the rows, prints the tables, and writes the file that is asked for."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    texts = {"description": description, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(parents=list(parents), **texts)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="at least two for a report (default: 0 1 2 3 4)")
     parser.add_argument("--output", type=Path, default=Path("runs", told["benchmark"]), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--root", default="data", help="folder for the generated data (default: data)")
