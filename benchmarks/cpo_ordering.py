@@ -142,6 +142,8 @@ def score_at(points: Sequence[tuple[float, float]], share: float) -> float | Non
 
 def removed_at(points: Sequence[tuple[float, float]], drop: float) -> float | None:
     """The largest share removed at which the curve is at most ``drop`` below its beginning; ``None`` where it ends above that."""
+    if not all(math.isfinite(score) for _, score in points):
+        raise ValueError(f"a curve of scores that are no numbers: {points}")
     least = points[0][1] - drop
     if points[-1][1] > least:
         return None
@@ -150,7 +152,7 @@ def removed_at(points: Sequence[tuple[float, float]], drop: float) -> float | No
             return 1 - less
         if before >= least:
             return 1 - (less + (more - less) * (least - after) / (before - after))
-    raise ValueError(f"a curve of scores that are no numbers: {points}")
+    raise AssertionError("a curve that begins above a score and ends below it passes it")
 
 
 def measures(
@@ -244,10 +246,12 @@ def report(
     """Both tables, how the searches went, and the curves."""
     tables = measures(found)
     compared = {name: pairs(rows[next(iter(found))]) for name, rows in tables.items()}
-    primary = primary if primary in compared["removed"] else None
-    removed = seed_comparison(tables["removed"], compared["removed"], primary)
+    there = primary if primary in compared["removed"] else None
+    removed = seed_comparison(tables["removed"], compared["removed"], there)
     scores = seed_comparison(tables["scores"], compared["scores"])
     parts = [removed.replace("mAP", "multiply-adds removed", 1)] if compared["removed"] else []
+    if primary != there:
+        parts.append("the primary comparison cannot be made")
     curves = {seed: {name: curve(one, name) for name in SEARCHES} for seed, one in found.items()}
     for drop in DROPS:
         if ended := ends_before(curves, drop):
@@ -279,9 +283,9 @@ def results(found: Found, commit: str) -> list[dict[str, Any]]:
             ("scores", f"{metric} at a share left", f"points of {metric}"),
         ):
             scores = measures(seeds)[name]
-            if not any(scores.values()):
-                continue  # no drop that all curves come to
             primary = PRIMARY if (network, task) == PRIMARY_OF and name == "removed" else None
+            if primary is None and not pairs(next(iter(scores.values()))):
+                continue  # no drop, or no share, that all curves come to
             described = told | {"table": f"Table 5.3, {title}{where}", "unit": unit}
             tables.append(score_table(described, scores, pairs(next(iter(scores.values()))), primary, commit, hours))
     return tables

@@ -180,8 +180,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     summary = compare_fedureid(found) if arguments.method == "fedureid" else compare_fedfr(found)
     if arguments.method == "fedureid":
         files = [arguments.output / f"fedureid-seed{seed}-cpu.json" for seed in arguments.seeds]
-        seconds = [json.loads(file.read_text())["seconds"] for file in files if file.is_file()]
-        write_scores(arguments, TOLD, summary["mAP"], FEDUREID_PAIRS, PRIMARY, sum(seconds) / 3600)
+        noted = all(file.is_file() for file in files)
+        hours = sum(json.loads(file.read_text())["seconds"] for file in files) / 3600 if noted else None
+        write_scores(arguments, TOLD, summary["mAP"], FEDUREID_PAIRS, PRIMARY, hours)
     write_json(arguments.output / f"{arguments.method}.json", summary)
     return summary
 

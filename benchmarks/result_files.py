@@ -161,6 +161,11 @@ def parse_options(
         folder = arguments.results.parent
         if arguments.results.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             parser.error(f"--results {arguments.results} is no file that can be written: name one in a folder that is there")
+        if arguments.results.exists():
+            try:
+                read_tables(arguments.results)
+            except ValueError as error:
+                parser.error(f"--results would replace what is no result file: {error}")
     return arguments, more
 
 
@@ -181,12 +186,17 @@ def score_table(
         primary: One of them, or ``None``.
         commit: Of the protocol.
         hours: On a core, of all seeds; ``None`` where they were not noted.
+
+    Raises:
+        ValueError: The primary comparison is not among what was run: a table without it is not of the protocol.
     """
+    if primary is not None and not {*primary} <= {*next(iter(scores.values()))}:
+        raise ValueError(f"{told['table']}: the primary comparison, {' - '.join(primary)}, was not run or could not be made")
     machine = f"{os.cpu_count()} cores; threads when this was written: {torch.get_num_threads()}"
     spent = None if hours is None else round(hours, 3)
     made = {"commit": commit, "date": date.today().isoformat(), "hours": spent, "machine": machine}
     ran = [pair for pair in pairs if set(pair) <= set(next(iter(scores.values())))]
-    compared = {"primary": primary if primary in ran else None, "exploratory": [pair for pair in ran if pair != primary]}
+    compared = {"primary": primary, "exploratory": [pair for pair in ran if pair != primary]}
     return {**told, **made, "scores": {str(seed): dict(rows) for seed, rows in scores.items()}, **compared}
 
 
@@ -207,13 +217,27 @@ def write_tables(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
     """Write a result file; one that is there is replaced.
 
     Raises:
-        ValueError: It is not one that can be read, or the one that is there has other tables too; that one is left as it is.
+        ValueError: It is not one that can be read, or the one that is there has other tables, rows or seeds too; that one is left as it is.
     """
     content = json.loads(json.dumps(tables[0] if len(tables) == 1 else {"tables": list(tables)}))
-    names = {one.name for one in _tables(path, content)}
-    if path.is_file() and (lost := {one.name for one in read_tables(path)} - names):
-        raise ValueError(f"{path} has other tables, which would be lost: {'; '.join(sorted(lost))}. Name another file, or remove it")
+    new = {one.name: one for one in _tables(path, content)}
+    lost = [part for one in read_tables(path) for part in _lost(one, new.get(one.name))] if path.is_file() else []
+    if lost:
+        raise ValueError(f"{path} has more, which would be lost: {'; '.join(lost)}. Name another file, or remove it")
     write_json(path, content)
+
+
+def _lost(old: ResultTable, new: ResultTable | None) -> list[str]:
+    """What a table has that the one in its place has not."""
+    if new is None:
+        return [f"table {old.name!r}"]
+    (seeds, rows), (new_seeds, new_rows) = _seeds_and_rows(old), _seeds_and_rows(new)
+    return [f"{name} of {old.name!r}" for name in (*(seeds - new_seeds), *(rows - new_rows))]
+
+
+def _seeds_and_rows(table: ResultTable) -> tuple[set[str], set[str]]:
+    scores: Mapping[str, Mapping[str, float]] = table.told.get("scores", {})
+    return {f"seed {seed}" for seed in scores}, {f"row {row!r}" for row in next(iter(scores.values()), {})}
 
 
 def find_table(results: Mapping[str, list[ResultTable]], file: str, table: str | None) -> ResultTable:

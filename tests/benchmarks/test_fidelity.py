@@ -168,6 +168,7 @@ def test_a_benchmark_writes_a_file_that_the_page_reads(tmp_path):
         (["--results=made.json", COMMIT, "--seeds", "3", "3"], "what is compared over seeds, got --seeds [3, 3]: give two or more"),
         (["--results=nowhere/made.json", COMMIT], "--results nowhere/made.json is no file that can be written"),
         (["--results=.", COMMIT], "--results . is no file that can be written"),
+        ([f"--results={__file__}", COMMIT], "--results would replace what is no result file"),
     ],
 )
 def test_a_benchmark_refuses_its_options_before_it_runs(argv, told, capsys):
@@ -189,15 +190,23 @@ def test_a_file_that_cannot_be_read_is_not_written_and_no_table_is_lost(tmp_path
     other = table | {"table": "another", "primary": None}
     write_tables(path, [table, other])
     before = path.read_bytes()
+    without_c = table | {"scores": {seed: {name: rows[name] for name in "ab"} for seed, rows in SCORES.items()}}
     for wrong, words in (
         ([], "there is no table in it"),
         ([other, other], "two tables have one name"),
-        ([table], "would be lost: another"),
+        ([table], "would be lost: table 'another'"),
+        ([without_c, other], "would be lost: row 'c' of 'T'"),
     ):
         with pytest.raises(ValueError, match=words):
             write_tables(path, wrong)
         assert path.read_bytes() == before
     write_tables(path, [other, table])
+
+
+def test_a_table_whose_primary_comparison_was_not_run_is_refused():
+    told = {name: TOLD[name] for name in ("benchmark", "table", "protocol")} | {"unit": "points of mAP"}
+    with pytest.raises(ValueError, match="T: the primary comparison, a - d, was not run or could not be made"):
+        score_table(told, {0: {"a": 0.5}, 1: {"a": 0.4}}, [("a", "d")], ("a", "d"), "a" * 40)
 
 
 def test_settings_are_handed_on_to_the_recipe_where_there_is_one():

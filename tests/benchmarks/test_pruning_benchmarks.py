@@ -80,6 +80,8 @@ def test_a_curve_is_read_by_straight_lines():
     assert bench.removed_at(points, 0.22) == pytest.approx(0.8)  # it ends there
     assert bench.removed_at(points, 0.23) is None  # what lies behind its end was not looked for
     assert bench.removed_at(points[:1], 0.5) is None
+    with pytest.raises(ValueError, match="scores that are no numbers"):
+        bench.removed_at([*points, (0.1, float("nan"))], 0.02)
 
 
 def test_a_drop_that_a_curve_does_not_come_to_is_not_compared():
@@ -91,7 +93,7 @@ def test_a_drop_that_a_curve_does_not_come_to_is_not_compared():
     assert set(bench.measures(short)["removed"][1]) == {"CPO, 2 points", "uniform, 2 points"}
     told = bench.report(short)
     assert "at a drop of 5 points nothing is compared: these curves end before it: uniform's of seed 1" in told
-    assert "primary" not in told
+    assert "the primary comparison cannot be made" in told
     assert "at the first state of uniform removal, CPO - uniform, points: +0.0, -17.0; -8.5 (" in told
 
 

@@ -30,7 +30,8 @@ class ActivationMemory:
         input_shape: Of one input of the network, the first size 1.
 
     Raises:
-        ValueError: The tensors of a pass do not grow in proportion to each group, or the pass itself depends on widths or on values.
+        ValueError: The tensors of a pass do not grow in proportion to each group, the pass itself depends on widths or on values, or the
+            network does not take such an input.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[ChannelGroup], input_shape: Sequence[int]) -> None:
