@@ -217,24 +217,33 @@ def comparison_lines(scores: Mapping[int, Mapping[str, float]]) -> str:
 
 
 def at_first_state(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Both at the share of multiply-adds that uniform removal's first state leaves: above it, its curve is a straight line, CPO's is not.
+    """Both where uniform removal's first state is: above it, its curve is a straight line, CPO's is not.
 
-    Looked at when the seeds of the VGG and of the ResNet's retrieval had been seen.
+    At its share of multiply-adds left, the scores; at its drop, what is removed. Looked at when the seeds of the VGG and of the ResNet's
+    retrieval had been seen.
     """
-    first, second = [], []
-    for one in found.values():
-        state = one["uniform"]["points"][:1]
-        score = score_at(curve(one, "CPO"), state[0]["flops"]) if state else None
-        if score is None:
-            return "at the first state of uniform removal nothing is compared: a curve of CPO ends before it, or there is none"
-        first.append(score)
-        second.append(state[0]["score"])
-    cpo, uniform = torch.tensor(first, dtype=torch.float64), torch.tensor(second, dtype=torch.float64)
-    low, high = paired_difference_interval(cpo, uniform)
-    differences = 100 * (cpo - uniform)
-    each = ", ".join(f"{difference:+.1f}" for difference in differences.tolist())
-    in_the_mean = f"{float(differences.mean()):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"at the first state of uniform removal, CPO - uniform, points: {each}; {in_the_mean}"
+    scores: dict[int, float] = {}
+    removed: dict[int, float] = {}
+    for seed, one in found.items():
+        cpo = curve(one, "CPO")
+        for state in one["uniform"]["points"][:1]:
+            score, share = score_at(cpo, state["flops"]), removed_at(cpo, cpo[0][1] - state["score"])
+            if score is not None:
+                scores[seed] = 100 * (score - state["score"])
+            if share is not None:
+                removed[seed] = 100 * (share - (1 - state["flops"]))
+    parts = [_in_the_mean(scores, "points of score at its share"), _in_the_mean(removed, "points of multiply-adds at its drop")]
+    return f"at the first state of uniform removal, CPO - uniform: {'; '.join(parts)}"
+
+
+def _in_the_mean(differences: Mapping[int, float], what: str) -> str:
+    """Of the seeds where CPO's curve goes so far, with their interval."""
+    each = ", ".join(f"seed {seed} {difference:+.1f}" for seed, difference in differences.items())
+    if len(differences) < 2:
+        return f"{what} of {len(differences)} seeds: {each or 'none'}"
+    values = torch.tensor([*differences.values()], dtype=torch.float64)
+    low, high = paired_difference_interval(values, torch.zeros_like(values))
+    return f"{what} {float(values.mean()):+.1f} ({low:+.1f} to {high:+.1f}; {each})"
 
 
 def report(

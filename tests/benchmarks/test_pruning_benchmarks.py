@@ -94,7 +94,11 @@ def test_a_drop_that_a_curve_does_not_come_to_is_not_compared():
     told = bench.report(short)
     assert "at a drop of 5 points nothing is compared: these curves end before it: uniform's of seed 1" in told
     assert "the primary comparison cannot be made" in told
-    assert "at the first state of uniform removal, CPO - uniform, points: +0.0, -17.0; -8.5 (" in told
+    assert "CPO - uniform: points of score at its share -8.5 (" in told
+    assert "seed 0 +0.0, seed 1 -17.0)" in told
+    assert "points of multiply-adds at its drop -21.2 (" in told  # of seed 1 CPO is as far down, 3 of its 20 points, at 0.925
+    short[0] = rows | {"uniform": rows["CPO"], "CPO": rows["CPO"] | {"points": [steep[0] | {"flops": 0.9}]}}
+    assert "points of score at its share of 1 seeds: seed 1 -17.0" in bench.report(short)
 
 
 @pytest.mark.benchmark
