@@ -38,16 +38,23 @@ SETTINGS = {
     "epochs": 40,
 }
 SPATIAL, TEMPORAL = {"temporal_reduction": False}, {"stripes": None}
+
+
+def on_noisy(clip_length: int, suffix: str = "") -> tuple[VideoTableRow, ...]:
+    """The baseline, NVAN, STE-NVAN, and NVAN with each of its two reductions."""
+    return (
+        VideoTableRow(f"baseline{suffix}", "baseline", clip_length),
+        VideoTableRow(f"NVAN{suffix}", "nvan", clip_length),
+        VideoTableRow(f"STE-NVAN{suffix}", "stenvan", clip_length),
+        VideoTableRow(f"NVAN + spatial reduction{suffix}", "stenvan", clip_length, SPATIAL),
+        VideoTableRow(f"NVAN + temporal reduction{suffix}", "stenvan", clip_length, TEMPORAL),
+    )
+
+
+OF_EIGHT, OF_FOUR = on_noisy(LENGTH), on_noisy(SHORT, ", T = 4")
+STE_AND_BASELINE = (OF_FOUR[0], OF_FOUR[2])
 ROWS = {
-    "mars-like": (
-        VideoTableRow("baseline", "baseline", LENGTH),
-        VideoTableRow("NVAN", "nvan", LENGTH),
-        VideoTableRow("STE-NVAN", "stenvan", LENGTH),
-        VideoTableRow("NVAN + spatial reduction", "stenvan", LENGTH, SPATIAL),
-        VideoTableRow("NVAN + temporal reduction", "stenvan", LENGTH, TEMPORAL),
-        VideoTableRow("baseline, T = 4", "baseline", SHORT),
-        VideoTableRow("STE-NVAN, T = 4", "stenvan", SHORT),
-    ),
+    "mars-like": (*OF_EIGHT, *STE_AND_BASELINE),
     "dukev-like": (
         VideoTableRow("clean: baseline", "baseline", LENGTH),
         VideoTableRow("clean: NVAN", "nvan", LENGTH),
@@ -68,17 +75,7 @@ PAIRS = (
     ("clean: STE-NVAN", "clean: NVAN"),
     ("clean: NVAN + temporal reduction", "clean: NVAN"),
 )
-
-
-FOUR_ROWS = {
-    "mars-like": (
-        VideoTableRow("baseline, T = 4", "baseline", SHORT),
-        VideoTableRow("NVAN, T = 4", "nvan", SHORT),
-        VideoTableRow("STE-NVAN, T = 4", "stenvan", SHORT),
-        VideoTableRow("NVAN + spatial reduction, T = 4", "stenvan", SHORT, SPATIAL),
-        VideoTableRow("NVAN + temporal reduction, T = 4", "stenvan", SHORT, TEMPORAL),
-    ),
-}
+FOUR_ROWS = {"mars-like": OF_FOUR}
 FOUR_PAIRS = (
     ("NVAN + temporal reduction, T = 4", "NVAN, T = 4"),
     ("NVAN + spatial reduction, T = 4", "NVAN, T = 4"),
@@ -92,7 +89,7 @@ NOISY = (
     " 170 queries."
 )
 ADDED = " Added when the rows of eight frames had been seen, before its own seeds."
-HALF_ROWS = {"mars-like": (FOUR_ROWS["mars-like"][0], FOUR_ROWS["mars-like"][2])}
+HALF_ROWS = {"mars-like": STE_AND_BASELINE}
 HALF_PAIRS = (("STE-NVAN, T = 4", "baseline, T = 4"),)
 HALF_SETTINGS = SETTINGS | {"model.milestones": [12, 17], "epochs": 20}
 PARTS = {

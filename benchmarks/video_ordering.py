@@ -84,7 +84,9 @@ def run_seed(
             for row in rows:
                 result, _ = trainer.train(row)
                 scores[row.name], costs[row.name] = result.scores["mAP"], result.costs
-    write_json(output / f"seed{seed}" / "results.json", {"mAP": scores, "costs": costs})
+    file = output / f"seed{seed}" / "results.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"mAP": {}, "costs": {}}  # of rows in another part
+    write_json(file, {"mAP": before["mAP"] | scores, "costs": before["costs"] | costs})
     return scores
 
 

@@ -85,7 +85,7 @@ def test_the_last_words_of_a_process_that_fails_reach_the_others(tmp_path, three
         three_processes(run, tmp_path / "failed.ckpt", 3, 2, "fails")
     for other in (0, 1):
         words = words_of(other, str(failure.value))
-        assert "rank 2 (of the layers " in words
+        assert "rank 2 (of the layers " in words, words
         assert "Its last words: ValueError: pid 700 has no class" in words
 
 
