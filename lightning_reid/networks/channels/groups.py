@@ -25,6 +25,8 @@ TAKES_APART = (
     "unsafe_split",
     "narrow",
     "index_select",
+    "select",
+    "unbind",
     "__getitem__",
 )
 """Functions that may give some channels of a map."""
@@ -176,6 +178,13 @@ class _Marked(nn.Module):
         return marked
 
 
+def _has_all_channels(part: Tensor, maps: Tensor) -> bool:
+    """Of a map that lost a dimension, by the step from one channel to the next: an image of a batch has it still, a channel has not."""
+    if part.ndim == 4:
+        return part.shape[1] == maps.shape[1]
+    return maps.shape[1] == 1 or any(size == maps.shape[1] and step == maps.stride(1) for size, step in zip(part.shape, part.stride()))
+
+
 class _WholeMaps(TorchFunctionMode):
     """Refuses to take the channels of a map apart: torch-pruning follows one of the parts, and removes other channels than are masked."""
 
@@ -185,7 +194,7 @@ class _WholeMaps(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in TAKES_APART and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
             parts = output if isinstance(output, (tuple, list)) else (output,)
-            if any(part.ndim == 4 and part.shape[1] != args[0].shape[1] for part in parts):
+            if not all(_has_all_channels(part, args[0]) for part in parts):
                 told = f"the forward pass takes a map of {args[0].shape[1]} channels apart ({name.strip('_')})"
                 raise ValueError(f"{told}: channels of parts cannot be pruned")
         return output

@@ -155,3 +155,33 @@ class TakenApart(nn.Module):
 def test_a_map_whose_channels_are_taken_apart_is_refused_as_other_channels_would_go_than_are_masked(way):
     with pytest.raises(ValueError, match=rf"takes a map of 8 channels apart \({way}\)"):
         find_channel_groups(TakenApart(way), (1, 3, 8, 8))
+
+
+class OfOneChannel(nn.Module):
+    """All channels are weighted by one of them; or all images are the first."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.whole, self.next, self.head = way, nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.whole(images)
+        ways = {
+            "getitem": lambda: maps * maps[:, 0].unsqueeze(1),
+            "select": lambda: maps * maps.select(1, 0).unsqueeze(1),
+            "unbind": lambda: maps * maps.unbind(1)[0].unsqueeze(1),
+            "first image": lambda: maps[0].unsqueeze(0),
+            "first row": lambda: maps[:, :, 0].unsqueeze(2),
+        }
+        return self.head(self.next(ways[self.way]()).mean((2, 3)))
+
+
+@pytest.mark.parametrize("way", ["getitem", "select", "unbind"])
+def test_a_map_of_which_one_channel_is_taken_is_refused_too(way):
+    with pytest.raises(ValueError, match=rf"takes a map of 8 channels apart \({way}\)"):
+        find_channel_groups(OfOneChannel(way), (1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("way", ["first image", "first row"])
+def test_a_map_of_which_an_image_or_a_row_is_taken_keeps_its_channels(way):
+    assert {group.size for group in find_channel_groups(OfOneChannel(way), (1, 3, 8, 8))} == {8, 4}
