@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lightning_reid.live.guests import Guest, Guests
 from lightning_reid.live.link_wire import PROTOCOL, BatchReader, FromNode, Hello, LinkRefusedError, camera_of, read_hello
+from lightning_reid.live.serving import unless_ended
 from lightning_reid.live.tokens import Token, TokenRefusedError, check_token
 from lightning_reid.tracking import CameraGone, read_message
 
@@ -53,7 +54,7 @@ class NodeEndpoint:
             guest, replaced = self._guests.enter(hello, token, socket, now=self._clock())  # from here on it has to leave, come what may
             if replaced is not None:
                 await _refuse(replaced.socket, "the same node has connected anew")
-            await socket.send_json({"protocol": PROTOCOL, "utc": self._clock()})
+            await unless_ended(socket.send_json({"protocol": PROTOCOL, "utc": self._clock()}))
             await self._talk(socket, guest)
         except WebSocketDisconnect:
             pass
@@ -85,7 +86,7 @@ class NodeEndpoint:
             except TimeoutError as error:
                 raise TokenRefusedError(f"token {guest.token.id} has expired: have a new one issued") from error
             refused = await asyncio.to_thread(self._take_batch, guest, reader, content)
-            await socket.send_json({"taken": number, "refused_messages": refused[:MOST_REASONS]})
+            await unless_ended(socket.send_json({"taken": number, "refused_messages": refused[:MOST_REASONS]}))
             number += 1
 
     def _take_batch(self, guest: Guest, reader: BatchReader, content: bytes) -> list[str]:
@@ -122,9 +123,9 @@ async def _received(socket: WebSocket, kind: type[_Content]) -> _Content:
 
 async def _refuse(socket: WebSocket, reason: str) -> None:
     try:
-        await socket.send_json({"refused": reason})
-        await socket.close(_REFUSED, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
-    except (WebSocketDisconnect, RuntimeError):  # it did not wait for the answer
+        await unless_ended(socket.send_json({"refused": reason}))
+        await unless_ended(socket.close(_REFUSED, reason.encode()[:_LONGEST_REASON].decode(errors="ignore")))
+    except WebSocketDisconnect:  # it did not wait for the answer
         logger.info("%s was gone before it was told why", socket.client)
 
 

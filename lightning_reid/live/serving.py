@@ -9,10 +9,12 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocketDisconnect
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -44,6 +46,22 @@ class _ImpatientProtocol(H11Protocol):
         if not asked and not self.transport.is_closing():
             logger.warning("a connection from %s asked for nothing in %g s: it is closed", self.client, ASKS_WITHIN)
             self.transport.close()
+
+
+async def unless_ended(sending: Awaitable[None]) -> None:
+    """Await what sends to a WebSocket, or closes it.
+
+    Args:
+        sending: Of one of the socket's ``send_...`` or of its ``close``.
+
+    Raises:
+        WebSocketDisconnect: The connection is over. Where it broke, the socket says so on its own; where the server ended it, as a
+            message was too long or a ping found no answer, uvicorn raises a :class:`RuntimeError` until the other side has closed too.
+    """
+    try:
+        await sending
+    except RuntimeError as error:
+        raise WebSocketDisconnect(1006, str(error)) from error
 
 
 class Server:

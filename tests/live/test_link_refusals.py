@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from links import FEATURES, SECRET, Running, link, now_ended, now_frame, now_looks, running, token, until
@@ -180,6 +181,28 @@ def test_a_message_larger_than_any_batch_closes_the_connection(gateway):
         with pytest.raises(ConnectionClosed) as closed:
             connection.recv(timeout=20)
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+
+
+def test_a_connection_that_the_gateway_ends_while_it_takes_a_batch_is_let_go_in_silence(gateway, monkeypatch, caplog):
+    until(lambda: not gateway.gateway._guests._by_camera)
+    taken, take = threading.Event(), node_endpoint.NodeEndpoint._take_batch
+
+    def slowly(endpoint: node_endpoint.NodeEndpoint, *batch: Any) -> list[str]:
+        assert taken.wait(20)
+        return take(endpoint, *batch)
+
+    monkeypatch.setattr(node_endpoint.NodeEndpoint, "_take_batch", slowly)
+    with connected(gateway, token("door")) as connection:
+        connection.send(hello("door"))
+        connection.recv(timeout=20)
+        connection.send(batch(write_message(now_frame("door", 0, 7))))
+        with suppress(ConnectionClosed):
+            connection.send(bytes(LARGEST_BATCH + 1))
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=20)
+        taken.set()
+    until(lambda: not gateway.gateway._guests._by_camera)
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_a_node_that_is_gone_before_it_is_answered_holds_no_camera(gateway):

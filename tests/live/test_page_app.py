@@ -11,6 +11,7 @@ import time
 import urllib.request
 from http.cookiejar import CookieJar
 
+import anyio
 import pytest
 import torch
 from links import certificate_of
@@ -231,14 +232,42 @@ def test_a_browser_that_draws_nothing_for_long_is_let_go(street, monkeypatch):
     assert gone.value.code == 1013
 
 
-def test_a_message_too_long_for_any_page_ends_its_connection_alone(street):
+@pytest.mark.parametrize("all_at_once", [True, False])
+def test_a_message_too_long_for_any_page_ends_its_connection_alone(street, caplog, all_at_once):
     with serve(street.view, port=0) as page:
         address = page.url.replace("http", "ws") + "/live"
         with connect(address) as loud, connect(address) as other:
-            loud.send("x" * 2**20)
+            if not all_at_once:
+                loud.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            with contextlib.suppress(ConnectionClosed):  # the end may come while it is still being sent
+                loud.send("x" * 2**20)
             with pytest.raises(ConnectionClosed):
                 [loud.recv(timeout=5) for _ in range(2 * WINDOW)]
             assert json.loads(other.recv(timeout=5))["kind"] == "tick"
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+@pytest.mark.parametrize("refused", ["websocket.send", "websocket.close"])
+def test_a_connection_that_the_server_has_ended_by_itself_is_let_go_in_silence(street, monkeypatch, refused):
+    """As of a page that answers no ping; here by an ASGI server that tells it as uvicorn does."""
+    monkeypatch.setattr("lightning_reid.live.page.app.PATIENCE", 0.05)
+    app, sent = build_app(street.view), []
+
+    async def receive() -> dict:
+        if not sent:
+            return {"type": "websocket.connect"}
+        await anyio.sleep_forever()
+
+    async def send(message: dict) -> None:
+        sent.append(message["type"])
+        if message["type"] == refused:
+            raise RuntimeError(f"Unexpected ASGI message '{refused}', after sending 'websocket.close'.")
+
+    headers = [(b"host", b"localhost:8080")]
+    scope = {"type": "websocket", "path": "/live", "headers": headers, "client": ("127.0.0.1", 1), "subprotocols": [], "scheme": "ws"}
+    anyio.run(app, {**scope, "query_string": b"", "root_path": "", "raw_path": b"/live"}, receive, send)
+    assert sent.index(refused) == len(sent) - 1
+    assert street.view.counts["browsers"] == 0
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost:8080", "http://localhost:9090", "null"])

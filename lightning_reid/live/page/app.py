@@ -20,6 +20,7 @@ from lightning_reid.live.page.guard import Guard
 from lightning_reid.live.page.live_view import LiveView
 from lightning_reid.live.page.metrics import CONTENT_TYPE, metrics_text
 from lightning_reid.live.page.watcher import Watcher
+from lightning_reid.live.serving import unless_ended
 
 LONGEST_MESSAGE = 2**16
 """Bytes that a browser may send at once."""
@@ -85,7 +86,7 @@ async def _show(socket: WebSocket, view: LiveView) -> None:
 async def _until_gone(part: Part, socket: WebSocket, watcher: Watcher, turn: anyio.Lock, both: anyio.CancelScope) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         await part(socket, watcher, turn)
-        await socket.close(1013)
+        await unless_ended(socket.close(1013))
     both.cancel()
 
 
@@ -96,7 +97,7 @@ async def _listen(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None
             async with turn:
                 await anyio.to_thread.run_sync(watcher.hear, text)
         except (ValueError, RuntimeError, OSError) as error:  # the last of the audit log
-            await socket.send_text(json.dumps({"kind": "refused", "text": str(error)}))
+            await unless_ended(socket.send_text(json.dumps({"kind": "refused", "text": str(error)})))
 
 
 async def _tell(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None:
@@ -110,5 +111,5 @@ async def _tell(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None:
             async with turn:
                 batch = await anyio.to_thread.run_sync(watcher.batch)
             for message in batch:
-                await (socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
+                await unless_ended(socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message))
         await anyio.sleep(interval)
