@@ -26,7 +26,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
@@ -34,7 +34,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of, read_row, row
+from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of, row
 from result_files import parse_options, score_table, write_tables
 from torch import Tensor
 from typing_extensions import override
@@ -114,16 +114,26 @@ def searched(experiment: Experiment, weights: Mapping[str, Tensor], name: str, e
 def run(network: str, task: str, seed: int, expected_drop: float, output: Path) -> dict[str, dict[str, Any]]:
     """Both searches of a seed; what was run before is read back."""
     asked = "" if expected_drop == EXPECTED_DROP else f"-drop{expected_drop:g}"
-    files = {name: output / f"{network}-{task}{asked}-seed{seed}" / f"{name}.json" for name in ("whole", *SEARCHES)}
-    if all(file.is_file() for file in files.values()):
-        return {name: read_row(file) for name, file in files.items()}
+    folder = output / f"{network}-{task}{asked}-seed{seed}"
+    settings = {"epochs": EPOCHS, "val_people": VAL_PEOPLE, "lr": LR, "total_epochs": TOTAL_EPOCHS, "last_epochs": LAST_EPOCHS}
+    trained = cache(partial(trained_network, network, task, seed, output))
+
+    def whole() -> dict[str, float]:
+        experiment, weights = trained()
+        return {"score": final_score(experiment, weights, TOTAL_EPOCHS)}
+
+    found = {"whole": row(folder / "whole.json", whole, settings)}
+    for name in SEARCHES:
+        measure = partial(lambda name: searched(*trained(), name, expected_drop), name)
+        found[name] = row(folder / f"{name}.json", measure, settings | {"expected_drop": expected_drop, "search": SEARCHES[name]})
+    return found
+
+
+def trained_network(network: str, task: str, seed: int, output: Path) -> tuple[Experiment, dict[str, Tensor]]:
+    """The experiment, and the weights of its whole network."""
     data = generated_data(ImageReIDDataModule, seed, VAL_PEOPLE) if task == "retrieval" else generated_data(TwiceHeldOutImages, seed)
     experiment = Experiment(network, task, seed, EPOCHS, data)
-    weights = experiment.trained(output)
-    found = {"whole": row(files["whole"], lambda: {"score": final_score(experiment, weights, TOTAL_EPOCHS)})}
-    for name in SEARCHES:
-        found[name] = row(files[name], partial(searched, experiment, weights, name, expected_drop))
-    return found
+    return experiment, experiment.trained(output)
 
 
 def curve(found: Mapping[str, Mapping[str, Any]], name: str, *, most_epochs: float = math.inf) -> list[tuple[float, float]]:

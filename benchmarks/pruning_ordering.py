@@ -10,23 +10,24 @@ same test images. Nothing is decided by images within a run.
 
 Primary comparison: CAIE - loss alone, ResNet, mAP, after fine-tuning. All others are exploratory.
 
-Two controls. "whole, trained as long" takes as many steps as CAIE's pruning and fine-tuning, and prunes nothing. "..., last five" trains
+Controls. "whole, trained as long" takes as many steps as CAIE's pruning and fine-tuning, and prunes nothing. "..., last five" trains
 for the same 30 batches a step and estimates by the last five of them only (VGG, accuracy): whether what changes with n = 30 is the
-estimate, or the training between the steps.
+estimate, or the training between the steps. "CAIE, trained as long as loss alone" (ResNet, mAP) is trained on for the batches that the
+loss alone took more of: whether it is those that it is behind by.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, read_row, row
+from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, row
 from result_files import parse_options, score_table, write_tables
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -46,8 +47,12 @@ SEEDS = (0, 1, 2, 3, 4)
 EPOCHS, TUNING_EPOCHS, FLOPS = 24, 4, 0.5
 METHODS: dict[str, Importance] = {"CAIE": "constraint-aware", "loss alone": "loss", "L1": "l1", "uniform": "uniform"}
 CONTROLS: dict[str, Importance] = {"CAIE, last five": "constraint-aware", "loss alone, last five": "loss"}
-CONTROLS_ON = ("vgg", "classification")
-LONGER = "whole, trained as long"
+LONGER, LONGER_CAIE = "whole, trained as long", "CAIE, trained as long as loss alone"
+IMPORTANCE: dict[str, Importance] = METHODS | CONTROLS | {LONGER_CAIE: "constraint-aware"}
+AS_LONG_AS = {LONGER: "CAIE", LONGER_CAIE: "loss alone"}
+"""Rows that are trained for as many batches as the pruning of another one took."""
+ONLY_ON = dict.fromkeys(CONTROLS, ("vgg", "classification")) | {LONGER_CAIE: ("resnet", "retrieval")}
+"""Rows of one network and task."""
 PRUNED, TUNED = "right after pruning", "after fine-tuning"
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-4}
 STEP = {"filters_per_step": 8, "batches_per_step": 30}
@@ -57,10 +62,7 @@ TOLD = {
     " after every 30 batches, 100 steps of fine-tuning. All rows of a seed prune the same network; nothing is decided by the images that"
     " are scored.",
 }
-TWO_CONSTRAINTS = {"vgg": {"flops": 0.5, "params": 0.4}, "resnet": {"flops": 0.5, "params": 0.2}}
-"""Parameters as CAIE left them on seed 100 under the first constraint alone, so that neither of the two follows from the other."""
-OVERSHOOT_STEP = {"filters_per_step": 8, "batches_per_step": 5}
-OTHER_MEASURES = ("overshoot", "correlation")
+OTHER_MEASURES = ("correlation",)
 
 
 class LastFive(CAIEPruning):
@@ -78,14 +80,25 @@ def experiment_of(network: str, task: str, seed: int) -> Experiment:
     return Experiment(network, task, seed, EPOCHS, generated_data(HeldOutImages if task == "classification" else ImageReIDDataModule, seed))
 
 
-def compared(experiment: Experiment, weights: Mapping[str, Tensor], name: str) -> dict[str, float]:
-    """Scores at ``FLOPS`` left, before and after fine-tuning; what is left, and after how many steps."""
-    pruning = (LastFive if name in CONTROLS else CAIEPruning)({"flops": FLOPS}, importance=(METHODS | CONTROLS)[name], **STEP)
+def compared(experiment: Experiment, weights: Mapping[str, Tensor], name: str, batches: int | None = None) -> dict[str, float]:
+    """Scores at ``FLOPS`` left, before and after fine-tuning; what is left, and after how many steps.
+
+    With ``batches`` what is left is trained on as it was between the steps, until it has seen so many.
+    """
+    pruning = (LastFive if name in CONTROLS else CAIEPruning)({"flops": FLOPS}, importance=IMPORTANCE[name], **STEP)
     model = experiment.model(weights, **SGD)
     experiment.trainer(-1, [pruning]).fit(model, experiment.data)
     model.materialize(pruning.plan)
-    found = {PRUNED: experiment.score(model)} | {key: pruning.history[-1][key] for key in ("flops", "params", "step")}
-    return found | {TUNED: tuned(experiment, model)}
+    found = {key: pruning.history[-1][key] for key in ("flops", "params", "step")}
+    more = 0 if batches is None else batches - batches_of(found)
+    if more > 0:
+        experiment.trainer(steps=more).fit(model, experiment.data)
+    return found | {"more": max(more, 0), PRUNED: experiment.score(model), TUNED: tuned(experiment, model)}
+
+
+def batches_of(pruned: Mapping[str, float]) -> int:
+    """That were trained with while a row was pruned."""
+    return int(pruned["step"]) * STEP["batches_per_step"]
 
 
 def unpruned(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -106,20 +119,6 @@ def trained_as_long(experiment: Experiment, weights: Mapping[str, Tensor], steps
     experiment.trainer(steps=steps).fit(model, experiment.data)
     found = {PRUNED: experiment.score(model), "flops": 1.0}
     return found | {TUNED: tuned(experiment, model)}
-
-
-def overshoot(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """By how much each of two constraints is passed, and the mean step in it; five batches a step."""
-    found = {}
-    for name in ("CAIE", "loss alone"):
-        constraints = TWO_CONSTRAINTS[experiment.network]
-        pruning = CAIEPruning(constraints, importance=METHODS[name], **OVERSHOOT_STEP)
-        experiment.trainer(-1, [pruning]).fit(experiment.model(weights, **SGD), experiment.data)
-        for resource, share in constraints.items():
-            left = [1.0, *(step[resource] for step in pruning.history)]
-            found[f"{name}, {resource} overshoot"] = share - left[-1]
-            found[f"{name}, {resource} step"] = (1 - left[-1]) / (len(left) - 1)
-    return found
 
 
 def rank_correlation(experiment: Experiment, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -156,31 +155,44 @@ def rank_correlation(experiment: Experiment, weights: Mapping[str, Tensor]) -> d
     return {"all": float(spearmanr(estimated, true)[0]), "smaller half": float(spearmanr(estimated[low], true[low])[0])}
 
 
-def measured(experiment: Experiment, weights: Mapping[str, Tensor], name: str, steps: int) -> dict[str, float]:
-    """One row; ``steps`` are those of CAIE's pruning."""
+def measured(experiment: Experiment, weights: Mapping[str, Tensor], name: str, batches: int | None) -> dict[str, float]:
+    """One row; ``batches`` are those of the row that it is trained as long as."""
     if name == "whole":
         return unpruned(experiment, weights)
     if name == LONGER:
-        return trained_as_long(experiment, weights, steps)
+        assert batches is not None
+        return trained_as_long(experiment, weights, batches)
     if name in OTHER_MEASURES:
-        return (overshoot if name == "overshoot" else rank_correlation)(experiment, weights)
-    return compared(experiment, weights, name)
+        return rank_correlation(experiment, weights)
+    return compared(experiment, weights, name, batches)
+
+
+def settings_of_rows() -> dict[str, Any]:
+    """By which all rows are measured."""
+    return {"epochs": EPOCHS, "tuning_epochs": TUNING_EPOCHS, "flops": FLOPS, "step": STEP, "sgd": SGD}
 
 
 def run(network: str, task: str, seed: int, names: Sequence[str], output: Path, *, finished: bool = False) -> dict[str, dict[str, Any]]:
     """The rows of one network, task and seed; what was run before is read back, and with ``finished`` nothing is run."""
-    names = ["whole", *(name for name in names if name not in CONTROLS or (network, task) == CONTROLS_ON)]
     folder = output / f"{network}-{task}-seed{seed}"
-    files = {name: folder / f"{name.replace(', ', '-').replace(' ', '-')}.json" for name in names}
-    if finished or all(file.is_file() for file in files.values()):
-        return {name: read_row(file) for name, file in files.items() if file.is_file()}
-    experiment = experiment_of(network, task, seed)
-    weights = experiment.trained(output)
+    trained = cache(partial(trained_network, network, task, seed, output))
     found: dict[str, dict[str, Any]] = {}
-    for name, file in files.items():
-        steps = int(found.get("CAIE", {"step": 0})["step"]) * STEP["batches_per_step"]
-        found[name] = row(file, partial(measured, experiment, weights, name, steps))
+    for name in ["whole", *(name for name in names if ONLY_ON.get(name, (network, task)) == (network, task))]:
+        file, settings, batches = folder / f"{name.replace(', ', '-').replace(' ', '-')}.json", settings_of_rows(), None
+        if name in AS_LONG_AS:
+            if AS_LONG_AS[name] not in found:
+                continue
+            batches = batches_of(found[AS_LONG_AS[name]])
+            settings |= {"batches": batches}
+        if file.is_file() or not finished:
+            found[name] = row(file, partial(lambda name, batches: measured(*trained(), name, batches), name, batches), settings)
     return found
+
+
+def trained_network(network: str, task: str, seed: int, output: Path) -> tuple[Experiment, dict[str, Tensor]]:
+    """The experiment, and the weights of its whole network."""
+    experiment = experiment_of(network, task, seed)
+    return experiment, experiment.trained(output)
 
 
 def of_all_seeds(found: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -192,7 +204,11 @@ def of_all_seeds(found: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """The paired differences that are shown."""
-    wanted = [("CAIE", other) for other in (*list(METHODS)[1:], LONGER)] + [tuple(CONTROLS)]
+    wanted = [("CAIE", other) for other in (*list(METHODS)[1:], LONGER)] + [
+        tuple(CONTROLS),
+        (LONGER_CAIE, "loss alone"),
+        (LONGER_CAIE, "CAIE"),
+    ]
     return [(one, other) for one, other in wanted if {one, other} <= set(names)]
 
 
@@ -205,7 +221,7 @@ def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], metric: str) ->
         parts.append(f"{when}: " + seed_comparison(scores, pairs(names)).replace("mAP", metric, 1))
     left = {name: [rows[name]["flops"] for rows in found.values()] for name in names if name != "whole"}
     parts.append(f"multiply-adds left, of {FLOPS:.0%}: " + ", ".join(f"{name} {100 * mean(x):.1f} %" for name, x in left.items()))
-    steps = {name: mean(rows[name]["step"] for rows in found.values()) for name in names if name not in ("whole", LONGER)}
+    steps = {name: mean(rows[name]["step"] for rows in found.values()) for name in names if name in IMPORTANCE}
     parts.append("steps of pruning: " + ", ".join(f"{name} {number:.1f}" for name, number in steps.items()))
     for name in OTHER_MEASURES:
         means = {key: mean(rows[name][key] for rows in found.values() if name in rows) for key in next(iter(found.values())).get(name, {})}
@@ -216,7 +232,11 @@ def report(found: Mapping[int, Mapping[str, Mapping[str, Any]]], metric: str) ->
 
 def summary(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[str, Any]]]]) -> str:
     """One table of all networks and tasks: means, and paired differences with their 95 % intervals."""
-    shown = [name for name in ("whole", LONGER, *METHODS, *CONTROLS) if any(name in next(iter(seeds.values())) for seeds in found.values())]
+    shown = [
+        name
+        for name in ("whole", LONGER, *METHODS, *CONTROLS, LONGER_CAIE)
+        if any(name in next(iter(seeds.values())) for seeds in found.values())
+    ]
     head = [*shown, *(f"{one} - {other}" for one, other in pairs(shown))]
     lines = ["| per cent, mean | | " + " | ".join(head) + " |", "|---|---|" + "---:|" * len(shown) + "---|" * (len(head) - len(shown))]
     for ((network, task), seeds), when in product(found.items(), (PRUNED, TUNED)):
@@ -254,18 +274,17 @@ def results(found: Mapping[tuple[str, str], Mapping[int, Mapping[str, Mapping[st
 
 def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    rows = (*METHODS, *CONTROLS, LONGER)
+    rows = (*METHODS, *CONTROLS, *AS_LONG_AS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="at least two for a report (default: 0 to 4)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which (default: all)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which (default: all)")
-    parser.add_argument(
-        "--rows", nargs="+", choices=(*rows, *OTHER_MEASURES), default=list(rows), help="which (default: all but the last two)"
-    )
+    parser.add_argument("--rows", nargs="+", choices=(*rows, *OTHER_MEASURES), default=list(rows), help="which (default: all but the last)")
     parser.add_argument("--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--finished", action="store_true", help="run nothing: show the rows that all seeds have")
     arguments, _ = parse_options(parser, argv)
-    if LONGER in arguments.rows and "CAIE" not in arguments.rows:
-        parser.error(f"{LONGER!r} takes as many steps as CAIE does: add CAIE to the rows")
+    for name, other in AS_LONG_AS.items():
+        if name in arguments.rows and other not in arguments.rows:
+            parser.error(f"{name!r} takes as many steps as {other} does: add {other!r} to the rows")
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for network, task in product(arguments.networks, arguments.tasks):
         every = [run(network, task, seed, arguments.rows, arguments.output, finished=arguments.finished) for seed in arguments.seeds]

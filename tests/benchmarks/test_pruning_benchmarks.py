@@ -31,14 +31,15 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     for name, value in (("EPOCHS", 1), ("TUNING_EPOCHS", 1), ("FLOPS", 0.9), ("IMAGE", (32, 16))):
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(bench, "STEP", {"filters_per_step": 40, "batches_per_step": 6})
-    monkeypatch.setattr(bench, "OVERSHOOT_STEP", {"filters_per_step": 80, "batches_per_step": 1})
-    rows = [*bench.METHODS, *bench.CONTROLS, bench.LONGER, *bench.OTHER_MEASURES]
+    monkeypatch.setattr(bench, "ONLY_ON", {})
+    rows = [*bench.METHODS, *bench.CONTROLS, *bench.AS_LONG_AS, *bench.OTHER_MEASURES]
     short = ["--networks", "vgg", "--tasks", "classification", "--seeds", "0", "1", "--output", str(tmp_path), "--rows", *rows]
     found = bench.main(short)
     for seed in found["vgg", "classification"].values():
         assert list(seed) == ["whole", *rows]
         assert all(seed[name]["flops"] <= 0.9 for name in (*bench.METHODS, *bench.CONTROLS))
-        assert all(seed["overshoot"][f"CAIE, {resource} overshoot"] >= 0 for resource in ("flops", "params"))
+        longer = bench.batches_of(seed["loss alone"]) - bench.batches_of(seed["CAIE"])
+        assert seed[bench.LONGER_CAIE]["more"] == max(longer, 0)
         assert -1 <= seed["correlation"]["all"] <= 1
     printed = capsys.readouterr().out
     assert "| CAIE - whole, trained as long |" in printed
@@ -48,6 +49,44 @@ def test_every_way_of_pruning_leaves_its_row(tmp_path, capsys, monkeypatch):
     assert (table["commit"], table["primary"]) == ("a" * 40, None)
     assert all(0 <= score <= 1 for rows in table["scores"].values() for score in rows.values())
     assert {name for pair in table["exploratory"] for name in pair} <= set(table["scores"]["0"])
+    monkeypatch.setattr(bench, "FLOPS", 0.8)
+    with pytest.raises(ValueError, match=r"whole.json was measured by other settings, .*'flops': 0.9.* name another --output"):
+        bench.main(short)
+
+
+@pytest.mark.benchmark
+def test_what_lies_below_two_constraints_is_compared_and_counted(tmp_path, capsys, monkeypatch):
+    ordering, bench = import_module("pruning_ordering"), import_module("pruning_constraints")
+    monkeypatch.setattr(ordering, "EPOCHS", 1)
+    monkeypatch.setattr(bench, "STEP", {"filters_per_step": 40, "batches_per_step": 1})
+    monkeypatch.setattr(bench, "TWO_CONSTRAINTS", {"vgg": {"flops": 0.8, "params": 0.7}})
+    short = ["--networks", "vgg", "--tasks", "retrieval", "--seeds", "0", "1", "--output", str(tmp_path)]
+    found = bench.main(short)
+    printed = capsys.readouterr().out
+    for rows in found["vgg", "retrieval"].values():
+        for left in rows.values():
+            assert left["flops"][-1] <= 0.8
+            assert left["params"][-1] <= 0.7
+            assert len(left["flops"]) == 1 or left["flops"][-2] > 0.8 or left["params"][-2] > 0.7  # not a step more than it takes
+    assert "| vgg, retrieval | multiply-adds |" in printed
+    assert "| loss alone - CAIE |" in printed
+    assert bench.main([*short, "--results", "results.json", "--commit", "a" * 40]) == found  # read back
+    compared, counted = json.loads((tmp_path / "results.json").read_text())["tables"]
+    assert compared["primary"] == ["loss alone", "CAIE"]
+    for seed, scores in compared["scores"].items():
+        left = found["vgg", "retrieval"][int(seed)]["CAIE"]
+        assert scores["CAIE"] == pytest.approx((0.8 - left["flops"][-1] + 0.7 - left["params"][-1]) / 2)
+    assert 0 <= counted["figures"]["CAIE within a step"] <= 4
+
+
+def test_cases_within_a_step_are_counted_by_the_mean_step():
+    bench = import_module("pruning_constraints")
+    left = {"flops": [0.8, 0.6, 0.4], "params": [0.7, 0.4, 0.1]}  # steps of 0.2 and 0.3; a resnet's 0.5 and 0.2
+    far = {"flops": [0.8, 0.6, 0.2], "params": [0.7, 0.4, 0.1]}  # a mean step of 0.27, 0.3 below
+    found = {("resnet", "retrieval"): {0: {"CAIE": left, "loss alone": far}}}
+    assert [bench.within_a_step(found, name) for name in ("CAIE", "loss alone")] == [2, 1]
+    assert bench.scores(found)[0]["loss alone"] == pytest.approx((0.3 + 0.1) / 2)
+    assert "| resnet, retrieval | multiply-adds | 10.00 | 30.00 | 20.00 | 26.67 | 1 of 1 | 0 of 1 |" in bench.table(found)
 
 
 @pytest.mark.benchmark
