@@ -34,7 +34,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of, row
+from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of
+from read_back import row
 from result_files import parse_options, score_table, write_tables
 from torch import Tensor
 from typing_extensions import override

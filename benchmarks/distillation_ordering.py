@@ -7,10 +7,10 @@ weights, draws and augmentations, of the teacher too; student and distilled stud
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from read_back import rows_of_recipe
 from result_files import parse_options, write_scores
 
 from lightning_reid.recipes import distill_market
@@ -34,10 +34,7 @@ TOLD = {
 def run_seed(seed: int, output: Path, more: Sequence[str]) -> dict[str, dict]:
     """The rows of a seed; one that was run before is read back."""
     folder = output / f"seed{seed}"
-    if not (folder / "results.json").is_file():
-        distill_market.main([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more])
-    rows: dict[str, dict] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
-    return rows
+    return rows_of_recipe(distill_market, [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more])
 
 
 def scores_of(found: dict[int, dict[str, dict]]) -> dict[int, dict[str, float]]:

@@ -14,13 +14,14 @@ Finished arms are read back from ``--output``.
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from read_back import WAY_ON, refuse_other_settings
 from result_files import parse_options, write_scores
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from lightning_reid.federation.edge_device import Bank, EdgeDevice, true_people
 from lightning_reid.federation.edge_hub import DevicesHere
 from lightning_reid.federation.edge_options import EdgeOptions
 from lightning_reid.federation.local_training import score_client
-from lightning_reid.files import write_json
+from lightning_reid.files import read_json, write_json
 from lightning_reid.modules import TrackletReID
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 from lightning_reid.records import ReIDDataset
@@ -100,7 +101,13 @@ class Seed:
     def __init__(self, seed: int, weights: Path, output: Path) -> None:
         self.seed, self.weights, self.folder = seed, weights, output / f"seed{seed}"
         self.scores_file = self.folder / "scores.json"
-        self.rows: dict[str, dict[str, float]] = json.loads(self.scores_file.read_text()) if self.scores_file.is_file() else {}
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.settings = {"weights": digest, "people": PEOPLE, "learning": LEARNING, "image_size": IMAGE_SIZE}
+        self.rows: dict[str, dict[str, float]] = {}
+        if self.scores_file.is_file():
+            self.rows = read_json(self.scores_file, way_on=WAY_ON)
+            refuse_other_settings(self.scores_file, self.rows.pop("settings", None), self.settings)
         crops = self.folder / "crops"
         if not crops.is_dir():
             height, width = IMAGE_SIZE
@@ -140,7 +147,7 @@ class Seed:
     def keep(self, name: str, told: Mapping[str, float]) -> None:
         """Add to a row, in the file too."""
         self.rows[name] = self.rows.get(name, {}) | dict(told)
-        write_json(self.scores_file, self.rows)
+        write_json(self.scores_file, self.rows | {"settings": self.settings})
         print(f"seed {self.seed}: {name} " + ", ".join(f"{score} {value:.4g}" for score, value in self.rows[name].items()), flush=True)
 
     def run(self) -> dict[str, dict[str, float]]:

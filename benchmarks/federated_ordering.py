@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from read_back import finished_rows, rows_of_recipe
 from result_files import parse_options, write_scores
 from two_camera_clients import clients_of
 
@@ -72,15 +73,18 @@ DFC_PAIRS = (("client's, transformed", "client's"), ("client's, transformed", "s
 def run_fedureid(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
     """What the recipe found in the rows that are asked for; rows that were run before are read back, one that was begun goes on."""
     folder = arguments.output / f"fedureid-seed{seed}"
-    results, spent = folder / "results.json", arguments.output / f"fedureid-seed{seed}-cpu.json"
-    done: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))["rows"] if results.is_file() else {}
+    spent = arguments.output / f"fedureid-seed{seed}-cpu.json"
+    common = [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
+
+    def of_rows(rows: Collection[str]) -> list[str]:
+        told = {"datasets": clients_of(Path(arguments.root), seed), "rows": [row for row in ROWS if row in rows]}
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (FEDUREID | told).items()}
+        return [*(f"--{name}={text}" for name, text in texts.items()), *common]
+
+    done = finished_rows(fedureid, of_rows(arguments.rows)) or {}
     if not {*arguments.rows} <= {*done}:
         began, before = time.process_time(), json.loads(spent.read_text())["seconds"] if spent.is_file() else 0.0
-        rows = [row for row in ROWS if row in {*arguments.rows, *done}]
-        told = {"datasets": clients_of(Path(arguments.root), seed), "rows": rows}
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (FEDUREID | told).items()}
-        common = [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
-        done = fedureid.main([*(f"--{name}={text}" for name, text in texts.items()), *common])
+        done = fedureid.main(of_rows({*arguments.rows, *done}))
         write_json(spent, {"seconds": before + time.process_time() - began})
     asked = {"first network", *arguments.rows}
     return {row: one for row, one in json.loads(json.dumps(done)).items() if row in asked}  # as read from a file, names of rounds too
@@ -90,13 +94,9 @@ def run_fedfr(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> 
     """What the recipe found; a seed that was run before is read back, one that was begun goes on."""
     common = [f"--seed={seed}", f"--data.root={arguments.root}", "--quiet", "--resume", *more]
     folder, longer = arguments.output / f"fedfr-seed{seed}", arguments.output / f"fedfr-longer-seed{seed}"
-    if not (folder / "results.json").is_file():
-        fedfr.main([f"--output={folder}", *common])
-    rows: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
-    if not (longer / "results.json").is_file():
-        epochs = round(fedfr.SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
-        fedfr.main(['--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}", *common])
-    rows[LONGER] = json.loads((longer / "results.json").read_text(encoding="utf-8"))["rows"]["FedAvg"]
+    rows = rows_of_recipe(fedfr, [f"--output={folder}", *common])
+    epochs = round(fedfr.SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
+    rows[LONGER] = rows_of_recipe(fedfr, ['--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}", *common])["FedAvg"]
     return rows
 
 

@@ -13,7 +13,6 @@ variation. A run that was made before is read back from ``--output``.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+import read_back
 import real_people
 import torch
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.generated import PeopleData
 from lightning_reid.datamodules.generated.wide_variation import Variation
-from lightning_reid.files import write_json
 from lightning_reid.inference import EmbeddingPass
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.recipes.workshop.seeds import seed_comparison
@@ -96,10 +95,14 @@ def measure(model: SupervisedReID, real: real_people.People) -> dict[str, float]
 def run(name: str, row: Row, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """The scores of a row and seed; those of an earlier run are read back."""
     file = args.output / f"{name.replace(' ', '-').replace(',', '')}-seed{seed}.json"
-    if not file.is_file():
+    settings = {"row": row, "people": args.people, "steps": EPOCHS * BATCHES, "distractors": args.distractors is not None}
+
+    def measured() -> dict[str, float]:
         torch.set_num_threads(1)
-        write_json(file, measure(train(row, seed, args.people), real_people.read_people(args.pets, "validation", args.distractors)))
-    scores: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        return measure(train(row, seed, args.people), real_people.read_people(args.pets, "validation", args.distractors))
+
+    found = read_back.row(file, measured, settings)
+    scores: dict[str, float] = {measured: found[measured] for measured in MEASURES}
     print(f"{name}, seed {seed}: " + ", ".join(f"{measured} {value:.1f}" for measured, value in scores.items()), flush=True)
     return scores
 

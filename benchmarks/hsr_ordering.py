@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from read_back import rows_of_recipe
 from result_files import parse_options, write_scores
 
 from lightning_reid.recipes import hsr_duke2market
@@ -50,9 +50,8 @@ PRIMARY = ("HSR", "DBSCAN baseline")
 def run_seed(seed: int, output: Path, ablation: bool, more: Sequence[str]) -> dict[str, float]:
     """The mAP of every row; a seed that was run before is read back."""
     folder = output / f"seed{seed}"
-    if not (folder / "results.json").is_file():
-        hsr_duke2market.main([f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *PROTOCOL, *["--ablation"] * ablation, *more])
-    rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
+    arguments = [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *PROTOCOL, *["--ablation"] * ablation, *more]
+    rows = rows_of_recipe(hsr_duke2market, arguments)
     return {name: row["mAP"] for name, row in rows.items()}
 
 

@@ -22,7 +22,8 @@ from statistics import mean
 from typing import Any
 
 from pruning_ordering import METHODS, SEEDS, SGD, STEP, settings_of_rows, trained_network
-from pruning_runs import NETWORKS, TASKS, Experiment, row
+from pruning_runs import NETWORKS, TASKS, Experiment
+from read_back import row
 from result_files import parse_options, score_table, write_tables
 from torch import Tensor
 

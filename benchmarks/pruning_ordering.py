@@ -27,7 +27,8 @@ from statistics import mean
 from typing import Any
 
 import torch
-from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of, row
+from pruning_runs import IMAGE, NETWORKS, TASKS, Experiment, HeldOutImages, generated_data, metric_of
+from read_back import row
 from result_files import parse_options, score_table, write_tables
 from scipy.stats import spearmanr
 from torch import Tensor

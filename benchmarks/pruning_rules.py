@@ -13,19 +13,19 @@ Settings are those of ``pruning_ordering.py``; none was looked for here.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import read_back
 import torch
 from torch import Tensor
 
 from lightning_reid.callbacks import CAIEPruning, CPOPruning
 from lightning_reid.datamodules import ImageReIDDataModule
-from lightning_reid.files import write_json
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.networks import count_multiply_adds
 from lightning_reid.networks.channels.activation_memory import peak_activation_bytes
@@ -139,6 +139,12 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def settings_of_rows() -> dict[str, Any]:
+    """By which all rows are measured."""
+    told = {"network": NETWORK, "adam": ADAM, "sgd": SGD, "epochs": EPOCHS, "tuning_epochs": TUNING_EPOCHS, "caie_step": CAIE_STEP}
+    return told | {"expected_drop": EXPECTED_DROP, "val_identities": VAL_IDENTITIES}
+
+
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of weights, draws and augmentations (default: 0)")
@@ -155,12 +161,13 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         like = CONTROLS.get(name, "whole")
         if like not in found and found:
             continue
-        file = arguments.output / f"seed{arguments.seed}, {name}.json"
-        if not file.is_file() and name in CONTROLS:
-            write_json(file, experiment.control(weights, int(found[like]["steps"]), by_cpo="residual_blocks" in ROWS[like]))
-        elif not file.is_file():
-            write_json(file, experiment.row(weights, ROWS[name]))
-        found[name] = json.loads(file.read_text(encoding="utf-8"))
+        settings = settings_of_rows() | {"row": ROWS[like] if name in CONTROLS else ROWS[name]}
+        if name in CONTROLS:
+            settings |= {"steps": (steps := int(found[like]["steps"]))}
+            measure = partial(experiment.control, weights, steps, by_cpo="residual_blocks" in ROWS[like])
+        else:
+            measure = partial(experiment.row, weights, ROWS[name])
+        found[name] = read_back.row(arguments.output / f"seed{arguments.seed}, {name}.json", measure, settings)
     rows = shares(found)
     print(table(rows))
     return rows

@@ -6,10 +6,8 @@ training identities that were held out.
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from typing_extensions import override
 
 from lightning_reid.datamodules import ImageReIDDataModule
 from lightning_reid.datamodules.labeled_data import Part
-from lightning_reid.files import read_json, write_json
 from lightning_reid.losses import label_smoothed_cross_entropy
 from lightning_reid.modules import SupervisedReID
 from lightning_reid.records import ImageRecord, ReIDDataset
@@ -194,30 +191,3 @@ def generated_data(data_class: type[ImageReIDDataModule], seed: int, val_identit
     """The generated crops, as ``data_class`` divides them."""
     options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
     return data_class(DATA, image_size=IMAGE, p=P, k=K, seed=seed, val_identities=val_identities, **options)
-
-
-def row(file: Path, measure: Callable[[], Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured, with its ``seconds`` of the processor; read back where it was measured before.
-
-    Raises:
-        ValueError: It was measured by other ``settings``.
-    """
-    if not file.is_file():
-        begun = time.process_time()
-        found = dict(measure())
-        write_json(file, found | {"seconds": time.process_time() - begun, "settings": settings})
-    return read_row(file, settings)
-
-
-def read_row(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``row`` wrote.
-
-    Raises:
-        ValueError: It is damaged, or was measured by other ``settings``.
-    """
-    found = read_json(file, {"seconds": (int, float)}, way_on="remove it")
-    there = found.pop("settings", None)
-    here = json.loads(json.dumps(settings))
-    if there != here:
-        raise ValueError(f"{file} was measured by other settings, {there}, and these are {here}: name another --output")
-    return found

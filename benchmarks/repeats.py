@@ -10,7 +10,6 @@ back. The first number is the reference, so that ``1 1 2`` tells what one thread
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,17 +18,19 @@ from pathlib import Path
 
 import torch
 from pipeline_runs import stamp, told_stamp
+from read_back import finished_rows, rows_of_recipe
 from torch import Tensor
 
-MODULE = "lightning_reid.recipes.distill_market"
+from lightning_reid.recipes import distill_market
 
 
 def run(seed: int, threads: int, folder: Path, more: Sequence[str]) -> dict[str, float]:
     """The mAP of every row, of a run in a process of its own."""
-    if not (folder / "results.json").is_file():
-        command = [sys.executable, "-m", MODULE, f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
+    arguments = [f"--seed={seed}", f"--output={folder}", "--quiet", "--resume", *more]
+    if finished_rows(distill_market, arguments) is None:
+        command = [sys.executable, "-m", distill_market.__name__, *arguments]
         subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, check=True)
-    rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))["rows"]
+    rows = rows_of_recipe(distill_market, arguments)
     return {name: row["mAP"] for name, row in rows.items()}
 
 

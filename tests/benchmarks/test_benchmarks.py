@@ -184,8 +184,9 @@ def test_estimation_and_a_run_of_pruning_are_timed():
 CLUSTERS = {"clusters": 120.0, "people": 100.0, "v_measure": 0.8, "homogeneity": 0.9, "completeness": 0.7, "largest_share": 0.02}
 
 
-def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back(tmp_path, capsys):
+def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back(tmp_path, capsys, monkeypatch):
     bench = import_module("federated_ordering")
+    monkeypatch.setattr(bench, "clients_of", lambda root, seed: ["market-like", "duke-like"])
     for seed in (0, 1):
         rows = {
             row: {
@@ -196,6 +197,7 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
             for row, mAP, steps in (("first network", 0.1, 0), ("baseline", 0.2, 100), ("PE", 0.25, 60), ("all", 0.4, 50))
         }
         bench.write_json(tmp_path / f"fedureid-seed{seed}" / "results.json", {"rows": rows})
+        bench.write_json(tmp_path / f"fedureid-seed{seed}" / "run.json", {"options": {"seed": seed}, "data": {}})
         bench.write_json(tmp_path / f"fedureid-seed{seed}-cpu.json", {"seconds": 1800})
     asked = ["--method=fedureid", "--seeds", "0", "1", "--rows", "baseline", "PE", "all", f"--output={tmp_path}"]
     found = bench.main([*asked, f"--results={tmp_path / 'result.json'}", f"--commit={'a' * 40}"])

@@ -48,6 +48,8 @@ def test_what_was_measured_is_read_back_and_compared_pair_by_pair(tmp_path, monk
     assert len(measured) == 6
     assert transfer.main(told) == first
     assert len(measured) == 6
+    with pytest.raises(ValueError, match=r"'people': 1000,.* and these are .*'people': 500,.*: name another --output"):
+        transfer.main([*told, "--people", "500"])
     torch.set_num_threads(threads)
     assert "| everything - without light | +5.1 |" in capsys.readouterr().out
     assert json.loads((tmp_path / "without-light-seed2.json").read_text())["all"] == pytest.approx(76.8)

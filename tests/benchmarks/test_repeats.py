@@ -15,6 +15,7 @@ def finished(folder, mAP, weights):
     for row in ("student-alone", "teacher"):
         (folder / row).mkdir(parents=True)
         torch.save({"state_dict": weights}, folder / row / "last.ckpt")
+    (folder / "run.json").write_text(json.dumps({"options": {"seed": 7}, "data": {}}))
     (folder / "results.json").write_text(json.dumps({"rows": {"student alone": {"mAP": mAP}, "teacher": {"mAP": 0.5}}}))
 
 
