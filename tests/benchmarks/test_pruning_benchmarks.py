@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -59,22 +60,23 @@ def test_what_lies_below_two_constraints_is_compared_and_counted(tmp_path, capsy
     ordering, bench = import_module("pruning_ordering"), import_module("pruning_constraints")
     monkeypatch.setattr(ordering, "EPOCHS", 1)
     monkeypatch.setattr(bench, "STEP", {"filters_per_step": 40, "batches_per_step": 1})
-    monkeypatch.setattr(bench, "TWO_CONSTRAINTS", {"vgg": {"flops": 0.8, "params": 0.7}})
-    short = ["--networks", "vgg", "--tasks", "retrieval", "--seeds", "0", "1", "--output", str(tmp_path)]
+    monkeypatch.setattr(bench, "FLOPS", 0.8)
+    monkeypatch.setattr(bench, "PARTS", {"elsewhere": {"vgg": (0.7,), "resnet": (0.7,)}})
+    short = ["--networks", "vgg", "--tasks", "retrieval", "--seeds", "0", "1", "--output", str(tmp_path), "--part", "elsewhere"]
     found = bench.main(short)
     printed = capsys.readouterr().out
-    for rows in found["vgg", "retrieval"].values():
+    for rows in found["vgg", "retrieval", 0.7].values():
         for left in rows.values():
             assert left["flops"][-1] <= 0.8
             assert left["params"][-1] <= 0.7
             assert len(left["flops"]) == 1 or left["flops"][-2] > 0.8 or left["params"][-2] > 0.7  # not a step more than it takes
-    assert "| vgg, retrieval | multiply-adds |" in printed
+    assert "| vgg, retrieval | multiply-adds, 80 % |" in printed
     assert "| loss alone - CAIE |" in printed
     assert bench.main([*short, "--results", "results.json", "--commit", "a" * 40]) == found  # read back
     compared, counted = json.loads((tmp_path / "results.json").read_text())["tables"]
     assert compared["primary"] == ["loss alone", "CAIE"]
     for seed, scores in compared["scores"].items():
-        left = found["vgg", "retrieval"][int(seed)]["CAIE"]
+        left = found["vgg", "retrieval", 0.7][int(seed)]["CAIE"]
         assert scores["CAIE"] == pytest.approx((0.8 - left["flops"][-1] + 0.7 - left["params"][-1]) / 2)
     assert 0 <= counted["figures"]["CAIE within a step"] <= 4
 
@@ -83,10 +85,11 @@ def test_cases_within_a_step_are_counted_by_the_mean_step():
     bench = import_module("pruning_constraints")
     left = {"flops": [0.8, 0.6, 0.4], "params": [0.7, 0.4, 0.1]}  # steps of 0.2 and 0.3; a resnet's 0.5 and 0.2
     far = {"flops": [0.8, 0.6, 0.2], "params": [0.7, 0.4, 0.1]}  # a mean step of 0.27, 0.3 below
-    found = {("resnet", "retrieval"): {0: {"CAIE": left, "loss alone": far}}}
-    assert [bench.within_a_step(found, name) for name in ("CAIE", "loss alone")] == [2, 1]
+    found = {(case := ("resnet", "retrieval", 0.2)): {0: {"CAIE": left, "loss alone": far}}}
+    within = [bench.within_a_step(case, found[case], *one) for one in product(("CAIE", "loss alone"), ("flops", "params"))]
+    assert within == [1, 1, 0, 1]
     assert bench.scores(found)[0]["loss alone"] == pytest.approx((0.3 + 0.1) / 2)
-    assert "| resnet, retrieval | multiply-adds | 10.00 | 30.00 | 20.00 | 26.67 | 1 of 1 | 0 of 1 |" in bench.table(found)
+    assert "| resnet, retrieval | multiply-adds, 50 % | 10.00 | 30.00 | 20.00 | 26.67 | 1 of 1 | 0 of 1 |" in bench.table(found)
 
 
 @pytest.mark.benchmark
