@@ -58,13 +58,12 @@ class InStep:
         self.tracked: dict[str, threading.Semaphore] = {}
         self.seen: list = []
 
-    def camera(self, name: str, count: int = 16, *, pause: float = 0.0, **options) -> CameraParts:
+    def camera(self, name: str, count: int = 16, **options) -> CameraParts:
         tracked = self.tracked[name] = threading.Semaphore(1)
 
         def frames():
             for picture in pictures(count)():
                 tracked.acquire(timeout=30)
-                time.sleep(pause)
                 yield picture
 
         return camera(name, frames, fps=100, **options)
@@ -121,10 +120,10 @@ def test_a_detector_that_lags_drops_the_oldest_frames_counts_them_and_its_latenc
 
 def test_an_embedding_that_lags_drops_clips_and_neither_frames_nor_ends():
     queue = torch.tensor([[12.0 * place, 8, 12.0 * place + 10, 60] for place in range(6)])
-    step, embedded = InStep(), []
+    step, embedded, last = InStep(), [], threading.Event()
 
     def slow(crops):
-        time.sleep(0.08)
+        assert last.wait(30)  # the first clip takes until the last frame was tracked
         embedded.append(len(crops))
         return mean_color(crops).mean(0)
 
@@ -132,8 +131,13 @@ def test_an_embedding_that_lags_drops_clips_and_neither_frames_nor_ends():
         left = max(6 - max(stamp.number - 1, 0), 1)  # one after another
         return Detections(queue[:left], torch.full((left,), 0.9))
 
-    door = step.camera("door", 24, detect=leave, embed_clip=slow, clips=ClipCollector(num_frames=1, spread=0.0), pause=0.02)
-    live, told = run(door, on_picture=step.on_picture)
+    def on_picture(stamp, picture, tracks):
+        step.on_picture(stamp, picture, tracks)
+        if stamp.number == 23:
+            last.set()
+
+    door = step.camera("door", 24, detect=leave, embed_clip=slow, clips=ClipCollector(num_frames=1, spread=0.0))
+    live, told = run(door, on_picture=on_picture)
     assert counts(live)["track"] == (24, 0)
     done, dropped = counts(live)["embed"]
     assert dropped > 5
