@@ -34,7 +34,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of
+from pruning_runs import NETWORKS, TASKS, Experiment, TwiceHeldOutImages, generated_data, metric_of, shared_settings
 from read_back import row
 from result_files import parse_options, score_table, write_tables
 from torch import Tensor
@@ -114,19 +114,23 @@ def searched(experiment: Experiment, weights: Mapping[str, Tensor], name: str, e
 
 def run(network: str, task: str, seed: int, expected_drop: float, output: Path) -> dict[str, dict[str, Any]]:
     """Both searches of a seed; what was run before is read back."""
-    asked = "" if expected_drop == EXPECTED_DROP else f"-drop{expected_drop:g}"
-    folder = output / f"{network}-{task}{asked}-seed{seed}"
-    settings = {"epochs": EPOCHS, "val_people": VAL_PEOPLE, "lr": LR, "total_epochs": TOTAL_EPOCHS, "last_epochs": LAST_EPOCHS}
+    other = "" if expected_drop == EXPECTED_DROP else f"-drop{expected_drop:g}"
+    folder = output / f"{network}-{task}{other}-seed{seed}"
+    told = {"epochs": EPOCHS, "val_people": VAL_PEOPLE, "lr": LR, "total_epochs": TOTAL_EPOCHS, "last_epochs": LAST_EPOCHS}
+    settings = shared_settings(network) | told
     trained = cache(partial(trained_network, network, task, seed, output))
 
     def whole() -> dict[str, float]:
         experiment, weights = trained()
         return {"score": final_score(experiment, weights, TOTAL_EPOCHS)}
 
+    def search(name: str) -> dict[str, Any]:
+        return searched(*trained(), name, expected_drop)
+
     found = {"whole": row(folder / "whole.json", whole, settings)}
     for name in SEARCHES:
-        measure = partial(lambda name: searched(*trained(), name, expected_drop), name)
-        found[name] = row(folder / f"{name}.json", measure, settings | {"expected_drop": expected_drop, "search": SEARCHES[name]})
+        asked = settings | {"expected_drop": expected_drop, "search": SEARCHES[name]}
+        found[name] = row(folder / f"{name}.json", partial(search, name), asked)
     return found
 
 

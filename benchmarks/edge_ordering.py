@@ -103,15 +103,15 @@ class Seed:
         self.scores_file = self.folder / "scores.json"
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self.settings = {"weights": digest, "people": PEOPLE, "learning": LEARNING, "image_size": IMAGE_SIZE}
+        told = {"people": PEOPLE, "image_size": IMAGE_SIZE, "learning": LEARNING, "walks": WALKS, "behind": BEHIND}
+        self.settings = told | {"weights": digest}
         self.rows: dict[str, dict[str, float]] = {}
         if self.scores_file.is_file():
             self.rows = read_json(self.scores_file, way_on=WAY_ON)
             refuse_other_settings(self.scores_file, self.rows.pop("settings", None), self.settings)
         crops = self.folder / "crops"
-        if not crops.is_dir():
-            height, width = IMAGE_SIZE
-            GeneratedPedestrians("market-like", seed=seed, height=height, width=width, **PEOPLE).write(crops)
+        height, width = IMAGE_SIZE
+        GeneratedPedestrians("market-like", seed=seed, height=height, width=width, **PEOPLE).write(crops)
         options: dict[str, Any] = {"image_size": IMAGE_SIZE, "crop_padding": 4, "num_workers": 0, "seed": seed}
         self.whole = ImageReIDDataModule(str(crops), p=2, k=2, val_identities=0, **options)
         self.whole.setup()

@@ -94,9 +94,9 @@ def run_fedfr(seed: int, arguments: argparse.Namespace, more: Sequence[str]) -> 
     """What the recipe found; a seed that was run before is read back, one that was begun goes on."""
     common = [f"--seed={seed}", f"--data.root={arguments.root}", "--quiet", "--resume", *more]
     folder, longer = arguments.output / f"fedfr-seed{seed}", arguments.output / f"fedfr-longer-seed{seed}"
-    rows = rows_of_recipe(fedfr, [f"--output={folder}", *common])
-    epochs = round(fedfr.SMALL_RUN["epochs"] * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
-    rows[LONGER] = rows_of_recipe(fedfr, ['--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}", *common])["FedAvg"]
+    rows = rows_of_recipe(fedfr, [*common, f"--output={folder}"], ("FedFR", "FedAvg"))
+    epochs = round(fedfr.parse(common).epochs * rows["FedFR"]["steps"] / rows["FedAvg"]["steps"])
+    rows[LONGER] = rows_of_recipe(fedfr, [*common, '--rows=["FedAvg"]', f"--epochs={epochs}", f"--output={longer}"])["FedAvg"]
     return rows
 
 

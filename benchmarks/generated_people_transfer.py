@@ -95,13 +95,15 @@ def measure(model: SupervisedReID, real: real_people.People) -> dict[str, float]
 def run(name: str, row: Row, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """The scores of a row and seed; those of an earlier run are read back."""
     file = args.output / f"{name.replace(' ', '-').replace(',', '')}-seed{seed}.json"
-    settings = {"row": row, "people": args.people, "steps": EPOCHS * BATCHES, "distractors": args.distractors is not None}
+    training = {"row": row, "people": args.people, "network": NETWORK, "epochs": EPOCHS, "batches": BATCHES, "milestones": MILESTONES}
+    folders = {"pets": args.pets, "distractors": args.distractors}
+    settings = training | {name: None if folder is None else read_back.folder_digest(folder) for name, folder in folders.items()}
 
-    def measured() -> dict[str, float]:
+    def train_and_measure() -> dict[str, float]:
         torch.set_num_threads(1)
         return measure(train(row, seed, args.people), real_people.read_people(args.pets, "validation", args.distractors))
 
-    found = read_back.row(file, measured, settings)
+    found = read_back.row(file, train_and_measure, settings)
     scores: dict[str, float] = {measured: found[measured] for measured in MEASURES}
     print(f"{name}, seed {seed}: " + ", ".join(f"{measured} {value:.1f}" for measured, value in scores.items()), flush=True)
     return scores

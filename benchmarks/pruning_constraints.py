@@ -28,8 +28,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from pruning_ordering import METHODS, SEEDS, SGD, STEP, settings_of_rows, trained_network
-from pruning_runs import NETWORKS, TASKS, Experiment
+from pruning_ordering import EPOCHS, METHODS, SEEDS, SGD, STEP, trained_network
+from pruning_runs import NETWORKS, TASKS, Experiment, shared_settings
 from read_back import row
 from result_files import parse_options, score_table, write_tables
 from torch import Tensor
@@ -73,14 +73,15 @@ def pruned(experiment: Experiment, weights: Mapping[str, Tensor], name: str, par
 def run(case: Case, seed: int, output: Path) -> dict[str, dict[str, Any]]:
     """The prunings of a seed; what was run before is read back."""
     network, task, params = case
-    folder, settings = output / f"{network}-{task}-seed{seed}", settings_of_rows() | {"constraints": constraints_of(params)}
+    folder = output / f"{network}-{task}-seed{seed}"
+    settings = shared_settings(network) | {"epochs": EPOCHS, "sgd": SGD, "step": STEP, "constraints": constraints_of(params)}
     trained = cache(partial(trained_network, network, task, seed, output))
 
     def measured(name: str) -> dict[str, Any]:
         return pruned(*trained(), name, params)
 
     files = {name: folder / f"params-{params:g}-{name.replace(' ', '-')}.json" for name in COMPARED}
-    return {name: row(file, partial(measured, name), settings) for name, file in files.items()}
+    return {name: row(file, partial(measured, name), settings | {"importance": METHODS[name]}) for name, file in files.items()}
 
 
 def below(case: Case, left: Mapping[str, Any], resource: str) -> float:
@@ -151,6 +152,8 @@ def main(argv: list[str] | None = None) -> dict[Case, dict[int, dict[str, Any]]]
         "--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs and whole networks (default: %(default)s)"
     )
     arguments, _ = parse_options(parser, argv)
+    if arguments.results is not None and (set(arguments.networks), set(arguments.tasks)) != (set(NETWORKS), set(TASKS)):
+        parser.error("--results is of all networks and tasks, as the protocol has it: leave --networks and --tasks out")
     found = {
         (network, task, params): {seed: run((network, task, params), seed, arguments.output) for seed in arguments.seeds}
         for network, task in product(arguments.networks, arguments.tasks)

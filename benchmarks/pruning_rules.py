@@ -16,6 +16,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,23 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 def settings_of_rows() -> dict[str, Any]:
     """By which all rows are measured."""
-    told = {"network": NETWORK, "adam": ADAM, "sgd": SGD, "epochs": EPOCHS, "tuning_epochs": TUNING_EPOCHS, "caie_step": CAIE_STEP}
-    return told | {"expected_drop": EXPECTED_DROP, "val_identities": VAL_IDENTITIES}
+    trained = {"network": NETWORK, "data": DATA, "image": IMAGE, "adam": ADAM, "epochs": EPOCHS, "steps_an_epoch": STEPS_AN_EPOCH}
+    pruned = {"sgd": SGD, "tuning_epochs": TUNING_EPOCHS, "caie_step": CAIE_STEP, "expected_drop": EXPECTED_DROP}
+    return trained | pruned | {"val_identities": VAL_IDENTITIES, "lightning-reid": version("lightning-reid")}
+
+
+def trained_once(experiment: Experiment, file: Path) -> dict[str, Tensor]:
+    """Weights of the whole network, kept in a file."""
+
+    def train_and_keep() -> dict[str, Any]:
+        weights = experiment.trained()
+        torch.save(weights, file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+        return {}
+
+    read_back.row(file.with_suffix(".json"), train_and_keep, settings_of_rows())
+    weights: dict[str, Tensor] = torch.load(file, weights_only=True)
+    return weights
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
@@ -153,10 +169,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     arguments = parser.parse_args(argv)
     experiment, found = Experiment(arguments.seed), {}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    weights_file = arguments.output / f"seed{arguments.seed}.pt"
-    if not weights_file.is_file():
-        torch.save(experiment.trained(), weights_file)
-    weights = torch.load(weights_file, weights_only=True)
+    weights = trained_once(experiment, arguments.output / f"seed{arguments.seed}.pt")
     for name in (*dict.fromkeys(("whole", *arguments.rows)), *CONTROLS):
         like = CONTROLS.get(name, "whole")
         if like not in found and found:

@@ -1,4 +1,4 @@
-"""What the orderings of pruning share: two small networks, two tasks on generated crops, training, scores, and files of rows.
+"""What the orderings of pruning share: two small networks, two tasks on generated crops, training, and scores.
 
 Generated crops (``market-like``, 48x24). Retrieval is mAP on the set's queries and gallery; classification is the accuracy on images of
 training identities that were held out.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from read_back import row
 from timm.models import register_model
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
@@ -173,13 +175,24 @@ class Experiment:
     def trained(self, output: Path) -> dict[str, Tensor]:
         """``train``, once in a folder."""
         file = output / f"{self.network}-{self.metric}-seed{self.seed}.pt"
-        if not file.is_file():
+
+        def train_and_keep() -> dict[str, Any]:
             weights = self.train()
-            output.mkdir(parents=True, exist_ok=True)
             torch.save(weights, file.with_suffix(".part"))
             file.with_suffix(".part").rename(file)
+            return {}
+
+        output.mkdir(parents=True, exist_ok=True)
+        parts = {"epochs": self.epochs, "divided_by": type(self.data).__name__, "val_identities": self.data.val_identities}
+        row(file.with_suffix(".json"), train_and_keep, shared_settings(self.network) | parts)
         found: dict[str, Tensor] = torch.load(file, weights_only=True)
         return found
+
+
+def shared_settings(network: str) -> dict[str, Any]:
+    """By which everything of a network is measured."""
+    data = {"data": DATA, "image": IMAGE, "p": P, "k": K, "steps_an_epoch": STEPS_AN_EPOCH, "classes": HeldOutImages.classes}
+    return {"network": NETWORKS[network], "lightning-reid": version("lightning-reid")} | data
 
 
 def metric_of(task: str) -> str:

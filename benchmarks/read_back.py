@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from jsonargparse import Namespace
 
 from lightning_reid.files import read_json, write_json
-from lightning_reid.recipes.workshop.fingerprints import options_fingerprint
+from lightning_reid.recipes.workshop.fingerprints import differences, options_fingerprint
 from lightning_reid.recipes.workshop.run_folder import RUN_FILE, read_run, refuse_differences
 
 WAY_ON = "name another --output"
@@ -19,6 +20,9 @@ WAY_ON = "name another --output"
 
 class Recipe(Protocol):
     """A module of ``lightning_reid.recipes``."""
+
+    ROW_OPTIONS: tuple[str, ...]
+    """Names of options that choose rows, or that others stand for."""
 
     def parse(self, argv: list[str] | None) -> Namespace:
         """Its options."""
@@ -46,23 +50,37 @@ def refuse_other_settings(file: Path, there: Any, here: Mapping[str, Any]) -> No
     """Refuse what was measured otherwise.
 
     Raises:
-        ValueError: ``there``, of the file, is not what ``here`` is as JSON.
+        ValueError: ``there``, of the file, is not what ``here`` is as JSON; the message names each setting with both values.
     """
-    if there != (told := json.loads(json.dumps(here))):
-        raise ValueError(f"{file} was measured by other settings, {there}, and these are {told}: {WAY_ON}")
+    if not isinstance(there, dict):
+        raise ValueError(f"{file} does not tell by which settings it was measured: {WAY_ON}")
+    if lines := differences(there, json.loads(json.dumps(here))):
+        raise ValueError(f"{file} was measured by other settings: {'; '.join(lines)}. Give it the same, or {WAY_ON}")
 
 
-def rows_of_recipe(recipe: Recipe, arguments: Sequence[str]) -> dict[str, Any]:
+def folder_digest(folder: Path) -> str:
+    """Of the names and sizes of all files in a folder."""
+    files = sorted((file.relative_to(folder).as_posix(), file.stat().st_size) for file in folder.rglob("*") if file.is_file())
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def rows_of_recipe(recipe: Recipe, arguments: Sequence[str], needed: Collection[str] = ()) -> dict[str, Any]:
     """The rows of a recipe's run as ``results.json`` has them; read back where ``--output`` holds the finished run.
+
+    Args:
+        recipe: Which one.
+        arguments: Its options.
+        needed: Rows that the arguments ask for: where a finished run lacks one of them the recipe goes on with it.
 
     Raises:
         ValueError: See ``finished_rows``.
     """
     found = finished_rows(recipe, arguments)
-    if found is None:
+    if found is None or not {*needed} <= {*found}:
         recipe.main([*arguments])
         found = finished_rows(recipe, arguments)
-        assert found is not None
+    if found is None or not {*needed} <= {*found}:
+        raise ValueError(f"the recipe ended without {', '.join({*needed} - {*(found or ())}) or 'results'}")
     return found
 
 
@@ -79,8 +97,6 @@ def finished_rows(recipe: Recipe, arguments: Sequence[str]) -> dict[str, Any] | 
         return None  # the recipe itself refuses to go on with another run
     if run is None:
         raise ValueError(f"{folder} holds results, and no {RUN_FILE} that tells of which run: {WAY_ON}")
-    here = options_fingerprint(cfg)
-    # what a recipe keeps out of its file only chooses which rows there are
-    refuse_differences(folder, "options", run["options"], {name: here[name] for name in run["options"] if name in here}, f"or {WAY_ON}")
+    refuse_differences(folder, "options", run["options"], options_fingerprint(cfg, recipe.ROW_OPTIONS), f"or {WAY_ON}")
     rows: dict[str, Any] = read_json(file, {"rows": dict}, way_on=WAY_ON)["rows"]
     return rows

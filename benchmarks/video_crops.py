@@ -33,7 +33,6 @@ from pathlib import Path
 import real_people
 import torch
 from adapt_shipped_network import look
-from read_back import rows_of_recipe
 from torch import Tensor
 from torchvision.ops import box_iou
 from tracking_pets import people_of
@@ -128,10 +127,10 @@ def report(found: Mapping[str, tuple[Quality, float]]) -> str:
 
 
 def adapt(method: str, crops: Path, pets: Path, output: Path, seed: int) -> list[Path]:
-    """The networks that a recipe adapts to crops without labels; those of an earlier run are kept."""
-    told = [f"--start_from={DEFAULT}", f"--scored_on={pets}", f"--output={output}", f"--seed={seed}", "--quiet", "--accelerator=cpu"]
+    """The networks that a recipe adapts to crops without labels; it goes on with an earlier run of the same options and crops."""
+    told = [f"--start_from={DEFAULT}", f"--scored_on={pets}", f"--output={output}", f"--seed={seed}"]
     recipe, data = (buc_market, "--data.dataset") if method == "BUC" else (hsr_duke2market, "--target")
-    rows_of_recipe(recipe, [f"{data}={crops}", "--data.num_workers=0", *told])
+    recipe.main([f"{data}={crops}", "--data.num_workers=0", "--quiet", "--accelerator=cpu", "--resume", *told])
     return sorted(output.glob("*/last.ckpt"))
 
 

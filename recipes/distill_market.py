@@ -27,6 +27,8 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_proce
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
+ROW_OPTIONS = ("grid",)
+"""Names of options that only choose which rows there are: a resumed run may give others."""
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | {"data.dataset": "market-like", "epochs": 10}),
     **{name.replace("model", "teacher"): value for name, value in SMALL_NETWORK.items()},
@@ -110,7 +112,7 @@ def grid(rows: Rows, teacher: Path, distilled: ResultRow) -> dict[tuple[float, f
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg, began = parse(argv), time.monotonic()
-    with RunFolder(cfg, ignored=("grid",)) as folder:
+    with RunFolder(cfg, ignored=ROW_OPTIONS) as folder:
         rows = Rows(cfg, folder)
         teacher, checkpoint = rows.teacher()
         results = [teacher, rows.student(STUDENT, None), rows.student(DISTILLED, checkpoint)]

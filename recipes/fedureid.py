@@ -32,6 +32,8 @@ from lightning_reid.recipes.workshop.stages import Stage
 from lightning_reid.recipes.workshop.true_labels import TrueLabels
 from lightning_reid.recipes.workshop.unlabeled import parse_start
 
+ROW_OPTIONS = ("rows", "ablation")
+"""Names of options that only choose which rows there are: a resumed run may give others."""
 SMALL_RUN = {
     **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like"], "split": "dirichlet", "num_clients": 2}),
     **{"data.batch_size": 32, "clustering.merge_share": 0.1, "clustering.k1": 10, "clustering.k2": 3, "rounds": 6, "epochs": 4},
@@ -126,7 +128,7 @@ class Experiment:
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     cfg, began = parse(argv), time.monotonic()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # else every local fit says that it begins and ends
-    with RunFolder(cfg, ignored=("rows", "ablation")) as folder:
+    with RunFolder(cfg, ignored=ROW_OPTIONS) as folder:
         experiment = Experiment(cfg, folder)
         data = experiment.data
         data.print()

@@ -23,6 +23,8 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
+ROW_OPTIONS = ("ablation", *SHORT)
+"""Names of options that choose rows, or that others stand for: a resumed run may give others."""
 # The learning rate falls at the end because the source model, whose score is the first row, was trained so too.
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.source": "duke-like", "data.target": "market-like"}),
@@ -83,7 +85,7 @@ def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source: Sup
 
 def main(argv: list[str] | None = None) -> list[ResultRow]:
     cfg, began = parse(argv), time.monotonic()
-    with RunFolder(cfg, ignored=("ablation", *SHORT)) as folder:
+    with RunFolder(cfg, ignored=ROW_OPTIONS) as folder:
         data = CrossDomainDataModule(**cfg.data, seed=cfg.seed)
         folder.read(data, *([] if cfg.start_from else [data.source]))
         tested = unlabeled.tested_data(cfg, data)

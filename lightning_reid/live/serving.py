@@ -56,11 +56,13 @@ async def unless_ended(sending: Awaitable[None]) -> None:
 
     Raises:
         WebSocketDisconnect: The connection is over. Where it broke, the socket says so on its own; where the server ended it, as a
-            message was too long or a ping found no answer, uvicorn raises a :class:`RuntimeError` until the other side has closed too.
+            message was too long or a ping found no answer, uvicorn raises a :class:`RuntimeError` that speaks of its close.
     """
     try:
         await sending
     except RuntimeError as error:
+        if "close" not in str(error):
+            raise
         raise WebSocketDisconnect(1006, str(error)) from error
 
 

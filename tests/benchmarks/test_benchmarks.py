@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lightning_reid.datamodules import ImageReIDDataModule
+from lightning_reid.recipes.workshop.fingerprints import options_fingerprint
 
 TINY = ["--image_size", "32", "16"]
 
@@ -197,7 +198,10 @@ def test_federations_over_seeds_are_compared_by_means_over_clients_and_read_back
             for row, mAP, steps in (("first network", 0.1, 0), ("baseline", 0.2, 100), ("PE", 0.25, 60), ("all", 0.4, 50))
         }
         bench.write_json(tmp_path / f"fedureid-seed{seed}" / "results.json", {"rows": rows})
-        bench.write_json(tmp_path / f"fedureid-seed{seed}" / "run.json", {"options": {"seed": seed}, "data": {}})
+        told = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in bench.FEDUREID.items()]
+        cfg = bench.fedureid.parse([*told, '--datasets=["market-like", "duke-like"]', f"--seed={seed}"])
+        options = options_fingerprint(cfg, bench.fedureid.ROW_OPTIONS)
+        bench.write_json(tmp_path / f"fedureid-seed{seed}" / "run.json", {"options": options, "data": {}})
         bench.write_json(tmp_path / f"fedureid-seed{seed}-cpu.json", {"seconds": 1800})
     asked = ["--method=fedureid", "--seeds", "0", "1", "--rows", "baseline", "PE", "all", f"--output={tmp_path}"]
     found = bench.main([*asked, f"--results={tmp_path / 'result.json'}", f"--commit={'a' * 40}"])

@@ -43,13 +43,17 @@ def test_what_was_measured_is_read_back_and_compared_pair_by_pair(tmp_path, monk
     monkeypatch.setattr(transfer, "measure", measure)
     monkeypatch.setattr(real_people, "read_people", lambda *_: None)
     threads = torch.get_num_threads()
-    told = [str(tmp_path), "--only", "everything", "without light", "--output", str(tmp_path)]
+    (pets := tmp_path / "pets").mkdir()
+    told = [str(pets), "--only", "everything", "without light", "--output", str(tmp_path)]
     first = transfer.main(told)
     assert len(measured) == 6
     assert transfer.main(told) == first
     assert len(measured) == 6
-    with pytest.raises(ValueError, match=r"'people': 1000,.* and these are .*'people': 500,.*: name another --output"):
+    with pytest.raises(ValueError, match=r"everything-seed0\.json was measured by other settings: people: 1000 there, 500 here\."):
         transfer.main([*told, "--people", "500"])
+    (others := tmp_path / "others").mkdir()
+    with pytest.raises(ValueError, match=r'other settings: distractors: null there, "\w+" here\.'):
+        transfer.main([*told, "--distractors", str(others)])
     torch.set_num_threads(threads)
     assert "| everything - without light | +5.1 |" in capsys.readouterr().out
     assert json.loads((tmp_path / "without-light-seed2.json").read_text())["all"] == pytest.approx(76.8)

@@ -8,6 +8,8 @@ import pytest
 import repeats
 import torch
 
+from lightning_reid.recipes.workshop.fingerprints import options_fingerprint
+
 WEIGHTS = {"layer.weight": torch.tensor([[1.0, -2.0]]), "count": torch.tensor(3), "none": torch.empty(0)}
 
 
@@ -15,7 +17,8 @@ def finished(folder, mAP, weights):
     for row in ("student-alone", "teacher"):
         (folder / row).mkdir(parents=True)
         torch.save({"state_dict": weights}, folder / row / "last.ckpt")
-    (folder / "run.json").write_text(json.dumps({"options": {"seed": 7}, "data": {}}))
+    told = options_fingerprint(repeats.distill_market.parse(["--seed=7"]), repeats.distill_market.ROW_OPTIONS)
+    (folder / "run.json").write_text(json.dumps({"options": told, "data": {}}))
     (folder / "results.json").write_text(json.dumps({"rows": {"student alone": {"mAP": mAP}, "teacher": {"mAP": 0.5}}}))
 
 

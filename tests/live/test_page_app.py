@@ -27,6 +27,7 @@ from lightning_reid.live.page import LiveView, serve
 from lightning_reid.live.page.app import build_app, static_files
 from lightning_reid.live.page.metrics import metrics_text
 from lightning_reid.live.page.watcher import WINDOW, Watcher
+from lightning_reid.live.serving import unless_ended
 from lightning_reid.tracking import MatchingRules, OnlineMatcher, StageHealth
 
 RED = direction(1, 0, 0, 0)
@@ -193,6 +194,10 @@ def test_over_the_socket_requests_are_answered_and_refusals_told(street):
         while (told := json.loads(live.receive_text()))["kind"] == "tick":
             live.send_text(json.dumps({"kind": "drawn", "tick": told["tick"]}))
         assert "no person 99" in told["text"]
+        live.send_bytes(b"\x00")
+        while (told := json.loads(live.receive_text()))["kind"] == "tick":
+            live.send_text(json.dumps({"kind": "drawn", "tick": told["tick"]}))
+        assert told["text"] == "a page tells what it wants to see as text, and bytes came"
         live.send_text('{"kind":"forget","identity":0}')
         while (told := json.loads(live.receive_text())).get("known") in (None, [0]):
             live.send_text(json.dumps({"kind": "drawn", "tick": told["tick"]}))
@@ -268,6 +273,15 @@ def test_a_connection_that_the_server_has_ended_by_itself_is_let_go_in_silence(s
     anyio.run(app, {**scope, "query_string": b"", "root_path": "", "raw_path": b"/live"}, receive, send)
     assert sent.index(refused) == len(sent) - 1
     assert street.view.counts["browsers"] == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no loop"), RecursionError("too deep")])
+def test_what_goes_wrong_while_a_message_is_sent_is_no_end_of_a_connection(error):
+    async def send() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        anyio.run(lambda: unless_ended(send()))
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://localhost:8080", "http://localhost:9090", "null"])

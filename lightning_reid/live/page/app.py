@@ -92,10 +92,14 @@ async def _until_gone(part: Part, socket: WebSocket, watcher: Watcher, turn: any
 
 async def _listen(socket: WebSocket, watcher: Watcher, turn: anyio.Lock) -> None:
     while True:
-        text = await socket.receive_text()
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
         try:
+            if message.get("text") is None:
+                raise ValueError("a page tells what it wants to see as text, and bytes came")
             async with turn:
-                await anyio.to_thread.run_sync(watcher.hear, text)
+                await anyio.to_thread.run_sync(watcher.hear, message["text"])
         except (ValueError, RuntimeError, OSError) as error:  # the last of the audit log
             await unless_ended(socket.send_text(json.dumps({"kind": "refused", "text": str(error)})))
 
