@@ -27,8 +27,7 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder, is_first_proce
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
-ROW_OPTIONS = ("grid",)
-"""Names of options that only choose which rows there are: a resumed run may give others."""
+ROW_OPTIONS = ("grid",)  # only choose which rows there are: a resumed run may give others
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | {"data.dataset": "market-like", "epochs": 10}),
     **{name.replace("model", "teacher"): value for name, value in SMALL_NETWORK.items()},

@@ -31,8 +31,7 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
-ROW_OPTIONS = ("rows", "ablation", "sweep")
-"""Names of options that only choose which rows there are: a resumed run may give others."""
+ROW_OPTIONS = ("rows", "ablation", "sweep")  # only choose which rows there are: a resumed run may give others
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"public": "duke-like", "clients": ["market-like-small", "duke-like-small"]}),
     **{"split": "dirichlet", "num_clients": 2, "held_out": 0.5, "far": [0.01], "fpir": [0.1], "rounds": 5, "epochs": 2},

@@ -32,8 +32,7 @@ from lightning_reid.recipes.workshop.stages import Stage
 from lightning_reid.recipes.workshop.true_labels import TrueLabels
 from lightning_reid.recipes.workshop.unlabeled import parse_start
 
-ROW_OPTIONS = ("rows", "ablation")
-"""Names of options that only choose which rows there are: a resumed run may give others."""
+ROW_OPTIONS = ("rows", "ablation")  # only choose which rows there are: a resumed run may give others
 SMALL_RUN = {
     **(SMALL_CROPS | SMALL_NETWORK | {"datasets": ["market-like-small", "duke-like"], "split": "dirichlet", "num_clients": 2}),
     **{"data.batch_size": 32, "clustering.merge_share": 0.1, "clustering.k1": 10, "clustering.k2": 3, "rounds": 6, "epochs": 4},

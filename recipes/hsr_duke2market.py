@@ -23,8 +23,7 @@ from lightning_reid.recipes.workshop.run_folder import RunFolder
 from lightning_reid.recipes.workshop.small_run import NO_ERASING, SMALL_CROPS, SMALL_NETWORK, parse_or_small_run
 from lightning_reid.recipes.workshop.stages import Stage
 
-ROW_OPTIONS = ("ablation", *SHORT)
-"""Names of options that choose rows, or that others stand for: a resumed run may give others."""
+ROW_OPTIONS = ("ablation", *SHORT)  # choose rows, or others stand for them: a resumed run may give others
 # The learning rate falls at the end because the source model, whose score is the first row, was trained so too.
 SMALL_RUN = {
     **(SMALL_CROPS | NO_ERASING | SMALL_NETWORK | {"data.source": "duke-like", "data.target": "market-like"}),
