@@ -59,8 +59,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     skipped = {"num_local", "num_public", "personal_embeddings", "branch", "distillation", *Method().weights()}
     parser.add_class_arguments(FedFRClient, "model", skip=skipped)
     parser.set_defaults({"model.optimizer": "sgd", "model.lr": 1e-3})
-    small = "two domains and training small networks on them"
-    cfg = parse_or_small_run(parser, argv, SMALL_RUN, named=("public", "clients"), generating=small)
+    cfg = parse_or_small_run(parser, argv, SMALL_RUN, named=("public", "clients"), generating="two domains and training small networks")
     if (cfg.public is None) != (cfg.clients is None):
         parser.error("--public and --clients go together: the server's data set, and those of the clients")
     if cfg.sweep and not cfg.ablation and FEDFR not in cfg.rows:
