@@ -73,9 +73,8 @@ def train_source_model(cfg: Namespace, data: CrossDomainDataModule, tested: unla
 def adapt(stage: Stage, cfg: Namespace, data: CrossDomainDataModule, source: SupervisedReID, tested: unlabeled.Tested) -> list[ResultRow]:
     """Adapt a copy of the source model to the target: cluster, refine, train, again and again."""
     with_pbh, with_icm = ROWS[stage.name]
-    callbacks: list[pl.Callback] = [PseudoLabelClustering(**cfg.clustering)]
-    callbacks += [PartBasedHomogeneity(**cfg.pbh, seed=cfg.seed)] * with_pbh
-    callbacks += [InterCameraMining(**cfg.icm)] * with_icm
+    refining = [PartBasedHomogeneity(**cfg.pbh, seed=cfg.seed)] * with_pbh + [InterCameraMining(**cfg.icm)] * with_icm
+    callbacks: list[pl.Callback] = [PseudoLabelClustering(**cfg.clustering), *refining]
     callbacks += [EmbeddingProjector(stage.folder / "clusters.png"), RankListLogger(stage.folder / "rank_list.png")]
     data.forget_target_state()
     options, every = cfg.model.as_dict() | {"pretrained": False, "weights": None}, unlabeled.validation_every(cfg, data, tested)
