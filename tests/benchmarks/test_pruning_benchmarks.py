@@ -84,6 +84,25 @@ def test_what_lies_below_two_constraints_is_compared_and_counted(tmp_path, capsy
     assert 0 <= counted["figures"]["CAIE within a step"] <= 4
 
 
+@pytest.mark.benchmark
+def test_both_criteria_train_for_one_budget(tmp_path, capsys, monkeypatch):
+    ordering, bench = import_module("pruning_ordering"), import_module("pruning_budget")
+    for name, value in (("EPOCHS", 1), ("TUNING_EPOCHS", 1), ("FLOPS", 0.9), ("STEP", {"filters_per_step": 40, "batches_per_step": 1})):
+        monkeypatch.setattr(ordering, name, value)
+    monkeypatch.setattr(bench, "BATCHES", 8)
+    short = ["--networks", "vgg", "--tasks", "retrieval", "--seeds", "0", "1", "--output", str(tmp_path)]
+    found = bench.main(short)
+    for rows in found["vgg", "retrieval"].values():
+        assert [row["step"] + row["more"] for row in rows.values()] == [8, 8]
+    assert "| CAIE, after fine-tuning - loss alone, after fine-tuning |" in capsys.readouterr().out
+    (table,) = bench.results(found, "a" * 40)
+    assert table["primary"] is None
+    assert table["scores"]["1"]["loss alone, trained on"] == found["vgg", "retrieval"][1]["loss alone"][ordering.PRUNED]
+    monkeypatch.setattr(bench, "BATCHES", 1)
+    with pytest.raises(ValueError, match=r"CAIE took 1 batches or more to prune vgg, retrieval, seed 0: there is no equal training"):
+        bench.main(short)
+
+
 def test_cases_within_a_step_are_counted_by_the_mean_step():
     bench = import_module("pruning_constraints")
     left = {"flops": [0.8, 0.6, 0.4], "params": [0.7, 0.4, 0.1]}  # steps of 0.2 and 0.3; a resnet's 0.5 and 0.2
