@@ -8,14 +8,14 @@
 Pruning ends with the first step after which both constraints hold: half of the multiply-adds, and a share of the parameters. A step is 8
 channels after 30 batches, the text's n. What lies below a constraint at the end was removed for the other one's sake, or by the last step.
 
-Under the first constraint alone CAIE leaves 39 to 45 % of the VGG's parameters and 29 to 36 % of the ResNet's, the loss alone 34 to 40 and
+Under the first constraint alone CAIE leaves 40 to 45 % of the VGG's parameters and 29 to 36 % of the ResNet's, the loss alone 34 to 40 and
 14 to 17 %. In the first part the parameters are 40 % (VGG) or 20 % (ResNet), which CAIE left on seed 100 of an earlier protocol (5 batches
 a step). That could favor it, and so "elsewhere" has the other shares of 20, 30 and 40 %; it was written down when the first part had been
-seen. Of the ResNet those are above what the loss alone leaves by itself, and it has to pass them; so a third part has shares that neither
-leaves by itself, which was written down before the second had been seen.
+seen. Of the ResNet the shares of both are above what the loss alone leaves by itself, and it has to pass them; so a third part has shares
+below what either leaves, which was written down while the second ran, before its table was printed.
 
 Primary comparison of each part: loss alone - CAIE, the share of the whole network that lies below a constraint, mean over networks, tasks
-and constraints. Exploratory: the same of each constraint, mean over networks and tasks. The text's words, "within a step", are counted too.
+and constraints. Exploratory: the same of each constraint, mean over networks and tasks. How many end within a step, an earlier protocol's measure, is counted too.
 """
 
 from __future__ import annotations
