@@ -15,7 +15,8 @@ seen. Of the ResNet the shares of both are above what the loss alone leaves by i
 below what either leaves, which was written down while the second ran, before its table was printed.
 
 Primary comparison of each part: loss alone - CAIE, the share of the whole network that lies below a constraint, mean over networks, tasks
-and constraints. Exploratory: the same of each constraint, mean over networks and tasks. How many end within a step, an earlier protocol's measure, is counted too.
+and constraints. Exploratory: the same of each constraint, mean over networks and tasks. How many end within a step, an earlier protocol's
+measure, is counted too.
 """
 
 from __future__ import annotations
