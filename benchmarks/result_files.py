@@ -151,12 +151,14 @@ def parse_options(
     arguments, more = parser.parse_known_args(argv)
     if more and not settings:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
+    if len({*arguments.seeds}) < len(arguments.seeds):
+        parser.error(f"--seeds names each seed once, got {arguments.seeds}")
     if arguments.results is not None:
         if not re.fullmatch("[0-9a-f]{40}", arguments.commit):
             parser.error(f"--results needs --commit, the 40 digits of the commit that fixed the protocol, got {arguments.commit!r}")
         if more:
             parser.error(f"--results is of the protocol as it is, got {' '.join(more)} beside it")
-        if len({*arguments.seeds}) < 2:
+        if len(arguments.seeds) < 2:
             parser.error(f"--results holds what is compared over seeds, got --seeds {arguments.seeds}: give two or more")
         folder = arguments.results.parent
         if arguments.results.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -164,7 +166,7 @@ def parse_options(
         if arguments.results.exists():
             try:
                 read_tables(arguments.results)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 parser.error(f"--results would replace what is no result file: {error}")
     return arguments, more
 

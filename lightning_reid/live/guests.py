@@ -73,7 +73,7 @@ class Guests:
         if hello.model != self._model or hello.feature_size != self._feature_size:
             raise LinkRefusedError(
                 f"features of {hello.feature_size} numbers by {shown(hello.model)} came, {self._feature_size} by {shown(self._model)} are"
-                " matched here: all nodes must use one network (--checkpoint)"
+                " matched here: all nodes must use one network (--reid.checkpoint)"
             )
         foreign = sorted({*hello.cameras} - {*token.cameras})
         if foreign:

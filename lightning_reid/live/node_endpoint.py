@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 GREETS_WITHIN = 10.0
 """Seconds that a connection has for its greeting."""
 MOST_GREETING = 64
-"""Connections that may be without a greeting at a time."""
+"""Connections that may be without a greeting at a time: of those that show a token, and of the others."""
 MOST_REASONS = 5
 """Refused messages of a batch that are told with their reason."""
 _REFUSED, _LONGEST_REASON = 1008, 120
@@ -43,7 +44,7 @@ class NodeEndpoint:
         self, guests: Guests, take: Callable[[Guest, Sequence[FromNode]], list[str]], *, secret: bytes, clock: Callable[[], float]
     ) -> None:
         self._guests, self._take, self._secret, self._clock = guests, take, secret, clock
-        self._greeting = 0
+        self._greeting: Counter[bool] = Counter()
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one connection until it ends; who cannot be let in or goes wrong is told why, and closed."""
@@ -66,17 +67,26 @@ class NodeEndpoint:
                 self._guests.leave(guest, now=self._clock())
 
     async def _greeted(self, socket: WebSocket) -> tuple[Hello, Token]:
-        if self._greeting >= MOST_GREETING:
+        token = self._token_of(socket)
+        known = isinstance(token, Token)  # strangers wait on places of their own, and keep out nobody who has a token
+        if self._greeting[known] >= MOST_GREETING:
             raise LinkRefusedError(f"{MOST_GREETING} connections have yet to greet: come again")
-        self._greeting += 1
+        self._greeting[known] += 1
         try:
             text = await asyncio.wait_for(_received(socket, str), GREETS_WITHIN)
-            token = check_token(self._secret, bearer_of(socket), now=self._clock())
         except TimeoutError as error:
             raise LinkRefusedError(f"no greeting came in {GREETS_WITHIN:g} s") from error
         finally:
-            self._greeting -= 1
+            self._greeting[known] -= 1
+        if not isinstance(token, Token):
+            raise token  # once the greeting is in: who is still sending when the connection ends may not read why
         return read_hello(text), token
+
+    def _token_of(self, socket: WebSocket) -> Token | TokenRefusedError:
+        try:
+            return check_token(self._secret, bearer_of(socket), now=self._clock())
+        except TokenRefusedError as error:
+            return error
 
     async def _talk(self, socket: WebSocket, guest: Guest) -> None:
         reader, number = BatchReader(), 0

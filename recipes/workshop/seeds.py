@@ -17,11 +17,17 @@ def seed_comparison(scores: Mapping[int, Mapping[str, float]], pairs: Sequence[P
             correction among themselves. ``None``: all are.
 
     Raises:
-        ValueError: Fewer than two seeds, a score that is not finite, or a primary comparison that is none of the pairs.
+        ValueError: Fewer than two seeds, a score that is no fraction or that a seed lacks, or a primary comparison that is none of the
+            pairs.
     """
     if primary is not None and primary not in pairs:
         raise ValueError(f"the primary comparison {' - '.join(primary)} is none of the pairs")
     seeds = sorted(scores)
+    rows = sorted({name for one in scores.values() for name in one})
+    lacking = [f"seed {seed} has no {name!r}" for seed in seeds for name in rows if name not in scores[seed]]
+    outside = [f"{name!r} of seed {seed} is {value}" for seed in seeds for name, value in scores[seed].items() if not 0 <= value <= 1]
+    if lacking or outside:
+        raise ValueError(f"every seed has a fraction in [0, 1] of every method, got: {'; '.join(lacking + outside)}")
     column = {name: [scores[seed][name] for seed in seeds] for name in scores[seeds[0]]}
     lines = [
         f"mAP in per cent over seeds {seeds}",

@@ -267,11 +267,21 @@ def test_only_so_many_may_be_without_a_greeting(gateway, monkeypatch):
     monkeypatch.setattr(node_endpoint, "MOST_GREETING", 2)
     with connected(gateway, token("door")), connected(gateway, token("door")):
         until(lambda: gateway_greeting(gateway) == 2)
-        assert answer_to(gateway, token("door"), hello("door")) == "2 connections have yet to greet: come again"
+        assert answer_to(gateway, token("door")) == "2 connections have yet to greet: come again"
 
 
-def gateway_greeting(gateway: Running) -> int:
-    return gateway.server._server.config.app.routes[0].endpoint.__self__._greeting
+def test_who_has_no_token_holds_no_place_of_those_that_may_greet(gateway, monkeypatch):
+    until(lambda: not gateway.gateway._guests._by_camera)
+    monkeypatch.setattr(node_endpoint, "MOST_GREETING", 1)
+    with connected(gateway, ""), connected(gateway, token("door")) as node:
+        until(lambda: gateway_greeting(gateway, known=False) == 1)
+        assert answer_to(gateway, "a.b") == "1 connections have yet to greet: come again"
+        node.send(hello("door"))
+        assert json.loads(node.recv(timeout=20))["protocol"] == PROTOCOL
+
+
+def gateway_greeting(gateway: Running, *, known: bool = True) -> int:
+    return gateway.server._server.config.app.routes[0].endpoint.__self__._greeting[known]
 
 
 def test_a_node_that_is_gone_without_a_word_is_closed_and_its_camera_is_free(tmp_path, monkeypatch):

@@ -66,3 +66,17 @@ def test_a_table_says_which_comparison_is_primary_and_leaves_out_what_was_not_ru
     assert "primary" not in seed_comparison(SCORES, [("best", "worst"), ("best", "not run")], ("best", "not run"))
     with pytest.raises(ValueError, match="the primary comparison worst - best is none of the pairs"):
         seed_comparison(SCORES, [("best", "worst")], ("worst", "best"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({0: {"a": 0.5, "b": 7.5}, 1: {"a": 0.5, "b": 0.4}}, "'b' of seed 0 is 7.5"),
+        ({0: {"a": 0.5}, 1: {"a": float("nan")}}, "'a' of seed 1 is nan"),
+        ({0: {"a": 0.5}, 1: {"a": 0.5, "b": 0.4}}, "seed 0 has no 'b'"),
+        ({0: {"a": 0.5, "b": 0.4}, 1: {"a": 0.5}}, "seed 1 has no 'b'"),
+    ],
+)
+def test_a_table_is_of_fractions_that_every_seed_has(scores, told):
+    with pytest.raises(ValueError, match=f"every seed has a fraction in .0, 1. of every method, got: {told}"):
+        seed_comparison(scores, [("a", "b")])
