@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but not for type checkers
 
@@ -34,6 +35,7 @@ class Heartbeat:
         self._kept = store  # where it is kept it must live on
         self._store, self._asked = self._connected(address, port), self._connected(address, port)
         self._ended = threading.Event()
+        self._heard: dict[str, Any] = {}  # what was in the store when this process last beat
         threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
     @staticmethod
@@ -60,24 +62,32 @@ class Heartbeat:
             return
 
     def words(self) -> tuple[int, str] | None:
-        """Who ended first, with what words; ``None`` where nobody left any."""
+        """Who ended first, with what words; ``None`` where nobody left any.
+
+        Who asks when the store has gone is told what was in it when this process last beat: of the end of one process another may learn
+        by the end of the first alone. That one stays for a while after it has read them, where there are others to hear of it.
+        """
         try:
-            found = json.loads(self._asked.get("words")) if self._asked.check(["words"]) else None
+            found = _value(self._asked, "words")
+            if found is not None and self._kept is not None and self.world_size > 2:
+                time.sleep(SILENT_FOR)
         except RuntimeError:
-            return None
+            found = self._heard.get("words")
         return None if found is None else (found[0], found[1])
 
     def gone(self) -> list[int]:
         """The ranks that did not beat for a while, for which it waits, or those whom somebody before found gone.
 
-        It is the first one, where its store does not answer. The first one stays for as long again, where there are others to ask it.
+        It is the first one, where its store does not answer and nothing was heard of others before. The first one stays for as long
+        again, where there are others to ask it.
         """
         try:
             found = self._found()
             if self._kept is not None and self.world_size - len(found) > 1:
                 time.sleep(SILENT_FOR)
         except RuntimeError:  # what torch raises of a store that has gone
-            return [0]
+            heard: list[int] = self._heard.get("gone", [0])
+            return heard
         return found
 
     def _found(self) -> list[int]:
@@ -97,5 +107,11 @@ class Heartbeat:
         while not self._ended.wait(SECONDS_BETWEEN_BEATS):
             try:
                 self._store.add(str(self.rank), 1)
+                self._heard |= {name: value for name in ("words", "gone") if (value := _value(self._store, name)) is not None}
             except RuntimeError:  # the first process has gone; whoever waits for it is told by what it waits in
                 return
+
+
+def _value(store: TCPStore, name: str) -> Any:
+    """What stands in a store under a name; ``None`` where nothing does."""
+    return json.loads(store.get(name)) if store.check([name]) else None
