@@ -2,10 +2,10 @@
 
     python benchmarks/pruning_budget.py        # 40 prunings, about half an hour of one core
 
-There CAIE comes to half of the multiply-adds in 21 steps and the loss alone in 30, and so CAIE's network trains less on the way. Here both
-train for 1,200 batches, those of the pruning (640 and 890) among them: what is left is trained on as between the steps until it has
-seen so many, and then fine-tuned for 100 steps. Which one is better is asked of a given budget: who needs fewer steps trains the small
-network for longer.
+On the ResNet CAIE comes to half of the multiply-adds in 21 steps and the loss alone in 30, and so CAIE's network trains less on the way.
+Here all train for 1,200 batches, those of the pruning (ResNet: 630 and 900, VGG: 470 and 490) among them: what is left is trained on as
+between the steps until it has seen so many, and then fine-tuned for 100 steps. Which one is better is asked of a given budget: who needs
+fewer steps trains the small network for longer.
 
 Primary comparison: CAIE - loss alone, ResNet, mAP, after fine-tuning. All others are exploratory. The protocol was written down when
 "CAIE, trained as long as loss alone" of pruning_ordering.py had been seen, which equals the batches and trains only CAIE's network on.
@@ -20,10 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pruning_ordering import METHODS, PRUNED, SEEDS, TUNED, compared, settings_of_rows, trained_network
-from pruning_runs import NETWORKS, TASKS, metric_of
+from pruning_ordering import METHODS, PRUNED, TUNED, compared, settings_of_rows, trained_network
+from pruning_runs import metric_of, parse_networks_and_tasks
 from read_back import row
-from result_files import parse_options, score_table, write_tables
+from result_files import score_table, write_tables
 
 from lightning_reid.recipes.workshop.seeds import seed_comparison
 
@@ -81,13 +81,7 @@ def results(found: Found, commit: str) -> list[dict[str, Any]]:
 
 def main(argv: list[str] | None = None) -> dict[tuple[str, str], dict[int, dict[str, Any]]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="at least two for a report (default: 0 to 4)")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which (default: all)")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which (default: all)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs and whole networks (default: %(default)s)"
-    )
-    arguments, _ = parse_options(parser, argv)
+    arguments = parse_networks_and_tasks(parser, argv)
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     for network, task in product(arguments.networks, arguments.tasks):
         seeds = found[network, task] = {seed: run(network, task, seed, arguments.output) for seed in arguments.seeds}

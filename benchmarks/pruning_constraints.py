@@ -29,10 +29,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from pruning_ordering import EPOCHS, METHODS, SEEDS, SGD, STEP, trained_network
-from pruning_runs import NETWORKS, TASKS, Experiment, shared_settings
+from pruning_ordering import EPOCHS, METHODS, SGD, STEP, trained_network
+from pruning_runs import Experiment, parse_networks_and_tasks, shared_settings
 from read_back import row
-from result_files import parse_options, score_table, write_tables
+from result_files import score_table, write_tables
 from torch import Tensor
 
 from lightning_reid.callbacks import CAIEPruning
@@ -145,16 +145,8 @@ def results(found: Found, part: str, commit: str) -> list[dict[str, Any]]:
 
 def main(argv: list[str] | None = None) -> dict[Case, dict[int, dict[str, Any]]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="at least two for a report (default: 0 to 4)")
     parser.add_argument("--part", choices=PARTS, default="as CAIE left them", help="which shares of parameters (default: %(default)s)")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which (default: all)")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which (default: all)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("runs/pruning_ordering"), help="folder of the runs and whole networks (default: %(default)s)"
-    )
-    arguments, _ = parse_options(parser, argv)
-    if arguments.results is not None and (set(arguments.networks), set(arguments.tasks)) != (set(NETWORKS), set(TASKS)):
-        parser.error("--results is of all networks and tasks, as the protocol has it: leave --networks and --tasks out")
+    arguments = parse_networks_and_tasks(parser, argv)
     found = {
         (network, task, params): {seed: run((network, task, params), seed, arguments.output) for seed in arguments.seeds}
         for network, task in product(arguments.networks, arguments.tasks)

@@ -147,20 +147,6 @@ def settings_of_rows() -> dict[str, Any]:
     return trained | pruned | {"val_identities": VAL_IDENTITIES, "lightning-reid": version("lightning-reid")}
 
 
-def trained_once(experiment: Experiment, file: Path) -> dict[str, Tensor]:
-    """Weights of the whole network, kept in a file."""
-
-    def train_and_keep() -> dict[str, Any]:
-        weights = experiment.trained()
-        torch.save(weights, file.with_suffix(".part"))
-        file.with_suffix(".part").rename(file)
-        return {}
-
-    read_back.row(file.with_suffix(".json"), train_and_keep, settings_of_rows())
-    weights: dict[str, Tensor] = torch.load(file, weights_only=True)
-    return weights
-
-
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of weights, draws and augmentations (default: 0)")
@@ -168,8 +154,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser.add_argument("--output", type=Path, default=Path("runs/pruning_rules"), help="folder of the rows (default: %(default)s)")
     arguments = parser.parse_args(argv)
     experiment, found = Experiment(arguments.seed), {}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    weights = trained_once(experiment, arguments.output / f"seed{arguments.seed}.pt")
+    weights = read_back.weights(arguments.output / f"seed{arguments.seed}.pt", experiment.trained, settings_of_rows())
     for name in (*dict.fromkeys(("whole", *arguments.rows)), *CONTROLS):
         like = CONTROLS.get(name, "whole")
         if like not in found and found:

@@ -6,6 +6,7 @@ training identities that were held out.
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import read_back
 import torch
-from read_back import row
+from result_files import parse_options
 from timm.models import register_model
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
@@ -174,19 +176,9 @@ class Experiment:
 
     def trained(self, output: Path) -> dict[str, Tensor]:
         """``train``, once in a folder."""
-        file = output / f"{self.network}-{self.metric}-seed{self.seed}.pt"
-
-        def train_and_keep() -> dict[str, Any]:
-            weights = self.train()
-            torch.save(weights, file.with_suffix(".part"))
-            file.with_suffix(".part").rename(file)
-            return {}
-
-        output.mkdir(parents=True, exist_ok=True)
         parts = {"epochs": self.epochs, "divided_by": type(self.data).__name__, "val_identities": self.data.val_identities}
-        row(file.with_suffix(".json"), train_and_keep, shared_settings(self.network) | parts)
-        found: dict[str, Tensor] = torch.load(file, weights_only=True)
-        return found
+        file = output / f"{self.network}-{self.metric}-seed{self.seed}.pt"
+        return read_back.weights(file, self.train, shared_settings(self.network) | parts)
 
 
 def shared_settings(network: str) -> dict[str, Any]:
@@ -204,3 +196,16 @@ def generated_data(data_class: type[ImageReIDDataModule], seed: int, val_identit
     """The generated crops, as ``data_class`` divides them."""
     options = {"crop_padding": 4, "erasing_probability": 0.0, "num_workers": 0, "eval_batch_size": 256}
     return data_class(DATA, image_size=IMAGE, p=P, k=K, seed=seed, val_identities=val_identities, **options)
+
+
+def parse_networks_and_tasks(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the options of a benchmark of all networks and tasks, of which a result file has all, as its protocol."""
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2, 3, 4), help="at least two for a report (default: 0 to 4)")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="which (default: all)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="which (default: all)")
+    runs = Path("runs/pruning_ordering")
+    parser.add_argument("--output", type=Path, default=runs, help="folder of the runs and whole networks (default: %(default)s)")
+    arguments, _ = parse_options(parser, argv)
+    if arguments.results is not None and ({*arguments.networks}, {*arguments.tasks}) != ({*NETWORKS}, {*TASKS}):
+        parser.error("--results is of all networks and tasks, as the protocol has it: leave --networks and --tasks out")
+    return arguments

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from jsonargparse import Namespace
+from torch import Tensor
 
 from lightning_reid.files import read_json, write_json
 from lightning_reid.recipes.workshop.fingerprints import differences, options_fingerprint
@@ -43,6 +45,24 @@ def row(file: Path, measure: Callable[[], Mapping[str, Any]], settings: Mapping[
         write_json(file, found | {"seconds": time.process_time() - begun, "settings": settings})
     found = read_json(file, {"seconds": (int, float)}, way_on=WAY_ON)
     refuse_other_settings(file, found.pop("settings", None), settings)
+    return found
+
+
+def weights(file: Path, train: Callable[[], Mapping[str, Tensor]], settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights that are trained once, and kept in a ``.pt`` file with their settings in a ``.json`` beside it.
+
+    Raises:
+        ValueError: They were trained by other ``settings``.
+    """
+
+    def train_and_keep() -> dict[str, Any]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(train(), file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+        return {}
+
+    row(file.with_suffix(".json"), train_and_keep, settings)
+    found: dict[str, Tensor] = torch.load(file, weights_only=True)
     return found
 
 

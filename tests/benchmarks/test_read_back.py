@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import edge_ordering
 import pytest
 import read_back
+import torch
 
 from lightning_reid.recipes import hsr_duke2market
 from lightning_reid.recipes.workshop.fingerprints import options_fingerprint
@@ -38,6 +39,16 @@ def test_a_row_that_does_not_tell_its_settings_is_refused(tmp_path):
     (tmp_path / "row.json").write_text('{"mAP": 0.5, "seconds": 1}')
     with pytest.raises(ValueError, match=r"row\.json does not tell by which settings it was measured: name another --output"):
         read_back.row(tmp_path / "row.json", dict, {})
+
+
+def test_weights_are_trained_once_and_those_of_other_settings_are_refused(tmp_path):
+    trained = []
+    for _ in range(2):
+        found = read_back.weights(tmp_path / "new" / "net.pt", lambda: trained.append(1) or {"w": torch.ones(2)}, {"epochs": 24})
+        assert torch.equal(found["w"], torch.ones(2))
+    assert trained == [1]
+    with pytest.raises(ValueError, match=r"net\.json was measured by other settings: epochs: 24 there, 48 here\."):
+        read_back.weights(tmp_path / "new" / "net.pt", dict, {"epochs": 48})
 
 
 def write_run(folder, rows, *options):
